@@ -1,0 +1,52 @@
+"""Who is asking, what they may see, and which book they mean."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from starlette.requests import Request
+
+from api.parameters import book_parameter
+from api.problems import Problem
+from api.secrets import ApiKey, find_key
+from api.services import Services
+from ledger.reader import read_books
+
+
+def services(request: Request) -> Services:
+    """Return the services of the process that answers this request."""
+    return cast(Services, request.app.state.services)
+
+
+def require(request: Request, scope: str) -> ApiKey:
+    """Return the caller's key. Raises 401 without a valid one and 403 without the scope."""
+    scheme, _, presented = request.headers.get("authorization", "").partition(" ")
+    key = find_key(services(request).credentials.api_keys, presented.strip()) if scheme.lower() == "bearer" else None
+    if key is None:
+        raise Problem(401, "send a valid key as `Authorization: Bearer KEY`", headers={"WWW-Authenticate": "Bearer"})
+    if not key.allows(scope):
+        raise Problem(403, f"this key has no scope {scope}")
+    return key
+
+
+async def book_of_request(request: Request, key: ApiKey) -> str:
+    """Return the book a request is about. Raises 403 where the key may not see it, 400 where it is not clear."""
+    book = book_parameter(request) or key.book or await default_book(services(request))
+    if not key.sees(book):
+        raise Problem(403, f"this key is for another book than {book}")
+    return book
+
+
+async def default_book(serving: Services) -> str:
+    """Return what no ``book`` means: the default one, or the only other one while that has no event.
+
+    Raises 400 ``book-required`` when several others could be meant.
+    """
+    preferred = serving.settings.book_by_default
+    async with serving.pool.acquire() as connection:
+        books = [head.book for head in await read_books(connection) if head.is_stripe]
+    if preferred in books or not books:
+        return preferred
+    if len(books) == 1:
+        return books[0]
+    raise Problem(400, f"say which book: {', '.join(books)}", kind="book-required")

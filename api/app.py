@@ -1,0 +1,79 @@
+"""The web application: routes by value, services opened in the lifespan, every exception answered as a problem."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from api import console, entitlements, events, webhook
+from api.access import services
+from api.parameters import SlashesInPaths
+from api.problems import HANDLED, JSONResponse, Problem, answer_problem
+from api.services import Services
+from ledger.migrate import check_schema
+from projections.builds import list_builds
+
+_LAG_SECONDS_READY = 60.0
+
+
+def create_app(open_: Callable[[], AbstractAsyncContextManager[Services]]) -> Starlette:
+    """Make the application; ``open_`` opens its services when the server starts."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with open_() as opened:
+            app.state.services = opened
+            yield
+
+    return Starlette(
+        routes=[
+            Route("/", console.page, methods=["GET"]),
+            Route("/sign-in", console.sign_in, methods=["GET", "POST"]),
+            Route("/sign-out", console.sign_out, methods=["POST"]),
+            Route("/webhooks/stripe", webhook.receive, methods=["POST"]),
+            Route("/v1/events", events.list_events, methods=["GET"]),
+            Route("/v1/events/{event_id}", events.get_event, methods=["GET"]),
+            Route("/v1/events/{event_id}/raw", events.get_raw, methods=["GET"]),
+            Route("/v1/customers/{customer}/entitlements", entitlements.list_entitlements, methods=["GET"]),
+            Route("/v1/customers/{customer}/entitlements/{feature}", entitlements.get_entitlement, methods=["GET"]),
+            Route("/healthz", healthz, methods=["GET"]),
+            Route("/readyz", readyz, methods=["GET"]),
+            Route("/metrics", prometheus, methods=["GET"]),
+        ],
+        middleware=[Middleware(SlashesInPaths)],
+        exception_handlers={**dict.fromkeys(HANDLED, answer_problem), Exception: answer_problem},
+        lifespan=lifespan,
+    )
+
+
+async def healthz(_: Request) -> Response:
+    """Say that the process answers."""
+    return JSONResponse({"status": "ok"})
+
+
+async def readyz(request: Request) -> Response:
+    """Say whether database, schema and follower are in order; 503 with the reason when not."""
+    serving = services(request)
+    async with serving.pool.acquire() as connection:
+        await check_schema(connection)
+        builds = await list_builds(connection)
+    if not builds:
+        raise Problem(503, "no projection is built yet", kind="not-ready", headers={"Retry-After": "1"})
+    now = serving.clock()
+    waits = [(now - row["waiting_since"]).total_seconds() for row in builds if row["waiting_since"]]
+    if waits and max(waits) > _LAG_SECONDS_READY:
+        raise Problem(503, f"the follower is {max(waits):.0f} s behind", kind="not-ready", headers={"Retry-After": "5"})
+    return JSONResponse({"status": "ready"})
+
+
+async def prometheus(_: Request) -> Response:
+    """Answer this process's metrics."""
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,47 @@
+"""The ``ledger`` command line: registers the commands, turns what went wrong into a sentence and an exit status.
+
+0 only when all was done; 2 for a mistake of the user; 1 for everything else.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from api.commands import doctor, events, keys, migrate, serve, status
+from ledger.errors import LedgerError, SettingError
+from ledger.postgres import AWAY
+
+app = typer.Typer(
+    name="ledger",
+    help="The event-sourced billing ledger for companies on Stripe.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("serve")(serve.serve)
+app.command("migrate")(migrate.migrate)
+app.command("doctor")(doctor.doctor)
+app.command("events")(events.events)
+app.command("status")(status.status)
+app.add_typer(keys.app, name="keys")
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        app()
+    except SettingError as error:
+        _end(str(error), 2)
+    except LedgerError as error:
+        _end(str(error), 1)
+    except AWAY as error:
+        _end(f"the database cannot be reached: {error or type(error).__name__}", 1)
+    except KeyboardInterrupt:
+        _end("interrupted", 130)
+
+
+def _end(message: str, status: int) -> None:
+    print(f"ledger: {message}", file=sys.stderr)  # noqa: T201 - the one place that speaks to the user's terminal
+    sys.exit(status)

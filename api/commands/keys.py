@@ -1,0 +1,50 @@
+"""``ledger keys``: credentials for settings."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from api.output import show_json
+from api.secrets import (
+    SCOPES,
+    ApiKey,
+    digest_of,
+    format_api_key,
+    generate_api_key,
+    generate_webhook_secret,
+    parse_api_keys,
+)
+
+app = typer.Typer(help="Make API keys and webhook secrets.", no_args_is_help=True)
+
+
+@app.command("create")
+def create(
+    name: Annotated[str, typer.Argument(help="What the key is for, such as `web-app`.")],
+    scope: Annotated[list[str], typer.Option(help=f"What it may do: {', '.join(sorted(SCOPES))}. Repeatable.")],
+    book: Annotated[str | None, typer.Option(help="The only book it may see, such as self:live.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Make an API key and show it once; the settings keep only its digest."""
+    text = generate_api_key()
+    entry = format_api_key(ApiKey(name, frozenset(scope), book, digest_of(text)))
+    parse_api_keys(entry)  # says what is wrong with the name or a scope
+    if as_json:
+        show_json({"key": text, "setting": entry})
+        return
+    typer.echo(f"key       {text}    (shown once: keep it where the caller is)")
+    typer.echo(f"setting   {entry}    (add it to LEDGER_API_KEYS, comma-separated)")
+
+
+@app.command("init")
+def init() -> None:
+    """Print settings for a service on an external database: a webhook secret and an administrator's key.
+
+    The webhook secret is for your own senders and tests; Stripe shows you its own when you add an endpoint.
+    """
+    text = generate_api_key()
+    typer.echo(f"LEDGER_STRIPE_WEBHOOK_SECRETS={generate_webhook_secret()}")
+    typer.echo(f"LEDGER_API_KEYS={format_api_key(ApiKey('admin', frozenset({'admin'}), None, digest_of(text)))}")
+    typer.echo(f"# the key itself, shown once: {text}")

@@ -1,0 +1,26 @@
+"""``ledger serve``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from api.logs import configure_logging
+from api.settings import load_settings
+
+
+def serve(
+    migrate: Annotated[
+        bool, typer.Option("--migrate", help="Bring an external database's schema up to date first.")
+    ] = False,
+) -> None:
+    """Receive webhooks, keep the projections, answer HTTP; until Ctrl-C.
+
+    Without LEDGER_DATABASE_URL it starts its own PostgreSQL in LEDGER_DATA_DIR and prints generated credentials.
+    """
+    from api.serve import serve as run
+
+    settings = load_settings()
+    configure_logging(settings)
+    run(settings, migrate_first=migrate, say=typer.echo)

@@ -1,0 +1,62 @@
+"""The embedded database from nothing to ready: cluster, database, schema, and the login the service uses."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+
+import asyncpg
+
+from api.settings import Settings
+from ledger.embedded import DATABASE, SERVICE_LOGIN, SUPERUSER, EmbeddedPostgres
+from ledger.migrate import migrate
+from ledger.postgres import Database
+
+LOGIN_EXISTS = "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = 'ledger_service')"
+
+DATABASE_EXISTS = "SELECT EXISTS (SELECT FROM pg_database WHERE datname = 'ledger')"
+
+
+def prepare_embedded(embedded: EmbeddedPostgres) -> None:
+    """Start the embedded server and bring its database up to this release. Raises ``EmbeddedPostgresError``."""
+    embedded.start()
+    asyncio.run(_prepare(embedded))
+
+
+@contextlib.contextmanager
+def running_database(settings: Settings) -> Iterator[Database]:
+    """Give a command line's work a database that runs, starting (and stopping) the embedded one where it must."""
+    if settings.database_url is not None:
+        yield Database(settings.database_url)
+        return
+    embedded = EmbeddedPostgres(settings.data_dir)
+    prepare_embedded(embedded)
+    try:
+        yield Database(embedded.url())
+    finally:
+        embedded.release()
+
+
+async def _prepare(embedded: EmbeddedPostgres) -> None:
+    server = await asyncpg.connect(embedded.url(SUPERUSER, "postgres"))
+    try:
+        if not await server.fetchval(DATABASE_EXISTS):
+            with contextlib.suppress(asyncpg.DuplicateDatabaseError):
+                await server.execute(f"CREATE DATABASE {DATABASE}")
+    finally:
+        await server.close()
+    owner = await asyncpg.connect(embedded.url(SUPERUSER))
+    try:
+        await migrate(owner)
+        await create_login(owner)
+    finally:
+        await owner.close()
+
+
+async def create_login(owner: asyncpg.Connection) -> None:
+    """Make the login of the service: a member of two roles, and no superuser."""
+    if not await owner.fetchval(LOGIN_EXISTS):
+        with contextlib.suppress(asyncpg.DuplicateObjectError, asyncpg.UniqueViolationError):
+            await owner.execute(f"CREATE ROLE {SERVICE_LOGIN} LOGIN NOINHERIT")
+    await owner.execute(f"GRANT ledger_app, ledger_builder TO {SERVICE_LOGIN}")

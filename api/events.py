@@ -1,0 +1,150 @@
+"""``/v1/events``: the log as it is, to anybody with ``events:read``."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import asyncpg
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.access import book_of_request, require, services
+from api.parameters import (
+    MAX_LIMIT,
+    cursor_parameter,
+    encode_cursor,
+    identifier_parameter,
+    integer_parameter,
+    path_value,
+)
+from api.problems import JSONResponse, Problem
+from ledger.conflicts import Conflict, conflicts_of
+from ledger.event import mapping
+from ledger.leaf import Header
+from ledger.reader import Filter, StoredEvent, read_event, read_head, read_page
+from ledger.times import rfc3339
+
+_LAST_POSITION: Final = 2**63 - 1
+
+
+async def list_events(request: Request) -> Response:
+    """List a book's events in order of position (``order=desc``: newest first), a page at a time."""
+    key = require(request, "events:read")
+    book = await book_of_request(request, key)
+    newest_first = _newest_first(request)
+    limit = integer_parameter(request, "limit", 100, 1, MAX_LIMIT)
+    wanted = _filter(request, book, newest_first=newest_first)
+    async with services(request).pool.acquire() as connection:
+        events = await read_page(connection, book, wanted, limit + 1, newest_first=newest_first)
+        head = await read_head(connection, book)
+    page = events[:limit]
+    data = [event_json(event, []) for event in page]
+    next_cursor = encode_cursor(page[-1].position) if len(events) > limit else None
+    return _answer({"data": data, "next_cursor": next_cursor}, book, head)
+
+
+async def get_event(request: Request) -> Response:
+    """Answer one event, with the later copies that say something else."""
+    key = require(request, "events:read")
+    book = await book_of_request(request, key)
+    async with services(request).pool.acquire() as connection:
+        event = await _find(request, connection, book)
+        conflicts = await conflicts_of(connection, book, event.event_id)
+        head = await read_head(connection, book)
+    return _answer(event_json(event, list(conflicts)), book, head)
+
+
+async def get_raw(request: Request) -> Response:
+    """Answer the exact bytes that were received."""
+    key = require(request, "events:read")
+    book = await book_of_request(request, key)
+    async with services(request).pool.acquire() as connection:
+        event = await _find(request, connection, book)
+    headers = {"Ledger-Position": str(event.position), "Cache-Control": "private, max-age=31536000, immutable"}
+    return Response(event.body, media_type="application/json", headers=headers)
+
+
+def event_json(event: StoredEvent, conflicts: list[Conflict]) -> dict[str, Any]:
+    """Write an event as the contract has it; ``leaf`` lets anybody check it against the log's Merkle tree."""
+    return {
+        "id": event.event_id,
+        "book": event.book,
+        "position": event.position,
+        "type": event.type,
+        "created": rfc3339(event.created),
+        "stream": event.stream_id,
+        "source": event.source,
+        "api_version": event.api_version,
+        "recorded_at": rfc3339(event.recorded_at),
+        "received_at": rfc3339(event.received_at),
+        "data": mapping(orjson.loads(event.body).get("data")),
+        "leaf": {"header": header_of(event).decode(), "salt": event.salt.hex(), "hash": event.leaf.hex()},
+        "conflicts": [
+            {
+                "received_at": rfc3339(conflict.received_at),
+                "source": conflict.source,
+                "api_version": conflict.api_version,
+                "body_sha256": conflict.body_sha256.hex(),
+            }
+            for conflict in conflicts
+        ],
+    }
+
+
+def header_of(event: StoredEvent) -> bytes:
+    """Return the log entry of an event: its canonical header."""
+    return Header(
+        book=event.book,
+        position=event.position,
+        event_id=event.event_id,
+        stream_id=event.stream_id,
+        type=event.type,
+        source=event.source,
+        created=event.created,
+        recorded_at=event.recorded_at,
+        body_digest=event.body_digest,
+    ).encode()
+
+
+async def _find(request: Request, connection: asyncpg.Connection, book: str) -> StoredEvent:
+    event_id = path_value(request, "event_id")
+    event = await read_event(connection, book, event_id)
+    if event is None:
+        raise Problem(404, f"book {book} has no event {event_id}")
+    return event
+
+
+def _newest_first(request: Request) -> bool:
+    order = request.query_params.get("order", "asc")
+    if order not in ("asc", "desc"):
+        raise Problem(400, "order must be asc or desc")
+    return order == "desc"
+
+
+def _filter(request: Request, book: str, *, newest_first: bool) -> Filter:
+    after = integer_parameter(request, "after", 0, 0, _LAST_POSITION)
+    before = integer_parameter(request, "before", _LAST_POSITION, 0, _LAST_POSITION)
+    cursor = cursor_parameter(request)
+    if cursor is not None:
+        after, before = (after, min(before, cursor)) if newest_first else (max(after, cursor), before)
+    customer = identifier_parameter(request, "customer")
+    return Filter(
+        after=after,
+        before=before,
+        type=identifier_parameter(request, "type"),
+        stream_id=f"{book}/{customer}" if customer else None,
+    )
+
+
+def _answer(content: dict[str, Any], book: str, head: int) -> Response:
+    content["freshness"] = {
+        "book": book,
+        "position": head,
+        "head": head,
+        "lag_seconds": 0.0,
+        "build": None,
+        "stale": False,
+        "parked": False,
+    }
+    return JSONResponse(content, headers={"Ledger-Position": str(head)})

@@ -1,0 +1,113 @@
+"""Reading a request's parameters: what is malformed is answered 400 and named."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from datetime import datetime
+from urllib.parse import unquote
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api.problems import Problem
+from ledger.event import IDENTIFIER
+from ledger.times import parse_rfc3339
+
+MAX_LIMIT = 500
+MAX_WAIT_SECONDS = 10
+_BOOK = re.compile(r"[A-Za-z0-9_]+:[a-z]+")
+
+
+class SlashesInPaths:
+    """ASGI middleware: a percent-encoded slash belongs to a path's value and does not separate values.
+
+    Servers hand routes a path decoded whole. Here ``%2F`` becomes NUL, which no value may hold, until
+    ``path_value`` turns it back.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on with its path decoded value by value."""
+        raw_path = scope.get("raw_path") if scope["type"] == "http" else None
+        if raw_path and b"%2" in raw_path:
+            text = raw_path.decode("latin-1").replace("%2F", "%00").replace("%2f", "%00")
+            scope = {**scope, "path": unquote(text)}
+        await self._app(scope, receive, send)
+
+
+def path_value(request: Request, name: str) -> str:
+    """Return one value of the request's path, decoded."""
+    return str(request.path_params[name]).replace("\x00", "/")
+
+
+def time_parameter(request: Request, *names: str) -> datetime | None:
+    """Return the first of ``names`` that is given, as a UTC time."""
+    for name in names:
+        text = request.query_params.get(name)
+        if text is not None:
+            try:
+                # A plus sign that nobody percent-encoded has become a space.
+                return parse_rfc3339(text.replace(" ", "+"))
+            except (ValueError, OverflowError) as error:
+                raise Problem(400, f"{name} is no RFC 3339 time: {error}") from error
+    return None
+
+
+def integer_parameter(request: Request, name: str, default: int, low: int, high: int) -> int:
+    """Return a whole number between ``low`` and ``high``."""
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    if not re.fullmatch(r"-?[0-9]{1,19}", text) or not low <= int(text) <= high:
+        raise Problem(400, f"{name} must be a whole number from {low} to {high}")
+    return int(text)
+
+
+def seconds_parameter(request: Request, name: str, default: float, high: float) -> float:
+    """Return a number of seconds between 0 and ``high``."""
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text) or float(text) > high:
+        raise Problem(400, f"{name} must be a number of seconds from 0 to {high:g}")
+    return float(text)
+
+
+def identifier_parameter(request: Request, name: str) -> str | None:
+    """Return an id, a type or the like: printable ASCII without spaces."""
+    text = request.query_params.get(name)
+    if text is not None and not IDENTIFIER.fullmatch(text):
+        raise Problem(400, f"{name} must be printable ASCII without spaces")
+    return text
+
+
+def book_parameter(request: Request) -> str | None:
+    """Return the book that is asked for by name, or None."""
+    text = request.query_params.get("book")
+    if text is not None and not _BOOK.fullmatch(text):
+        raise Problem(400, "book must read like self:live or acct_123:test")
+    return text
+
+
+def encode_cursor(position: int) -> str:
+    """Write where the next page starts, opaque to the caller."""
+    return base64.urlsafe_b64encode(f"p{position}".encode()).decode().rstrip("=")
+
+
+def cursor_parameter(request: Request) -> int | None:
+    """Read a ``next_cursor`` that was handed out before."""
+    text = request.query_params.get("cursor")
+    if text is None:
+        return None
+    try:
+        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        match = re.fullmatch(rb"p([0-9]{1,18})", raw)
+    except (binascii.Error, ValueError):
+        match = None
+    if match is None:
+        raise Problem(400, "cursor is not one this service gave")
+    return int(match[1])

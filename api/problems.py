@@ -1,0 +1,111 @@
+"""What went wrong, for the caller: RFC 9457 ``application/problem+json``, and one table from errors to problems."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+import structlog
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ledger.errors import LedgerError, LogUnavailableError, MalformedEventError
+from ledger.postgres import AWAY
+
+_log = structlog.get_logger()
+
+TITLES: Mapping[int, str] = {
+    400: "Bad request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not found",
+    405: "Method not allowed",
+    409: "Conflict",
+    413: "Content too large",
+    500: "Internal error",
+    501: "Not configured",
+    503: "Unavailable",
+}
+
+SLUGS: Mapping[int, str] = {
+    400: "bad-request",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not-found",
+    405: "method-not-allowed",
+    409: "conflict",
+    413: "too-large",
+    500: "internal",
+    501: "not-configured",
+    503: "unavailable",
+}
+
+
+class Problem(Exception):  # noqa: N818 - the RFC's own word
+    """A refusal to be sent to the caller; ``kind`` is the problem's type, by default the status's."""
+
+    def __init__(
+        self, status: int, detail: str, *, kind: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.kind = kind or SLUGS[status]
+        self.headers = dict(headers or {})
+
+
+class JSONResponse(Response):
+    """A JSON answer written by orjson."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        """Encode ``content``."""
+        return orjson.dumps(content)
+
+
+class ProblemResponse(JSONResponse):
+    """A problem as the RFC writes it."""
+
+    media_type = "application/problem+json"
+
+    def __init__(self, problem: Problem) -> None:
+        content = {
+            "type": problem.kind,
+            "title": TITLES.get(problem.status, "Error"),
+            "status": problem.status,
+            "detail": problem.detail,
+        }
+        super().__init__(content, status_code=problem.status, headers=problem.headers)
+
+
+def problem_of(error: Exception) -> Problem:
+    """Translate any exception: what the caller did wrong is 4xx, what may pass is 503, the rest is ours."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, MalformedEventError):
+        return Problem(400, str(error), kind="malformed-event")
+    if isinstance(error, LogUnavailableError):
+        return Problem(503, str(error), headers={"Retry-After": str(error.retry_after)})
+    if isinstance(error, AWAY):
+        return Problem(503, "the database cannot be reached", headers={"Retry-After": "1"})
+    if isinstance(error, HTTPException):
+        status = error.status_code if error.status_code in SLUGS else 400
+        return Problem(status, error.detail, headers=error.headers)
+    if isinstance(error, LedgerError):
+        return Problem(400, str(error))
+    return Problem(500, "the ledger could not answer; its log says why")
+
+
+async def answer_problem(_: Request, error: Exception) -> Response:
+    """Answer any exception of a route with its problem."""
+    problem = problem_of(error)
+    if problem.status == 500:
+        _log.error("request_failed", exc_info=error)
+    return ProblemResponse(problem)
+
+
+HANDLED = (Problem, LedgerError, HTTPException, *AWAY)
+"""The exceptions that are answered where they are raised; anything else is a bug, logged and answered 500."""

@@ -1,0 +1,127 @@
+"""The processes ``serve`` supervises: ``python -m api.processes web`` and ``… follower``.
+
+A child lives as long as its standard input is open: when the supervisor ends, however it ends, so do they.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+
+import structlog
+import uvicorn
+
+from api.app import create_app
+from api.logs import configure_logging
+from api.services import Services, database_of, open_services, projection_of
+from api.settings import Settings, load_settings
+from ledger.migrate import check_schema
+from ledger.postgres import AWAY
+from ledger.wakeup import Listener
+from projections.builds import ensure_live
+from projections.follower import CheckpointMovedError, follow
+
+_log = structlog.get_logger()
+
+_POLL_SECONDS = 0.5
+_RETRY_SECONDS = 0.5
+_LISTENER_FD_ARGUMENT = 2
+
+
+async def serve_web(settings: Settings, listening: socket.socket) -> None:
+    """Answer HTTP on a socket the supervisor has bound."""
+
+    @contextlib.asynccontextmanager
+    async def opened() -> AsyncIterator[Services]:
+        async with open_services(settings) as services:
+            yield services
+
+    config = uvicorn.Config(
+        create_app(opened),
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=10,
+        timeout_keep_alive=75,
+    )
+    server = uvicorn.Server(config)
+    watcher = asyncio.create_task(_stop_when_orphaned(server))
+    try:
+        await server.serve(sockets=[listening])
+    finally:
+        watcher.cancel()
+
+
+async def _stop_when_orphaned(server: uvicorn.Server) -> None:
+    await _supervisor_gone()
+    server.should_exit = True
+
+
+async def run_follower(settings: Settings) -> None:
+    """Keep the live builds at the head of the log until the supervisor ends or says so."""
+    database = database_of(settings).as_role("ledger_builder")
+    stop = asyncio.create_task(_supervisor_gone())
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.cancel)
+    async with Listener(database) as listener:
+        while not stop.done():
+            try:
+                await _follow_while_connected(settings, listener, stop)
+            except AWAY as error:
+                _log.warning("follower_away", error=repr(error))
+            except CheckpointMovedError:
+                _log.info("another_follower_is_faster")
+            if not stop.done():
+                await asyncio.sleep(_RETRY_SECONDS)
+
+
+async def _follow_while_connected(settings: Settings, listener: Listener, stop: asyncio.Task[None]) -> None:
+    projection = projection_of(settings)
+    connection = await database_of(settings).as_role("ledger_builder").connect()
+    try:
+        await check_schema(connection)
+        build = await ensure_live(connection, projection)
+        while not stop.done():
+            if await follow(connection, projection, build) == 0:
+                news = asyncio.create_task(listener.wait(_POLL_SECONDS))
+                await asyncio.wait({news, stop}, return_when=asyncio.FIRST_COMPLETED)
+                news.cancel()
+    finally:
+        connection.terminate()
+
+
+async def _supervisor_gone() -> None:
+    """Return when standard input ends: the supervisor holds its other end and never writes."""
+    reader = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    await reader.read()
+
+
+def main() -> None:
+    """Run the child named by the first argument."""
+    settings = load_settings()
+    configure_logging(settings)
+    loop_factory = _fast_loop()
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        if sys.argv[1] == "web":
+            listening = socket.socket(fileno=int(sys.argv[_LISTENER_FD_ARGUMENT]))
+            runner.run(serve_web(settings, listening))
+        else:
+            with contextlib.suppress(asyncio.CancelledError):
+                runner.run(run_follower(settings))
+
+
+def _fast_loop() -> type[asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:  # not made for every platform
+        return None
+    return uvloop.Loop
+
+
+if __name__ == "__main__":
+    main()

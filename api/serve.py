@@ -1,0 +1,194 @@
+"""``ledger serve``: prepare the database, then supervise one web process and one follower."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.client
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Final
+
+import structlog
+
+from api.credentials import Credentials, load_credentials
+from api.database import prepare_embedded
+from api.services import database_of
+from api.settings import Settings
+from ledger.embedded import EmbeddedPostgres
+from ledger.errors import LedgerError, SettingError
+from ledger.migrate import check_schema, migrate
+from ledger.postgres import AWAY, Database
+
+_log = structlog.get_logger()
+
+_TICK_SECONDS: Final = 0.2
+_READY_SECONDS: Final = 60
+_STOP_SECONDS: Final = 15
+_BACKOFF_SECONDS_MAX: Final = 5.0
+
+
+@dataclass(slots=True)
+class Child:
+    """A supervised process: how it is started, and since when it has been failing."""
+
+    name: str
+    command: Sequence[str]
+    pass_fds: Sequence[int] = ()
+    process: subprocess.Popen[bytes] | None = None
+    not_before: float = 0.0
+    backoff_seconds: float = field(default=0.2)
+
+    def keep_running(self, now: float) -> None:
+        """Start the process when it is not running; after failures, not at once."""
+        if self.process is not None and self.process.poll() is not None:
+            _log.warning("child_ended", child=self.name, status=self.process.returncode)
+            self.process = None
+            self.not_before = now + self.backoff_seconds
+            self.backoff_seconds = min(self.backoff_seconds * 2, _BACKOFF_SECONDS_MAX)
+        if self.process is None and now >= self.not_before:
+            # A session of its own: Ctrl-C is for us, and we tell the children in order.
+            self.process = subprocess.Popen(
+                self.command, stdin=subprocess.PIPE, pass_fds=self.pass_fds, start_new_session=True
+            )
+
+    def stop(self) -> None:
+        """Ask the process to end, and end it when it does not."""
+        if self.process is None:
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def serve(settings: Settings, *, migrate_first: bool, say: Callable[[str], None]) -> None:
+    """Serve until SIGINT or SIGTERM. ``say`` prints what a person needs to know.
+
+    Raises ``LedgerError`` when the service cannot start as it is configured.
+    """
+    listening = _bind(settings)
+    embedded = EmbeddedPostgres(settings.data_dir) if settings.embedded else None
+    try:
+        with _stop_on_signals() as stopping:
+            credentials = load_credentials(settings)
+            if embedded is not None:
+                prepare_embedded(embedded)
+            else:
+                asyncio.run(_check_external(settings, migrate_first=migrate_first))
+            _supervise(settings, listening, embedded, stopping, lambda: _greet(settings, credentials, say))
+    finally:
+        listening.close()
+        if embedded is not None:
+            embedded.release()
+    say("stopped")
+
+
+def _bind(settings: Settings) -> socket.socket:
+    listening = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((settings.host, settings.port))
+    except OSError as error:
+        listening.close()
+        raise SettingError(
+            "LEDGER_PORT", f"cannot listen on {settings.host}:{settings.port}: {error.strerror}"
+        ) from error
+    listening.listen(1024)
+    listening.set_inheritable(True)
+    return listening
+
+
+async def _check_external(settings: Settings, *, migrate_first: bool) -> None:
+    try:
+        if migrate_first:
+            owner = await Database(settings.owner_database_url or database_of(settings).url).connect()
+            await migrate(owner)
+            await owner.close()
+        connection = await database_of(settings).connect()
+        await check_schema(connection)
+        await connection.close()
+    except AWAY as error:
+        raise LedgerError(f"LEDGER_DATABASE_URL: the database cannot be reached: {error}") from error
+
+
+def _supervise(
+    settings: Settings,
+    listening: socket.socket,
+    embedded: EmbeddedPostgres | None,
+    stopping: Callable[[], bool],
+    greet: Callable[[], None],
+) -> None:
+    child = [sys.executable, "-m", "api.processes"]
+    web = Child("web", [*child, "web", str(listening.fileno())], pass_fds=(listening.fileno(),))
+    follower = Child("follower", [*child, "follower"])
+    greeted = False
+    deadline = time.monotonic() + _READY_SECONDS
+    try:
+        while not stopping():
+            now = time.monotonic()
+            for one in (web, follower):
+                one.keep_running(now)
+            if not greeted and (_answers(settings) or now > deadline):
+                greeted = True
+                greet()
+            if embedded is not None:
+                _keep_postgres_running(embedded)
+            time.sleep(_TICK_SECONDS)
+    finally:
+        # The web process first: what it has taken, it finishes.
+        web.stop()
+        follower.stop()
+
+
+def _keep_postgres_running(embedded: EmbeddedPostgres) -> None:
+    try:
+        embedded.ensure_running()
+    except LedgerError as error:
+        _log.error("postgres_does_not_start", error=str(error))
+        time.sleep(1)
+
+
+def _answers(settings: Settings) -> bool:
+    connection = http.client.HTTPConnection(settings.reachable_host, settings.port, timeout=1)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _greet(settings: Settings, credentials: Credentials, say: Callable[[str], None]) -> None:
+    url = settings.url
+    say("Ledger is serving. Ctrl-C stops it; nothing is lost.")
+    say(f"  console         {url}/")
+    say(f"  webhook         {url}/webhooks/stripe")
+    if credentials.generated_secret:
+        say(f"  webhook secret  {credentials.generated_secret}")
+    if credentials.generated_key:
+        say(f"  API key         {credentials.generated_key}")
+    if settings.embedded:
+        say(f"  data            {settings.data_dir}/")
+
+
+@contextlib.contextmanager
+def _stop_on_signals() -> Iterator[Callable[[], bool]]:
+    stopped: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, lambda received, _frame: stopped.append(received))
+    try:
+        yield lambda: bool(stopped)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

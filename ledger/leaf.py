@@ -1,0 +1,72 @@
+"""What is proved of an event: a canonical header, hashed as a leaf of the book's Merkle tree (RFC 6962).
+
+The header names the body only by ``SHA-256(salt ‖ body)``, so that a body can one day be erased together with its
+salt while every proof over it still holds. What the header leaves out (signature, times of arrival, storage) is
+bound by the *envelope chain*, a hash over all of a book's events in order that log checkpoints sign as well.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+
+import orjson
+
+from ledger.times import rfc3339
+
+FORMAT = 1
+EMPTY_ENVELOPE = bytes(32)
+"""The envelope chain of a book without events."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The canonical header of one event; ``body_digest`` is 32 bytes."""
+
+    book: str
+    position: int
+    event_id: str
+    stream_id: str
+    type: str
+    source: str
+    created: datetime
+    recorded_at: datetime
+    body_digest: bytes
+
+    def encode(self) -> bytes:
+        """Write the header as UTF-8 JSON with sorted keys and no white space: the entry the log proves."""
+        return orjson.dumps(
+            {
+                "body": self.body_digest.hex(),
+                "book": self.book,
+                "created": rfc3339(self.created),
+                "event_id": self.event_id,
+                "format": FORMAT,
+                "position": self.position,
+                "recorded_at": rfc3339(self.recorded_at),
+                "source": self.source,
+                "stream_id": self.stream_id,
+                "type": self.type,
+            }
+        )
+
+
+def body_digest(salt: bytes, body: bytes) -> bytes:
+    """Commit to a body: SHA-256 of its 16 random bytes of salt followed by its raw bytes."""
+    return hashlib.sha256(salt + body).digest()
+
+
+def chain_envelope(
+    previous: bytes,
+    *,
+    version: int,
+    received_at: datetime,
+    signature: str | None,
+    api_version: str | None,
+    encoding: int,
+    dictionary_id: int | None,
+) -> bytes:
+    """Extend the envelope chain by the columns of one event that its header leaves out."""
+    columns = [version, rfc3339(received_at), signature, api_version, encoding, dictionary_id]
+    return hashlib.sha256(previous + orjson.dumps(columns)).digest()

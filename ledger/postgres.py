@@ -1,0 +1,56 @@
+"""How the ledger connects to PostgreSQL: as which role, with which limits, and what counts as *away*."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import asyncpg
+
+Role = Literal["ledger_app", "ledger_builder"]
+
+AWAY = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.QueryCanceledError,
+    asyncpg.ReadOnlySQLTransactionError,
+)
+"""What asyncpg raises while the database is stopped, starting, full, unreachable or a standby."""
+
+_CONNECT_SECONDS = 5
+_COMMAND_SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """An address of PostgreSQL and the role its connections take; makes connections and pools."""
+
+    url: str
+    role: Role | None = None
+
+    def as_role(self, role: Role) -> Database:
+        """Return the same address with connections that take ``role``."""
+        return replace(self, role=role)
+
+    async def connect(self, command_timeout: float = _COMMAND_SECONDS) -> asyncpg.Connection:
+        """Open one connection."""
+        return await asyncpg.connect(self.url, timeout=_CONNECT_SECONDS, **self._options(command_timeout))
+
+    def pool(self, *, max_size: int, command_timeout: float = _COMMAND_SECONDS) -> asyncpg.Pool:
+        """Make a pool, to be opened with ``async with``. It opens connections only when they are needed."""
+        return asyncpg.create_pool(
+            self.url, min_size=0, max_size=max_size, timeout=_CONNECT_SECONDS, **self._options(command_timeout)
+        )
+
+    def _options(self, command_timeout: float) -> dict[str, Any]:
+        settings = {"application_name": "ledger", "timezone": "UTC"}
+        if self.role is not None:
+            settings["role"] = self.role
+        return {"command_timeout": command_timeout, "server_settings": settings}

@@ -1,0 +1,184 @@
+"""Reading the log: one event, pages of a book, the tail a follower folds, and where a head stands.
+
+Position order is commit order and positions have no gap, so a follower of ``position > n`` misses nothing. On a
+cluster a read across shards is no snapshot; the tail therefore stops at the first position it does not see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+import asyncpg
+
+from ledger.books import CONTROL_BOOK
+from ledger.codec import BodyCodec
+
+_codec = BodyCodec()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """One row of the log; ``body`` is the exact bytes that were received."""
+
+    stream_id: str
+    version: int
+    book: str
+    position: int
+    event_id: str
+    type: str
+    created: datetime
+    recorded_at: datetime
+    received_at: datetime
+    source: str
+    api_version: str | None
+    signature: str | None
+    salt: bytes
+    body: bytes
+    body_digest: bytes
+    leaf: bytes
+
+
+TAIL = """
+SELECT stream_id, version, book, position, event_id, type, created, recorded_at, received_at, source,
+       api_version, signature, encoding, salt, body, body_digest, leaf
+FROM ledger.event
+WHERE book = $1 AND position > $2
+ORDER BY position
+LIMIT $3
+"""
+
+PAGE = """
+SELECT stream_id, version, book, position, event_id, type, created, recorded_at, received_at, source,
+       api_version, signature, encoding, salt, body, body_digest, leaf
+FROM ledger.event
+WHERE book = $1 AND position > $2 AND position < $3
+  AND ($4::text IS NULL OR type = $4)
+  AND ($5::text IS NULL OR stream_id = $5)
+ORDER BY position
+LIMIT $6
+"""
+
+PAGE_NEWEST_FIRST = """
+SELECT stream_id, version, book, position, event_id, type, created, recorded_at, received_at, source,
+       api_version, signature, encoding, salt, body, body_digest, leaf
+FROM ledger.event
+WHERE book = $1 AND position > $2 AND position < $3
+  AND ($4::text IS NULL OR type = $4)
+  AND ($5::text IS NULL OR stream_id = $5)
+ORDER BY position DESC
+LIMIT $6
+"""
+
+STREAMS = """
+SELECT stream_id, version, book, position, event_id, type, created, recorded_at, received_at, source,
+       api_version, signature, encoding, salt, body, body_digest, leaf
+FROM ledger.event
+WHERE stream_id = ANY ($1) AND position <= $2 AND type = ANY ($3)
+ORDER BY stream_id, version
+"""
+
+EVENT = """
+SELECT e.stream_id, e.version, e.book, e.position, e.event_id, e.type, e.created, e.recorded_at, e.received_at,
+       e.source, e.api_version, e.signature, e.encoding, e.salt, e.body, e.body_digest, e.leaf
+FROM ledger.event_key AS k
+JOIN ledger.event AS e ON e.stream_id = k.stream_id AND e.version = k.version
+WHERE k.event_id = $1 AND k.book = $2
+"""
+
+HEAD = "SELECT position FROM ledger.head WHERE book = $1"
+
+BOOKS = "SELECT book, position, recorded_at FROM ledger.head WHERE position > 0 ORDER BY book"
+
+POSITION_AT = """
+SELECT coalesce(max(position), 0)
+FROM ledger.event
+WHERE book = $1 AND recorded_at <= $2
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class BookHead:
+    """How far a book's log is, and when its newest event was recorded."""
+
+    book: str
+    position: int
+    recorded_at: datetime
+
+    @property
+    def is_stripe(self) -> bool:
+        """Whether the book holds a Stripe account's events, not our own housekeeping."""
+        return self.book != CONTROL_BOOK
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which events of a book a page shows: positions strictly between two bounds, a type, a stream."""
+
+    after: int = 0
+    before: int = 2**63 - 1
+    type: str | None = None
+    stream_id: str | None = None
+
+
+async def read_tail(connection: asyncpg.Connection, book: str, after: int, limit: int) -> list[StoredEvent]:
+    """Return up to ``limit`` events right after position ``after``, stopping at the first one missing."""
+    tail = []
+    expected = after + 1
+    for row in await connection.fetch(TAIL, book, after, limit):
+        if row["position"] != expected:
+            break
+        tail.append(_stored(row))
+        expected += 1
+    return tail
+
+
+async def read_page(
+    connection: asyncpg.Connection, book: str, wanted: Filter, limit: int, *, newest_first: bool = False
+) -> list[StoredEvent]:
+    """Return up to ``limit`` events of a book that ``wanted`` lets through, in order of position."""
+    statement = PAGE_NEWEST_FIRST if newest_first else PAGE
+    rows = await connection.fetch(statement, book, wanted.after, wanted.before, wanted.type, wanted.stream_id, limit)
+    return [_stored(row) for row in rows]
+
+
+async def read_streams(
+    connection: asyncpg.Connection, stream_ids: Iterable[str], types: Iterable[str], until: int
+) -> dict[str, list[StoredEvent]]:
+    """Return the events of some types in some streams up to position ``until``, in order of arrival, by stream."""
+    return _by_stream(await connection.fetch(STREAMS, list(stream_ids), until, list(types)))
+
+
+async def read_event(connection: asyncpg.Connection, book: str, event_id: str) -> StoredEvent | None:
+    """Return one event of a book, or None."""
+    row = await connection.fetchrow(EVENT, event_id, book)
+    return None if row is None else _stored(row)
+
+
+async def read_head(connection: asyncpg.Connection, book: str) -> int:
+    """Return the position of the book's newest event; 0 for a book without events."""
+    return int(await connection.fetchval(HEAD, book) or 0)
+
+
+async def read_books(connection: asyncpg.Connection) -> list[BookHead]:
+    """Return every book that has events."""
+    return [BookHead(**row) for row in await connection.fetch(BOOKS)]
+
+
+async def position_at(connection: asyncpg.Connection, book: str, moment: datetime) -> int:
+    """Return the last position recorded at or before ``moment``: what was known then."""
+    return int(await connection.fetchval(POSITION_AT, book, moment))
+
+
+def _by_stream(rows: Iterable[asyncpg.Record]) -> dict[str, list[StoredEvent]]:
+    streams: dict[str, list[StoredEvent]] = {}
+    for row in rows:
+        streams.setdefault(row["stream_id"], []).append(_stored(row))
+    return streams
+
+
+def _stored(row: asyncpg.Record) -> StoredEvent:
+    columns = dict(row)
+    columns["body"] = _codec.decode(columns.pop("encoding"), columns["body"])
+    return StoredEvent(**columns)

@@ -1,0 +1,33 @@
+"""Times as the ledger writes them: RFC 3339 in UTC, down to the microsecond PostgreSQL keeps."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def rfc3339(moment: datetime) -> str:
+    """Write ``moment`` in UTC with a ``Z``, with six fractional digits only where there are any."""
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
+
+
+def parse_rfc3339(text: str) -> datetime:
+    """Read an RFC 3339 time (or a bare date, taken as its first instant in UTC).
+
+    Raises ``ValueError`` for anything else, and for a time without an offset: guessing a zone moves money.
+    """
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        if len(text) == len("2026-01-15"):
+            return moment.replace(tzinfo=UTC)
+        raise ValueError("a time needs an offset, such as Z")
+    return moment.astimezone(UTC)
+
+
+def from_unix(seconds: int) -> datetime:
+    """Turn Stripe's whole seconds into a time. Raises ``ValueError`` outside the years 1 to 9999."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (OverflowError, OSError) as error:
+        raise ValueError(f"{seconds} is no time between the years 1 and 9999") from error

@@ -1,0 +1,136 @@
+"""Reading entitlements: the live rows of a customer or an organisation, or a fold over what was known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import asyncpg
+
+from ledger.reader import read_streams
+from projections.builds import Freshness, any_parked, enter_live
+from projections.contract import Projection, Row, Subject
+from projections.entitlements.answer import Answer, answer_all
+from projections.entitlements.rows import ProductRow, SourceRow
+from projections.follower import fold_subject
+
+ORG_PREFIX: Final = "org:"
+
+CUSTOMER_SOURCES = """
+SELECT subject, book, customer, kind, source, item, product, price, quantity, status, org, ends_at,
+       valid_from, valid_to, because
+FROM entitlement_source
+WHERE subject = $1
+ORDER BY source, item, valid_from
+"""
+
+ORG_SOURCES = """
+SELECT subject, book, customer, kind, source, item, product, price, quantity, status, org, ends_at,
+       valid_from, valid_to, because
+FROM entitlement_source
+WHERE book = $1 AND org = $2
+ORDER BY source, item, valid_from
+"""
+
+PRODUCTS = """
+SELECT subject, book, product, features, valid_from, valid_to, because
+FROM product
+WHERE subject = ANY ($1)
+ORDER BY product, valid_from
+"""
+
+CUSTOMER_KNOWN = "SELECT EXISTS (SELECT FROM ledger.event WHERE stream_id = $1)"
+
+
+@dataclass(frozen=True, slots=True)
+class Entitlements:
+    """Every feature that was ever given to a customer or organisation, answered for one moment."""
+
+    customer: str
+    org: str | None
+    known: bool
+    answers: list[Answer]
+    freshness: Freshness
+    parked: bool
+
+
+def stream_of_customer(book: str, customer: str) -> str:
+    """Name the stream of a customer."""
+    return f"{book}/{customer}"
+
+
+async def read_entitlements(
+    connection: asyncpg.Connection, projection: Projection, book: str, customer: str, at: datetime
+) -> Entitlements:
+    """Answer from the live build's rows. Needs a transaction, so that registry and rows are of one snapshot."""
+    freshness = await enter_live(connection, projection.name, book)
+    if freshness.build is None:
+        return Entitlements(customer, None, False, [], freshness, False)
+    if customer.startswith(ORG_PREFIX):
+        rows = await connection.fetch(ORG_SOURCES, book, customer.removeprefix(ORG_PREFIX))
+    else:
+        rows = await connection.fetch(CUSTOMER_SOURCES, stream_of_customer(book, customer))
+    sources = [_source(row) for row in rows]
+    products = await connection.fetch(PRODUCTS, _product_streams(book, sources))
+    subjects = sorted({source.subject for source in sources} | {stream_of_customer(book, customer)})
+    parked = await any_parked(connection, freshness.build, subjects)
+    known = bool(sources) or bool(await connection.fetchval(CUSTOMER_KNOWN, stream_of_customer(book, customer)))
+    return _entitlements(customer, sources, [_product(row) for row in products], at, freshness, known, parked)
+
+
+async def fold_known(
+    connection: asyncpg.Connection, projection: Projection, book: str, customer: str, at: datetime, position: int
+) -> Entitlements:
+    """Answer with today's code from what had been recorded by ``position``: folds the customer's history now."""
+    sources = await _fold_known(connection, projection, book, [stream_of_customer(book, customer)], position)
+    found = [SourceRow(*row) for row in sources["entitlement_source"]]
+    folded = await _fold_known(connection, projection, book, _product_streams(book, found), position)
+    products = [ProductRow(*row) for row in folded["product"]]
+    freshness = await enter_live(connection, projection.name, book)
+    known = Freshness(book, freshness.build, position, freshness.head, None)
+    return _entitlements(customer, found, products, at, known, bool(found), False)
+
+
+async def _fold_known(
+    connection: asyncpg.Connection, projection: Projection, book: str, streams: list[str], position: int
+) -> dict[str, list[Row]]:
+    rows: dict[str, list[Row]] = {table.name: [] for table in projection.tables}
+    histories = await read_streams(connection, streams, projection.types, position)
+    for stream_id, events in histories.items():
+        for table, some in fold_subject(projection, Subject(book, stream_id), events).items():
+            rows[table] += some
+    return rows
+
+
+def _entitlements(
+    customer: str,
+    sources: list[SourceRow],
+    products: list[ProductRow],
+    at: datetime,
+    freshness: Freshness,
+    known: bool,
+    parked: bool,
+) -> Entitlements:
+    if customer.startswith(ORG_PREFIX):
+        org: str | None = customer.removeprefix(ORG_PREFIX)
+    else:
+        org = next((row.org for row in sources if row.org and row.holds_at(at)), None)
+    return Entitlements(customer, org, known, answer_all(sources, products, at), freshness, parked)
+
+
+def _product_streams(book: str, sources: Iterable[SourceRow]) -> list[str]:
+    return sorted({stream_of_customer(book, row.product) for row in sources if row.product})
+
+
+def _source(row: asyncpg.Record) -> SourceRow:
+    columns = dict(row)
+    columns["because"] = tuple(columns["because"])
+    return SourceRow(**columns)
+
+
+def _product(row: asyncpg.Record) -> ProductRow:
+    columns = dict(row)
+    columns["because"] = tuple(columns["because"])
+    return ProductRow(**columns)

@@ -1,0 +1,76 @@
+"""Subscriptions, items and products as plain values, whatever API version wrote them (stripe-domain §2.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from ledger.event import Json, identifier, mapping
+from ledger.times import from_unix
+from projections.facts import listing, number
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One item of a subscription. ``quantity`` is None where usage is metered."""
+
+    item: str
+    product: str | None
+    price: str | None
+    quantity: Decimal | None
+
+
+def items_of(subscription: Json) -> list[Item]:
+    """Read the items; a subscription older than items has one, named after itself, from its own plan."""
+    found = [_item(one) for one in listing(subscription.get("items"))]
+    if not found and subscription.get("plan"):
+        found = [_item(subscription)]
+    return [item for item in found if item is not None]
+
+
+def _item(source: Json) -> Item | None:
+    key = identifier(source.get("id"))
+    if key is None:
+        return None
+    price, plan = mapping(source.get("price")), mapping(source.get("plan"))
+    quantity = number(source.get("quantity_decimal"))
+    return Item(
+        item=key,
+        product=identifier(price.get("product")) or identifier(plan.get("product")),
+        price=identifier(source.get("price")) or identifier(source.get("plan")),
+        quantity=number(source.get("quantity")) if quantity is None else quantity,
+    )
+
+
+def planned_end(subscription: Json) -> datetime | None:
+    """Return when the subscription is to end, or its trial: a plan, which revokes nothing by itself."""
+    if subscription.get("cancel_at") is not None:
+        return moment(subscription["cancel_at"])
+    if subscription.get("cancel_at_period_end") is True:
+        return _period_end(subscription)
+    if subscription.get("status") == "trialing":
+        return moment(subscription.get("trial_end"))
+    return None
+
+
+def _period_end(subscription: Json) -> datetime | None:
+    ends = [moment(one.get("current_period_end")) for one in listing(subscription.get("items"))]
+    known = [end for end in ends if end is not None]
+    return max(known) if known else moment(subscription.get("current_period_end"))
+
+
+def moment(value: object) -> datetime | None:
+    """Return Stripe's seconds as a time; None for null and for what is no time."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    try:
+        return from_unix(value)
+    except ValueError:
+        return None
+
+
+def text_at(metadata: object, key: str) -> str | None:
+    """Return a non-empty metadata value; an empty one is how Stripe's users remove it."""
+    value = mapping(metadata).get(key)
+    return value if isinstance(value, str) and value else None

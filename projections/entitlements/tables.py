@@ -1,0 +1,82 @@
+"""The tables of the entitlement projection, the view people read, and the projection itself."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from functools import partial
+from typing import Final
+
+from projections.contract import Projection, Table
+from projections.entitlements.fold import STEPS, fold_entitlements
+from projections.entitlements.rows import ProductRow, SourceRow
+
+NAME: Final = "entitlements"
+VERSION: Final = 1
+
+SOURCES: Final = Table(
+    name="entitlement_source",
+    columns=tuple(column.name for column in fields(SourceRow)),
+    create="""
+    CREATE TABLE entitlement_source (
+        subject    text        NOT NULL,
+        book       text        NOT NULL,
+        customer   text        NOT NULL,
+        kind       text        NOT NULL,
+        source     text        NOT NULL,
+        item       text        NOT NULL,
+        product    text,
+        price      text,
+        quantity   numeric,
+        status     text        NOT NULL,
+        org        text,
+        ends_at    timestamptz,
+        valid_from timestamptz NOT NULL,
+        valid_to   timestamptz,
+        because    text[]      NOT NULL,
+        PRIMARY KEY (subject, source, item, valid_from),
+        CHECK (valid_to > valid_from)
+    );
+    CREATE INDEX ON entitlement_source (book, org) WHERE org IS NOT NULL;
+    SELECT ledger.distribute('entitlement_source', 'subject');
+    """,
+    delete="DELETE FROM entitlement_source WHERE subject = ANY ($1)",
+)
+
+PRODUCTS: Final = Table(
+    name="product",
+    columns=tuple(column.name for column in fields(ProductRow)),
+    create="""
+    CREATE TABLE product (
+        subject    text        NOT NULL,
+        book       text        NOT NULL,
+        product    text        NOT NULL,
+        features   text        NOT NULL,
+        valid_from timestamptz NOT NULL,
+        valid_to   timestamptz,
+        because    text[]      NOT NULL,
+        PRIMARY KEY (subject, valid_from),
+        CHECK (valid_to > valid_from)
+    );
+    SELECT ledger.distribute('product', 'subject');
+    """,
+    delete="DELETE FROM product WHERE subject = ANY ($1)",
+)
+
+ENTITLEMENT_SOURCES: Final = """
+CREATE OR REPLACE VIEW ledger.entitlement_sources AS
+SELECT book, customer, org, kind, source, item, product, price, quantity, status,
+       valid_from, valid_to, ends_at, because
+FROM entitlement_source
+"""
+
+
+def entitlements(org_metadata_key: str) -> Projection:
+    """Make the entitlement projection; organisations are read from metadata under ``org_metadata_key``."""
+    return Projection(
+        name=NAME,
+        version=VERSION,
+        types=frozenset(STEPS),
+        tables=(SOURCES, PRODUCTS),
+        views={"entitlement_sources": ENTITLEMENT_SOURCES},
+        fold=partial(fold_entitlements, org_metadata_key=org_metadata_key),
+    )

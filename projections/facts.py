@@ -1,0 +1,57 @@
+"""What a fold sees of an event: its identity, Stripe's time, and the body as plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+import orjson
+
+from ledger.event import Json, mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One event of a subject. ``position`` identifies and explains; no fold may let it decide anything."""
+
+    event_id: str
+    type: str
+    created: datetime
+    position: int
+    body: Json
+
+    @property
+    def subject(self) -> Json:
+        """The snapshot: ``data.object``; empty for thin events, which are stored and never folded."""
+        return mapping(mapping(self.body.get("data")).get("object"))
+
+    @property
+    def previous(self) -> Json:
+        """The prior values of what changed: ``data.previous_attributes``; empty where Stripe sends none."""
+        return mapping(mapping(self.body.get("data")).get("previous_attributes"))
+
+
+def fact_of(event_id: str, type_: str, created: datetime, position: int, body: bytes) -> Fact:
+    """Parse an event's body for folding."""
+    return Fact(event_id, type_, created, position, mapping(orjson.loads(body)))
+
+
+def listing(value: object) -> list[Json]:
+    """Return the objects of a JSON array or of Stripe's ``{"object": "list", "data": […]}``."""
+    items = value.get("data") if isinstance(value, dict) else value
+    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+
+
+def number(value: object) -> Decimal | None:
+    """Return a JSON number, or Stripe's decimal in a string, exactly; None for anything else.
+
+    ``orjson`` reads fractions as binary floats; their shortest text is the number that was sent.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        exact = Decimal(repr(value) if not isinstance(value, str) else value)
+    except ArithmeticError:
+        return None
+    return exact if exact.is_finite() else None
