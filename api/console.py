@@ -22,7 +22,7 @@ from ledger.event import IDENTIFIER
 from ledger.reader import Filter, read_books, read_page
 from ledger.times import rfc3339
 from projections.builds import list_builds
-from projections.entitlements.query import ORG_PREFIX, Entitlements, read_entitlements
+from projections.entitlements.query import ORG_PREFIX, Entitlements, Moment, read_entitlements
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _LATEST_EVENTS = 20
@@ -56,7 +56,7 @@ async def page(request: Request) -> Response:
         context = await _overview(connection, book, show_events=may["events:read"])
         found = None
         if _is_customer(customer) and may["entitlements:read"]:
-            found = await read_entitlements(connection, serving.entitlements, book, customer, serving.clock())
+            found = await read_entitlements(connection, serving.entitlements, book, customer, Moment(serving.clock()))
     context |= {"book": book, "books": [one for one in context["books"] if key.sees(one["book"])], "may": may}
     context |= {"key": key.name, "customer": customer, "entitlements": _shown(found), "parked": found and found.parked}
     return _render(request, "console.html", context)

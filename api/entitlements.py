@@ -18,7 +18,7 @@ from ledger.event import IDENTIFIER
 from ledger.reader import position_at, read_head
 from ledger.times import rfc3339
 from projections.entitlements.answer import Answer, answer_one
-from projections.entitlements.query import ORG_PREFIX, Entitlements, fold_known, read_entitlements
+from projections.entitlements.query import ORG_PREFIX, Entitlements, Moment, fold_known, read_entitlements
 
 _LAST_POSITION: Final = 2**63 - 1
 _POLL_SECONDS: Final = 0.02
@@ -81,20 +81,20 @@ async def _read(request: Request) -> Entitlements:
     book = await book_of_request(request, key)
     customer = _customer(request)
     serving = services(request)
-    at = time_parameter(request, "as_of", "at") or serving.clock()
+    moment = Moment(serving.clock(), time_parameter(request, "as_of", "at"))
     known = await _known_position(request, book)
     if known is not None:
         if customer.startswith(ORG_PREFIX):
             raise Problem(400, "known_at and known_position are for one customer, not for an org")
         async with serving.pool.acquire() as connection:
-            return await fold_known(connection, serving.entitlements, book, customer, at, known)
+            return await fold_known(connection, serving.entitlements, book, customer, moment, known)
     min_position = integer_parameter(request, "min_position", 0, 0, _LAST_POSITION)
     wait_seconds = seconds_parameter(request, "wait", 0, MAX_WAIT_SECONDS)
-    return await _read_live(serving, book, customer, at, min_position, wait_seconds)
+    return await _read_live(serving, book, customer, moment, min_position, wait_seconds)
 
 
 async def _read_live(
-    serving: Services, book: str, customer: str, at: datetime, min_position: int, wait_seconds: float
+    serving: Services, book: str, customer: str, moment: Moment, min_position: int, wait_seconds: float
 ) -> Entitlements:
     """Read the live rows once they are as new as asked for. Raises 503 when that takes longer than ``wait``."""
     deadline = asyncio.get_running_loop().time() + wait_seconds
@@ -103,7 +103,7 @@ async def _read_live(
             serving.pool.acquire() as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
-            found = await read_entitlements(connection, serving.entitlements, book, customer, at)
+            found = await read_entitlements(connection, serving.entitlements, book, customer, moment)
         if found.freshness.build is not None and found.freshness.position >= min_position:
             return found
         if asyncio.get_running_loop().time() + _POLL_SECONDS > deadline:

@@ -140,13 +140,15 @@ class Appender:
 
     async def _flush_forever(self) -> None:
         while True:
+            # While the database is away nobody is let into the queue, so do not wait for them: look for it.
+            if self._away is None:
+                await self._arrived.wait()
             try:
                 connection = await self._connected()
             except AWAY as error:
                 self._stay_away(error)
                 await asyncio.sleep(_RECONNECT_SECONDS)
                 continue
-            await self._arrived.wait()
             if callers := self._take_batch():
                 await self._flush(connection, callers)
 

@@ -61,8 +61,23 @@ def stream_of_customer(book: str, customer: str) -> str:
     return f"{book}/{customer}"
 
 
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """The moment asked about: a given one, or the present.
+
+    The present is never before the newest fact: Stripe's clock may be ahead of ours, and a test clock far ahead.
+    """
+
+    now: datetime
+    as_of: datetime | None = None
+
+    def among(self, sources: Iterable[SourceRow]) -> datetime:
+        """Return the instant at which to evaluate ``sources``."""
+        return self.as_of or max([self.now, *(row.valid_from for row in sources)])
+
+
 async def read_entitlements(
-    connection: asyncpg.Connection, projection: Projection, book: str, customer: str, at: datetime
+    connection: asyncpg.Connection, projection: Projection, book: str, customer: str, moment: Moment
 ) -> Entitlements:
     """Answer from the live build's rows. Needs a transaction, so that registry and rows are of one snapshot."""
     freshness = await enter_live(connection, projection.name, book)
@@ -77,11 +92,11 @@ async def read_entitlements(
     subjects = sorted({source.subject for source in sources} | {stream_of_customer(book, customer)})
     parked = await any_parked(connection, freshness.build, subjects)
     known = bool(sources) or bool(await connection.fetchval(CUSTOMER_KNOWN, stream_of_customer(book, customer)))
-    return _entitlements(customer, sources, [_product(row) for row in products], at, freshness, known, parked)
+    return _entitlements(customer, sources, [_product(row) for row in products], moment, freshness, known, parked)
 
 
 async def fold_known(
-    connection: asyncpg.Connection, projection: Projection, book: str, customer: str, at: datetime, position: int
+    connection: asyncpg.Connection, projection: Projection, book: str, customer: str, moment: Moment, position: int
 ) -> Entitlements:
     """Answer with today's code from what had been recorded by ``position``: folds the customer's history now."""
     sources = await _fold_known(connection, projection, book, [stream_of_customer(book, customer)], position)
@@ -90,7 +105,7 @@ async def fold_known(
     products = [ProductRow(*row) for row in folded["product"]]
     freshness = await enter_live(connection, projection.name, book)
     known = Freshness(book, freshness.build, position, freshness.head, None)
-    return _entitlements(customer, found, products, at, known, bool(found), False)
+    return _entitlements(customer, found, products, moment, known, bool(found), False)
 
 
 async def _fold_known(
@@ -108,11 +123,12 @@ def _entitlements(
     customer: str,
     sources: list[SourceRow],
     products: list[ProductRow],
-    at: datetime,
+    moment: Moment,
     freshness: Freshness,
     known: bool,
     parked: bool,
 ) -> Entitlements:
+    at = moment.among(sources)
     if customer.startswith(ORG_PREFIX):
         org: str | None = customer.removeprefix(ORG_PREFIX)
     else:

@@ -1,0 +1,138 @@
+"""A real PostgreSQL for every test: one server a run, one migrated template, one copy of it a test."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import asyncpg
+import httpx
+import pytest
+
+from api.app import create_app
+from api.credentials import Credentials
+from api.database import create_login
+from api.secrets import ApiKey, WebhookSecret, digest_of
+from api.services import Services, open_services
+from api.settings import Settings
+from ledger.embedded import SUPERUSER, EmbeddedPostgres
+from ledger.migrate import migrate
+from ledger.postgres import Database
+
+TEMPLATE = "ledger_template"
+SECRET = "whsec_test_secret"
+KEY = "lk_test_admin"
+CORPUS = Path(__file__).parents[2] / "shared" / "corpus"
+
+_numbers = itertools.count(1)
+
+
+class ManualClock:
+    """A clock that tests set: it stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 1, 15, 12, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def forward(self, **by: float) -> None:
+        self.now += timedelta(**by)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[EmbeddedPostgres]:
+    """A server for the whole run, without fsync: the tests of durability start one of their own."""
+    folder = Path(tempfile.mkdtemp(prefix="ledger-tests-"))
+    embedded = EmbeddedPostgres(folder, {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"})
+    embedded.start()
+    asyncio.run(_make_template(embedded))
+    yield embedded
+    embedded.release()
+    shutil.rmtree(folder)
+
+
+async def _make_template(embedded: EmbeddedPostgres) -> None:
+    await _as_superuser(embedded, f"CREATE DATABASE {TEMPLATE}")
+    owner = await asyncpg.connect(embedded.url(SUPERUSER, TEMPLATE))
+    await migrate(owner)
+    await create_login(owner)
+    await owner.close()
+
+
+async def _as_superuser(embedded: EmbeddedPostgres, statement: str) -> None:
+    connection = await asyncpg.connect(embedded.url(SUPERUSER, "postgres"))
+    await connection.execute(statement)
+    await connection.close()
+
+
+@pytest.fixture
+async def database_name(server: EmbeddedPostgres) -> AsyncIterator[str]:
+    """The name of this test's own database, migrated and empty."""
+    name = f"test_{next(_numbers)}"
+    await _as_superuser(server, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+    # A copy keeps everything but what is granted on the database itself.
+    await _as_superuser(server, f"GRANT CREATE ON DATABASE {name} TO ledger_owner, ledger_builder")
+    yield name
+    await _as_superuser(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def database(server: EmbeddedPostgres, database_name: str) -> Database:
+    """This test's own database, as the service logs in to it."""
+    return Database(server.url(database=database_name))
+
+
+@pytest.fixture
+async def owner(server: EmbeddedPostgres, database_name: str) -> AsyncIterator[asyncpg.Connection]:
+    """A superuser's connection to this test's database."""
+    connection = await asyncpg.connect(server.url(SUPERUSER, database_name))
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def credentials() -> Credentials:
+    keys = (ApiKey("admin", frozenset({"admin"}), None, digest_of(KEY)),)
+    return Credentials((WebhookSecret(SECRET),), keys, None, None)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(data_dir=tmp_path)
+
+
+@pytest.fixture
+async def services(
+    settings: Settings, database: Database, clock: ManualClock, credentials: Credentials
+) -> AsyncIterator[Services]:
+    async with open_services(settings, clock=clock, database=database, credentials=credentials) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def client(services: Services) -> AsyncIterator[httpx.AsyncClient]:
+    """The application in this process, asked with the administrator's key."""
+    async with client_of(services) as asking:
+        yield asking
+
+
+@contextlib.asynccontextmanager
+async def client_of(services: Services, key: str | None = KEY) -> AsyncIterator[httpx.AsyncClient]:
+    app = create_app(lambda: contextlib.nullcontext(services))
+    app.state.services = services
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://ledger.test", headers=headers) as asking:
+        yield asking
