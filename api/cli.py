@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 
+import asyncpg
 import typer
 
 from api.commands import doctor, events, keys, migrate, serve, status
@@ -38,6 +39,8 @@ def main() -> None:
         _end(str(error), 1)
     except AWAY as error:
         _end(f"the database cannot be reached: {error or type(error).__name__}", 1)
+    except asyncpg.PostgresError as error:
+        _end(f"the database refuses: {error}", 1)
     except KeyboardInterrupt:
         _end("interrupted", 130)
 

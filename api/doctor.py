@@ -51,8 +51,8 @@ def examine(settings: Settings) -> list[Check]:
     checks.append(_credentials(settings))
     try:
         with running_database(settings) as database:
-            checks += asyncio.run(_database(database))
-    except (LedgerError, *AWAY) as error:
+            checks += asyncio.run(_database(database.as_role("ledger_app")))
+    except (LedgerError, asyncpg.PostgresError, *AWAY) as error:
         checks.append(Check("database", ok=False, value=str(error), how="connect"))
     return checks
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
 
+import asyncpg
 import structlog
 
 from api.credentials import Credentials, load_credentials
@@ -24,7 +25,7 @@ from api.settings import Settings
 from ledger.embedded import EmbeddedPostgres
 from ledger.errors import LedgerError, SettingError
 from ledger.migrate import check_schema, migrate
-from ledger.postgres import AWAY, Database
+from ledger.postgres import AWAY, ROLES, Database
 
 _log = structlog.get_logger()
 
@@ -113,11 +114,14 @@ async def _check_external(settings: Settings, *, migrate_first: bool) -> None:
             owner = await Database(settings.owner_database_url or database_of(settings).url).connect()
             await migrate(owner)
             await owner.close()
-        connection = await database_of(settings).connect()
-        await check_schema(connection)
-        await connection.close()
+        for role in ROLES:
+            connection = await database_of(settings).as_role(role).connect()
+            await check_schema(connection)
+            await connection.close()
     except AWAY as error:
         raise LedgerError(f"LEDGER_DATABASE_URL: the database cannot be reached: {error}") from error
+    except asyncpg.PostgresError as error:
+        raise LedgerError(f"LEDGER_DATABASE_URL: {error}; its login needs ledger_app and ledger_builder") from error
 
 
 def _supervise(

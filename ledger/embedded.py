@@ -88,13 +88,13 @@ class EmbeddedPostgres:
 
     def ensure_running(self) -> None:
         """Start the server again if it has died; cheap while it runs."""
-        if self._postmaster() is None:
+        if self.postmaster() is None:
             with self._lock("start.lock"):
                 self.ensure_running_locked()
 
     def ensure_running_locked(self) -> None:
         """Start the server unless it runs; only under the start lock."""
-        if self._postmaster() is None:
+        if self.postmaster() is None:
             self._start()
 
     def release(self, *, stop: bool = True) -> None:
@@ -104,12 +104,12 @@ class EmbeddedPostgres:
         with self._lock("start.lock"):
             self._users.close()
             self._users = None
-            if stop and self._unused() and self._postmaster() is not None:
+            if stop and self._unused() and self.postmaster() is not None:
                 try:
                     self.stop()
                 except EmbeddedPostgresError:
                     # It may have died by itself meanwhile; the next start recovers.
-                    if self._postmaster() is not None:
+                    if self.postmaster() is not None:
                         raise
 
     def stop(self, mode: str = "fast") -> None:
@@ -151,8 +151,8 @@ class EmbeddedPostgres:
     def _control(self, verb: str, *options: str) -> None:
         _run([*self.program("pg_ctl"), "-w", "-D", str(self.data), verb, *options])
 
-    def _postmaster(self) -> psutil.Process | None:
-        """Find the running server of this folder, by its pid file and by what that process is."""
+    def postmaster(self) -> psutil.Process | None:
+        """Return the running server of this folder, whoever started it: by its pid file and by what that process is."""
         try:
             pid = int((self.data / "postmaster.pid").read_text().splitlines()[0])
             process = psutil.Process(pid)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import asyncpg
 
 Role = Literal["ledger_app", "ledger_builder"]
+
+ROLES: Final[tuple[Role, ...]] = ("ledger_app", "ledger_builder")
+"""What the service's login must be a member of, and of nothing else."""
 
 AWAY = (
     OSError,

