@@ -140,12 +140,39 @@ CREATE TABLE ledger.event_conflict (
 );
 SELECT ledger.distribute('ledger.event_conflict', 'event_id');
 
+-- The heads that were signed (C2SP log checkpoints, as signed notes). They are also appended outside the database.
+
+CREATE TABLE ledger.log_checkpoint (
+    book      text        NOT NULL,
+    position  bigint      NOT NULL,
+    origin    text        NOT NULL,
+    signed_at timestamptz NOT NULL,
+    note      text        NOT NULL,
+    PRIMARY KEY (book, position, origin),
+    CHECK (position > 0)
+);
+SELECT ledger.distribute('ledger.log_checkpoint', 'book');
+
+-- The Merkle tree's tiles (C2SP tlog-tiles) above level 0, whose hashes are event.leaf. They grow as checkpoints are
+-- signed, can be computed again from the leaves at any time, and are what makes one proof cheap.
+
+CREATE TABLE ledger.tile (
+    book   text   NOT NULL,
+    level  int    NOT NULL,
+    index  bigint NOT NULL,
+    hashes bytea  NOT NULL,
+    PRIMARY KEY (book, level, index),
+    CHECK (level > 0),
+    CHECK (length(hashes) BETWEEN 32 AND 8192 AND length(hashes) % 32 = 0)
+);
+SELECT ledger.distribute('ledger.tile', 'book');
+
 ------------------------------------------------------------------------------------------------ what defends it --
 -- Grants are the first line, the trigger the second: it also stops the owner, until somebody disables it on
 -- purpose, and then the Merkle tree tells.
 
-GRANT SELECT, INSERT ON ledger.event, ledger.event_key, ledger.event_conflict TO ledger_app;
-GRANT SELECT, INSERT, UPDATE ON ledger.head TO ledger_app;
+GRANT SELECT, INSERT ON ledger.event, ledger.event_key, ledger.event_conflict, ledger.log_checkpoint TO ledger_app;
+GRANT SELECT, INSERT, UPDATE ON ledger.head, ledger.tile TO ledger_app;
 GRANT SELECT ON ledger.head, ledger.event, ledger.event_key, ledger.event_conflict TO ledger_builder;
 
 CREATE FUNCTION ledger.refuse_change()
@@ -167,6 +194,11 @@ CREATE TRIGGER event_key_is_immutable
 BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger.event_key
 FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
 ALTER TABLE ledger.event_key ENABLE ALWAYS TRIGGER event_key_is_immutable;
+
+CREATE TRIGGER log_checkpoint_is_immutable
+BEFORE UPDATE OR DELETE OR TRUNCATE ON ledger.log_checkpoint
+FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
+ALTER TABLE ledger.log_checkpoint ENABLE ALWAYS TRIGGER log_checkpoint_is_immutable;
 
 --------------------------------------------------------------------------------------------------------- append --
 -- A batch of events of one or several books, written by one call or not at all. The caller has numbered and hashed

@@ -10,7 +10,7 @@ import sys
 import asyncpg
 import typer
 
-from api.commands import doctor, events, keys, migrate, serve, status
+from api.commands import doctor, events, keys, log, migrate, serve, status
 from ledger.errors import LedgerError, SettingError
 from ledger.postgres import AWAY
 
@@ -26,7 +26,10 @@ app.command("migrate")(migrate.migrate)
 app.command("doctor")(doctor.doctor)
 app.command("events")(events.events)
 app.command("status")(status.status)
+app.command("verify")(log.verify)
+app.command("prove")(log.prove)
 app.add_typer(keys.app, name="keys")
+app.add_typer(log.app, name="log")
 
 
 def main() -> None:

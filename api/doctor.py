@@ -15,7 +15,9 @@ from ledger.errors import LedgerError, SettingError
 from ledger.migrate import check_schema
 from ledger.postgres import AWAY, Database
 
-_SECRET_FIELDS: Final = frozenset({"database_url", "owner_database_url", "stripe_webhook_secrets", "api_keys"})
+_SECRET_FIELDS: Final = frozenset(
+    {"database_url", "owner_database_url", "stripe_webhook_secrets", "api_keys", "signing_key"}
+)
 
 SERVER_SETTINGS: Final = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"}
 """What durability rests on: an acknowledged event survives a crash of the machine."""

@@ -49,7 +49,7 @@ async def get_event(request: Request) -> Response:
     key = require(request, "events:read")
     book = await book_of_request(request, key)
     async with services(request).pool.acquire() as connection:
-        event = await _find(request, connection, book)
+        event = await find_event(request, connection, book)
         conflicts = await conflicts_of(connection, book, event.event_id)
         head = await read_head(connection, book)
     return _answer(event_json(event, list(conflicts)), book, head)
@@ -60,7 +60,7 @@ async def get_raw(request: Request) -> Response:
     key = require(request, "events:read")
     book = await book_of_request(request, key)
     async with services(request).pool.acquire() as connection:
-        event = await _find(request, connection, book)
+        event = await find_event(request, connection, book)
     headers = {"Ledger-Position": str(event.position), "Cache-Control": "private, max-age=31536000, immutable"}
     return Response(event.body, media_type="application/json", headers=headers)
 
@@ -107,7 +107,8 @@ def header_of(event: StoredEvent) -> bytes:
     ).encode()
 
 
-async def _find(request: Request, connection: asyncpg.Connection, book: str) -> StoredEvent:
+async def find_event(request: Request, connection: asyncpg.Connection, book: str) -> StoredEvent:
+    """Return the event a request's path names. Raises 404 where the book has none."""
     event_id = path_value(request, "event_id")
     event = await read_event(connection, book, event_id)
     if event is None:

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ledger.errors import LedgerError, LogUnavailableError, MalformedEventError
+from ledger.notary import NotProvableError
 from ledger.postgres import AWAY
 
 _log = structlog.get_logger()
@@ -87,6 +88,8 @@ def problem_of(error: Exception) -> Problem:
         return error
     if isinstance(error, MalformedEventError):
         return Problem(400, str(error), kind="malformed-event")
+    if isinstance(error, NotProvableError):
+        return Problem(404, str(error))
     if isinstance(error, LogUnavailableError):
         return Problem(503, str(error), headers={"Retry-After": str(error.retry_after)})
     if isinstance(error, AWAY):

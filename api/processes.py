@@ -19,8 +19,9 @@ from api.app import create_app
 from api.logs import configure_logging
 from api.services import Services, database_of, open_services, projection_of
 from api.settings import Settings, load_settings
+from ledger.errors import LogUnavailableError
 from ledger.migrate import check_schema
-from ledger.postgres import AWAY
+from ledger.postgres import AWAY, Database
 from ledger.wakeup import Listener
 from projections.builds import ensure_live
 from projections.follower import CheckpointMovedError, follow
@@ -29,6 +30,7 @@ _log = structlog.get_logger()
 
 _POLL_SECONDS = 0.5
 _RETRY_SECONDS = 0.5
+_SIGN_SECONDS = 60
 _LISTENER_FD_ARGUMENT = 2
 
 
@@ -62,10 +64,20 @@ async def _stop_when_orphaned(server: uvicorn.Server) -> None:
 
 
 async def run_follower(settings: Settings) -> None:
-    """Keep the live builds at the head of the log until the supervisor ends or says so."""
+    """Keep the live builds at the head of the log, and its head signed, until the supervisor ends or says so."""
     database = database_of(settings).as_role("ledger_builder")
     stop = asyncio.create_task(_supervisor_gone())
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.cancel)
+    signing = asyncio.create_task(_sign_on_a_timer(settings))
+    try:
+        await _follow_until(settings, database, stop)
+    finally:
+        signing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await signing
+
+
+async def _follow_until(settings: Settings, database: Database, stop: asyncio.Task[None]) -> None:
     async with Listener(database) as listener:
         while not stop.done():
             try:
@@ -76,6 +88,19 @@ async def run_follower(settings: Settings) -> None:
                 _log.info("another_follower_is_faster")
             if not stop.done():
                 await asyncio.sleep(_RETRY_SECONDS)
+
+
+async def _sign_on_a_timer(settings: Settings) -> None:
+    """Sign every book's head once a minute, starting at once."""
+    while True:
+        try:
+            async with open_services(settings) as services:
+                while True:
+                    await services.notary.sign_all()
+                    await asyncio.sleep(_SIGN_SECONDS)
+        except (LogUnavailableError, *AWAY) as error:
+            _log.warning("notary_away", error=repr(error))
+            await asyncio.sleep(_RETRY_SECONDS)
 
 
 async def _follow_while_connected(settings: Settings, listener: Listener, stop: asyncio.Task[None]) -> None:

@@ -22,6 +22,7 @@ from api.credentials import Credentials, load_credentials
 from api.database import prepare_embedded
 from api.services import database_of
 from api.settings import Settings
+from api.signing import load_signer
 from ledger.embedded import EmbeddedPostgres
 from ledger.errors import LedgerError, SettingError
 from ledger.migrate import check_schema, migrate
@@ -81,6 +82,7 @@ def serve(settings: Settings, *, migrate_first: bool, say: Callable[[str], None]
     try:
         with _stop_on_signals() as stopping:
             credentials = load_credentials(settings)
+            load_signer(settings)
             if embedded is not None:
                 prepare_embedded(embedded)
             else:

@@ -11,8 +11,11 @@ import asyncpg
 
 from api.credentials import Credentials, load_credentials
 from api.settings import Settings
+from api.signing import load_signer, outside_of
 from ledger.appender import Appender, Limits
 from ledger.embedded import EmbeddedPostgres
+from ledger.notary import Notary
+from ledger.note import SignerKey
 from ledger.postgres import Database
 from ledger.wakeup import Listener, Notifier
 from projections.contract import Projection
@@ -33,6 +36,7 @@ class Services:
     pool: asyncpg.Pool
     appender: Appender
     listener: Listener
+    notary: Notary
     entitlements: Projection
 
 
@@ -58,6 +62,7 @@ async def open_services(
     clock: Clock = wall_clock,
     database: Database | None = None,
     credentials: Credentials | None = None,
+    signer: SignerKey | None = None,
     limits: Limits | None = None,
 ) -> AsyncIterator[Services]:
     """Open what a web process needs. The database may be away: reads and appends say so until it is back."""
@@ -75,5 +80,6 @@ async def open_services(
             pool=pool,
             appender=appender,
             listener=listener,
+            notary=Notary(pool, appender, signer or load_signer(settings), outside_of(settings), clock),
             entitlements=projection_of(settings),
         )

@@ -43,6 +43,12 @@ class Settings(BaseSettings):
         default=None,
         description="comma-separated `name:scope+scope[@book]:sha256-hex`; generated with the embedded database",
     )
+    signing_key: str | None = Field(
+        default=None, description="Ed25519 seed in base64, for log checkpoints; generated with the embedded database"
+    )
+    checkpoint_dir: Path | None = Field(
+        default=None, description="further folder outside the database where log checkpoints are appended"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least severe line to log"
     )

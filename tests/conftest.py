@@ -21,6 +21,7 @@ from api.database import create_login
 from api.secrets import ApiKey, WebhookSecret, digest_of
 from api.services import Services, open_services
 from api.settings import Settings
+from api.signing import signer_of
 from ledger.embedded import SUPERUSER, EmbeddedPostgres
 from ledger.migrate import migrate
 from ledger.postgres import Database
@@ -28,6 +29,7 @@ from ledger.postgres import Database
 TEMPLATE = "ledger_template"
 SECRET = "whsec_test_secret"
 KEY = "lk_test_admin"
+SIGNING_KEY = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 CORPUS = Path(__file__).parents[2] / "shared" / "corpus"
 
 _numbers = itertools.count(1)
@@ -117,8 +119,10 @@ def settings(tmp_path: Path) -> Settings:
 async def services(
     settings: Settings, database: Database, clock: ManualClock, credentials: Credentials
 ) -> AsyncIterator[Services]:
-    async with open_services(settings, clock=clock, database=database, credentials=credentials) as opened:
-        yield opened
+    signer = signer_of(SIGNING_KEY)
+    opened = open_services(settings, clock=clock, database=database, credentials=credentials, signer=signer)
+    async with opened as serving:
+        yield serving
 
 
 @pytest.fixture

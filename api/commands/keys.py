@@ -16,6 +16,9 @@ from api.secrets import (
     generate_webhook_secret,
     parse_api_keys,
 )
+from api.settings import load_settings
+from api.signing import FILE, generate_signing_key, keep_signing_key, signer_of
+from ledger.errors import SettingError
 
 app = typer.Typer(help="Make API keys and webhook secrets.", no_args_is_help=True)
 
@@ -40,11 +43,30 @@ def create(
 
 @app.command("init")
 def init() -> None:
-    """Print settings for a service on an external database: a webhook secret and an administrator's key.
+    """Print settings for a service on an external database: signing key, webhook secret, administrator's key.
 
     The webhook secret is for your own senders and tests; Stripe shows you its own when you add an endpoint.
     """
     text = generate_api_key()
+    typer.echo(f"LEDGER_SIGNING_KEY={generate_signing_key()}")
     typer.echo(f"LEDGER_STRIPE_WEBHOOK_SECRETS={generate_webhook_secret()}")
     typer.echo(f"LEDGER_API_KEYS={format_api_key(ApiKey('admin', frozenset({'admin'}), None, digest_of(text)))}")
     typer.echo(f"# the key itself, shown once: {text}")
+
+
+@app.command("rotate")
+def rotate() -> None:
+    """Make a new signing key. What the old one signed stays provable: its public half stays registered.
+
+    With the embedded database the new key is put in place, for the next start; else it is printed.
+    """
+    settings = load_settings()
+    text = generate_signing_key()
+    if not settings.embedded or settings.signing_key is not None:
+        typer.echo(f"LEDGER_SIGNING_KEY={text}")
+        return
+    file = settings.data_dir / FILE
+    if not file.exists():
+        raise SettingError("LEDGER_DATA_DIR", f"{file} is not there: nothing was ever signed")
+    keep_signing_key(file, text)
+    typer.echo(f"the next start signs as {signer_of(text).name}")

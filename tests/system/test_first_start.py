@@ -11,6 +11,7 @@ import orjson
 import psutil
 import pytest
 
+from tests.conftest import SIGNING_KEY
 from tests.stripe_events import event, product, subscription
 from tests.system.running import Service
 
@@ -49,8 +50,12 @@ def test_from_an_empty_folder_to_an_entitlement(service: Service) -> None:
 
 def _commands_work(service: Service, when: str) -> None:
     status = orjson.loads(service.run("status", "--json").stdout)
-    assert [(one["book"], one["position"]) for one in status["books"]] == [("self:live", 2)], when
-    assert [(one["name"], one["position"], one["parked"]) for one in status["projections"]] == [("entitlements", 2, 0)]
+    assert [(one["book"], one["position"]) for one in status["books"]] == [
+        ("ledger:control", 2),
+        ("self:live", 2),
+    ], when
+    folded = [(one["name"], one["book"], one["position"], one["parked"]) for one in status["projections"]]
+    assert folded == [("entitlements", "ledger:control", 2, 0), ("entitlements", "self:live", 2, 0)]
     events = orjson.loads(service.run("events", "--json").stdout)["data"]
     assert [one["id"] for one in events] == ["evt_1", "evt_2"]
     assert orjson.loads(service.run("events", "evt_2", "--raw").stdout)["id"] == "evt_2"
@@ -58,6 +63,11 @@ def _commands_work(service: Service, when: str) -> None:
     doctor = service.run("doctor")
     assert (doctor.returncode, "FAIL" in doctor.stdout) == (0, False), doctor.stdout
     assert "up to date" in service.run("migrate").stdout
+    assert service.run("log", "checkpoint").returncode == 0
+    for full in ((), ("--full",)):
+        verified = service.run("verify", *full)
+        assert (verified.returncode, verified.stdout.startswith("true: 4 events")) == (0, True), verified.stdout
+    assert service.run("prove", "evt_2").stdout.startswith("c2sp.org/tlog-proof@v1\n")
 
 
 def test_nothing_of_an_installed_postgresql_is_used(service: Service) -> None:
@@ -102,6 +112,7 @@ def test_an_external_database_that_is_away_is_said(service: Service) -> None:
     settings = {
         "LEDGER_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/x",
         "LEDGER_STRIPE_WEBHOOK_SECRETS": "live:whsec_x",
+        "LEDGER_SIGNING_KEY": SIGNING_KEY,
         "LEDGER_API_KEYS": orjson.loads(key.stdout)["setting"],
     }
     done = service.run("serve", **settings)
@@ -118,6 +129,7 @@ def test_an_external_database_serves_like_the_embedded_one(service: Service, tmp
         "LEDGER_DATABASE_URL": embedded.url(),
         "LEDGER_OWNER_DATABASE_URL": embedded.url("postgres"),
         "LEDGER_STRIPE_WEBHOOK_SECRETS": "live:whsec_x",
+        "LEDGER_SIGNING_KEY": SIGNING_KEY,
         "LEDGER_API_KEYS": key["setting"],
     }
     other = Service(tmp_path, **settings)
@@ -127,7 +139,7 @@ def test_an_external_database_serves_like_the_embedded_one(service: Service, tmp
     assert other.run("doctor", LEDGER_DATABASE_URL=embedded.url("postgres")).returncode == 1  # an owner, not a member
     other.start(last_line="webhook ")
     assert other.post(event("evt_1", "a.b", {"id": "o_1"}), secret="whsec_x").status_code == 200
-    assert other.stop() == 0
+    other.close()
     assert not (tmp_path / "credentials.json").exists()
     assert embedded.postmaster()
     embedded.release()

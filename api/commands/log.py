@@ -1,0 +1,116 @@
+"""``ledger verify``, ``ledger prove`` and ``ledger log``: what the log is worth, and to whom it can be shown."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Annotated, TypeVar
+
+import typer
+from rich.progress import Progress
+
+from api.database import running_database
+from api.output import progress_bar, show_json
+from api.services import Services, open_services
+from api.settings import Settings, load_settings
+from api.signing import outside_of
+from ledger.errors import LedgerError
+from ledger.identity import read_identity
+from ledger.note import VerifierKey, parse_verifier_key
+from ledger.postgres import Database
+from ledger.reader import read_books, read_event
+from ledger.verify import Report, verify_log
+
+T = TypeVar("T")
+
+app = typer.Typer(help="Sign the log's head, or let it go on after a restore.", no_args_is_help=True)
+
+
+def verify(
+    full: Annotated[bool, typer.Option("--full", help="Decode every body and recompute its digest too.")] = False,
+    verifier_key: Annotated[
+        list[str] | None, typer.Option(help="Trust this key (and no other) to have signed. Repeatable.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Recompute the whole log against its Merkle roots and every checkpoint ever signed. Status 1 when it is not true.
+
+    Checkpoints and keys are read from the database and from the folders outside it; the keys outside are trusted.
+    """
+    settings = load_settings()
+    keys = [parse_verifier_key(text) for text in verifier_key or []]
+    with running_database(settings) as database, progress_bar() as progress:
+        report = asyncio.run(_verify(settings, database, keys, full=full, progress=progress))
+    if as_json:
+        show_json({
+            "true": report.true, "events": report.events, "checkpoints": report.checkpoints,
+            "erased": report.erased, "lost": report.lost, "problems": report.problems,
+        })  # fmt: skip
+    else:
+        _say(report)
+    if not report.true:
+        raise typer.Exit(1)
+
+
+def _say(report: Report) -> None:
+    for problem in report.problems:
+        typer.echo(f"NOT TRUE  {problem}")
+    for erased in report.erased:
+        typer.echo(f"erased    {erased}")
+    for lost in report.lost:
+        typer.echo(f"lost      {lost}")
+    verdict = "true" if report.true else "NOT TRUE"
+    typer.echo(f"{verdict}: {report.events} events against {report.checkpoints} signed checkpoints")
+
+
+async def _verify(
+    settings: Settings, database: Database, keys: list[VerifierKey], *, full: bool, progress: Progress
+) -> Report:
+    connection = await database.as_role("ledger_app").connect(command_timeout=3600)
+    try:
+        outside = outside_of(settings)
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            trusted = keys or outside.keys() or list((await read_identity(connection)).keys)
+            task = progress.add_task("verify", total=sum(head.position for head in await read_books(connection)))
+            return await verify_log(
+                connection,
+                trusted,
+                outside.notes(),
+                full=full,
+                progress=lambda count: progress.advance(task, count),
+            )
+    finally:
+        connection.terminate()
+
+
+def prove(
+    event: Annotated[str, typer.Argument(help="The event's id.")],
+    book: Annotated[str | None, typer.Option(help="Which book; default: the default book.")] = None,
+) -> None:
+    """Print the proof that one event stands in the log (C2SP tlog-proof), signing its head first where needed."""
+    settings = load_settings()
+
+    async def work(services: Services) -> str:
+        async with services.pool.acquire() as connection:
+            found = await read_event(connection, book or settings.book_by_default, event)
+        if found is None:
+            raise LedgerError(f"book {book or settings.book_by_default} has no event {event}")
+        return (await services.notary.prove(found)).encode()
+
+    typer.echo(_with_services(settings, work), nl=False)
+
+
+@app.command("checkpoint")
+def checkpoint() -> None:
+    """Sign the head of every book that has moved, now, and append it outside the database."""
+    signed = _with_services(load_settings(), lambda services: services.notary.sign_all())
+    typer.echo(f"signed {signed} books")
+
+
+def _with_services(settings: Settings, work: Callable[[Services], Awaitable[T]]) -> T:
+    async def run(database: Database) -> T:
+        async with open_services(settings, database=database) as services:
+            return await work(services)
+
+    with running_database(settings) as database:
+        return asyncio.run(run(database))

@@ -1,0 +1,1 @@
+"""The proof rooms: Merkle tree, signed notes, log proofs, offline verification."""
