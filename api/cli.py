@@ -10,7 +10,7 @@ import sys
 import asyncpg
 import typer
 
-from api.commands import doctor, events, keys, log, migrate, serve, status
+from api.commands import doctor, events, keys, log, migrate, serve, status, transfer
 from ledger.errors import LedgerError, SettingError
 from ledger.postgres import AWAY
 
@@ -28,6 +28,10 @@ app.command("events")(events.events)
 app.command("status")(status.status)
 app.command("verify")(log.verify)
 app.command("prove")(log.prove)
+app.command("import")(transfer.import_)
+app.command("export")(transfer.export)
+app.command("backup")(transfer.backup)
+app.command("restore")(transfer.restore)
 app.add_typer(keys.app, name="keys")
 app.add_typer(log.app, name="log")
 

@@ -21,7 +21,6 @@ from api.parameters import (
 from api.problems import JSONResponse, Problem
 from ledger.conflicts import Conflict, conflicts_of
 from ledger.event import mapping
-from ledger.leaf import Header
 from ledger.reader import Filter, StoredEvent, read_event, read_head, read_page
 from ledger.times import rfc3339
 
@@ -78,8 +77,9 @@ def event_json(event: StoredEvent, conflicts: list[Conflict]) -> dict[str, Any]:
         "api_version": event.api_version,
         "recorded_at": rfc3339(event.recorded_at),
         "received_at": rfc3339(event.received_at),
-        "data": mapping(orjson.loads(event.body).get("data")),
-        "leaf": {"header": header_of(event).decode(), "salt": event.salt.hex(), "hash": event.leaf.hex()},
+        "data": mapping(orjson.loads(event.body).get("data")) if event.salt else None,
+        "erased": not event.salt,
+        "leaf": {"header": event.header.decode(), "salt": event.salt.hex(), "hash": event.leaf.hex()},
         "conflicts": [
             {
                 "received_at": rfc3339(conflict.received_at),
@@ -90,21 +90,6 @@ def event_json(event: StoredEvent, conflicts: list[Conflict]) -> dict[str, Any]:
             for conflict in conflicts
         ],
     }
-
-
-def header_of(event: StoredEvent) -> bytes:
-    """Return the log entry of an event: its canonical header."""
-    return Header(
-        book=event.book,
-        position=event.position,
-        event_id=event.event_id,
-        stream_id=event.stream_id,
-        type=event.type,
-        source=event.source,
-        created=event.created,
-        recorded_at=event.recorded_at,
-        body_digest=event.body_digest,
-    ).encode()
 
 
 async def find_event(request: Request, connection: asyncpg.Connection, book: str) -> StoredEvent:

@@ -21,6 +21,7 @@ from api.services import Services, database_of, open_services, projection_of
 from api.settings import Settings, load_settings
 from ledger.errors import LogUnavailableError
 from ledger.migrate import check_schema
+from ledger.notary import ForkNeededError
 from ledger.postgres import AWAY, Database
 from ledger.wakeup import Listener
 from projections.builds import ensure_live
@@ -96,11 +97,18 @@ async def _sign_on_a_timer(settings: Settings) -> None:
         try:
             async with open_services(settings) as services:
                 while True:
-                    await services.notary.sign_all()
+                    await _sign(services)
                     await asyncio.sleep(_SIGN_SECONDS)
         except (LogUnavailableError, *AWAY) as error:
             _log.warning("notary_away", error=repr(error))
             await asyncio.sleep(_RETRY_SECONDS)
+
+
+async def _sign(services: Services) -> None:
+    try:
+        await services.notary.sign_all()
+    except ForkNeededError as error:
+        _log.error("notary_refuses", book=error.book, error=str(error))
 
 
 async def _follow_while_connected(settings: Settings, listener: Listener, stop: asyncio.Task[None]) -> None:

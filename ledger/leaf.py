@@ -8,8 +8,10 @@ bound by the *envelope chain*, a hash over all of a book's events in order that 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from datetime import datetime
+from typing import Any, Final
 
 import orjson
 
@@ -50,6 +52,15 @@ class Header:
                 "type": self.type,
             }
         )
+
+
+HEADER_COLUMNS: Final = tuple(field.name for field in fields(Header))
+"""The columns of ``ledger.event`` that a header is made of."""
+
+
+def header_of(columns: Mapping[str, Any]) -> Header:
+    """Make the header of an event from its columns, by name."""
+    return Header(**{name: columns[name] for name in HEADER_COLUMNS})
 
 
 def body_digest(salt: bytes, body: bytes) -> bytes:

@@ -45,8 +45,23 @@ ON CONFLICT DO NOTHING
 """
 
 
+IS_KEPT = "SELECT EXISTS (SELECT FROM ledger.log_checkpoint WHERE book = $1 AND origin = $2 AND position = $3)"
+
+
 class NotProvableError(LedgerError):
     """There is nothing to prove: the book has no events yet."""
+
+
+class ForkNeededError(LedgerError):
+    """A checkpoint outside is not in the database: it was restored from an older backup, or changed."""
+
+    def __init__(self, book: str, size: int) -> None:
+        super().__init__(
+            f"book {book} was signed at {size} events, and the database does not know of it: run `ledger verify`; "
+            "after a restore that lost events, `ledger log fork --reason …`"
+        )
+        self.book = book
+        self.size = size
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +118,7 @@ class Notary:
         if head is None or head["position"] == 0:
             return False
         origin = identity.origin_of(book)
+        await self._check_continuity(connection, book, origin)
         newest = await connection.fetchval(NEWEST, book, origin)
         moved = newest is None or _size(newest) < head["position"]
         if moved:
@@ -115,6 +131,12 @@ class Notary:
         rows = await connection.fetch(SINCE, book, origin, self.outside.published(origin))
         self.outside.publish(origin, [(row["position"], row["note"]) for row in rows])
         return moved
+
+    async def _check_continuity(self, connection: asyncpg.Connection, book: str, origin: str) -> None:
+        """Refuse to sign a log that does not contain what was signed of it before: two histories, one name."""
+        size = self.outside.newest(origin)
+        if size and not await connection.fetchval(IS_KEPT, book, origin, size):
+            raise ForkNeededError(book, size)
 
 
 def _size(note: str) -> int:

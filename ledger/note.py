@@ -31,7 +31,7 @@ _KEY_ID_BYTES: Final = 4
 _ROOT_BYTES: Final = 32
 _DASH: Final = "\u2014 "
 _CONTROL: Final = re.compile(r"[\x00-\x09\x0b-\x1f]")
-_NOTE_IN_FILE: Final = re.compile(r"(?:[^\n]+\n)+\n(?:\u2014 [^\n]*\n)+")
+_PARTS_OF_FILE: Final = re.compile(r"\n+|(?:[^\n]+\n)+\n(?:\u2014 [^\n]*\n)+|(?s:.+?)(?:\n\n|\Z)")
 _DECIMAL: Final = re.compile(r"0|[1-9][0-9]{0,18}")
 
 
@@ -207,17 +207,12 @@ def open_note(note: str, known: Iterable[VerifierKey]) -> Note:
 def split_notes(text: str) -> Iterator[str]:
     """Split a file of notes whose texts hold no empty line, such as the checkpoints of a log, into its notes.
 
-    Notes follow one another with or without an empty line between. What is left after the last complete note, say
-    of a write that a crash cut short, is given out too and is for ``parse_note`` to refuse.
+    Notes follow one another with or without an empty line between. What is no note, say of a write that a crash cut
+    short, is given out too, up to the next empty line, and is for ``parse_note`` to refuse.
     """
-    at = 0
-    while at < len(text):
-        if text[at] == "\n":
-            at += 1
-            continue
-        note = _NOTE_IN_FILE.match(text, at)
-        yield note[0] if note else text[at:]
-        at = note.end() if note else len(text)
+    for part in _PARTS_OF_FILE.finditer(text):
+        if part[0].strip("\n"):
+            yield part[0]
 
 
 # Checkpoints

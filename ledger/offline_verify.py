@@ -2,7 +2,7 @@
 
     python verify.py ARCHIVE [--verifier-key KEY]... [--checkpoints FILE]...
 
-ARCHIVE is a folder, or that folder as a tar file, compressed or not. BOOK is a book's name with "." for ":".
+ARCHIVE is a folder, or that folder as .tar or .tar.gz. BOOK is a book's name with "." for ":".
 
     keys.txt                    verifier keys (c2sp.org/signed-note), one a line; lines that start with # are comments
     events.jsonl                one event a line, those of one book in order of position
@@ -35,6 +35,7 @@ import json
 import re
 import sys
 import tarfile
+import zlib
 from base64 import b64decode, b64encode
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -52,11 +53,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 HEADER = {"body": str, "book": str, "created": str, "event_id": str, "format": int, "position": int}
 HEADER |= {"recorded_at": str, "source": str, "stream_id": str, "type": str}
 ENVELOPE = ("version", "received_at", "signature", "api_version", "encoding", "dictionary_id")
+UNREADABLE = (KeyError, TypeError, ValueError, OverflowError, RecursionError)
 ENVELOPE_CHAIN, SALT_BYTES = "envelope-chain ", 16
 ERASED, FORKED = "ledger.body.erased", "ledger.log.forked"
 MAX_LINE_BYTES, SHOWN_PROBLEMS = 64 * 1024 * 1024, 20
 BOOK = re.compile(r"[A-Za-z0-9_]+:[a-z]+")
-NOTE = re.compile("((?:[^\n]+\n)+)\n((?:\u2014 [^\n]+\n)+)\n*")
+NOTE = re.compile("\n+|((?:[^\n]+\n)+)\n((?:\u2014 [^\n]+\n)+)|(?s:.+?)(?:\n\n|\\Z)")
 
 
 class UntrueError(ValueError):
@@ -119,30 +121,23 @@ class Checkpoint(NamedTuple):
 
 def parse_key(text: str) -> Key:
     """Read a verifier key, name+id+base64(0x01 ‖ Ed25519 key)."""
-    try:
-        name, key_id, encoded = text.split("+", 2)
-        material = from_base64(encoded)
-    except ValueError as error:
-        raise UntrueError(f"{text!r} is no verifier key") from error
-    expected = sha256(name.encode() + b"\n" + material).hexdigest()[:8]
-    if material[:1] != b"\x01" or len(material) != 33 or key_id != expected:
-        raise UntrueError(f"{text!r} is no verifier key for Ed25519")
-    return Key(name, key_id, material[1:])
+    parts = re.fullmatch(r"([^+\s]+)\+([0-9a-f]{8})\+([A-Za-z0-9+/]{44})", text)
+    material = b64decode(parts[3]) if parts else b""
+    if not parts or material[0] != 1 or sha256(f"{parts[1]}\n".encode() + material).hexdigest()[:8] != parts[2]:
+        raise UntrueError(f"{text!r} is no verifier key for Ed25519 signatures")
+    return Key(parts[1], parts[2], material[1:])
 
 
 def checkpoints_of(text: str, keys: Sequence[Key], problems: list[str]) -> Iterator[Checkpoint]:
     """Read notes that follow one another; what no known key has signed as it stands is a problem."""
-    at = len(text) - len(text.lstrip("\n"))
-    while at < len(text):
-        note = NOTE.match(text, at)
-        if not note:
-            problems.append("a checkpoint is cut off or no signed note")
-            return
+    for note in NOTE.finditer(text):
         try:
-            yield parse_checkpoint(note[1], verified(note[1], note[2], keys))
+            if note[1]:
+                yield parse_checkpoint(note[1], verified(note[1], note[2], keys))
+            elif note[0].strip("\n"):
+                raise UntrueError("it is cut off, or no signed note")
         except ValueError as error:
             problems.append(f"a checkpoint cannot be believed: {error}")
-        at = note.end()
 
 
 def verified(text: str, lines: str, keys: Sequence[Key]) -> frozenset[Key]:
@@ -228,7 +223,7 @@ class Book:
         self.position, self._recorded_at = position, recorded_at
         try:
             self._take_body(header, parse_body(event, header["body"]))
-        except (KeyError, TypeError, ValueError) as error:
+        except UNREADABLE as error:
             self.problems.append(f"position {position} ({header['event_id']}): {error}")
         envelope = event.get("envelope")
         columns = [envelope.get(name) for name in ENVELOPE] if isinstance(envelope, dict) else []
@@ -281,7 +276,7 @@ class Book:
         self.problems += [f"the events are not those of checkpoint {one.origin} {one.size}" for one in wrong]
         covered = max((one.size for one in set(every) - set(lost)), default=0)
         newest = [one for one in every if one.size == covered and one not in lost]
-        if covered < self.size or not newest:
+        if covered < self.size:
             self.problems.append(f"no checkpoint covers the events after {covered}")
         if trusted and not any(one.signers & set(trusted) for one in newest):
             self.problems.append("the newest checkpoint is signed by none of the keys you gave")
@@ -350,7 +345,7 @@ def read_events(archive: Archive, books: defaultdict[str, Book], problems: list[
                 event = json.loads(line)
                 header = parse_header(event["header"])
                 books[header["book"].replace(":", ".")].take(header, event)
-            except (KeyError, TypeError, ValueError) as error:
+            except UNREADABLE as error:
                 problems.append(f"events.jsonl line {number} is no event: {error}")
 
 
@@ -384,7 +379,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         outside = "".join(path.read_text("utf-8") + "\n" for path in options.checkpoints)
         with ExitStack() as stack:
             report, problems = verify(Archive(options.archive, stack), trusted, outside)
-    except (OSError, EOFError, ValueError, tarfile.TarError) as error:
+    except (OSError, EOFError, ValueError, tarfile.TarError, zlib.error) as error:
         sys.stderr.write(f"{options.archive}: {error}\n")
         return 2
     whose = "the keys you gave" if trusted else "the archive's own keys.txt: compare its keys with the published ones"

@@ -45,6 +45,10 @@ class Outside:
         """Return up to which size an origin's checkpoints are in every folder."""
         return min((self._published_in(folder, origin) for folder in self.folders), default=2**63 - 1)
 
+    def newest(self, origin: str) -> int:
+        """Return the largest size of an origin that any folder has seen signed; 0 where none has."""
+        return max((self._published_in(folder, origin) for folder in self.folders), default=0)
+
     def publish(self, origin: str, notes: Sequence[tuple[int, str]]) -> None:
         """Append an origin's notes, given with their sizes in order, durably to every folder that lacks them."""
         for folder in self.folders:

@@ -14,6 +14,7 @@ import asyncpg
 
 from ledger.books import CONTROL_BOOK
 from ledger.codec import BodyCodec
+from ledger.leaf import HEADER_COLUMNS, Header
 
 _codec = BodyCodec()
 
@@ -34,15 +35,22 @@ class StoredEvent:
     source: str
     api_version: str | None
     signature: str | None
+    encoding: int
+    dictionary_id: int | None
     salt: bytes
     body: bytes
     body_digest: bytes
     leaf: bytes
 
+    @property
+    def header(self) -> bytes:
+        """The log's entry for this event: its canonical header, which the leaf is the hash of."""
+        return Header(*(getattr(self, name) for name in HEADER_COLUMNS)).encode()
+
 
 TAIL = """
 SELECT stream_id, version, book, position, event_id, type, created, recorded_at, received_at, source,
-       api_version, signature, encoding, salt, body, body_digest, leaf
+       api_version, signature, encoding, dictionary_id, salt, body, body_digest, leaf
 FROM ledger.event
 WHERE book = $1 AND position > $2
 ORDER BY position
@@ -51,7 +59,7 @@ LIMIT $3
 
 PAGE = """
 SELECT stream_id, version, book, position, event_id, type, created, recorded_at, received_at, source,
-       api_version, signature, encoding, salt, body, body_digest, leaf
+       api_version, signature, encoding, dictionary_id, salt, body, body_digest, leaf
 FROM ledger.event
 WHERE book = $1 AND position > $2 AND position < $3
   AND ($4::text IS NULL OR type = $4)
@@ -62,7 +70,7 @@ LIMIT $6
 
 PAGE_NEWEST_FIRST = """
 SELECT stream_id, version, book, position, event_id, type, created, recorded_at, received_at, source,
-       api_version, signature, encoding, salt, body, body_digest, leaf
+       api_version, signature, encoding, dictionary_id, salt, body, body_digest, leaf
 FROM ledger.event
 WHERE book = $1 AND position > $2 AND position < $3
   AND ($4::text IS NULL OR type = $4)
@@ -73,7 +81,7 @@ LIMIT $6
 
 STREAMS = """
 SELECT stream_id, version, book, position, event_id, type, created, recorded_at, received_at, source,
-       api_version, signature, encoding, salt, body, body_digest, leaf
+       api_version, signature, encoding, dictionary_id, salt, body, body_digest, leaf
 FROM ledger.event
 WHERE stream_id = ANY ($1) AND position <= $2 AND type = ANY ($3)
 ORDER BY stream_id, version
@@ -81,10 +89,18 @@ ORDER BY stream_id, version
 
 EVENT = """
 SELECT e.stream_id, e.version, e.book, e.position, e.event_id, e.type, e.created, e.recorded_at, e.received_at,
-       e.source, e.api_version, e.signature, e.encoding, e.salt, e.body, e.body_digest, e.leaf
+       e.source, e.api_version, e.signature, e.encoding, e.dictionary_id, e.salt, e.body, e.body_digest, e.leaf
 FROM ledger.event_key AS k
 JOIN ledger.event AS e ON e.stream_id = k.stream_id AND e.version = k.version
 WHERE k.event_id = $1 AND k.book = $2
+"""
+
+RANGE = """
+SELECT stream_id, version, book, position, event_id, type, created, recorded_at, received_at, source,
+       api_version, signature, encoding, dictionary_id, salt, body, body_digest, leaf
+FROM ledger.event
+WHERE book = $1 AND position > $2 AND position <= $3
+ORDER BY position
 """
 
 HEAD = "SELECT position FROM ledger.head WHERE book = $1"
@@ -134,6 +150,11 @@ async def read_tail(connection: asyncpg.Connection, book: str, after: int, limit
     return tail
 
 
+async def read_stored(connection: asyncpg.Connection, book: str, after: int, until: int) -> list[StoredEvent]:
+    """Return the events of the positions from after ``after`` up to ``until``, whatever is missing among them."""
+    return [_stored(row) for row in await connection.fetch(RANGE, book, after, until)]
+
+
 async def read_page(
     connection: asyncpg.Connection, book: str, wanted: Filter, limit: int, *, newest_first: bool = False
 ) -> list[StoredEvent]:
@@ -180,5 +201,6 @@ def _by_stream(rows: Iterable[asyncpg.Record]) -> dict[str, list[StoredEvent]]:
 
 def _stored(row: asyncpg.Record) -> StoredEvent:
     columns = dict(row)
-    columns["body"] = _codec.decode(columns.pop("encoding"), columns["body"])
+    # An erased body is empty, and so is its salt.
+    columns["body"] = _codec.decode(columns["encoding"], columns["body"]) if columns["salt"] else b""
     return StoredEvent(**columns)

@@ -17,7 +17,7 @@ import orjson
 from ledger.codec import BodyCodec
 from ledger.errors import UndecodableBodyError
 from ledger.event import Source
-from ledger.leaf import EMPTY_ENVELOPE, Header, body_digest, chain_envelope
+from ledger.leaf import EMPTY_ENVELOPE, body_digest, chain_envelope, header_of
 from ledger.merkle import extend, leaf_hash, root
 from ledger.note import Checkpoint, NoteError, VerifierKey, from_base64, open_note, parse_checkpoint
 
@@ -64,12 +64,11 @@ LIMIT $2
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """A checkpoint that was opened with a trusted key, and where it was found."""
+    """A checkpoint that was opened with a trusted key, and whether it is inside the database or only outside."""
 
     checkpoint: Checkpoint
     book: str
     inside: bool
-    outside: bool
 
     @property
     def envelope(self) -> bytes | None:
@@ -139,9 +138,7 @@ def _open_all(
             report.complain(f"a checkpoint {where} cannot be trusted: {error}")
             continue
         book = checkpoint.origin.partition("/")[2]
-        signed.append(Signed(checkpoint, book, note in inside_set, note in outside_set))
-        if note not in inside_set:
-            report.complain(f"{book}: the checkpoint of {checkpoint.size} events was deleted from the database")
+        signed.append(Signed(checkpoint, book, inside=note in inside_set))
     return signed
 
 
@@ -197,7 +194,7 @@ class _BookCheck:
         if row["position"] != expected:
             kind = "is missing" if row["position"] > expected else "stands there twice"
             self._complain(min(row["position"], expected), kind)
-        leaf = leaf_hash(_header(row).encode())
+        leaf = leaf_hash(header_of(row).encode())
         if leaf != row["leaf"]:
             self._complain(row["position"], f"{row['event_id']} was changed: its leaf is not that of its columns")
         if self._recorded_at is not None and row["recorded_at"] < self._recorded_at:
@@ -240,7 +237,7 @@ class _BookCheck:
     def _compare_signed(self) -> None:
         """Compare root and envelope chain with the checkpoints of exactly this size."""
         size = self._size + len(self._leaves)
-        due = [one for one in self._signed if one.checkpoint.size == size]
+        due = [one for one in self._signed if one.checkpoint.size == size and self._fork_that_lost(one) is None]
         if not due:
             if len(self._leaves) >= _BATCH_EVENTS:
                 self._advance()
@@ -261,11 +258,19 @@ class _BookCheck:
         """What was signed and is not there any more was cut off, unless a fork says that a restore lost it."""
         for one in self._signed:
             size, origin = one.checkpoint.size, one.checkpoint.origin
-            fork = next((fork for fork in self._forks if fork["origin"] == origin and fork["lost"] >= size), None)
-            if fork is not None and size > fork["kept"]:
+            if (fork := self._fork_that_lost(one)) is not None:
                 self._report.lost.append(f"{self._book}: {fork['kept'] + 1} to {size} ({fork['reason']})")
-            elif size > self._size:
+                continue
+            if size > self._size:
                 self._complain(self._size + 1, f"and what follows is gone: {size} events were signed as {origin}")
+            if not one.inside:
+                self._complain(size, f"the checkpoint of {size} events was deleted from the database")
+
+    def _fork_that_lost(self, one: Signed) -> dict[str, Any] | None:
+        """Return the fork that names this checkpoint's events as lost. It stands before any that replaced them."""
+        size, origin = one.checkpoint.size, one.checkpoint.origin
+        forks = (fork for fork in self._forks if fork["origin"] == origin and fork["kept"] < size <= fork["lost"])
+        return next(forks, None)
 
     def _judge_unread_bodies(self) -> None:
         for event_id, position in self._unread_bodies.items():
@@ -294,20 +299,6 @@ class _BookCheck:
 
 
 BODY = "SELECT body FROM ledger.event WHERE stream_id = $1 AND version = $2"
-
-
-def _header(row: asyncpg.Record) -> Header:
-    return Header(
-        book=row["book"],
-        position=row["position"],
-        event_id=row["event_id"],
-        stream_id=row["stream_id"],
-        type=row["type"],
-        source=row["source"],
-        created=row["created"],
-        recorded_at=row["recorded_at"],
-        body_digest=row["body_digest"],
-    )
 
 
 def _chained(envelope: bytes, row: asyncpg.Record) -> bytes:

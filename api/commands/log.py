@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
@@ -14,7 +15,9 @@ from api.output import progress_bar, show_json
 from api.services import Services, open_services
 from api.settings import Settings, load_settings
 from api.signing import outside_of
+from ledger import offline_verify
 from ledger.errors import LedgerError
+from ledger.fork import fork_log
 from ledger.identity import read_identity
 from ledger.note import VerifierKey, parse_verifier_key
 from ledger.postgres import Database
@@ -31,12 +34,18 @@ def verify(
     verifier_key: Annotated[
         list[str] | None, typer.Option(help="Trust this key (and no other) to have signed. Repeatable.")
     ] = None,
+    archive: Annotated[
+        Path | None, typer.Option(help="Verify an exported archive instead, offline: no database is asked.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Recompute the whole log against its Merkle roots and every checkpoint ever signed. Status 1 when it is not true.
 
     Checkpoints and keys are read from the database and from the folders outside it; the keys outside are trusted.
     """
+    if archive is not None:
+        given = [part for key in verifier_key or [] for part in ("--verifier-key", key)]
+        raise typer.Exit(offline_verify.main([str(archive), *given]))
     settings = load_settings()
     keys = [parse_verifier_key(text) for text in verifier_key or []]
     with running_database(settings) as database, progress_bar() as progress:
@@ -105,6 +114,26 @@ def checkpoint() -> None:
     """Sign the head of every book that has moved, now, and append it outside the database."""
     signed = _with_services(load_settings(), lambda services: services.notary.sign_all())
     typer.echo(f"signed {signed} books")
+
+
+@app.command("fork")
+def fork(
+    reason: Annotated[str, typer.Option(help="Why: it is kept in the log.")],
+) -> None:
+    """Let the log go on after a restore that lost events: a new origin, and an event that names the lost range."""
+    settings = load_settings()
+
+    async def work(services: Services) -> dict[str, tuple[int, int]]:
+        outside = services.notary.outside
+        async with services.pool.acquire() as connection:
+            lost = await fork_log(
+                connection, services.appender, outside.notes(), outside.keys(), reason=reason, now=services.clock()
+            )
+        await services.notary.sign_all()
+        return lost
+
+    for book, (first, last) in _with_services(settings, work).items():
+        typer.echo(f"{book}: positions {first} to {last} were lost; the log goes on under a new origin")
 
 
 def _with_services(settings: Settings, work: Callable[[Services], Awaitable[T]]) -> T:

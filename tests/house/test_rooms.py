@@ -18,8 +18,8 @@ GPL = {"localstripe", "pymerkle", "beancount"}
 
 SHELL = {
     "ledger": {
-        "append_call", "appender", "codec", "conflicts", "embedded", "identity", "migrate", "notary", "offline_verify",
-        "outside", "postgres", "reader", "tiles", "verify", "wakeup",
+        "append_call", "appender", "codec", "conflicts", "embedded", "export", "fork", "identity", "importing",
+        "migrate", "notary", "offline_verify", "outside", "postgres", "reader", "recorder", "tiles", "verify", "wakeup",
     },
     "projections": {"builds", "follower", "entitlements.query"},
 }  # fmt: skip

@@ -33,6 +33,7 @@ async def test_an_event_reads_as_the_contract_has_it(client: httpx.AsyncClient, 
         "recorded_at": "2026-01-15T12:00:00Z",
         "received_at": "2026-01-15T12:00:00Z",
         "data": content["data"],
+        "erased": False,
         "conflicts": [],
     }
     assert (freshness["position"], freshness["head"], freshness["stale"]) == (1, 1, False)

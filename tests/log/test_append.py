@@ -12,7 +12,7 @@ import pytest
 from ledger.appender import Appended, Appender, Limits
 from ledger.errors import LogUnavailableError, VersionConflictError
 from ledger.event import NewEvent, Source
-from ledger.leaf import EMPTY_ENVELOPE, Header, body_digest, chain_envelope
+from ledger.leaf import EMPTY_ENVELOPE, body_digest, chain_envelope, header_of
 from ledger.merkle import extend, leaf_hash
 from ledger.postgres import Database
 from ledger.reader import StoredEvent, read_event, read_tail
@@ -209,18 +209,13 @@ async def test_leaf_frontier_and_envelope_are_those_of_the_stored_rows(
     envelope = EMPTY_ENVELOPE
     for row in rows:
         assert row["body_digest"] == body_digest(row["salt"], bodies[row["position"]])
-        assert row["leaf"] == leaf_hash(_header(row).encode())
+        assert row["leaf"] == leaf_hash(header_of(row).encode())
         envelope = _chained(envelope, row)
     head = await owner.fetchrow("SELECT * FROM ledger.head WHERE book = 'self:live'")
     assert head["position"] == len(rows) == 21
     assert head["frontier"] == extend(0, b"", [row["leaf"] for row in rows])
     assert head["envelope"] == envelope
     assert len({row["salt"] for row in rows}) == 21
-
-
-def _header(row: Any) -> Header:
-    names = ("book", "position", "event_id", "stream_id", "type", "source", "created", "recorded_at", "body_digest")
-    return Header(**{name: row[name] for name in names})
 
 
 def _chained(envelope: bytes, row: Any) -> bytes:

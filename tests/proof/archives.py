@@ -39,6 +39,11 @@ class Event:
     signature: str | None = None
     encoding: int = 1
     erased: bool = False
+    misspelled: bytes = b""
+
+    def entry(self) -> bytes:
+        """The log entry: the header, or what a lying log put in its place."""
+        return self.misspelled or self.header.encode()
 
     @property
     def received_at(self) -> datetime:
@@ -57,7 +62,7 @@ class Event:
 
     def line(self) -> dict[str, Any]:
         line = {
-            "header": self.header.encode().decode(),
+            "header": self.entry().decode(),
             "salt": "" if self.erased else self.salt.hex(),
             "body": "" if self.erased else b64encode(self.body).decode(),
             "envelope": {
@@ -136,7 +141,7 @@ def checkpoint(stored: list[Event], size: int, signer: SignerKey = KEY, log: str
     """Sign the head the book had at ``size``."""
     frontier, chain = b"", EMPTY_ENVELOPE
     for at, one in enumerate(stored[:size]):
-        frontier = extend(at, frontier, [leaf_hash(one.header.encode())])
+        frontier = extend(at, frontier, [leaf_hash(one.entry())])
         chain = one.extend_chain(chain)
     book = stored[0].header.book if stored else BOOK
     extension = f"envelope-chain {to_base64(chain)}"
@@ -145,7 +150,7 @@ def checkpoint(stored: list[Event], size: int, signer: SignerKey = KEY, log: str
 
 def tiles(stored: list[Event]) -> dict[str, bytes]:
     """Build the tiles the archive needs."""
-    rows = [[leaf_hash(one.header.encode()) for one in stored]]
+    rows = [[leaf_hash(one.entry()) for one in stored]]
     found: dict[str, bytes] = {}
     for tile in tiles_grown(0, len(stored)):
         if tile.level == len(rows):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 from functools import cache
+from importlib import import_module
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pymerkle import InmemoryTree
 
 from ledger.merkle import (
     EMPTY_ROOT,
@@ -55,7 +56,7 @@ def tree(size: int) -> Tiles:
 
 
 def test_roots_equal_those_of_pymerkle_for_sizes_0_to_1000_whatever_the_batches() -> None:
-    peer = InmemoryTree(algorithm="sha256")
+    peer: Any = import_module("pymerkle").InmemoryTree(algorithm="sha256")
     entries = [f"entry {number}".encode() for number in range(1_000)]
     expected = [peer.get_root()]
     for entry in entries:
@@ -195,6 +196,16 @@ def changed_proofs(proof: list[bytes], data: st.DataObject) -> list[list[bytes]]
 
 def flip(value: bytes, bit: int) -> bytes:
     return (int.from_bytes(value) ^ 1 << bit).to_bytes(len(value))
+
+
+def test_an_empty_or_an_equal_tree_needs_no_proof_and_takes_none() -> None:
+    tree_root = naive.mth(ENTRIES[:5])
+    assert verify_consistency(0, 5, [], EMPTY_ROOT, tree_root)
+    assert verify_consistency(0, 0, [], EMPTY_ROOT, EMPTY_ROOT)
+    assert not verify_consistency(0, 5, [bytes(32)], EMPTY_ROOT, tree_root)
+    assert not verify_consistency(0, 5, [], tree_root, tree_root)
+    assert not verify_consistency(5, 5, [bytes(32)], tree_root, tree_root)
+    assert not verify_consistency(5, 5, [], EMPTY_ROOT, tree_root)
 
 
 @pytest.mark.parametrize(("index", "size"), [(0, 0), (5, 5), (-1, 5)])

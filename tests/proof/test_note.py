@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+from collections.abc import Callable
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ledger import offline_verify
 from ledger.note import (
     MAX_SIGNATURES,
     BadSignatureError,
@@ -206,6 +209,22 @@ def test_a_changed_verifier_key_is_refused(key: str) -> None:
         parse_verifier_key(key)
 
 
+def other_type_of_key(type_byte: int) -> str:
+    """Write the published key as one of another signature type, with the id that goes with it."""
+    material = bytes([type_byte]) + parse_verifier_key(GO_KEY).public_key
+    key_id = hashlib.sha256(b"PeterNeumann\n" + material).hexdigest()[:8]
+    return f"PeterNeumann+{key_id}+{to_base64(material)}"
+
+
+@pytest.mark.parametrize("parse", [parse_verifier_key, offline_verify.parse_key])
+def test_a_key_for_another_type_of_signature_is_refused(parse: Callable[[str], object]) -> None:
+    assert other_type_of_key(1) == GO_KEY
+    assert parse(GO_KEY)
+    for wrong in (other_type_of_key(4), GO_KEY.replace("c74f20a3", "00000000")):
+        with pytest.raises(ValueError, match="key"):
+            parse(wrong)
+
+
 @pytest.mark.parametrize("name", ["", "a b", "a+b", "a\nb", "a\u2003b", "a\x01b"])
 def test_a_name_that_cannot_stand_on_a_signature_line_is_refused(name: str) -> None:
     with pytest.raises(MalformedKeyError):
@@ -277,6 +296,16 @@ def test_notes_in_a_file_are_told_apart(gap: str) -> None:
         "ledger.example/log\n7\ncut o",
     ]
     assert list(split_notes("")) == []
+
+
+@pytest.mark.parametrize("torn", ["ledger", "ledger\n", "ledger\n7\nAA", "ledger\n7\nAA\n", "ledger\n7\n\n\u2014 ledg"])
+def test_a_write_cut_short_does_not_take_the_notes_around_it_along(torn: str) -> None:
+    notes = [sign_note(f"{number}\n", [signer()]) for number in range(4)]
+    found = list(split_notes("\n".join(notes[:2]) + torn + "\n\n" + "\n".join(notes[2:])))
+    assert [note for note in found if note in notes] == notes
+    for junk in set(found) - set(notes):
+        with pytest.raises(MalformedNoteError):
+            parse_note(junk)
 
 
 @given(st.binary(max_size=70))

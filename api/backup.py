@@ -1,0 +1,132 @@
+"""Backup and restore with PostgreSQL's own tools: one folder with the dump, the keys and the checkpoints.
+
+What is backed up is the log and what nobody could make again: views are in the dump for speed, and can be refolded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import asyncpg
+
+from api.credentials import FILE as CREDENTIALS_FILE
+from api.database import DATABASE_EXISTS, create_login
+from api.settings import Settings
+from api.signing import FILE as SIGNING_FILE
+from ledger.embedded import DATABASE, SUPERUSER, EmbeddedPostgres
+from ledger.errors import LedgerError
+from ledger.migrate import migrate
+from ledger.outside import CHECKPOINTS_FILE, KEYS_FILE
+
+DUMP: Final = "database.dump"
+KEPT_FILES: Final = (CREDENTIALS_FILE, SIGNING_FILE, CHECKPOINTS_FILE, KEYS_FILE)
+"""What a data folder holds beside the database."""
+
+ROLES: Final = """
+DO $$
+DECLARE
+    wanted text;
+BEGIN
+    FOREACH wanted IN ARRAY ARRAY['ledger_owner', 'ledger_app', 'ledger_builder'] LOOP
+        IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = wanted) THEN
+            EXECUTE format('CREATE ROLE %I NOLOGIN', wanted);
+        END IF;
+    END LOOP;
+    EXECUTE format('GRANT CREATE ON DATABASE %I TO ledger_owner, ledger_builder', current_database());
+END
+$$
+"""
+"""What a dump of one database leaves out: roles, and what is granted on the database itself."""
+
+IS_EMPTY: Final = "SELECT to_regnamespace('ledger') IS NULL"
+
+
+def backup(settings: Settings, folder: Path) -> None:
+    """Write a backup to ``folder``, which must not exist yet. The service may go on meanwhile.
+
+    Raises ``LedgerError`` when the folder exists or PostgreSQL's tool fails.
+    """
+    if folder.exists():
+        raise LedgerError(f"{folder} exists: a backup never overwrites another")
+    unfinished = folder.with_name(folder.name + ".unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True, mode=0o700)
+    embedded = EmbeddedPostgres(settings.data_dir)
+    with _owner_url(settings, embedded) as url:
+        _run(embedded, "pg_dump", "--format=custom", f"--file={unfinished / DUMP}", f"--dbname={url}")
+    for name in KEPT_FILES:
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copy2(settings.data_dir / name, unfinished / name)
+    unfinished.rename(folder)
+
+
+def restore(settings: Settings, folder: Path) -> None:
+    """Fill an empty database (and, where they are missing, keys and checkpoints) from a backup.
+
+    Checkpoints that are there already stay: they may be newer than the backup, and then say what it lost.
+    Raises ``LedgerError`` when the database is not empty or the folder holds no backup.
+    """
+    if not (folder / DUMP).is_file():
+        raise LedgerError(f"{folder} holds no {DUMP}")
+    embedded = EmbeddedPostgres(settings.data_dir)
+    with _owner_url(settings, embedded, create=True) as url:
+        asyncio.run(_prepare(url))
+        _run(embedded, "pg_restore", "--exit-on-error", "--single-transaction", f"--dbname={url}", str(folder / DUMP))
+        asyncio.run(_finish(url, embedded=settings.embedded))
+    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for name in KEPT_FILES:
+        if (folder / name).exists() and not (settings.data_dir / name).exists():
+            shutil.copy2(folder / name, settings.data_dir / name)
+
+
+@contextlib.contextmanager
+def _owner_url(settings: Settings, embedded: EmbeddedPostgres, *, create: bool = False) -> Iterator[str]:
+    if not settings.embedded:
+        yield settings.owner_database_url or str(settings.database_url)
+        return
+    embedded.start()
+    try:
+        if create:
+            asyncio.run(_create_database(embedded))
+        yield embedded.url(SUPERUSER)
+    finally:
+        embedded.release()
+
+
+async def _create_database(embedded: EmbeddedPostgres) -> None:
+    server = await asyncpg.connect(embedded.url(SUPERUSER, "postgres"))
+    if not await server.fetchval(DATABASE_EXISTS):
+        await server.execute(f"CREATE DATABASE {DATABASE}")
+    await server.close()
+
+
+async def _prepare(url: str) -> None:
+    owner = await asyncpg.connect(url)
+    try:
+        if not await owner.fetchval(IS_EMPTY):
+            raise LedgerError("the database holds a ledger already: restore only into an empty one")
+        await owner.execute(ROLES)
+    finally:
+        await owner.close()
+
+
+async def _finish(url: str, *, embedded: bool) -> None:
+    owner = await asyncpg.connect(url)
+    try:
+        await migrate(owner)
+        if embedded:
+            await create_login(owner)
+    finally:
+        await owner.close()
+
+
+def _run(embedded: EmbeddedPostgres, program: str, *arguments: str) -> None:
+    done = subprocess.run([*embedded.program(program), *arguments], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise LedgerError(f"{program} failed: {done.stderr.strip()}")

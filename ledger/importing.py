@@ -1,0 +1,104 @@
+"""Bulk import: files of raw events, one a line, through the same append as webhooks; marked as unsigned."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from ledger.appender import Appended, Appender
+from ledger.errors import LedgerError, MalformedEventError
+from ledger.event import NewEvent, Source, parse_envelope, received_event
+
+BATCH_EVENTS: Final = 500
+_BATCHES_AT_ONCE: Final = 4
+
+
+class ImportLineError(LedgerError):
+    """A line of the file is no event; everything before it is imported, and importing again goes on there."""
+
+    def __init__(self, path: Path, line: int, why: str) -> None:
+        super().__init__(f"{path}, line {line}: {why}")
+        self.line = line
+
+
+@dataclass(slots=True)
+class Imported:
+    """What an import did: new events, and those the log had already."""
+
+    appended: int = 0
+    duplicates: int = 0
+
+
+async def import_file(
+    appender: Appender,
+    path: Path,
+    *,
+    platform_account: str,
+    now: datetime,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Imported:
+    """Append every line of ``path`` in its order. Doing it again adds nothing. ``progress`` is told of bytes passed.
+
+    Raises ``ImportLineError``; what was appended before it stays.
+    """
+    imported = Imported()
+    waiting: list[tuple[asyncio.Task[list[Appended]], int]] = []
+    try:
+        for batch, size in _batches(path, platform_account, now):
+            # A few batches wait together, so that one is prepared while another commits; they keep their order.
+            waiting.append((asyncio.create_task(appender.append(batch)), size))
+            await asyncio.sleep(0)
+            if len(waiting) >= _BATCHES_AT_ONCE:
+                await _settle(*waiting.pop(0), imported, progress)
+    finally:
+        for task, size in waiting:
+            await _settle(task, size, imported, progress)
+    return imported
+
+
+async def _settle(
+    task: asyncio.Task[list[Appended]], size: int, imported: Imported, progress: Callable[[int], None]
+) -> None:
+    for place in await task:
+        if place.duplicate:
+            imported.duplicates += 1
+        else:
+            imported.appended += 1
+    progress(size)
+
+
+def _batches(path: Path, platform_account: str, now: datetime) -> Iterator[tuple[list[NewEvent], int]]:
+    batch: list[NewEvent] = []
+    size = 0
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            size += len(line)
+            body = line.rstrip(b"\r\n")
+            if not body:
+                continue
+            try:
+                batch.append(_event(body, platform_account, now))
+            except MalformedEventError as error:
+                if batch:
+                    yield batch, size
+                raise ImportLineError(path, number, str(error)) from error
+            if len(batch) == BATCH_EVENTS:
+                yield batch, size
+                batch, size = [], 0
+    if batch:
+        yield batch, size
+
+
+def _event(body: bytes, platform_account: str, now: datetime) -> NewEvent:
+    return received_event(
+        parse_envelope(body),
+        body,
+        platform_account=platform_account,
+        source=Source.IMPORT,
+        received_at=now,
+        signature=None,
+    )

@@ -1,0 +1,88 @@
+"""The rehearsal: back up, lose everything, restore, verify; and go on honestly when the backup was too old."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import orjson
+
+from tests.stripe_events import event, product, subscription
+from tests.system.running import Service
+
+
+def buy(service: Service, first: int, last: int) -> None:
+    service.post(event("evt_p", "product.created", product()))
+    for n in range(first, last + 1):
+        bought = subscription(f"sub_{n}", customer=f"cus_{n}", items=f"si_{n}:prod_1*{n}")
+        assert service.post(event(f"evt_{n}", "customer.subscription.created", bought)).status_code == 200
+
+
+def verified(service: Service) -> str:
+    done = service.run("verify", "--full")
+    return done.stdout if done.returncode == 0 else f"NOT TRUE {done.stdout}{done.stderr}"
+
+
+def test_backup_loss_restore_verify(service: Service, tmp_path: Path) -> None:
+    service.start()
+    buy(service, 1, 20)
+    assert service.run("log", "checkpoint").returncode == 0
+    backup = tmp_path / "backup"
+    assert service.run("backup", str(backup)).returncode == 0  # while it serves
+    assert service.run("backup", str(backup)).returncode == 1  # never over another
+    credentials = service.credentials
+    assert service.stop() == 0
+
+    shutil.rmtree(service.folder)
+    service.folder.mkdir()
+    restored = service.run("restore", str(backup))
+    assert restored.returncode == 0, restored.stderr
+    assert service.run("restore", str(backup)).returncode == 1  # only into an empty database
+    assert verified(service).startswith("true: 23 events")
+    service.start()
+    assert service.credentials == credentials
+    answer = service.get("/v1/customers/cus_7/entitlements/seats").json()
+    assert (answer["granted"], answer["value"]) == (True, 7)
+    buy(service, 21, 21)
+    assert service.run("log", "checkpoint").returncode == 0
+    assert verified(service).startswith("true: 24 events")
+
+
+def test_a_backup_that_lost_events_is_told_and_forked(service: Service, tmp_path: Path) -> None:
+    service.start()
+    buy(service, 1, 10)
+    service.run("log", "checkpoint")
+    backup = tmp_path / "backup"
+    service.run("backup", str(backup))
+    buy(service, 11, 15)
+    service.run("log", "checkpoint")
+    assert service.stop() == 0
+    kept = {name: (service.folder / name).read_bytes() for name in ("checkpoints.log", "verifier-keys.txt")}
+
+    shutil.rmtree(service.folder)
+    service.folder.mkdir()
+    for name, content in kept.items():
+        (service.folder / name).write_bytes(content)  # the copy that was kept elsewhere
+    assert service.run("restore", str(backup)).returncode == 0
+    told = verified(service)
+    assert told.startswith("NOT TRUE")
+    assert "16 events were signed" in told
+    refused = service.run("log", "checkpoint")
+    assert (refused.returncode, "ledger log fork" in refused.stderr) == (1, True)
+
+    forked = service.run("log", "fork", "--reason", "restored the backup of the morning")
+    assert "self:live: positions 12 to 16 were lost" in forked.stdout, forked.stderr
+    again = verified(service)
+    assert again.splitlines()[-1].startswith("true: "), again
+    assert "restored the backup of the morning" in again
+    service.start()
+    buy(service, 16, 18)
+    service.run("log", "checkpoint")
+    assert verified(service).splitlines()[-1].startswith("true: ")
+    fork = orjson.loads(service.run("events", "forks-1", "--json").stdout)
+    assert fork["data"]["object"]["kept"] == 11
+    assert service.run("log", "fork", "--reason", "again").returncode == 1
+
+    archive = tmp_path / "archive.tar.gz"
+    assert service.run("export", "events", "--with-proof", "-o", str(archive)).returncode == 0
+    assert service.run("verify", "--archive", str(archive)).returncode == 0
