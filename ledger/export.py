@@ -25,7 +25,7 @@ from ledger.times import rfc3339
 _BATCH_EVENTS = 1_000
 
 NOTES = """
-SELECT note, position
+SELECT note, position, origin
 FROM ledger.log_checkpoint
 WHERE book = $1
 ORDER BY position, origin
@@ -63,7 +63,8 @@ async def export_archive(
     with (folder / "events.jsonl").open("wb") as lines:
         for book in books:
             signed = await connection.fetch(NOTES, book)
-            size = max((row["position"] for row in signed), default=0)
+            # A checkpoint that a restore lost may be larger than the log that goes on under the present origin.
+            size = max((row["position"] for row in signed if row["origin"] == identity.origin_of(book)), default=0)
             events += await _write_events(connection, book, size, lines, progress)
             _write_notes(folder, book, [row["note"] for row in signed])
             await _write_tiles(connection, folder, book, size)

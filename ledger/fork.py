@@ -73,7 +73,7 @@ def _newest_by_book(
             checkpoint = parse_checkpoint(open_note(note, trusted).text)
         except NoteError:
             continue  # verify says what is wrong with it
-        origin, _, book = checkpoint.origin.partition("/")
+        origin, _, book = checkpoint.origin.rpartition("/")
         if origin == log_origin and checkpoint.size > newest.get(book, (0, ""))[0]:
             newest[book] = (checkpoint.size, note)
     return newest

@@ -94,15 +94,14 @@ def _lines(file: Path) -> list[str]:
 def _append(file: Path, text: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("ab") as out:
-        # A write that a crash cut short must not swallow the next note.
-        if out.tell() and not _ends_with_newline(file):
-            text = f"\n\n{text}"
-        out.write(text.encode())
+        # A write that a crash cut short must not swallow the next note: that one starts after an empty line.
+        torn = "" if not out.tell() or file.suffix != ".log" or _ends_in_empty_line(file) else "\n\n"
+        out.write((torn + text).encode())
         out.flush()
         os.fsync(out.fileno())
 
 
-def _ends_with_newline(file: Path) -> bool:
+def _ends_in_empty_line(file: Path) -> bool:
     with file.open("rb") as content:
-        content.seek(-1, os.SEEK_END)
-        return content.read() == b"\n"
+        content.seek(max(0, file.stat().st_size - 2))
+        return content.read() == b"\n\n"

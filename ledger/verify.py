@@ -137,7 +137,7 @@ def _open_all(
         except NoteError as error:
             report.complain(f"a checkpoint {where} cannot be trusted: {error}")
             continue
-        book = checkpoint.origin.partition("/")[2]
+        book = checkpoint.origin.rpartition("/")[2]
         signed.append(Signed(checkpoint, book, inside=note in inside_set))
     return signed
 

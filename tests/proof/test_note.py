@@ -220,9 +220,10 @@ def other_type_of_key(type_byte: int) -> str:
 def test_a_key_for_another_type_of_signature_is_refused(parse: Callable[[str], object]) -> None:
     assert other_type_of_key(1) == GO_KEY
     assert parse(GO_KEY)
-    for wrong in (other_type_of_key(4), GO_KEY.replace("c74f20a3", "00000000")):
-        with pytest.raises(ValueError, match="key"):
-            parse(wrong)
+    with pytest.raises(ValueError, match="Ed25519"):
+        parse(other_type_of_key(4))
+    with pytest.raises(ValueError, match="key"):
+        parse(GO_KEY.replace("c74f20a3", "00000000"))
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a+b", "a\nb", "a\u2003b", "a\x01b"])

@@ -90,16 +90,19 @@ def _event(event_id: str, rng: random.Random) -> dict[str, Any]:
     return event(event_id, "customer.subscription.updated", subject, created=1_768_000_000 + rng.randrange(3600))
 
 
+EVENTS = "SELECT event_id, position, leaf, stream_id FROM ledger.event WHERE book = 'self:live' ORDER BY position"
+
+
 async def _examine(embedded: EmbeddedPostgres, acknowledged: list[tuple[str, int]]) -> int:
     connection = await asyncpg.connect(embedded.url("postgres"))
     try:
-        rows = await connection.fetch("SELECT event_id, position, leaf, stream_id FROM ledger.event ORDER BY position")
+        rows = await connection.fetch(EVENTS)
         assert [row["position"] for row in rows] == list(range(1, len(rows) + 1))
         places = {row["event_id"]: row["position"] for row in rows}
         assert len(places) == len(rows), "an event is stored twice"
         lost = [event_id for event_id, position in acknowledged if places.get(event_id) != position]
         assert not lost, f"{len(lost)} acknowledged events are not where they were said to be, such as {lost[0]}"
-        head = await connection.fetchrow("SELECT position, frontier FROM ledger.head")
+        head = await connection.fetchrow("SELECT position, frontier FROM ledger.head WHERE book = 'self:live'")
         assert head["position"] == len(rows)
         assert head["frontier"] == extend(0, b"", [row["leaf"] for row in rows])
         await _compare_projection(connection, sorted({row["stream_id"] for row in rows}), len(rows))

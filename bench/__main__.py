@@ -1,0 +1,63 @@
+"""``python -m bench``: run the rows, print the table, and say whether every ratio is what it has to be."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated
+
+import orjson
+import typer
+
+from bench import http, log
+from bench.ground import Ground
+from bench.table import Row, as_json, show
+
+
+async def _append_and_proof(ground: Ground, events: int) -> list[Row]:
+    rows = await log.append_rows(ground, events)
+    busiest = float(rows[1].ours.removesuffix("/s").replace(",", ""))
+    return [*rows, log.proof_row(min(events, 5_000), 1 / busiest)]
+
+
+async def _run(ground: Ground, events: int, names: list[str]) -> list[Row]:
+    rows: list[Row] = []
+    if "append" in names:
+        rows += await _append_and_proof(ground, events)
+    if "import" in names:
+        rows.append(await log.import_row(ground, events))
+    if "log" in names:
+        rows += await log.filled_rows(ground, events)
+    if "http" in names:
+        rows += await http.webhook_rows(ground.folder, events // 2)
+    return rows
+
+
+def main(
+    events: Annotated[int, typer.Option(min=1_000, help="How many events each row moves.")] = 20_000,
+    only: Annotated[list[str] | None, typer.Option(help="Only these rows: append, import, log, http.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the rows to this file too.")] = None,
+) -> None:
+    """Measure; exit status 1 when a ratio is not reached."""
+    folder = Path(tempfile.mkdtemp(prefix="ledger-bench-"))
+    ground = Ground(folder)
+    ground.embedded.start()
+    began = time.monotonic()
+    try:
+        rows = asyncio.run(_run(ground, events, only or ["append", "import", "log", "http"]))
+    finally:
+        ground.embedded.release()
+        shutil.rmtree(folder)
+    show(rows)
+    typer.echo(f"{events:,} events a row, {time.monotonic() - began:.0f} s")
+    if json_file is not None:
+        json_file.write_bytes(orjson.dumps(as_json(rows), option=orjson.OPT_INDENT_2))
+    if not all(row.reached for row in rows):
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    typer.run(main)

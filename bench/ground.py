@@ -1,0 +1,39 @@
+"""Where benchmarks run: a durable PostgreSQL in a scratch folder, and a fresh ledger in it for every row."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import asyncpg
+
+from api.database import create_login
+from ledger.embedded import SUPERUSER, EmbeddedPostgres
+from ledger.migrate import migrate
+from ledger.postgres import Database
+
+
+class Ground:
+    """One embedded server with its ordinary, durable settings."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.embedded = EmbeddedPostgres(folder / "pg")
+        self._numbers = itertools.count(1)
+        self._name = ""
+
+    async def fresh(self) -> Database:
+        """Make an empty ledger."""
+        self._name = f"bench_{next(self._numbers)}"
+        server = await asyncpg.connect(self.embedded.url(SUPERUSER, "postgres"))
+        await server.execute(f"CREATE DATABASE {self._name}")
+        await server.close()
+        owner = await self.owner()
+        await migrate(owner)
+        await create_login(owner)
+        await owner.close()
+        return Database(self.embedded.url(database=self._name))
+
+    async def owner(self) -> asyncpg.Connection:
+        """Connect to the newest ledger as a superuser."""
+        return await asyncpg.connect(self.embedded.url(SUPERUSER, self._name))

@@ -1,0 +1,101 @@
+"""Webhooks over HTTP: the whole way to a durable commit, beside the same server verifying and answering only."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import orjson
+from stripe import WebhookSignature
+
+from bench.events import EventSource
+from bench.table import Row, percentiles_ms, rate
+
+CONNECTIONS = 64
+_SECRET = "whsec_bench"
+
+
+async def webhook_rows(folder: Path, count: int) -> list[Row]:
+    """Send webhooks over 64 connections to ``ledger serve``, and to the same server that only verifies."""
+    async with _service(folder / "http", "ledger") as port:
+        ours, latencies = await _send(port, count)
+    async with _service(folder / "http", "verify-only") as port:
+        limit, _ = await _send(port, count)
+    p50, p99 = percentiles_ms(latencies)
+    beside = f"{rate(count, limit)} verify only"
+    return [Row("HTTP webhooks, 64 connections", rate(count, ours), beside, limit / ours, "≥ 0.5", p50, p99)]
+
+
+@contextlib.asynccontextmanager
+async def _service(folder: Path, kind: str) -> AsyncIterator[int]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    environment = os.environ | {
+        "LEDGER_DATA_DIR": str(folder),
+        "LEDGER_PORT": str(port),
+        "LEDGER_STRIPE_WEBHOOK_SECRETS": _SECRET,
+        "LEDGER_LOG_LEVEL": "error",
+    }
+    ledger = [str(Path(sys.executable).parent / "ledger"), "serve"]
+    command = ledger if kind == "ledger" else [sys.executable, "-m", "bench.verify_only"]
+    process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=subprocess.DEVNULL)
+    try:
+        await _answers(port)
+        yield port
+    finally:
+        process.send_signal(2)
+        await process.wait()
+
+
+async def _answers(port: int) -> None:
+    for _ in range(600):
+        with contextlib.suppress(OSError):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+            answer = await reader.read()
+            writer.close()
+            if b" 200 " in answer[:20]:
+                return
+        await asyncio.sleep(0.1)
+    raise TimeoutError("the server does not answer")
+
+
+async def _send(port: int, count: int) -> tuple[float, list[float]]:
+    source = EventSource(port)
+    requests = [_request(source.body()) for _ in range(count)]
+    latencies: list[float] = []
+
+    async def connection() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        while requests:
+            request = requests.pop()
+            began = time.perf_counter()
+            writer.write(request)
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+            body = await reader.readexactly(length)
+            latencies.append(time.perf_counter() - began)
+            if not orjson.loads(body).get("received"):
+                raise AssertionError(body)
+        writer.close()
+
+    began = time.perf_counter()
+    await asyncio.gather(*(connection() for _ in range(CONNECTIONS)))
+    return time.perf_counter() - began, latencies
+
+
+def _request(body: bytes) -> bytes:
+    signature = WebhookSignature.generate_signature_header(body.decode(), _SECRET)
+    head = (
+        "POST /webhooks/stripe HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+        f"stripe-signature: {signature}\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
