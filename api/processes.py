@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import sys
@@ -33,6 +34,7 @@ _POLL_SECONDS = 0.5
 _RETRY_SECONDS = 0.5
 _SIGN_SECONDS = 60
 _LISTENER_FD_ARGUMENT = 2
+_FOLLOWER_NICENESS = 10
 
 
 async def serve_web(settings: Settings, listening: socket.socket) -> None:
@@ -144,6 +146,8 @@ def main() -> None:
             listening = socket.socket(fileno=int(sys.argv[_LISTENER_FD_ARGUMENT]))
             runner.run(serve_web(settings, listening))
         else:
+            # Where the processors are all busy, a webhook is acknowledged before it is folded.
+            os.nice(_FOLLOWER_NICENESS)
             with contextlib.suppress(asyncio.CancelledError):
                 runner.run(run_follower(settings))
 

@@ -3,7 +3,7 @@
 A caller waits until its events are durable. While one commit runs, the next callers gather; they are numbered,
 hashed and written together with one call. The heads are remembered between batches, so that the common batch is
 one round trip; where another process was faster, or an event is a duplicate, the database says so and the batch is
-computed again, the third time under the heads' locks.
+computed again, the third time under the heads' locks. While others keep being faster, it starts with the locks.
 """
 
 from __future__ import annotations
@@ -88,6 +88,7 @@ class Appender:
         self._queued_bytes = 0
         self._arrived = asyncio.Event()
         self._heads: dict[str, Head] = {}
+        self._contended = False
         self._connection: asyncpg.Connection | None = None
         self._away: str | None = None
         self._flusher: asyncio.Task[None] | None = None
@@ -222,7 +223,7 @@ class Appender:
 
     async def _write(self, connection: asyncpg.Connection, callers: list[_Waiting]) -> None:
         flush = _Flush(callers, self._heads, self._clock)
-        await flush.run(connection)
+        self._contended = await flush.run(connection, lock_first=self._contended)
         if flush.wrote:
             self._on_commit()
         for copy in await record_conflicts(connection, self._codec, flush.copies):
@@ -250,15 +251,18 @@ class _Flush:
         self.wrote = False
         self._refuse_rivals()
 
-    async def run(self, connection: asyncpg.Connection) -> None:
-        """Write the batch, learning what it did not know as often as it takes."""
-        for _ in range(_OPTIMISTIC_TRIES):
+    async def run(self, connection: asyncpg.Connection, *, lock_first: bool) -> bool:
+        """Write the batch, learning what it did not know as often as it takes; return whether others write too."""
+        for _ in range(0 if lock_first else _OPTIMISTIC_TRIES):
             if await self._attempt(connection):
-                return
+                return False
         async with connection.transaction():
-            self._heads.update(await lock_heads(connection, [one.event.book for one in self._first_copies()]))
+            heads = await lock_heads(connection, list({one.event.book for one in self._first_copies()}))
+            overtaken = any(self._heads.get(book) != head for book, head in heads.items())
+            self._heads.update(heads)
             while not await self._attempt(connection):
                 pass  # under the locks each miss teaches of duplicates or taken versions, and there are finitely many
+        return overtaken or not lock_first
 
     def answer(self) -> None:
         """Tell every caller where its events stand, or which version was taken."""

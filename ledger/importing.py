@@ -13,7 +13,7 @@ from ledger.appender import Appended, Appender
 from ledger.errors import LedgerError, MalformedEventError
 from ledger.event import NewEvent, Source, parse_envelope, received_event
 
-BATCH_EVENTS: Final = 500
+BATCH_EVENTS: Final = 1_000
 _BATCHES_AT_ONCE: Final = 4
 
 
@@ -47,11 +47,12 @@ async def import_file(
     """
     imported = Imported()
     waiting: list[tuple[asyncio.Task[list[Appended]], int]] = []
+    batches = _batches(path, platform_account, now)
     try:
-        for batch, size in _batches(path, platform_account, now):
-            # A few batches wait together, so that one is prepared while another commits; they keep their order.
+        # Read in a thread, so that one batch is parsed while another commits; a few wait together, in their order.
+        while (read := await asyncio.to_thread(next, batches, None)) is not None:
+            batch, size = read
             waiting.append((asyncio.create_task(appender.append(batch)), size))
-            await asyncio.sleep(0)
             if len(waiting) >= _BATCHES_AT_ONCE:
                 await _settle(*waiting.pop(0), imported, progress)
     finally:

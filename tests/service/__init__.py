@@ -1,1 +1,0 @@
-"""Tests that run the real service as processes: from an empty folder, under load, killed, and without its database."""
