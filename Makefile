@@ -28,6 +28,9 @@ format: $(VENV)/.tested ## Put every file in the one format and mend what lint c
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+bench: $(VENV)/.tested ## Measure beside peers and limits in one run (BENCH="--events 100000")
+	$(BIN)/python -m bench $(BENCH)
+
 lock: $(VENV)/.tested ## Pin every dependency anew, with hashes
 	$(COMPILE) --upgrade --extra build pyproject.toml -o requirements.lock
 	$(COMPILE) --constraint requirements.lock --extra build --extra test pyproject.toml -o tests/requirements.lock
@@ -45,4 +48,4 @@ $(VENV)/.tested: tests/requirements.lock $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/requirements.lock
 	@touch $@
 
-.PHONY: help install run test check format lock
+.PHONY: help install run test check format bench lock

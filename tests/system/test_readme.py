@@ -1,4 +1,4 @@
-"""What the README shows is what happens: its commands run here, and its output is the real one."""
+"""What README and docs show is what happens: their commands run here, and the output shown is the real one."""
 
 from __future__ import annotations
 
@@ -14,13 +14,17 @@ from tests.system.running import Service
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+TEXTS = {path.name: path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
 
 
-def block(name: str, language: str = "console") -> str:
-    """Return the code block that the README marks with ``<!-- run: name -->``."""
-    match = re.search(rf"<!-- run: {name} -->\n```{language}\n(.*?)```", README, re.DOTALL)
-    assert match, f"README.md has no block {name}"
-    return match[1]
+def block(name: str) -> str:
+    """Return the block of commands that one of the texts marks with ``<!-- run: name -->``."""
+    [found] = [
+        match[1]
+        for text in TEXTS.values()
+        for match in re.finditer(rf"<!-- run: {name} -->\n```console\n(.*?)```", text, re.DOTALL)
+    ]
+    return found
 
 
 def commands(name: str) -> str:
@@ -68,7 +72,14 @@ def test_the_readme_is_true(service: Service, checkout: Path) -> None:
     for text in ("self:live", "entitlements-1", "customer.subscription.created", "evt_2", "LEDGER_PORT"):
         assert text in output
 
+    assert "true: 4 events" in run(service, checkout, commands("verify"))
+    assert "c2sp.org/tlog-proof@v1" in run(service, checkout, commands("prove"))
+    run(service, checkout, commands("backup"))
+    assert (checkout / "backup-of-today" / "signing.key").exists()
+
 
 def test_every_block_of_commands_is_run_or_says_why_not() -> None:
-    marks = re.findall(r"(?:<!-- (run|not run): [^>]+ -->\n)?```console\n\$ (.*)", README)
-    assert [command for mark, command in marks if not mark] == ["make test"]  # runs this very test
+    for name, text in TEXTS.items():
+        marks = re.findall(r"(?:<!-- (run|not run): [^>]+ -->\n)?```console\n\$ (.*)", text)
+        unmarked = [command for mark, command in marks if not mark]
+        assert unmarked == (["make test"] if name == "README.md" else [])  # that one runs this very test
