@@ -78,8 +78,8 @@ def proof_row(count: int, append_seconds: float) -> Row:
     prepared = []
     for _ in range(count):
         event = new_event(source.body())
-        encoding, stored = codec.encode(event.body)
-        prepared.append(prepare(event, salt=os.urandom(16), encoding=encoding, stored_body=stored))
+        encoded = codec.encode(event.body)
+        prepared.append(prepare(event, salt=os.urandom(16), encoding=encoded.encoding, stored_body=encoded.stored))
     began = time.perf_counter()
     heads: dict[str, Head] = {}
     for start in range(0, count, 128):
@@ -127,13 +127,14 @@ async def _copy(connection: asyncpg.Connection, file: Path) -> None:
         for position, line in enumerate(lines, 1):
             body = line.rstrip(b"\n")
             parsed = orjson.loads(body)
-            encoding, stored = codec.encode(body)
+            encoded = codec.encode(body)
             salt = os.urandom(16)
             digest = sha256(salt + body).digest()
             moment = now()
             records.append((
                 stream_of("self:live", parsed), position, "self:live", position, parsed["id"], parsed["type"], moment,
-                moment, moment, "import", parsed["api_version"], None, encoding, None, salt, stored, digest, digest,
+                moment, moment, "import", parsed["api_version"], None, encoded.encoding, None, salt, encoded.stored,
+                digest, digest,
             ))  # fmt: skip
             if len(records) == 500:
                 await connection.copy_records_to_table("bare", records=records, columns=columns)

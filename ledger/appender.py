@@ -22,8 +22,9 @@ import structlog
 
 from ledger.append_call import Answer, Place, append_batch, lock_heads
 from ledger.batch import Head, Key, Numbered, Prepared, number, prepare
-from ledger.codec import BodyCodec
+from ledger.codec import BodyCodec, shipped_dictionary
 from ledger.conflicts import record_conflicts
+from ledger.dictionary import BodyReader, read_dictionaries, registration
 from ledger.errors import LogUnavailableError, VersionConflictError
 from ledger.event import NewEvent
 from ledger.postgres import AWAY, Database
@@ -83,6 +84,8 @@ class Appender:
         self._on_commit = on_commit
         self._limits = limits or Limits()
         self._codec = BodyCodec()
+        self._bodies = BodyReader()
+        self._dictionary = shipped_dictionary()
         self._queue: deque[_Waiting] = deque()
         self._queued_events = 0
         self._queued_bytes = 0
@@ -136,8 +139,14 @@ class Appender:
         return self._queued_events
 
     def _prepare(self, event: NewEvent) -> Prepared:
-        encoding, stored = self._codec.encode(event.body)
-        return prepare(event, salt=os.urandom(_SALT_BYTES), encoding=encoding, stored_body=stored)
+        encoded = self._codec.encode(event.body)
+        return prepare(
+            event,
+            salt=os.urandom(_SALT_BYTES),
+            encoding=encoded.encoding,
+            stored_body=encoded.stored,
+            dictionary_id=encoded.dictionary_id,
+        )
 
     async def _flush_forever(self) -> None:
         while True:
@@ -146,7 +155,7 @@ class Appender:
                 await self._arrived.wait()
             try:
                 connection = await self._connected()
-            except AWAY as error:
+            except (*AWAY, asyncpg.PostgresError) as error:
                 self._stay_away(error)
                 await asyncio.sleep(_RECONNECT_SECONDS)
                 continue
@@ -156,11 +165,24 @@ class Appender:
     async def _connected(self) -> asyncpg.Connection:
         if self._connection is None or self._connection.is_closed():
             self._heads.clear()
-            self._connection = await self._database.connect(command_timeout=self._limits.commit_seconds)
+            connection = await self._database.connect(command_timeout=self._limits.commit_seconds)
+            await self._use_dictionary(connection)
+            self._connection = connection
             if self._away is not None:
                 _log.info("log_back")
             self._away = None
         return self._connection
+
+    async def _use_dictionary(self, connection: asyncpg.Connection) -> None:
+        """Encode with the shipped dictionary from now on, registering it first where the log does not have it."""
+        registered = await read_dictionaries(connection)
+        while self._dictionary not in registered:
+            event = self._prepare(registration(self._dictionary, len(registered) + 1, self._clock()))
+            caller = _Waiting([event], len(event.event.body), asyncio.get_running_loop().create_future())
+            await self._write(connection, [caller])
+            caller.answer.exception()  # another process may have registered one first: look again
+            registered = await read_dictionaries(connection)
+        self._codec.use(self._dictionary)
 
     async def _disconnect(self) -> None:
         if self._connection is not None:
@@ -226,7 +248,7 @@ class Appender:
         self._contended = await flush.run(connection, lock_first=self._contended)
         if flush.wrote:
             self._on_commit()
-        for copy in await record_conflicts(connection, self._codec, flush.copies):
+        for copy in await record_conflicts(connection, self._bodies, flush.copies):
             _log.warning("event_conflict", book=copy.event.book, event_id=copy.event.event_id)
         flush.answer()
 

@@ -53,9 +53,11 @@ class Numbered:
     leaf: bytes
 
 
-def prepare(event: NewEvent, *, salt: bytes, encoding: int, stored_body: bytes) -> Prepared:
+def prepare(
+    event: NewEvent, *, salt: bytes, encoding: int, stored_body: bytes, dictionary_id: int | None = None
+) -> Prepared:
     """Commit to an event's body under ``salt`` (16 random bytes)."""
-    return Prepared(event, salt, body_digest(salt, event.body), encoding, stored_body)
+    return Prepared(event, salt, body_digest(salt, event.body), encoding, stored_body, dictionary_id)
 
 
 def number(

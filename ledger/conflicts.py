@@ -12,18 +12,18 @@ import orjson
 
 from ledger.append_call import Place
 from ledger.batch import Prepared
-from ledger.codec import BodyCodec
+from ledger.dictionary import BodyReader
 
 FIRST_COPIES = """
-SELECT e.stream_id, e.version, e.encoding, e.body
+SELECT e.stream_id, e.version, e.encoding, e.dictionary_id, e.salt, e.body
 FROM unnest($1::text[], $2::bigint[]) AS wanted (stream_id, version)
 JOIN ledger.event AS e ON e.stream_id = wanted.stream_id AND e.version = wanted.version
 """
 
 RECORD = """
 INSERT INTO ledger.event_conflict
-    (event_id, book, body_sha256, received_at, source, api_version, signature, encoding, body)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+    (event_id, book, body_sha256, received_at, source, api_version, signature, encoding, dictionary_id, body)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 ON CONFLICT DO NOTHING
 """
 
@@ -51,17 +51,16 @@ def same_event(first: bytes, copy: bytes) -> bool:
 
 
 async def record_conflicts(
-    connection: asyncpg.Connection, codec: BodyCodec, copies: Sequence[tuple[Prepared, Place]]
+    connection: asyncpg.Connection, bodies: BodyReader, copies: Sequence[tuple[Prepared, Place]]
 ) -> list[Prepared]:
     """Keep and return those of ``copies`` that say something else than the first copy of their event."""
     if not copies:
         return []
     streams = [place.stream_id for _, place in copies]
     versions = [place.version for _, place in copies]
-    firsts = {
-        (row["stream_id"], row["version"]): codec.decode(row["encoding"], row["body"])
-        for row in await connection.fetch(FIRST_COPIES, streams, versions)
-    }
+    rows = await connection.fetch(FIRST_COPIES, streams, versions)
+    await bodies.prepare(connection, rows)
+    firsts = {(row["stream_id"], row["version"]): bodies.decode(row) for row in rows}
     different = [
         copy for copy, place in copies if not same_event(firsts[place.stream_id, place.version], copy.event.body)
     ]
@@ -86,6 +85,7 @@ def _columns(copy: Prepared) -> tuple[object, ...]:
         event.api_version,
         event.signature,
         copy.encoding,
+        copy.dictionary_id,
         copy.stored_body,
     )
 

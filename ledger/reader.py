@@ -6,17 +6,17 @@ cluster a read across shards is no snapshot; the tail therefore stops at the fir
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 import asyncpg
 
 from ledger.books import CONTROL_BOOK
-from ledger.codec import BodyCodec
+from ledger.dictionary import BodyReader
 from ledger.leaf import HEADER_COLUMNS, Header
 
-_codec = BodyCodec()
+_bodies = BodyReader()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,19 +140,14 @@ class Filter:
 
 async def read_tail(connection: asyncpg.Connection, book: str, after: int, limit: int) -> list[StoredEvent]:
     """Return up to ``limit`` events right after position ``after``, stopping at the first one missing."""
-    tail = []
-    expected = after + 1
-    for row in await connection.fetch(TAIL, book, after, limit):
-        if row["position"] != expected:
-            break
-        tail.append(_stored(row))
-        expected += 1
-    return tail
+    rows = await connection.fetch(TAIL, book, after, limit)
+    unbroken = [row for expected, row in enumerate(rows, after + 1) if row["position"] == expected]
+    return await _stored(connection, unbroken)
 
 
 async def read_stored(connection: asyncpg.Connection, book: str, after: int, until: int) -> list[StoredEvent]:
     """Return the events of the positions from after ``after`` up to ``until``, whatever is missing among them."""
-    return [_stored(row) for row in await connection.fetch(RANGE, book, after, until)]
+    return await _stored(connection, await connection.fetch(RANGE, book, after, until))
 
 
 async def read_page(
@@ -161,20 +156,24 @@ async def read_page(
     """Return up to ``limit`` events of a book that ``wanted`` lets through, in order of position."""
     statement = PAGE_NEWEST_FIRST if newest_first else PAGE
     rows = await connection.fetch(statement, book, wanted.after, wanted.before, wanted.type, wanted.stream_id, limit)
-    return [_stored(row) for row in rows]
+    return await _stored(connection, rows)
 
 
 async def read_streams(
     connection: asyncpg.Connection, stream_ids: Iterable[str], types: Iterable[str], until: int
 ) -> dict[str, list[StoredEvent]]:
     """Return the events of some types in some streams up to position ``until``, in order of arrival, by stream."""
-    return _by_stream(await connection.fetch(STREAMS, list(stream_ids), until, list(types)))
+    rows = await connection.fetch(STREAMS, list(stream_ids), until, list(types))
+    streams: dict[str, list[StoredEvent]] = {}
+    for event in await _stored(connection, rows):
+        streams.setdefault(event.stream_id, []).append(event)
+    return streams
 
 
 async def read_event(connection: asyncpg.Connection, book: str, event_id: str) -> StoredEvent | None:
     """Return one event of a book, or None."""
-    row = await connection.fetchrow(EVENT, event_id, book)
-    return None if row is None else _stored(row)
+    found = await _stored(connection, await connection.fetch(EVENT, event_id, book))
+    return found[0] if found else None
 
 
 async def read_head(connection: asyncpg.Connection, book: str) -> int:
@@ -192,15 +191,6 @@ async def position_at(connection: asyncpg.Connection, book: str, moment: datetim
     return int(await connection.fetchval(POSITION_AT, book, moment))
 
 
-def _by_stream(rows: Iterable[asyncpg.Record]) -> dict[str, list[StoredEvent]]:
-    streams: dict[str, list[StoredEvent]] = {}
-    for row in rows:
-        streams.setdefault(row["stream_id"], []).append(_stored(row))
-    return streams
-
-
-def _stored(row: asyncpg.Record) -> StoredEvent:
-    columns = dict(row)
-    # An erased body is empty, and so is its salt.
-    columns["body"] = _codec.decode(columns["encoding"], columns["body"]) if columns["salt"] else b""
-    return StoredEvent(**columns)
+async def _stored(connection: asyncpg.Connection, rows: Sequence[asyncpg.Record]) -> list[StoredEvent]:
+    await _bodies.prepare(connection, rows)
+    return [StoredEvent(**{**row, "body": _bodies.decode(row)}) for row in rows]

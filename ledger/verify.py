@@ -14,7 +14,7 @@ from typing import Any, Final
 import asyncpg
 import orjson
 
-from ledger.codec import BodyCodec
+from ledger.dictionary import BodyReader
 from ledger.errors import UndecodableBodyError
 from ledger.event import Source
 from ledger.leaf import EMPTY_ENVELOPE, body_digest, chain_envelope, header_of
@@ -161,7 +161,7 @@ class _BookCheck:
         self._report = report
         self._full = full
         self._progress = progress
-        self._codec = BodyCodec()
+        self._bodies = BodyReader()
         self._size = 0
         self._frontier = b""
         self._envelope = EMPTY_ENVELOPE
@@ -177,6 +177,7 @@ class _BookCheck:
         while rows := await self._connection.fetch(
             ROWS if self._full else ROWS_WITHOUT_BODIES, self._book, position, _BATCH_EVENTS
         ):
+            await self._bodies.prepare(self._connection, rows)
             for row in rows:
                 await self._take(row)
             position = rows[-1]["position"]
@@ -216,7 +217,7 @@ class _BookCheck:
             self._unread_bodies[row["event_id"]] = row["position"]
             return
         try:
-            body = self._codec.decode(row["encoding"], row["body"])
+            body = self._bodies.decode(row)
         except UndecodableBodyError as error:
             self._complain(row["position"], f"the body of {row['event_id']} was changed: {error}")
             return
@@ -227,8 +228,8 @@ class _BookCheck:
         """Read the facts of ours that excuse something: what was erased, and what a restore lost."""
         if row["type"] not in (BODY_ERASED, LOG_FORKED):
             return
-        stored = row["body"] if self._full else await self._connection.fetchval(BODY, row["stream_id"], row["version"])
-        content = orjson.loads(self._codec.decode(row["encoding"], stored))["data"]["object"]
+        whole = row if self._full else await self._connection.fetchrow(BODY, row["stream_id"], row["version"])
+        content = orjson.loads(self._bodies.decode(whole))["data"]["object"]
         if row["type"] == BODY_ERASED:
             self._erasures.add(content["event_id"])
         else:
@@ -298,7 +299,7 @@ class _BookCheck:
         self._report.complain(f"{self._book} {position}: {problem}")
 
 
-BODY = "SELECT body FROM ledger.event WHERE stream_id = $1 AND version = $2"
+BODY = "SELECT encoding, dictionary_id, salt, body FROM ledger.event WHERE stream_id = $1 AND version = $2"
 
 
 def _chained(envelope: bytes, row: asyncpg.Record) -> bytes:

@@ -94,7 +94,7 @@ CREATE TABLE ledger.event (
     source        text        NOT NULL,
     api_version   text,
     signature     text,                  -- the Stripe-Signature header as sent
-    encoding      smallint    NOT NULL,  -- of body: 0 raw, 1 zstd, 2 zstd with the dictionary named next
+    encoding      smallint    NOT NULL,  -- of body: 0 raw, 1 zstd, 2 zstd with the dictionary whose id is next
     dictionary_id bigint,
     salt          bytea       NOT NULL,
     body          bytea       NOT NULL,
@@ -127,15 +127,16 @@ SELECT ledger.distribute('ledger.event_key', 'event_id');
 -- Copies that came later with another body under the same id. The first copy stands; these are shown beside it.
 
 CREATE TABLE ledger.event_conflict (
-    event_id    text        NOT NULL,
-    book        text        NOT NULL,
-    body_sha256 bytea       NOT NULL,
-    received_at timestamptz NOT NULL,
-    source      text        NOT NULL,
-    api_version text,
-    signature   text,
-    encoding    smallint    NOT NULL,
-    body        bytea       NOT NULL,
+    event_id      text        NOT NULL,
+    book          text        NOT NULL,
+    body_sha256   bytea       NOT NULL,
+    received_at   timestamptz NOT NULL,
+    source        text        NOT NULL,
+    api_version   text,
+    signature     text,
+    encoding      smallint    NOT NULL,
+    dictionary_id bigint,
+    body          bytea       NOT NULL,
     PRIMARY KEY (event_id, book, body_sha256)
 );
 SELECT ledger.distribute('ledger.event_conflict', 'event_id');

@@ -18,8 +18,9 @@ GPL = {"localstripe", "pymerkle", "beancount"}
 
 SHELL = {
     "ledger": {
-        "append_call", "appender", "codec", "conflicts", "embedded", "export", "fork", "identity", "importing",
-        "migrate", "notary", "offline_verify", "outside", "postgres", "reader", "tiles", "verify", "wakeup",
+        "append_call", "appender", "codec", "conflicts", "dictionary", "embedded", "export", "fork", "identity",
+        "importing", "migrate", "notary", "offline_verify", "outside", "postgres", "reader", "tiles", "verify",
+        "wakeup",
     },
     "projections": {"builds", "follower", "entitlements.query"},
 }  # fmt: skip

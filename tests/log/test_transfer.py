@@ -60,7 +60,7 @@ async def archive(services: Services, folder: Path) -> Path:
     await services.notary.sign_all()
     async with services.pool.acquire() as connection, connection.transaction(isolation="repeatable_read"):
         exported = await export_archive(connection, folder, services.notary.outside)
-    assert (exported.books, exported.events) == (2, 702)
+    assert (exported.books, exported.events) == (2, 703)
     return folder
 
 

@@ -38,14 +38,14 @@ def test_backup_loss_restore_verify(service: Service, tmp_path: Path) -> None:
     restored = service.run("restore", str(backup))
     assert restored.returncode == 0, restored.stderr
     assert service.run("restore", str(backup)).returncode == 1  # only into an empty database
-    assert verified(service).startswith("true: 23 events")
+    assert verified(service).startswith("true: 24 events")
     service.start()
     assert service.credentials == credentials
     answer = service.get("/v1/customers/cus_7/entitlements/seats").json()
     assert (answer["granted"], answer["value"]) == (True, 7)
     buy(service, 21, 21)
     assert service.run("log", "checkpoint").returncode == 0
-    assert verified(service).startswith("true: 24 events")
+    assert verified(service).startswith("true: 25 events")
 
 
 def test_a_backup_that_lost_events_is_told_and_forked(service: Service, tmp_path: Path) -> None:

@@ -51,11 +51,11 @@ def test_from_an_empty_folder_to_an_entitlement(service: Service) -> None:
 def _commands_work(service: Service, when: str) -> None:
     status = orjson.loads(service.run("status", "--json").stdout)
     assert [(one["book"], one["position"]) for one in status["books"]] == [
-        ("ledger:control", 2),
+        ("ledger:control", 3),
         ("self:live", 2),
     ], when
     folded = [(one["name"], one["book"], one["position"], one["parked"]) for one in status["projections"]]
-    assert folded == [("entitlements", "ledger:control", 2, 0), ("entitlements", "self:live", 2, 0)]
+    assert folded == [("entitlements", "ledger:control", 3, 0), ("entitlements", "self:live", 2, 0)]
     events = orjson.loads(service.run("events", "--json").stdout)["data"]
     assert [one["id"] for one in events] == ["evt_1", "evt_2"]
     assert orjson.loads(service.run("events", "evt_2", "--raw").stdout)["id"] == "evt_2"
@@ -66,7 +66,7 @@ def _commands_work(service: Service, when: str) -> None:
     assert service.run("log", "checkpoint").returncode == 0
     for full in ((), ("--full",)):
         verified = service.run("verify", *full)
-        assert (verified.returncode, verified.stdout.startswith("true: 4 events")) == (0, True), verified.stdout
+        assert (verified.returncode, verified.stdout.startswith("true: 5 events")) == (0, True), verified.stdout
     assert service.run("prove", "evt_2").stdout.startswith("c2sp.org/tlog-proof@v1\n")
 
 

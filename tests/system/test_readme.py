@@ -72,7 +72,7 @@ def test_the_readme_is_true(service: Service, checkout: Path) -> None:
     for text in ("self:live", "entitlements-1", "customer.subscription.created", "evt_2", "LEDGER_PORT"):
         assert text in output
 
-    assert "true: 4 events" in run(service, checkout, commands("verify"))
+    assert "true: 5 events" in run(service, checkout, commands("verify"))
     assert "c2sp.org/tlog-proof@v1" in run(service, checkout, commands("prove"))
     run(service, checkout, commands("backup"))
     assert (checkout / "backup-of-today" / "signing.key").exists()
