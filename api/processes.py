@@ -50,6 +50,7 @@ async def serve_web(settings: Settings, listening: socket.socket) -> None:
         log_level="warning",
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # nobody's word about where a request came from is used
         timeout_graceful_shutdown=10,
         timeout_keep_alive=75,
     )

@@ -17,7 +17,7 @@ from ledger.embedded import EmbeddedPostgres
 from ledger.notary import Notary
 from ledger.note import SignerKey
 from ledger.postgres import Database
-from ledger.wakeup import Listener, Notifier
+from ledger.wakeup import Notifier
 from projections.contract import Projection
 from projections.entitlements.tables import entitlements
 
@@ -35,7 +35,6 @@ class Services:
     clock: Clock
     pool: asyncpg.Pool
     appender: Appender
-    listener: Listener
     notary: Notary
     entitlements: Projection
 
@@ -70,7 +69,6 @@ async def open_services(
     async with (
         where.as_role("ledger_app").pool(max_size=_WEB_CONNECTIONS, command_timeout=15) as pool,
         Notifier(where) as notifier,
-        Listener(where.as_role("ledger_app")) as listener,
         Appender(where, clock=clock, on_commit=notifier.appended, limits=limits) as appender,
     ):
         yield Services(
@@ -79,7 +77,6 @@ async def open_services(
             clock=clock,
             pool=pool,
             appender=appender,
-            listener=listener,
             notary=Notary(pool, appender, signer or load_signer(settings), outside_of(settings), clock),
             entitlements=projection_of(settings),
         )

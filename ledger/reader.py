@@ -57,6 +57,14 @@ ORDER BY position
 LIMIT $3
 """
 
+TAIL_HEADINGS = """
+SELECT position, stream_id, type, event_id
+FROM ledger.event
+WHERE book = $1 AND position > $2
+ORDER BY position
+LIMIT $3
+"""
+
 PAGE = """
 SELECT stream_id, version, book, position, event_id, type, created, recorded_at, received_at, source,
        api_version, signature, encoding, dictionary_id, salt, body, body_digest, leaf
@@ -115,6 +123,16 @@ WHERE book = $1 AND recorded_at <= $2
 
 
 @dataclass(frozen=True, slots=True)
+class Heading:
+    """What a follower needs to know of an event to decide whom it concerns."""
+
+    position: int
+    stream_id: str
+    type: str
+    event_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class BookHead:
     """How far a book's log is, and when its newest event was recorded."""
 
@@ -140,9 +158,13 @@ class Filter:
 
 async def read_tail(connection: asyncpg.Connection, book: str, after: int, limit: int) -> list[StoredEvent]:
     """Return up to ``limit`` events right after position ``after``, stopping at the first one missing."""
-    rows = await connection.fetch(TAIL, book, after, limit)
-    unbroken = [row for expected, row in enumerate(rows, after + 1) if row["position"] == expected]
-    return await _stored(connection, unbroken)
+    return await _stored(connection, _unbroken(await connection.fetch(TAIL, book, after, limit), after))
+
+
+async def read_tail_headings(connection: asyncpg.Connection, book: str, after: int, limit: int) -> list[Heading]:
+    """Return the headings of up to ``limit`` events right after position ``after``, stopping at the first missing."""
+    rows = await connection.fetch(TAIL_HEADINGS, book, after, limit)
+    return [Heading(**row) for row in _unbroken(rows, after)]
 
 
 async def read_stored(connection: asyncpg.Connection, book: str, after: int, until: int) -> list[StoredEvent]:
@@ -189,6 +211,10 @@ async def read_books(connection: asyncpg.Connection) -> list[BookHead]:
 async def position_at(connection: asyncpg.Connection, book: str, moment: datetime) -> int:
     """Return the last position recorded at or before ``moment``: what was known then."""
     return int(await connection.fetchval(POSITION_AT, book, moment))
+
+
+def _unbroken(rows: Sequence[asyncpg.Record], after: int) -> list[asyncpg.Record]:
+    return [row for expected, row in enumerate(rows, after + 1) if row["position"] == expected]
 
 
 async def _stored(connection: asyncpg.Connection, rows: Sequence[asyncpg.Record]) -> list[StoredEvent]:

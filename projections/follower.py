@@ -14,7 +14,7 @@ from typing import Final
 import asyncpg
 import structlog
 
-from ledger.reader import StoredEvent, read_streams, read_tail
+from ledger.reader import Heading, StoredEvent, read_streams, read_tail_headings
 from projections.builds import Build, enter
 from projections.causal import in_causal_order
 from projections.contract import Projection, Rows, Subject
@@ -84,7 +84,7 @@ async def step(
         if position is None:
             await connection.execute(START, build.build_id, book)
             position = 0
-        news = await read_tail(connection, book, position, limit)
+        news = await read_tail_headings(connection, book, position, limit)
         if not news:
             return 0
         last = news[-1].position
@@ -95,7 +95,7 @@ async def step(
         return len(news)
 
 
-def _newest_by_subject(projection: Projection, news: Iterable[StoredEvent]) -> dict[str, str]:
+def _newest_by_subject(projection: Projection, news: Iterable[Heading]) -> dict[str, str]:
     """Return the subjects that have news this projection folds, each with the id of its newest event."""
     return {event.stream_id: event.event_id for event in news if event.type in projection.types}
 

@@ -15,16 +15,23 @@ from tests.system.running import Service, free_port
 
 SECRET = "whsec_localstripe"
 
+PROGRAM = """
+import sys
+from aiohttp import web
+from localstripe.resources import store
+from localstripe.server import app
+
+type(store).dump_to_disk = lambda store: None
+web.run_app(app, host="127.0.0.1", port=int(sys.argv[1]))
+"""
+"""Its own command would listen on every address and keep its state where every user of the machine shares it."""
+
 
 @pytest.fixture
 def localstripe() -> Iterator[str]:
     """A localstripe of our own, from scratch, on this machine's loopback; gives its address."""
     port = free_port()
-    # Its own command would listen on every address; it runs apart from us in any case.
-    program = (
-        f"from aiohttp import web; from localstripe.server import app; web.run_app(app, host='127.0.0.1', port={port})"
-    )
-    command = [sys.executable, "-c", program]
+    command = [sys.executable, "-c", PROGRAM, str(port)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}"
     try:
