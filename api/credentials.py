@@ -63,13 +63,21 @@ def load_credentials(settings: Settings) -> Credentials:
     return Credentials(tuple(secrets), tuple(keys), None, None)
 
 
+def publish_url(settings: Settings) -> None:
+    """Write where the service now listens beside the generated credentials."""
+    file = settings.data_dir / FILE
+    kept = _read(file)
+    if kept.get("url") != settings.url:
+        _write(file, kept | {"url": settings.url})
+
+
 def _kept(settings: Settings) -> dict[str, str]:
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     file = settings.data_dir / FILE
     kept = _read(file)
     kept.setdefault("webhook_secret", generate_webhook_secret())
     kept.setdefault("api_key", generate_api_key())
-    kept["url"] = settings.url
+    kept.setdefault("url", settings.url)
     if kept != _read(file):
         _write(file, kept)
     return kept

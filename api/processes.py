@@ -104,7 +104,9 @@ async def _sign_on_a_timer(settings: Settings) -> None:
                     await asyncio.sleep(_SIGN_SECONDS)
         except (LogUnavailableError, *AWAY) as error:
             _log.warning("notary_away", error=repr(error))
-            await asyncio.sleep(_RETRY_SECONDS)
+        except Exception:  # noqa: BLE001 - signing must not stop unnoticed
+            _log.exception("notary_failed")
+        await asyncio.sleep(_RETRY_SECONDS)
 
 
 async def _sign(services: Services) -> None:

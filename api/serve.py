@@ -11,14 +11,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
 import asyncpg
 import structlog
 
-from api.credentials import Credentials, load_credentials
+from api.credentials import Credentials, load_credentials, publish_url
 from api.database import prepare_embedded
 from api.services import database_of
 from api.settings import Settings
@@ -33,7 +33,9 @@ _log = structlog.get_logger()
 _TICK_SECONDS: Final = 0.2
 _READY_SECONDS: Final = 60
 _STOP_SECONDS: Final = 15
+_BACKOFF_SECONDS_MIN: Final = 0.2
 _BACKOFF_SECONDS_MAX: Final = 5.0
+_HEALTHY_SECONDS: Final = 30
 
 
 @dataclass(slots=True)
@@ -44,17 +46,21 @@ class Child:
     command: Sequence[str]
     pass_fds: Sequence[int] = ()
     process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
     not_before: float = 0.0
-    backoff_seconds: float = field(default=0.2)
+    backoff_seconds: float = _BACKOFF_SECONDS_MIN
 
     def keep_running(self, now: float) -> None:
         """Start the process when it is not running; after failures, not at once."""
         if self.process is not None and self.process.poll() is not None:
             _log.warning("child_ended", child=self.name, status=self.process.returncode)
             self.process = None
+            if now - self.started > _HEALTHY_SECONDS:
+                self.backoff_seconds = _BACKOFF_SECONDS_MIN
             self.not_before = now + self.backoff_seconds
             self.backoff_seconds = min(self.backoff_seconds * 2, _BACKOFF_SECONDS_MAX)
         if self.process is None and now >= self.not_before:
+            self.started = now
             # A session of its own: Ctrl-C is for us, and we tell the children in order.
             self.process = subprocess.Popen(
                 self.command, stdin=subprocess.PIPE, pass_fds=self.pass_fds, start_new_session=True
@@ -84,6 +90,7 @@ def serve(settings: Settings, *, migrate_first: bool, say: Callable[[str], None]
             credentials = load_credentials(settings)
             load_signer(settings)
             if embedded is not None:
+                publish_url(settings)
                 prepare_embedded(embedded)
             else:
                 asyncio.run(_check_external(settings, migrate_first=migrate_first))

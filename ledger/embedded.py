@@ -3,18 +3,22 @@
 The server outlives a killed service: the next one finds it running, or crashed, and goes on. It is stopped by the
 last process that uses it. It listens on a socket in a folder only its user can enter, and on no port.
 
-PostgreSQL refuses to run as root. For root it runs in a user namespace of its own, as an id without a name or a
-capability there, so that no folder has to be opened to other users; where namespaces are forbidden, this says so.
+PostgreSQL refuses to run as root. For root it runs in a user namespace of its own, as an id without a capability there,
+so that no folder has to be opened to other users. Where namespaces are forbidden, as in many containers, it runs as the
+user ``nobody``, who then owns the data and must be able to enter the folders above it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import os
+import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -33,7 +37,9 @@ DATABASE: Final = "ledger"
 _START_SECONDS: Final = 120  # crash recovery replays at most max_wal_size
 _STOP_SECONDS: Final = 60
 _SOCKET_PATH_BYTES: Final = 100  # the kernel takes 107, and the file's name follows
-_UNPRIVILEGED_ID: Final = "65534"
+_UNPRIVILEGED_ID: Final = 65534  # nobody
+_NAMESPACE: Final = ["unshare", "--user", f"--map-user={_UNPRIVILEGED_ID}", f"--map-group={_UNPRIVILEGED_ID}", "--"]
+_PLAIN_PATH: Final = re.compile(r"[A-Za-z0-9_./+-]+")  # PostgreSQL takes a list of socket folders, and we an address
 
 _SETTINGS: Final = {
     "listen_addresses": "",
@@ -64,7 +70,8 @@ class EmbeddedPostgres:
     def socket_folder(self) -> Path:
         """The folder of the server's socket: ours, or a short private one where ours is too long for a socket."""
         inside = self.folder / "socket"
-        if len(os.fsencode(inside)) <= _SOCKET_PATH_BYTES - len("/.s.PGSQL.5432"):
+        short = len(os.fsencode(inside)) <= _SOCKET_PATH_BYTES - len("/.s.PGSQL.5432")
+        if short and _PLAIN_PATH.fullmatch(str(inside)):
             return inside
         name = hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:16]
         return Path(tempfile.gettempdir()) / f"ledger-{os.getuid()}-{name}"
@@ -80,6 +87,8 @@ class EmbeddedPostgres:
         """
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         _private_folder(self.socket_folder)
+        if _runs_as_nobody():
+            self._give_to_nobody()
         with self._lock("start.lock"):
             self._hold()
             if not self.data.exists():
@@ -126,24 +135,40 @@ class EmbeddedPostgres:
 
     def _init(self) -> None:
         # Made beside its place and renamed, so that a kill in the middle leaves nothing half made.
-        unfinished = self.folder / "postgres.new"
-        shutil.rmtree(unfinished, ignore_errors=True)
+        for left in self.folder.glob("postgres.new-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        # A folder of its own each time: an initdb whose service was killed may still be writing into the last one.
+        unfinished = Path(tempfile.mkdtemp(prefix="postgres.new-", dir=self.folder))
+        if _runs_as_nobody():
+            os.chown(unfinished, _UNPRIVILEGED_ID, _UNPRIVILEGED_ID)
         command = self.program("initdb")
         options = ["--username", SUPERUSER, "--auth", "trust", "--encoding", "UTF8", "--locale", "C.UTF-8"]
         _run([*command, "-D", str(unfinished), *options, "--no-instructions"])
         unfinished.rename(self.data)
 
+    def _give_to_nobody(self) -> None:
+        """Let the server's user into its own folders, and through ours without letting it list them."""
+        self.folder.chmod(0o711)
+        self.log_file.touch(mode=0o600)
+        for path in (self.socket_folder, self.log_file):
+            os.chown(path, _UNPRIVILEGED_ID, _UNPRIVILEGED_ID)
+
     def _start(self) -> None:
         options = {"unix_socket_directories": str(self.socket_folder), **self._settings}
         arguments = " ".join(f"-c {name}='{value}'" for name, value in options.items())
+        self._forget_stale_pid()
         deadline = time.monotonic() + _START_SECONDS
+        had_leftovers = self._leftovers()
         while True:
             try:
                 self._control("start", "-t", str(_START_SECONDS), "-l", str(self.log_file), "-o", arguments)
             except EmbeddedPostgresError:
-                # A crashed server's last processes hold its memory for a moment; wait for them, not for ever.
-                if time.monotonic() > deadline or not self._leftovers():
+                # A crashed server's last processes hold its memory for a moment; wait for them, not for ever. They
+                # may also have gone between the attempt and this look, so one more attempt follows the last sight.
+                leftovers = self._leftovers()
+                if time.monotonic() > deadline or not (leftovers or had_leftovers):
                     raise
+                had_leftovers = leftovers
                 time.sleep(0.2)
             else:
                 return
@@ -152,24 +177,44 @@ class EmbeddedPostgres:
         _run([*self.program("pg_ctl"), "-w", "-D", str(self.data), verb, *options])
 
     def postmaster(self) -> psutil.Process | None:
-        """Return the running server of this folder, whoever started it: by its pid file and by what that process is."""
-        try:
-            pid = int((self.data / "postmaster.pid").read_text().splitlines()[0])
-            process = psutil.Process(pid)
-            alive = process.status() != psutil.STATUS_ZOMBIE and process.name().startswith("postgres")
-        except (OSError, ValueError, IndexError, psutil.Error):
+        """Return the running server of this folder, whoever started it.
+
+        The pid file may be older than the machine's last start, and its pid somebody else's by now: a server works
+        in its data folder, and nobody else does.
+        """
+        pid = self._recorded_pid()
+        if pid is None:
             return None
-        return process if alive else None
+        try:
+            process = psutil.Process(pid)
+            return process if process.cwd() == str(self.data) else None
+        except (psutil.Error, OSError):
+            return None
+
+    def _recorded_pid(self) -> int | None:
+        try:
+            return int((self.data / "postmaster.pid").read_text().splitlines()[0])
+        except (OSError, ValueError, IndexError):
+            return None
+
+    def _processes(self) -> list[psutil.Process]:
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, OSError):
+                if process.cwd() == str(self.data):
+                    found.append(process)
+        return found
 
     def _leftovers(self) -> bool:
-        """Tell whether a process of a dead server is still about: backends, or a postmaster nobody has reaped."""
-        try:
-            pid = int((self.data / "postmaster.pid").read_text().splitlines()[0])
-        except (OSError, ValueError, IndexError):
-            return False
-        return psutil.pid_exists(pid) or any(
-            process.info["cwd"] == str(self.data) for process in psutil.process_iter(["cwd"])
-        )
+        """Tell whether a dead server still holds on: its backends, or a postmaster that nobody has reaped yet."""
+        return bool(self._processes()) or _is_zombie(self._recorded_pid())
+
+    def _forget_stale_pid(self) -> None:
+        """Remove a pid file that names a process which is alive and not ours: PostgreSQL would wait for it."""
+        pid = self._recorded_pid()
+        if pid is not None and psutil.pid_exists(pid) and not self._leftovers():
+            (self.data / "postmaster.pid").unlink(missing_ok=True)
+            (self.socket_folder / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _lock(self, name: str) -> Iterator[None]:
@@ -193,18 +238,41 @@ class EmbeddedPostgres:
 
 
 def _drop_root() -> list[str]:
+    """Return what a command line of PostgreSQL starts with so that it does not run as root."""
     if os.geteuid() != 0:
         return []
-    unshare = shutil.which("unshare")
-    if unshare is None:
-        raise EmbeddedPostgresError("PostgreSQL does not run as root and `unshare` is missing: use an ordinary user")
-    return [unshare, "--user", "--map-user", _UNPRIVILEGED_ID, "--map-group", _UNPRIVILEGED_ID, "--"]
+    if not _runs_as_nobody():
+        return _NAMESPACE
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        raise EmbeddedPostgresError("PostgreSQL does not run as root, and neither `unshare` nor `setpriv` works here")
+    return [setpriv, f"--reuid={_UNPRIVILEGED_ID}", f"--regid={_UNPRIVILEGED_ID}", "--clear-groups", "--"]
+
+
+def _is_zombie(pid: int | None) -> bool:
+    try:
+        return pid is not None and psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+@functools.cache
+def _runs_as_nobody() -> bool:
+    """Whether we are root where user namespaces are forbidden."""
+    if os.geteuid() != 0:
+        return False
+    try:
+        probe = [*_NAMESPACE, sys.executable, "-c", ""]
+        return subprocess.run(probe, capture_output=True, check=False).returncode != 0
+    except OSError:
+        return True
 
 
 def _private_folder(folder: Path) -> None:
     folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()
-    if found.st_uid != os.getuid() or found.st_mode & 0o077:
+    owners = (os.getuid(), _UNPRIVILEGED_ID) if _runs_as_nobody() else (os.getuid(),)
+    if found.st_uid not in owners or found.st_mode & 0o077:
         raise EmbeddedPostgresError(f"{folder} must belong to this user alone (mode 0700)")
 
 

@@ -42,7 +42,7 @@ class Notifier:
 
     async def _notify_forever(self) -> None:
         while True:
-            with contextlib.suppress(*AWAY):
+            with contextlib.suppress(*AWAY, asyncpg.PostgresError):
                 connection = await self._database.connect(command_timeout=5)
                 try:
                     await self._notify_while_connected(connection)
@@ -81,7 +81,7 @@ class Listener:
 
     async def _listen_forever(self) -> None:
         while True:
-            with contextlib.suppress(*AWAY):
+            with contextlib.suppress(*AWAY, asyncpg.PostgresError):
                 connection = await self._database.connect(command_timeout=5)
                 try:
                     lost = asyncio.Event()

@@ -154,3 +154,35 @@ def test_a_stale_data_folder_lock_does_not_matter(service: Service) -> None:
     service.start()
     assert service.stop() == 0
     assert service.embedded.postmaster() is None
+
+
+def test_a_pid_file_that_names_somebody_else_is_nobodys_business(service: Service, tmp_path: Path) -> None:
+    """After the machine was restarted, the recorded pid may be another server's, or anybody's."""
+    other = Service(tmp_path)
+    other.start()
+    bystander = other.embedded.postmaster()
+    assert bystander is not None
+    try:
+        for pid in (bystander.pid, os.getpid()):
+            service.start()
+            service.kill()
+            mine = service.embedded.postmaster()
+            assert mine is not None
+            mine.kill()
+            psutil.wait_procs([mine], timeout=20)
+            lock = service.folder / "postgres" / "postmaster.pid"
+            recorded = lock.read_text().splitlines()
+            lock.write_text("\n".join([str(pid), *recorded[1:]]) + "\n")
+            service.start()
+            assert service.stop() == 0
+        assert bystander.is_running()
+        assert other.get("/readyz").status_code == 200
+    finally:
+        other.close()
+
+
+def test_only_serving_says_where_it_listens(service: Service) -> None:
+    service.start()
+    url = service.credentials["url"]
+    assert service.run("doctor", LEDGER_PORT="9").returncode == 0
+    assert service.credentials["url"] == url
