@@ -79,7 +79,7 @@ CREATE TABLE ledger.head (
 SELECT ledger.distribute('ledger.head', '');
 
 -- The events, never changed and never removed. For Stripe's events version = position; our own aggregates have
--- streams with versions 1, 2, 3 … of their own. Distributed by stream_id.
+-- streams with contiguous versions of their own. Distributed by stream_id.
 
 CREATE TABLE ledger.event (
     stream_id     text        NOT NULL,
@@ -102,7 +102,7 @@ CREATE TABLE ledger.event (
     leaf          bytea       NOT NULL,  -- RFC 6962 leaf hash of the canonical header
     PRIMARY KEY (stream_id, version),
     CHECK (position > 0),
-    CHECK (version > 0),
+    CHECK (version >= 0),
     CHECK (source IN ('webhook', 'api', 'import', 'operator')),
     CHECK ((encoding = 2) = (dictionary_id IS NOT NULL)),
     CHECK (length(body_digest) = 32),

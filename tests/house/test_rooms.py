@@ -19,7 +19,7 @@ GPL = {"localstripe", "pymerkle", "beancount"}
 SHELL = {
     "ledger": {
         "append_call", "appender", "codec", "conflicts", "dictionary", "embedded", "export", "fork", "identity",
-        "importing", "migrate", "notary", "offline_verify", "outside", "postgres", "reader", "tiles", "verify",
+        "importing", "migrate", "notary", "offline_verify", "outside", "postgres", "reader", "recorder", "tiles", "verify",
         "wakeup",
     },
     "projections": {"builds", "follower", "entitlements.query"},
