@@ -18,6 +18,7 @@ class EventSource:
     def __init__(self, seed: int, customers: int = 2_000) -> None:
         self._rng = random.Random(seed)
         self._customers = [self._id("cus", 14) for _ in range(customers)]
+        self._subscriptions: dict[str, Json] = {}
         self._number = 0
 
     def body(self) -> bytes:
@@ -47,6 +48,14 @@ class EventSource:
         return orjson.dumps(event, option=orjson.OPT_INDENT_2)
 
     def _subscription(self, customer: str, created: int) -> Json:
+        """Change the customer's subscription a little, as updates do."""
+        if customer not in self._subscriptions:
+            self._subscriptions[customer] = self._new_subscription(customer, created)
+        status = self._rng.choice(["active", "active", "active", "past_due", "trialing"])
+        changed = {"latest_invoice": self._id("in"), "status": status}
+        return self._subscriptions[customer] | changed
+
+    def _new_subscription(self, customer: str, created: int) -> Json:
         subscription = self._id("sub")
         return {
             "id": subscription,
@@ -95,7 +104,7 @@ class EventSource:
             "pending_update": None,
             "schedule": None,
             "start_date": created - 86_400 * 40,
-            "status": self._rng.choice(["active", "active", "active", "past_due", "trialing"]),
+            "status": "active",
             "test_clock": None,
             "transfer_data": None,
             "trial_end": None,

@@ -6,7 +6,7 @@ A fold sees its subject's events in causal order and need not defend itself agai
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
@@ -51,8 +51,8 @@ def fold_entitlements(subject: Subject, facts: Sequence[Fact], *, org_metadata_k
             step(state, fact)
     sources = [*state.closed, *_open_rows(state)]
     return {
-        "entitlement_source": [astuple(row) for row in sorted(sources, key=_source_key)],
-        "product": [astuple(row) for row in state.products],
+        "entitlement_source": [row.columns() for row in sorted(sources, key=_source_key)],
+        "product": [row.columns() for row in state.products],
     }
 
 

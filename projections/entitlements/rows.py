@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
+from projections.contract import Row
+
 
 @dataclass(frozen=True, slots=True)
 class SourceRow:
@@ -34,6 +36,10 @@ class SourceRow:
         """Tell whether the row describes the state at ``at``."""
         return self.valid_from <= at and (self.valid_to is None or at < self.valid_to)
 
+    def columns(self) -> Row:
+        """Return the row's values in the order of its table's columns."""
+        return tuple(getattr(self, name) for name in self.__slots__)
+
 
 @dataclass(frozen=True, slots=True)
 class ProductRow:
@@ -50,3 +56,7 @@ class ProductRow:
     def holds_at(self, at: datetime) -> bool:
         """Tell whether the row describes the product at ``at``."""
         return self.valid_from <= at and (self.valid_to is None or at < self.valid_to)
+
+    def columns(self) -> Row:
+        """Return the row's values in the order of its table's columns."""
+        return tuple(getattr(self, name) for name in self.__slots__)

@@ -19,8 +19,8 @@ GPL = {"localstripe", "pymerkle", "beancount"}
 SHELL = {
     "ledger": {
         "append_call", "appender", "codec", "conflicts", "dictionary", "embedded", "export", "fork", "identity",
-        "importing", "migrate", "notary", "offline_verify", "outside", "postgres", "reader", "recorder", "tiles", "verify",
-        "wakeup",
+        "importing", "migrate", "notary", "offline_verify", "outside", "postgres", "reader", "recorder", "tiles",
+        "verify", "wakeup",
     },
     "projections": {"builds", "follower", "entitlements.query"},
 }  # fmt: skip
