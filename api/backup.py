@@ -20,7 +20,7 @@ from api.database import DATABASE_EXISTS, create_login
 from api.settings import Settings
 from api.signing import FILE as SIGNING_FILE
 from ledger.embedded import DATABASE, SUPERUSER, EmbeddedPostgres
-from ledger.errors import LedgerError
+from ledger.errors import LedgerError, MistakeError
 from ledger.migrate import migrate
 from ledger.outside import CHECKPOINTS_FILE, KEYS_FILE
 
@@ -50,10 +50,10 @@ IS_EMPTY: Final = "SELECT to_regnamespace('ledger') IS NULL"
 def backup(settings: Settings, folder: Path) -> None:
     """Write a backup to ``folder``, which must not exist yet. The service may go on meanwhile.
 
-    Raises ``LedgerError`` when the folder exists or PostgreSQL's tool fails.
+    Raises ``MistakeError`` when the folder exists, ``LedgerError`` when PostgreSQL's tool fails.
     """
     if folder.exists():
-        raise LedgerError(f"{folder} exists: a backup never overwrites another")
+        raise MistakeError(f"{folder} exists: a backup never overwrites another")
     unfinished = folder.with_name(folder.name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True, mode=0o700)
@@ -70,10 +70,10 @@ def restore(settings: Settings, folder: Path) -> None:
     """Fill an empty database (and, where they are missing, keys and checkpoints) from a backup.
 
     Checkpoints that are there already stay: they may be newer than the backup, and then say what it lost.
-    Raises ``LedgerError`` when the database is not empty or the folder holds no backup.
+    Raises ``MistakeError`` when the database is not empty or the folder holds no backup.
     """
     if not (folder / DUMP).is_file():
-        raise LedgerError(f"{folder} holds no {DUMP}")
+        raise MistakeError(f"{folder} holds no {DUMP}")
     embedded = EmbeddedPostgres(settings.data_dir)
     with _owner_url(settings, embedded, create=True) as url:
         asyncio.run(_prepare(url))
@@ -110,7 +110,7 @@ async def _prepare(url: str) -> None:
     owner = await asyncpg.connect(url)
     try:
         if not await owner.fetchval(IS_EMPTY):
-            raise LedgerError("the database holds a ledger already: restore only into an empty one")
+            raise MistakeError("the database holds a ledger already: restore only into an empty one")
         await owner.execute(ROLES)
     finally:
         await owner.close()

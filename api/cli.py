@@ -11,7 +11,7 @@ import asyncpg
 import typer
 
 from api.commands import doctor, events, keys, log, migrate, serve, status, transfer
-from ledger.errors import LedgerError, SettingError
+from ledger.errors import LedgerError, MistakeError
 from ledger.postgres import AWAY
 
 app = typer.Typer(
@@ -40,7 +40,7 @@ def main() -> None:
     """Run the command line."""
     try:
         app()
-    except SettingError as error:
+    except MistakeError as error:
         _end(str(error), 2)
     except LedgerError as error:
         _end(str(error), 1)

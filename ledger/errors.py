@@ -7,6 +7,10 @@ class LedgerError(Exception):
     """Something the ledger refuses or cannot do; the message is fit for the person who asked."""
 
 
+class MistakeError(LedgerError):
+    """What was asked for is not there, or must not be overwritten: the caller's to mend, exit status 2."""
+
+
 class MalformedEventError(LedgerError):
     """The bytes are not an event: no JSON object, or a part every event has is missing or wrong."""
 
@@ -32,7 +36,7 @@ class SchemaError(LedgerError):
     """The database's schema is not the one this release of the ledger works with."""
 
 
-class SettingError(LedgerError):
+class SettingError(MistakeError):
     """A setting is missing or cannot be understood; ``name`` is its environment variable."""
 
     def __init__(self, name: str, why: str) -> None:

@@ -13,7 +13,7 @@ from datetime import datetime
 import asyncpg
 
 from ledger.appender import Appender
-from ledger.errors import LedgerError
+from ledger.errors import MistakeError
 from ledger.identity import open_new_origin, read_identity
 from ledger.note import NoteError, VerifierKey, open_note, parse_checkpoint
 from ledger.operator import operator_event
@@ -23,7 +23,7 @@ from ledger.verify import LOG_FORKED
 _FORKS_MAX = 10_000
 
 
-class NothingLostError(LedgerError):
+class NothingLostError(MistakeError):
     """Everything that was ever signed is still in the log: there is no reason to fork it."""
 
 

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Final
 
 from ledger.appender import Appended, Appender
-from ledger.errors import LedgerError, MalformedEventError
+from ledger.errors import MalformedEventError, MistakeError
 from ledger.event import NewEvent, Source, parse_envelope, received_event
 
 BATCH_EVENTS: Final = 1_000
 _BATCHES_AT_ONCE: Final = 4
 
 
-class ImportLineError(LedgerError):
+class ImportLineError(MistakeError):
     """A line of the file is no event; everything before it is imported, and importing again goes on there."""
 
     def __init__(self, path: Path, line: int, why: str) -> None:

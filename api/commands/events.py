@@ -13,7 +13,7 @@ from api.events import event_json
 from api.output import show_json, show_table
 from api.settings import load_settings
 from ledger.conflicts import conflicts_of
-from ledger.errors import LedgerError
+from ledger.errors import MistakeError
 from ledger.postgres import Database
 from ledger.reader import Filter, StoredEvent, read_event, read_page
 from ledger.times import rfc3339
@@ -62,7 +62,7 @@ async def _one(database: Database, book: str, event_id: str) -> tuple[StoredEven
     try:
         found = await read_event(connection, book, event_id)
         if found is None:
-            raise LedgerError(f"book {book} has no event {event_id}")
+            raise MistakeError(f"book {book} has no event {event_id}")
         return found, list(await conflicts_of(connection, book, event_id))
     finally:
         await connection.close()

@@ -16,10 +16,10 @@ from api.services import Services, open_services
 from api.settings import Settings, load_settings
 from api.signing import outside_of
 from ledger import offline_verify
-from ledger.errors import LedgerError
+from ledger.errors import MistakeError
 from ledger.fork import fork_log
 from ledger.identity import read_identity
-from ledger.note import VerifierKey, parse_verifier_key
+from ledger.note import NoteError, VerifierKey, parse_verifier_key
 from ledger.postgres import Database
 from ledger.reader import read_books, read_event
 from ledger.verify import Report, verify_log
@@ -47,7 +47,7 @@ def verify(
         given = [part for key in verifier_key or [] for part in ("--verifier-key", key)]
         raise typer.Exit(offline_verify.main([str(archive), *given]))
     settings = load_settings()
-    keys = [parse_verifier_key(text) for text in verifier_key or []]
+    keys = [_parse_key(text) for text in verifier_key or []]
     with running_database(settings) as database, progress_bar() as progress:
         report = asyncio.run(_verify(settings, database, keys, full=full, progress=progress))
     if as_json:
@@ -59,6 +59,13 @@ def verify(
         _say(report)
     if not report.true:
         raise typer.Exit(1)
+
+
+def _parse_key(text: str) -> VerifierKey:
+    try:
+        return parse_verifier_key(text)
+    except NoteError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def _say(report: Report) -> None:
@@ -103,7 +110,7 @@ def prove(
         async with services.pool.acquire() as connection:
             found = await read_event(connection, book or settings.book_by_default, event)
         if found is None:
-            raise LedgerError(f"book {book or settings.book_by_default} has no event {event}")
+            raise MistakeError(f"book {book or settings.book_by_default} has no event {event}")
         return (await services.notary.prove(found)).encode()
 
     typer.echo(_with_services(settings, work), nl=False)

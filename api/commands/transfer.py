@@ -16,7 +16,7 @@ from api.output import progress_bar, show_json
 from api.services import open_services
 from api.settings import Settings, load_settings
 from api.signing import outside_of
-from ledger.errors import LedgerError
+from ledger.errors import MistakeError
 from ledger.export import Exported, export_archive
 from ledger.importing import Imported, import_file
 from ledger.postgres import Database
@@ -72,7 +72,7 @@ def export(
     if what != "events" or not with_proof:
         raise typer.BadParameter("there is `ledger export events --with-proof`")
     if output.exists():
-        raise LedgerError(f"{output} exists: an export never overwrites anything")
+        raise MistakeError(f"{output} exists: an export never overwrites anything")
     settings = load_settings()
     with running_database(settings) as database, progress_bar() as progress:
         exported = asyncio.run(_export(settings, database, output, progress))

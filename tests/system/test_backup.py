@@ -29,7 +29,7 @@ def test_backup_loss_restore_verify(service: Service, tmp_path: Path) -> None:
     assert service.run("log", "checkpoint").returncode == 0
     backup = tmp_path / "backup"
     assert service.run("backup", str(backup)).returncode == 0  # while it serves
-    assert service.run("backup", str(backup)).returncode == 1  # never over another
+    assert service.run("backup", str(backup)).returncode == 2  # never over another
     credentials = service.credentials
     assert service.stop() == 0
 
@@ -37,7 +37,7 @@ def test_backup_loss_restore_verify(service: Service, tmp_path: Path) -> None:
     service.folder.mkdir()
     restored = service.run("restore", str(backup))
     assert restored.returncode == 0, restored.stderr
-    assert service.run("restore", str(backup)).returncode == 1  # only into an empty database
+    assert service.run("restore", str(backup)).returncode == 2  # only into an empty database
     assert verified(service).startswith("true: 24 events")
     service.start()
     assert service.credentials == credentials
@@ -81,7 +81,7 @@ def test_a_backup_that_lost_events_is_told_and_forked(service: Service, tmp_path
     assert verified(service).splitlines()[-1].startswith("true: ")
     fork = orjson.loads(service.run("events", "forks-1", "--json").stdout)
     assert fork["data"]["object"]["kept"] == 11
-    assert service.run("log", "fork", "--reason", "again").returncode == 1
+    assert service.run("log", "fork", "--reason", "again").returncode == 2
 
     archive = tmp_path / "archive.tar.gz"
     assert service.run("export", "events", "--with-proof", "-o", str(archive)).returncode == 0

@@ -59,7 +59,7 @@ def _commands_work(service: Service, when: str) -> None:
     events = orjson.loads(service.run("events", "--json").stdout)["data"]
     assert [one["id"] for one in events] == ["evt_1", "evt_2"]
     assert orjson.loads(service.run("events", "evt_2", "--raw").stdout)["id"] == "evt_2"
-    assert service.run("events", "evt_9").returncode == 1
+    assert service.run("events", "evt_9").returncode == 2
     doctor = service.run("doctor")
     assert (doctor.returncode, "FAIL" in doctor.stdout) == (0, False), doctor.stdout
     assert "up to date" in service.run("migrate").stdout
