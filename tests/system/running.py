@@ -66,12 +66,16 @@ class Service:
 
     def start(self, last_line: str = "data ") -> None:
         """Start the service and wait until it has said that it serves."""
+        self.launch()
+        self.until(lambda: any(last_line in line for line in self.printed), "the service to say that it serves")
+
+    def launch(self) -> None:
+        """Start the service and wait for nothing."""
         self.printed = []
         self.process = subprocess.Popen(
             [*COMMAND, "serve"], env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         threading.Thread(target=self._collect, args=(self.process,), daemon=True).start()
-        self.until(lambda: any(last_line in line for line in self.printed), "the service to say that it serves")
 
     def _collect(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None

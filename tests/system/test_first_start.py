@@ -156,6 +156,26 @@ def test_a_stale_data_folder_lock_does_not_matter(service: Service) -> None:
     assert service.embedded.postmaster() is None
 
 
+def test_killed_in_the_middle_of_its_first_start(service: Service) -> None:
+    for seconds in (0.5, 0.6, 0.7, 0.8, 0.9):  # initdb runs then, and goes on for a while after its service
+        service.launch()
+        time.sleep(seconds)
+        service.kill()
+    service.start()
+    assert service.post(event("evt_1", "product.created", product())).status_code == 200
+    service.until(lambda: service.get("/readyz").status_code == 200, "the service to be ready")
+    assert service.stop() == 0
+    assert list(service.folder.glob("postgres.new*")) == []
+
+
+def test_interrupted_in_the_middle_of_its_first_start(service: Service) -> None:
+    service.launch()
+    service.until(lambda: any(service.folder.glob("postgres.new*")), "initdb to run")
+    assert service.stop() == 0
+    assert service.embedded.postmaster() is None
+    service.start()
+
+
 def test_a_pid_file_that_names_somebody_else_is_nobodys_business(service: Service, tmp_path: Path) -> None:
     """After the machine was restarted, the recorded pid may be another server's, or anybody's."""
     other = Service(tmp_path)
