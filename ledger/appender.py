@@ -68,7 +68,8 @@ class Appender:
     """Appends events to the log from many concurrent callers of one event loop.
 
     Use as an async context manager. ``clock`` gives the time that is recorded; ``on_commit`` is called after each
-    commit that wrote something (it must not block).
+    commit that wrote something (it must not block). With ``simulated``, which is for demonstrations and tests, an
+    event counts as recorded when it says it was received.
     """
 
     def __init__(
@@ -78,9 +79,11 @@ class Appender:
         clock: Callable[[], datetime],
         on_commit: Callable[[], None] = lambda: None,
         limits: Limits | None = None,
+        simulated: bool = False,
     ) -> None:
         self._database = database.as_role("ledger_app")
         self._clock = clock
+        self._simulated = simulated
         self._on_commit = on_commit
         self._limits = limits or Limits()
         self._codec = BodyCodec()
@@ -244,13 +247,19 @@ class Appender:
                 self._refuse(callers, "the database refused the event")
 
     async def _write(self, connection: asyncpg.Connection, callers: list[_Waiting]) -> None:
-        flush = _Flush(callers, self._heads, self._clock)
+        flush = _Flush(callers, self._heads, self._recorded_at)
         self._contended = await flush.run(connection, lock_first=self._contended)
         if flush.wrote:
             self._on_commit()
         for copy in await record_conflicts(connection, self._bodies, flush.copies):
             _log.warning("event_conflict", book=copy.event.book, event_id=copy.event.event_id)
         flush.answer()
+
+    def _recorded_at(self) -> Callable[[NewEvent], datetime]:
+        if self._simulated:
+            return lambda event: event.received_at
+        now = self._clock()
+        return lambda _: now
 
     @staticmethod
     def _refuse(callers: Sequence[_Waiting], why: str) -> None:
@@ -262,10 +271,15 @@ class Appender:
 class _Flush:
     """One batch on its way into the log: who is in it, what is known of its events, and what came of it."""
 
-    def __init__(self, callers: list[_Waiting], heads: dict[str, Head], clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        callers: list[_Waiting],
+        heads: dict[str, Head],
+        recorded_at: Callable[[], Callable[[NewEvent], datetime]],
+    ) -> None:
         self._callers = callers
         self._heads = heads
-        self._clock = clock
+        self._recorded_at = recorded_at
         self._places: dict[Key, Place] = {}
         self._known: set[Key] = set()
         self._refused: dict[int, VersionConflictError] = {}
@@ -302,7 +316,7 @@ class _Flush:
             caller.answer.set_result(places)
 
     async def _attempt(self, connection: asyncpg.Connection) -> bool:
-        rows, advanced = number(self._first_copies(), self._heads, self._clock())
+        rows, advanced = number(self._first_copies(), self._heads, self._recorded_at())
         if rows:
             believed = {book: self._heads.get(book, Head()) for book in advanced}
             answer = await append_batch(connection, believed, advanced, rows)

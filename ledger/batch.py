@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -61,11 +61,11 @@ def prepare(
 
 
 def number(
-    prepared: Iterable[Prepared], heads: Mapping[str, Head], now: datetime
+    prepared: Iterable[Prepared], heads: Mapping[str, Head], recorded_at: Callable[[NewEvent], datetime]
 ) -> tuple[list[Numbered], dict[str, Head]]:
     """Number events on top of their books' heads, in the order given; return them and the heads they lead to.
 
-    ``recorded_at`` is ``now``, or the head's own time where the clock has fallen behind it.
+    ``recorded_at`` says when; where a clock has fallen behind the head's own time, that stands.
     """
     by_book: dict[str, list[Prepared]] = {}
     for one in prepared:
@@ -73,17 +73,20 @@ def number(
     numbered: list[Numbered] = []
     advanced: dict[str, Head] = {}
     for book, events in by_book.items():
-        rows, advanced[book] = _number_book(events, heads.get(book, Head()), now)
+        rows, advanced[book] = _number_book(events, heads.get(book, Head()), recorded_at)
         numbered += rows
     return numbered, advanced
 
 
-def _number_book(events: Sequence[Prepared], head: Head, now: datetime) -> tuple[list[Numbered], Head]:
-    recorded_at = max(head.recorded_at, now)
+def _number_book(
+    events: Sequence[Prepared], head: Head, when: Callable[[NewEvent], datetime]
+) -> tuple[list[Numbered], Head]:
+    recorded_at = head.recorded_at
     envelope = head.envelope
     rows = []
     for position, prepared in enumerate(events, head.position + 1):
         event = prepared.event
+        recorded_at = max(recorded_at, when(event))
         header = Header(
             book=event.book,
             position=position,

@@ -1,0 +1,163 @@
+"""``ledger simulate`` and ``ledger demo``: a company that never was, to try everything on."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Final
+
+import orjson
+import typer
+from ledger.simulator.faults import Delivery, with_faults
+from rich.progress import Progress
+
+from api.database import running_database
+from api.logs import configure_logging
+from api.output import progress_bar
+from api.services import wall_clock
+from api.settings import Settings, load_settings
+from ledger.errors import MistakeError
+from ledger.postgres import Database
+from ledger.simulated import append_simulated
+from ledger.simulator.calendar import unix
+from ledger.simulator.company import MIXED, Arguments, Company, answers
+from ledger.simulator.versions import ENDIVE, VERSIONS
+
+DEMO_FOLDER: Final = ".ledger-demo"
+DEMO_MONTHS: Final = 36
+_MONTH: Final = re.compile(r"(\d{4})-(0[1-9]|1[0-2])")
+_SHOWN_EVERY: Final = 500
+
+
+def simulate(
+    customers: Annotated[int, typer.Option(min=1, max=10_000_000, help="How many sign up over the time.")] = 300,
+    months: Annotated[int, typer.Option(min=1, max=600, help="How long the company lives.")] = 36,
+    seed: Annotated[int, typer.Option(help="Another seed, another company.")] = 1,
+    start: Annotated[str, typer.Option(help="Its first month.", metavar="YYYY-MM")] = "2023-11",
+    api_version: Annotated[
+        str, typer.Option(help=f"The shape of the events: {', '.join(VERSIONS)} or {MIXED}.")
+    ] = ENDIVE,
+    faults: Annotated[
+        str, typer.Option(help="What delivery does: all, or e.g. duplicate=0.1,delay,shuffle,drop=0.01,resend.")
+    ] = "none",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the events to this file, one a line.")
+    ] = None,
+    truth: Annotated[Path | None, typer.Option(help="Write the right answers to this file, as JSON.")] = None,
+    instants: Annotated[int, typer.Option(min=0, help="How many random instants the answers are for.")] = 100,
+    post: Annotated[str | None, typer.Option(help="Send the events, signed, to this webhook address.")] = None,
+    secret: Annotated[str | None, typer.Option(help="The webhook secret to sign with (whsec_…).")] = None,
+) -> None:
+    """Play a company through Stripe Billing and write (or send) the events, with the right answers beside them.
+
+    The same arguments give the same bytes. Example:
+
+    ledger simulate --customers 50 --months 12 --api-version mixed --faults all -o events.jsonl --truth truth.json
+    """
+    if (output is None) == (post is None):
+        raise MistakeError("say where the events go: -o FILE, or --post URL with --secret")
+    if (post is None) != (secret is None):
+        raise MistakeError("--post needs the --secret to sign with, and --secret is for --post")
+    if api_version not in {*VERSIONS, MIXED}:
+        raise MistakeError(f"--api-version is one of {', '.join(VERSIONS)}, {MIXED}")
+    arguments = Arguments(customers, months, seed, api_version, _first_second(start))
+    company = Company(arguments, keep_truth=truth is not None)
+    deliveries = with_faults(company.deliveries(indented=post is not None), faults, seed)
+    with progress_bar() as progress:
+        shown = _shown(deliveries, arguments, progress)
+        count = _write(output, shown) if output else _post(shown, str(post), str(secret))
+    if truth is not None:
+        content = answers(company, instants=instants)
+        truth.write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    typer.echo(f"{count} events of {customers} customers over {months} months")
+
+
+def _first_second(month: str) -> int:
+    match = _MONTH.fullmatch(month)
+    if match is None:
+        raise MistakeError(f"--start is a month such as 2023-11, not {month}")
+    return unix(int(match[1]), int(match[2]))
+
+
+def _shown(deliveries: Iterator[Delivery], arguments: Arguments, progress: Progress) -> Iterator[Delivery]:
+    task = progress.add_task("days simulated", total=(arguments.end - arguments.start) // 86_400)
+    for count, delivery in enumerate(deliveries):
+        if count % _SHOWN_EVERY == 0:
+            progress.update(task, completed=(delivery.at - arguments.start) // 86_400)
+        yield delivery
+
+
+def _write(output: Path, deliveries: Iterator[Delivery]) -> int:
+    """Write whole lines only, also when interrupted: each line is one write, and closing writes out what waits."""
+    count = 0
+    try:
+        with output.open("wb") as file:
+            for delivery in deliveries:
+                file.write(delivery.body + b"\n")
+                count += 1
+    except OSError as error:
+        raise MistakeError(f"{output}: {error.strerror}") from error
+    return count
+
+
+def _post(deliveries: Iterator[Delivery], url: str, secret: str) -> int:
+    from api.posting import post_all
+
+    posted = asyncio.run(post_all(deliveries, url, secret, progress=lambda _: None))
+    return posted.received
+
+
+def demo(
+    customers: Annotated[int, typer.Option(min=1, max=100_000, help="How many sign up over the time.")] = 300,
+    months: Annotated[int, typer.Option(min=1, max=120, help="How long the company has lived.")] = DEMO_MONTHS,
+) -> None:
+    """Serve on the history of a simulated company, in a folder of its own (.ledger-demo, or LEDGER_DATA_DIR).
+
+    Stopped and started again it goes on with what is there; delete the folder to begin anew.
+    """
+    from api.serve import serve as run
+
+    settings = _demo_settings()
+    configure_logging(settings)
+    arguments = Arguments(customers, months, start=_months_ago(wall_clock(), months))
+    with running_database(settings) as database, progress_bar() as progress:
+        count = asyncio.run(_load(database, settings, arguments, progress))
+    if count:
+        typer.echo(f"{count} events of a company that never was: {customers} customers, {months} months")
+    run(settings, migrate_first=False, say=typer.echo)
+
+
+def _demo_settings() -> Settings:
+    settings = load_settings()
+    if settings.database_url is not None:
+        raise MistakeError("LEDGER_DATABASE_URL is set: a demo is not mixed into a database of yours")
+    if "data_dir" in settings.model_fields_set:
+        return settings
+    import os
+
+    # The children of `serve` read their settings from the environment.
+    os.environ["LEDGER_DATA_DIR"] = DEMO_FOLDER
+    return load_settings()
+
+
+def _months_ago(now: datetime, months: int) -> int:
+    """Return the start of a company whose last month has just ended."""
+    total = now.astimezone(UTC).year * 12 + now.month - 1 - months
+    return unix(total // 12, total % 12 + 1)
+
+
+async def _load(database: Database, settings: Settings, arguments: Arguments, progress: Progress) -> int:
+    about = {"customers": arguments.customers, "months": arguments.months, "seed": arguments.seed}
+    company = Company(arguments, keep_truth=False)
+    task = progress.add_task("events", total=None)
+    return await append_simulated(
+        database,
+        ((delivery.at, delivery.body) for delivery in company.deliveries()),
+        about,
+        platform_account=settings.account,
+        clock=wall_clock,
+        progress=lambda count: progress.advance(task, count),
+    )

@@ -1,0 +1,94 @@
+"""Filling empty books with simulated events, recorded when they would have been: for demonstrations and tests.
+
+Each such book says so itself: its first event is ``ledger.simulation.started``, its last
+``ledger.simulation.finished``.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+import asyncpg
+import orjson
+
+from ledger.appender import Appender
+from ledger.errors import MistakeError
+from ledger.event import NewEvent, Source, parse_envelope, received_event
+from ledger.operator import operator_event
+from ledger.postgres import Database
+from ledger.reader import read_books, read_event
+from ledger.times import from_unix
+
+STREAM: Final = "simulation"
+_BATCH_EVENTS: Final = 1_000
+
+
+async def append_simulated(
+    database: Database,
+    deliveries: Iterable[tuple[int, bytes]],
+    about: Mapping[str, Any],
+    *,
+    platform_account: str,
+    clock: Callable[[], datetime],
+    progress: Callable[[int], None] = lambda _: None,
+) -> int:
+    """Append simulated deliveries (unix seconds and body) as if received, and recorded, at their own time.
+
+    ``about`` says what they were made from. Begun and interrupted, the same call goes on; done before, it does
+    nothing. Returns how many events the log had not. Raises ``MistakeError`` where the log holds other events.
+    """
+    if await _done(database, about):
+        return 0
+    written = 0
+    last: dict[str, datetime] = {}
+    async with Appender(database, clock=clock, simulated=True) as appender:
+        for batch in _batches(deliveries, platform_account):
+            begun = [_marker(one.book, 1, "started", about, one.received_at) for one in batch if one.book not in last]
+            last |= {one.book: one.received_at for one in batch}
+            places = await appender.append([*{one.book: one for one in begun}.values(), *batch])
+            written += sum(not place.duplicate for place in places)
+            progress(len(batch))
+        await appender.append([_marker(book, 2, "finished", about, at) for book, at in last.items()])
+    return written
+
+
+def _marker(book: str, version: int, what: str, about: Mapping[str, Any], at: datetime) -> NewEvent:
+    return operator_event(book, STREAM, version, f"ledger.simulation.{what}", dict(about), now=at)
+
+
+async def _done(database: Database, about: Mapping[str, Any]) -> bool:
+    connection = await database.as_role("ledger_app").connect()
+    try:
+        books = [one.book for one in await read_books(connection) if one.is_stripe]
+        return bool(books) and all([await _is_finished(connection, book, about) for book in books])
+    finally:
+        await connection.close()
+
+
+async def _is_finished(connection: asyncpg.Connection, book: str, about: Mapping[str, Any]) -> bool:
+    started = await read_event(connection, book, f"{STREAM}-1")
+    if started is None or started.position != 1:
+        raise MistakeError(f"{book} holds events already: a simulation is only appended to an empty book")
+    if orjson.loads(started.body)["data"]["object"] != about:
+        raise MistakeError(f"{book} holds another simulation; give this one a folder of its own")
+    return await read_event(connection, book, f"{STREAM}-2") is not None
+
+
+def _batches(deliveries: Iterable[tuple[int, bytes]], platform_account: str) -> Iterator[list[NewEvent]]:
+    events = (_received(at, body, platform_account) for at, body in deliveries)
+    while batch := list(itertools.islice(events, _BATCH_EVENTS)):
+        yield batch
+
+
+def _received(at: int, body: bytes, platform_account: str) -> NewEvent:
+    return received_event(
+        parse_envelope(body),
+        body,
+        platform_account=platform_account,
+        source=Source.IMPORT,
+        received_at=from_unix(at),
+        signature=None,
+    )

@@ -1,0 +1,11 @@
+"""A simulated company on a small model of Stripe Billing: the events Stripe would send, and the truth beside them.
+
+No public data holds years of subscription lives in today's API shapes, and a demo, a benchmark and a property test
+all need one. Nothing here knows the projections, which are compared with the truth kept here.
+
+Reading order: ``catalog`` (what is sold), ``objects`` (what Stripe keeps), ``account`` (time, and how changes become
+events), ``subscriptions``, ``billing``, ``payments``, ``checkout`` (what Stripe does), ``lives`` (what customers do),
+``company`` (a whole company, as a stream of events), ``truth`` (the answers), ``scenario`` (a life in a few lines).
+``render…`` writes objects as the pinned API version has them, ``versions`` as older ones had them; ``faults`` is what
+delivery does to the stream.
+"""

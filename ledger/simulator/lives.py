@@ -1,0 +1,320 @@
+"""What customers do: how they come, what they change, how their cards behave, and how they leave.
+
+Every customer draws from a random generator of their own, so that one life does not depend on another.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from ledger.simulator import catalog, checkout, payments
+from ledger.simulator.account import Account
+from ledger.simulator.calendar import DAY
+from ledger.simulator.catalog import COURSE, STARTER, STORAGE, SUPPORT, TEAM, Interval, Price, price
+from ledger.simulator.objects import Customer, Invoice, Session, Subscription
+from ledger.simulator.subscriptions import Billing, Exhausted, Terms, Wanted
+
+_DAYS_BETWEEN: Final = (18, 110)
+_OUTCOMES: Final[tuple[Exhausted, ...]] = ("cancel", "cancel", "unpaid", "past_due", "pause", "uncollectible")
+
+
+@dataclass(slots=True)
+class Life:
+    """One customer on one account, and the luck they have."""
+
+    account: Account
+    billing: Billing
+    customer: Customer
+    luck: random.Random
+    subscriptions: list[Subscription] = field(default_factory=list)
+    purchases: list[Session] = field(default_factory=list)
+    declines_left: int = 0
+
+    # Coming.
+
+    def begin(self) -> None:
+        """Sign up, and come back to change something every few weeks."""
+        self.account.announce("customer.created", self.customer, asked=True)
+        self.subscribe()
+        self._come_back()
+
+    def subscribe(self) -> None:
+        """Choose a plan, mostly through Checkout."""
+        through_checkout = self.luck.random() < 0.6
+        wanted = self._wanted()
+        if through_checkout:
+            session = checkout.open_session(self.account, self.customer, *wanted[0], recurring=True)
+            if self.luck.random() < 0.12:
+                checkout.abandon(self.account, session)
+                return
+            self.account.schedule(
+                self.account.now + self.luck.randrange(60, 900), lambda: self._finish(session, wanted)
+            )
+        else:
+            self._start(wanted)
+
+    def _finish(self, session: Session, wanted: Wanted) -> None:
+        if self.customer.deleted:
+            return
+        started = self._start(wanted)
+        if started.status in {"active", "trialing"}:
+            checkout.subscribed(self.account, session, started)
+
+    def _start(self, wanted: Wanted) -> Subscription:
+        luck = self.luck
+        without_card = luck.random() < 0.12
+        self.customer.card = None if without_card else self.account.new_id("pm")
+        coupon = luck.choice(catalog.COUPONS) if luck.random() < 0.25 else None
+        if coupon is not None and coupon.currency not in (None, self.customer.currency):
+            coupon = None
+        terms = Terms(
+            trial_days=luck.choice((7, 14, 30)) if without_card or luck.random() < 0.25 else 0,
+            without_card=luck.choice(("pause", "cancel", "create_invoice")),
+            coupon=coupon,
+            tax_rate=luck.choice(catalog.TAX_RATES) if luck.random() < 0.4 else None,
+            send_invoice=not without_card and luck.random() < 0.06,
+            org=self.customer.org if luck.random() < 0.2 else None,
+        )
+        started = self.billing.start(self.customer, wanted, terms)
+        self.subscriptions.append(started)
+        return started
+
+    def _wanted(self) -> list[tuple[Price, int]]:
+        luck, currency = self.luck, self.customer.currency
+        interval: Interval = luck.choices(("month", "year", "week"), (80, 14, 6))[0]
+        if interval == "week" or luck.random() < 0.55:
+            wanted = [(price(TEAM, interval, currency), luck.randrange(2, 12))]
+        else:
+            wanted = [(price(STARTER, interval, currency), 1)]
+        if interval == "month" and luck.random() < 0.2:
+            # Beside a monthly plan, so that one subscription has two intervals.
+            wanted.append((price(SUPPORT, "year", currency), 1))
+        return wanted
+
+    # Changing their minds.
+
+    def _come_back(self) -> None:
+        days = self.luck.randrange(*_DAYS_BETWEEN)
+        second = self.luck.randrange(DAY)
+        self.account.schedule(self.account.now + days * DAY + second, self._visit)
+
+    def _visit(self) -> None:
+        if self.customer.deleted:
+            return
+        self.subscriptions = [one for one in self.subscriptions if not one.ended]
+        running = [one for one in self.subscriptions if one.status in {"active", "trialing"}]
+        doings = _RUNNING if running else _TROUBLED if self.subscriptions else _WITHOUT
+        name = self.luck.choices([name for name, _ in doings], [weight for _, weight in doings])[0]
+        DOINGS[name](self)
+        if not self.customer.deleted:
+            self._come_back()
+
+    def _one(self, *statuses: str) -> Subscription | None:
+        fitting = [one for one in self.subscriptions if one.status in (statuses or ("active",)) and not one.ended]
+        return self.luck.choice(fitting) if fitting else None
+
+    def change_seats(self) -> None:
+        """Take more or fewer seats, or move up to a team."""
+        if one := self._one("active", "trialing"):
+            wanted = [(item.price, item.quantity) for item in one.items]
+            first, quantity = wanted[0]
+            if first.product is TEAM:
+                wanted[0] = (first, max(1, quantity + self.luck.choice((-3, -2, 2, 3, 5))))
+            else:
+                wanted[0] = (price(TEAM, first.interval, first.currency), self.luck.randrange(2, 8))
+            self.billing.change(one, wanted, invoice_now=self.luck.random() < 0.5)
+
+    def downgrade(self) -> None:
+        """Move down from a team."""
+        if one := self._one():
+            first = one.items[0].price
+            if first.product is TEAM and first.interval != "week":
+                rest = [(item.price, item.quantity) for item in one.items[1:]]
+                self.billing.change(one, [(price(STARTER, first.interval, first.currency), 1), *rest])
+
+    def change_storage(self) -> None:
+        """Buy extra storage as a subscription of its own, or end it."""
+        extra = next(
+            (one for one in self.subscriptions if one.items[0].price.product is STORAGE and not one.ended), None
+        )
+        if extra is None:
+            storage = price(STORAGE, "month", self.customer.currency)
+            self.subscriptions.append(self.billing.start(self.customer, [(storage, self.luck.randrange(1, 6))]))
+        elif extra.status in {"active", "past_due"}:
+            self.billing.cancel(extra)
+
+    def change_support(self) -> None:
+        """Add the yearly add-on to a monthly subscription, or take it off."""
+        one = self._one()
+        if one is None or one.items[0].price.interval != "month":
+            return
+        wanted = [(item.price, item.quantity) for item in one.items]
+        if len(wanted) > 1:
+            wanted = wanted[:1]
+        else:
+            wanted.append((price(SUPPORT, "year", self.customer.currency), 1))
+        self.billing.change(one, wanted)
+
+    def plan_the_end(self) -> None:
+        """Plan to leave at the period's end, or think better of it."""
+        if one := self._one():
+            self.billing.cancel_at_period_end(one, really=not one.cancel_at_period_end)
+
+    def leave(self) -> None:
+        """Leave now."""
+        if one := self._one("active", "trialing", "past_due", "unpaid", "paused"):
+            self.billing.cancel(one)
+
+    def hold_collection(self) -> None:
+        """Have the collection of payments held, or taken up again."""
+        if one := self._one():
+            ways = ("void", "keep_as_draft", "mark_uncollectible")
+            self.billing.pause_collection(one, None if one.pause_collection else self.luck.choice(ways))
+
+    def pause(self) -> None:
+        """Pause the service."""
+        one = self._one()
+        if one is not None and one.collection_method == "charge_automatically":
+            self.billing.pause(one)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        if one := self._one("paused"):
+            self.customer.card = self.customer.card or self.account.new_id("pm")
+            self.billing.resume(one)
+
+    def mend_card(self) -> None:
+        """Bring a card that works."""
+        self.customer.card = self.account.new_id("pm")
+        self.declines_left = 0
+        self.billing.customer_changed(self.customer)
+
+    def move(self) -> None:
+        """Belong to another organisation from now on, or to none."""
+        self.customer.org = self.luck.choice(
+            (None, f"org_{self.customer.number % 40}", f"org_{self.luck.randrange(40)}")
+        )
+        self.billing.customer_changed(self.customer)
+
+    def buy(self) -> None:
+        """Buy the course: by card, by a bank debit that may bounce, or not in the end."""
+        session = checkout.open_session(
+            self.account, self.customer, price(COURSE, None, self.customer.currency), 1, recurring=False
+        )
+        chance = self.luck.random()
+        if chance < 0.15:
+            checkout.abandon(self.account, session)
+            return
+        delayed = chance < 0.45
+        self.purchases.append(session)
+        self.account.schedule(
+            self.account.now + self.luck.randrange(60, 900),
+            lambda: checkout.buy(
+                self.account,
+                session,
+                method="us_bank_account" if delayed else "card",
+                clears=chance < 0.37 or not delayed,
+            ),
+        )
+
+    def give_back(self) -> None:
+        """Have a purchase refunded: wholly, in part, or in vain."""
+        session = next((one for one in self.purchases if one.payment_status == "paid"), None)
+        charge = session.payment.charge if session and session.payment else None
+        if session is None or charge is None or charge.amount_refunded or charge.dispute:
+            return
+        whole, fails = self.luck.random() < 0.6, self.luck.random() < 0.3
+        amount = charge.payment.amount if whole else charge.payment.amount // 3
+        payments.refund(self.account, charge, amount, fails=fails)
+        if whole:
+            checkout.note(self.account, session, holds=False)
+            if fails:
+                self.account.schedule(
+                    self.account.now + 3 * DAY, lambda: checkout.note(self.account, session, holds=True)
+                )
+
+    def dispute(self) -> None:
+        """Have the bank take a purchase's money back."""
+        session = next((one for one in self.purchases if one.payment_status == "paid"), None)
+        charge = session.payment.charge if session and session.payment else None
+        if session is None or charge is None or charge.amount_refunded or charge.dispute:
+            return
+        course = self.luck.choice(("inquiry", "won", "lost", "late_win"))
+        payments.dispute(self.account, charge, course, lambda holds: checkout.note(self.account, session, holds=holds))
+
+    def ask_for_deletion(self) -> None:
+        """Ask to be forgotten."""
+        self.billing.delete_customer(self.customer)
+
+    def nothing(self) -> None:
+        """Come back, look, and leave everything as it is."""
+
+    # The bank.
+
+    def answer(self) -> str:
+        """Say what the bank answers now: mostly yes; a bad card stays bad for some attempts."""
+        if self.declines_left:
+            self.declines_left -= 1
+            return "insufficient_funds"
+        chance = self.luck.random()
+        if chance < 0.93:
+            return "ok"
+        if chance < 0.96:
+            self.declines_left = self.luck.randrange(6)
+            return "insufficient_funds"
+        if chance < 0.98:
+            self.declines_left = 9
+            return self.luck.choice(payments.DECLINES[1:])
+        return "action"
+
+
+Doing = Callable[[Life], None]
+Name = Literal[
+    "seats", "downgrade", "storage", "support", "plan the end", "leave", "hold", "pause", "resume", "card", "move",
+    "buy", "give back", "dispute", "delete", "subscribe", "nothing",
+]  # fmt: skip
+DOINGS: Final[dict[Name, Doing]] = {
+    "seats": Life.change_seats,
+    "downgrade": Life.downgrade,
+    "storage": Life.change_storage,
+    "support": Life.change_support,
+    "plan the end": Life.plan_the_end,
+    "leave": Life.leave,
+    "hold": Life.hold_collection,
+    "pause": Life.pause,
+    "resume": Life.resume,
+    "card": Life.mend_card,
+    "move": Life.move,
+    "buy": Life.buy,
+    "give back": Life.give_back,
+    "dispute": Life.dispute,
+    "delete": Life.ask_for_deletion,
+    "subscribe": Life.subscribe,
+    "nothing": Life.nothing,
+}
+_RUNNING: Final[tuple[tuple[Name, int], ...]] = (
+    ("seats", 24), ("downgrade", 6), ("storage", 8), ("support", 8), ("plan the end", 7), ("leave", 3), ("hold", 4),
+    ("pause", 3), ("resume", 3), ("card", 3), ("move", 3), ("buy", 12), ("give back", 5), ("dispute", 4), ("delete", 1),
+    ("nothing", 6),
+)  # fmt: skip
+_TROUBLED: Final[tuple[tuple[Name, int], ...]] = (("resume", 5), ("card", 4), ("leave", 3), ("nothing", 2))
+_WITHOUT: Final[tuple[tuple[Name, int], ...]] = (
+    ("subscribe", 5),
+    ("buy", 3),
+    ("give back", 1),
+    ("nothing", 3),
+    ("delete", 1),
+)
+
+
+def bank_of(lives: dict[str, Life]) -> Callable[[Subscription, Invoice], str]:
+    """Return the bank of everybody: each customer's own luck decides."""
+    return lambda subscription, _: lives[subscription.customer.id].answer()
+
+
+def outcome_of(lives: dict[str, Life]) -> Callable[[Subscription], Exhausted]:
+    """Return what happens when all retries failed, by the customer's own luck."""
+    return lambda subscription: lives[subscription.customer.id].luck.choice(_OUTCOMES)

@@ -1,0 +1,256 @@
+"""Invoices, their lines and their payments as Stripe writes them."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from ledger.simulator.objects import Invoice, Json, Line, Payment, Subscription
+from ledger.simulator.render import ISSUER, filled, listed, template
+from ledger.simulator.render_catalog import discount, email, tax_rate
+
+_LINE: Final = template(
+    "line_item",
+    "amount currency description invoice parent period pricing quantity quantity_decimal subscription subtotal "
+    "livemode",
+    discount_amounts=[],
+    discountable=True,
+    discounts=[],
+    metadata={},
+    pretax_credit_amounts=[],
+    taxes=[],
+)
+_INVOICE: Final = template(
+    "invoice",
+    "account_tax_ids amount_due amount_paid amount_remaining application attempt_count attempted "
+    "automatically_finalizes_at billing_reason collection_method created currency custom_fields customer "
+    "customer_account customer_address customer_email customer_name customer_phone customer_shipping "
+    "default_payment_method default_source description due_date effective_at ending_balance footer from_invoice "
+    "hosted_invoice_url invoice_pdf last_finalization_error latest_revision lines next_payment_attempt number "
+    "on_behalf_of parent period_end period_start receipt_number rendering shipping_cost shipping_details "
+    "starting_balance statement_descriptor status status_details status_transitions subtotal subtotal_excluding_tax "
+    "test_clock total total_excluding_tax webhooks_delivered_at livemode _older",
+    account_country="US",
+    account_name="Example Works",
+    amount_overpaid=0,
+    amount_shipping=0,
+    auto_advance=True,
+    automatic_tax={"disabled_reason": None, "enabled": False, "liability": None, "provider": None, "status": None},
+    customer_tax_exempt="none",
+    customer_tax_ids=[],
+    default_tax_rates=[],
+    discounts=[],
+    issuer=ISSUER,
+    metadata={},
+    payment_settings={"default_mandate": None, "payment_method_options": None, "payment_method_types": None},
+    post_payment_credit_notes_amount=0,
+    pre_payment_credit_notes_amount=0,
+    total_discount_amounts=[],
+    total_pretax_credit_amounts=[],
+    total_taxes=[],
+)
+_INVOICE_ITEM: Final = template(
+    "invoiceitem",
+    "amount currency customer customer_account date description invoice net_amount parent period pricing proration "
+    "proration_details quantity quantity_decimal test_clock livemode",
+    discountable=False,
+    discounts=[],
+    metadata={},
+    tax_rates=[],
+)
+_INVOICE_PAYMENT: Final = template(
+    "invoice_payment",
+    "amount_paid amount_requested created currency invoice payment status status_transitions livemode",
+    is_default=True,
+)
+
+
+def invoice(one: Invoice, livemode: bool) -> Json:
+    """Write an invoice with all of its lines."""
+    inclusive = one.tax_rate is not None and one.tax_rate.inclusive
+    without_tax = one.total - one.tax
+    return filled(
+        _INVOICE,
+        id=one.id,
+        livemode=livemode,
+        amount_due=max(one.amount_due, 0),
+        amount_paid=one.amount_paid,
+        amount_remaining=max(one.amount_remaining, 0),
+        attempt_count=one.attempt_count,
+        attempted=one.attempted,
+        auto_advance=one.status in {"draft", "open"},
+        automatically_finalizes_at=one.created + 3600 if one.status == "draft" else None,
+        billing_reason=one.reason,
+        collection_method=one.collection_method,
+        created=one.created,
+        currency=one.currency,
+        customer=one.customer.id,
+        customer_email=email(one.customer),
+        customer_name=f"Customer {one.customer.number}",
+        default_tax_rates=[tax_rate(one.tax_rate, livemode)] if one.tax_rate else [],
+        discounts=[one.discount.id] if one.discount else [],
+        due_date=one.due_date,
+        effective_at=one.finalized_at,
+        ending_balance=one.ending_balance,
+        hosted_invoice_url=_url(one, "") if one.number else None,
+        invoice_pdf=_url(one, "/pdf") if one.number else None,
+        lines=listed([line(each, one, livemode) for each in one.lines], f"/v1/invoices/{one.id}/lines"),
+        next_payment_attempt=one.next_payment_attempt,
+        number=one.number,
+        parent=_parent(one),
+        period_end=one.created,
+        period_start=min((each.start for each in one.lines), default=one.created),
+        starting_balance=one.starting_balance,
+        status=one.status,
+        status_details=_uncollectible(one) if one.status == "uncollectible" else None,
+        status_transitions={
+            "finalized_at": one.finalized_at,
+            "marked_uncollectible_at": one.uncollectible_at,
+            "paid_at": one.paid_at,
+            "voided_at": one.voided_at,
+        },
+        subtotal=one.subtotal,
+        subtotal_excluding_tax=one.subtotal - (one.tax if inclusive else 0),
+        total=one.total,
+        total_discount_amounts=[{"amount": one.discounted, "discount": one.discount.id}] if one.discount else [],
+        total_excluding_tax=without_tax,
+        total_taxes=[_tax(one, one.tax, without_tax)] if one.tax_rate else [],
+        _older={
+            "payment_intent": one.payment.id if one.payment else None,
+            "charge": one.payment.charge.id if one.payment and one.payment.charge else None,
+            "discount": _discount(one),
+        },
+    )
+
+
+def line(one: Line, of: Invoice, livemode: bool) -> Json:
+    """Write one line."""
+    return filled(
+        _LINE,
+        id=one.id,
+        livemode=livemode,
+        amount=one.amount,
+        currency=of.currency,
+        description=f"{one.quantity} x {one.price.product.name}",
+        discount_amounts=[{"amount": one.discount, "discount": of.discount.id}] if of.discount else [],
+        discountable=not one.proration,
+        invoice=of.id,
+        parent=_line_parent(one, of),
+        period={"end": one.end, "start": one.start},
+        pricing={
+            "price_details": {"price": one.price.id, "product": one.price.product.id},
+            "type": "price_details",
+            "unit_amount_decimal": str(one.price.unit_amount),
+        },
+        quantity=one.quantity,
+        quantity_decimal=str(one.quantity),
+        subscription=of.subscription.id if of.subscription else None,
+        subtotal=one.amount,
+        taxes=[_tax(of, one.tax, one.amount - one.discount - (one.tax if _inclusive(of) else 0))]
+        if of.tax_rate
+        else [],
+    )
+
+
+def _discount(one: Invoice) -> Json | None:
+    if one.discount is None or one.subscription is None:
+        return None
+    return discount(one.discount, one.customer.id, one.subscription.id)
+
+
+def _inclusive(one: Invoice) -> bool:
+    return one.tax_rate is not None and one.tax_rate.inclusive
+
+
+def _url(one: Invoice, rest: str) -> str:
+    return f"https://invoice.example.com/i/{one.id}{rest}"
+
+
+def _parent(one: Invoice) -> Json | None:
+    if one.subscription is None:
+        return None
+    metadata = {"org_id": one.subscription.org} if one.subscription.org else {}
+    details = {"metadata": metadata, "subscription": one.subscription.id}
+    return {"quote_details": None, "subscription_details": details, "type": "subscription_details"}
+
+
+def _uncollectible(one: Invoice) -> Json:
+    return {"uncollectible": {"reason": one.uncollectible_reason}}
+
+
+def _line_parent(one: Line, of: Invoice) -> Json:
+    subscription = of.subscription.id if of.subscription else None
+    if one.invoice_item is not None:
+        credited: Any = None
+        details: Json = {
+            "invoice_item": one.invoice_item,
+            "proration": one.proration,
+            "proration_details": {"credited_items": credited} if one.proration else None,
+            "subscription": subscription,
+        }
+        return {"invoice_item_details": details, "subscription_item_details": None, "type": "invoice_item_details"}
+    details = {
+        "invoice_item": None,
+        "proration": one.proration,
+        "proration_details": None,
+        "subscription": subscription,
+        "subscription_item": one.item,
+    }
+    return {"invoice_item_details": None, "subscription_item_details": details, "type": "subscription_item_details"}
+
+
+def _tax(of: Invoice, amount: int, taxable: int) -> Json:
+    rate = of.tax_rate
+    return {
+        "amount": amount,
+        "tax_behavior": "inclusive" if rate is not None and rate.inclusive else "exclusive",
+        "tax_rate_details": {"tax_rate": rate.id} if rate else None,
+        "taxability_reason": "standard_rated",
+        "taxable_amount": taxable,
+        "type": "tax_rate_details",
+    }
+
+
+def invoice_item(one: Line, of: Subscription, livemode: bool) -> Json:
+    """Write a pending invoice item: a proration that waits for the next invoice."""
+    return filled(
+        _INVOICE_ITEM,
+        id=one.invoice_item,
+        livemode=livemode,
+        amount=one.amount,
+        currency=of.currency,
+        customer=of.customer.id,
+        date=one.start,
+        description=f"{one.quantity} x {one.price.product.name}",
+        net_amount=one.amount,
+        parent={"subscription_details": {"subscription": of.id, "subscription_item": one.item},
+                "type": "subscription_details"},
+        period={"end": one.end, "start": one.start},
+        pricing={
+            "price_details": {"price": one.price.id, "product": one.price.product.id},
+            "type": "price_details",
+            "unit_amount_decimal": str(one.price.unit_amount),
+        },
+        proration=one.proration,
+        quantity=one.quantity,
+        quantity_decimal=str(one.quantity),
+    )  # fmt: skip
+
+
+def invoice_payment(one: Payment, livemode: bool) -> Json:
+    """Write the paid invoice payment that ties a payment to its invoice; it names no customer."""
+    paid = one.invoice
+    if paid is None:
+        raise ValueError(f"{one.id} pays no invoice")
+    return filled(
+        _INVOICE_PAYMENT,
+        id=f"inpay_{one.id[3:]}",
+        livemode=livemode,
+        amount_paid=one.amount,
+        amount_requested=one.amount,
+        created=one.created,
+        currency=one.currency,
+        invoice=paid.id,
+        payment={"payment_intent": one.id, "type": "payment_intent"},
+        status="paid",
+        status_transitions={"canceled_at": None, "paid_at": paid.paid_at},
+    )

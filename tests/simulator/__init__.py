@@ -1,0 +1,1 @@
+"""The simulated company and what checks it."""

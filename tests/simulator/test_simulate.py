@@ -1,0 +1,68 @@
+"""``ledger simulate`` from outside: files, truth, mistakes, interruptions."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import orjson
+import pytest
+
+LEDGER = [sys.executable, "-c", "from api.cli import main; main()", "simulate"]
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*LEDGER, *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_the_same_call_writes_the_same_file_with_the_truth_beside_it(tmp_path: Path) -> None:
+    call = ["--customers", "12", "--months", "5", "--api-version", "mixed", "--faults", "all"]
+    for name in ("one", "two"):
+        done = run(*call, "-o", tmp_path / name, "--truth", tmp_path / f"{name}.json", "--instants", "7")
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    assert (tmp_path / "one.json").read_bytes() == (tmp_path / "two.json").read_bytes()
+    for line in (tmp_path / "one").read_bytes().splitlines():
+        assert orjson.loads(line)["object"] == "event"
+    truth = orjson.loads((tmp_path / "one.json").read_bytes())
+    assert [len(truth["self:live"][part]) for part in ("months", "instants")] == [5, 7]
+    assert truth["self:live"]["months"][-1]["entitlements"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "-o FILE"),
+        (["-o", "x", "--post", "http://127.0.0.1:1"], "-o FILE"),
+        (["--post", "http://127.0.0.1:1"], "--secret"),
+        (["-o", "x", "--customers", "0"], "customers"),
+        (["-o", "x", "--months", "-3"], "months"),
+        (["-o", "x", "--months", "many"], "months"),
+        (["-o", "x", "--api-version", "1999-01-01"], "2026-10-28.endive"),
+        (["-o", "x", "--start", "2023-13"], "2023-11"),
+        (["-o", "x", "--faults", "gremlins=1"], "gremlins"),
+        (["-o", "x", "--faults", "drop=2"], "drop"),
+        (["-o", "/nowhere/at/all"], "/nowhere/at/all"),
+    ],
+)
+def test_a_wrong_call_says_what_is_wrong(arguments: list[str], said: str, tmp_path: Path) -> None:
+    done = run(*[tmp_path / "x" if one == "x" else one for one in arguments])
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_interrupted_it_leaves_whole_lines(tmp_path: Path) -> None:
+    output = tmp_path / "events.jsonl"
+    process = subprocess.Popen([*LEDGER, "--customers", "5000", "-o", output], stderr=subprocess.PIPE)
+    while not output.exists() or output.stat().st_size < 3_000_000:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130, said
+    written = output.read_bytes()
+    assert written.endswith(b"\n")
+    assert all(orjson.loads(line)["id"] for line in written.splitlines())
