@@ -15,6 +15,9 @@ install: $(VENV)/.installed ## Create .venv from the lock file, so that .venv/bi
 run: $(VENV)/.installed ## Install, start the embedded PostgreSQL and serve on http://127.0.0.1:8000
 	@exec $(BIN)/ledger serve
 
+demo: $(VENV)/.installed ## The same on three years of a simulated company, in a folder of its own
+	@exec $(BIN)/ledger demo
+
 test: $(VENV)/.tested ## Run all tests but browser and long faults, on a PostgreSQL they start themselves
 	$(BIN)/python -m pytest -m "not slow"
 
@@ -48,4 +51,4 @@ $(VENV)/.tested: tests/requirements.lock $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/requirements.lock
 	@touch $@
 
-.PHONY: help install run test check format bench lock
+.PHONY: help install run demo test check format bench lock

@@ -326,12 +326,21 @@ $$;
 -- the rows, and only from the position its writer started at.
 
 CREATE TABLE ledger.build (
-    build_id    text        PRIMARY KEY,
-    projection  text        NOT NULL,
-    version     int         NOT NULL,
-    schema_name text        NOT NULL,
-    phase       text        NOT NULL,
-    created_at  timestamptz NOT NULL DEFAULT now(),
+    build_id     text        PRIMARY KEY,
+    projection   text        NOT NULL,
+    version      int         NOT NULL,
+    schema_name  text        NOT NULL,
+    phase        text        NOT NULL,
+    created_at   timestamptz NOT NULL DEFAULT now(),
+    number       int         NOT NULL DEFAULT 1,
+    bounded      boolean     NOT NULL DEFAULT false,  -- an audit copy: folded up to its targets, never promoted
+    targets      jsonb       NOT NULL DEFAULT '{}',   -- by book, the position its first pass folds up to
+    requested_by text        NOT NULL DEFAULT 'serve',
+    reason       text,
+    changed_at   timestamptz NOT NULL DEFAULT now(),
+    certificate  jsonb,                               -- its digest, at which positions, of which code
+    error        text,
+    UNIQUE (projection, number),
     CHECK (phase IN ('folding', 'catching_up', 'ready', 'live', 'retired', 'failed'))
 );
 CREATE UNIQUE INDEX build_live ON ledger.build (projection) WHERE phase = 'live';
@@ -341,10 +350,50 @@ CREATE TABLE ledger.checkpoint (
     build_id text   NOT NULL,
     book     text   NOT NULL,
     position bigint NOT NULL,
+    term     bigint NOT NULL DEFAULT 0,  -- of the lease it was last moved under
     PRIMARY KEY (build_id, book),
     CHECK (position >= 0)
 );
 SELECT ledger.distribute('ledger.checkpoint', '');
+
+-- Who does a piece of work that one does at a time. Every change of hands raises the term; what was done under a
+-- lower term is refused where it is written.
+
+CREATE TABLE ledger.lease (
+    name       text        PRIMARY KEY,
+    holder     text        NOT NULL,
+    term       bigint      NOT NULL,
+    expires_at timestamptz NOT NULL
+);
+SELECT ledger.distribute('ledger.lease', '');
+
+-- A rebuild's pieces: the streams of a book after one and up to another. A piece moves on in the transaction that
+-- writes its rows, so that a rebuild goes on where it was stopped.
+
+CREATE TABLE ledger.build_part (
+    build_id     text    NOT NULL,
+    part         int     NOT NULL,
+    book         text    NOT NULL,
+    after_stream text    NOT NULL,
+    until_stream text,
+    events       bigint  NOT NULL DEFAULT 0,
+    done         boolean NOT NULL DEFAULT false,
+    PRIMARY KEY (build_id, part)
+);
+SELECT ledger.distribute('ledger.build_part', '');
+
+-- Which comparisons were made, by whom: a build is promoted by somebody who has seen what it changes.
+
+CREATE TABLE ledger.build_diff (
+    build_id   text        NOT NULL,
+    live_build text        NOT NULL,
+    made_by    text        NOT NULL,
+    made_at    timestamptz NOT NULL DEFAULT now(),
+    positions  jsonb       NOT NULL,
+    summary    jsonb       NOT NULL,
+    PRIMARY KEY (build_id, live_build, made_by, made_at)
+);
+SELECT ledger.distribute('ledger.build_diff', '');
 
 -- Subjects whose fold or write failed: they keep their last rows, everybody else goes on.
 
@@ -360,7 +409,9 @@ CREATE TABLE ledger.parked (
 SELECT ledger.distribute('ledger.parked', '');
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON ledger.build, ledger.checkpoint, ledger.parked TO ledger_builder;
+GRANT SELECT, INSERT, UPDATE, DELETE ON ledger.lease, ledger.build_part, ledger.build_diff TO ledger_builder;
 GRANT SELECT ON ledger.build, ledger.checkpoint, ledger.parked TO ledger_app;
+GRANT SELECT ON ledger.lease, ledger.build_part, ledger.build_diff TO ledger_app;
 GRANT EXECUTE ON FUNCTION ledger.distribute TO ledger_builder;
 REVOKE EXECUTE ON FUNCTION ledger.append_batch FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ledger.append_batch TO ledger_app;

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from api import console, entitlements, events, log, webhook
+from api import console, entitlements, events, log, projections, webhook
 from api.access import services
 from api.parameters import SlashesInPaths
 from api.problems import HANDLED, JSONResponse, Problem, answer_problem
@@ -47,6 +47,15 @@ def create_app(open_: Callable[[], AbstractAsyncContextManager[Services]]) -> St
             Route("/v1/log/checkpoint", log.get_checkpoint, methods=["GET"]),
             Route("/v1/log/proof/{event_id}", log.get_proof, methods=["GET"]),
             Route("/v1/log/verifier-key", log.get_verifier_key, methods=["GET"]),
+            Route("/v1/projections", projections.list_projections, methods=["GET"]),
+            Route("/v1/projections/{name}/rebuilds", projections.start_rebuild, methods=["POST"]),
+            Route("/v1/projections/{name}/builds/{build}", projections.get_build, methods=["GET"]),
+            Route("/v1/projections/{name}/builds/{build}", projections.delete_build, methods=["DELETE"]),
+            Route("/v1/projections/{name}/builds/{build}/diff", projections.get_diff, methods=["GET"]),
+            Route("/v1/projections/{name}/builds/{build}/promote", projections.promote_build, methods=["POST"]),
+            Route("/v1/projections/{name}/rollback", projections.roll_back, methods=["POST"]),
+            Route("/v1/parked", projections.list_parked, methods=["GET"]),
+            Route("/v1/parked/{subject}/replay", projections.replay_parked, methods=["POST"]),
             Route("/healthz", healthz, methods=["GET"]),
             Route("/readyz", readyz, methods=["GET"]),
             Route("/metrics", prometheus, methods=["GET"]),

@@ -10,7 +10,7 @@ import sys
 import asyncpg
 import typer
 
-from api.commands import doctor, events, keys, log, migrate, serve, status, transfer
+from api.commands import builds, doctor, events, keys, log, migrate, serve, simulate, status, transfer
 from ledger.errors import LedgerError, MistakeError
 from ledger.postgres import AWAY
 
@@ -22,10 +22,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("serve")(serve.serve)
+app.command("demo")(simulate.demo)
+app.command("simulate")(simulate.simulate)
 app.command("migrate")(migrate.migrate)
 app.command("doctor")(doctor.doctor)
 app.command("events")(events.events)
 app.command("status")(status.status)
+app.command("project")(builds.project)
+app.command("rebuild")(builds.rebuild)
+app.command("diff")(builds.diff)
+app.command("promote")(builds.promote)
+app.command("rollback")(builds.rollback)
+app.command("parked")(builds.parked)
+app.command("replay")(builds.replay)
 app.command("verify")(log.verify)
 app.command("prove")(log.prove)
 app.command("import")(transfer.import_)

@@ -90,11 +90,18 @@ async def _read(request: Request) -> Entitlements:
             return await fold_known(connection, serving.entitlements, book, customer, moment, known)
     min_position = integer_parameter(request, "min_position", 0, 0, _LAST_POSITION)
     wait_seconds = seconds_parameter(request, "wait", 0, MAX_WAIT_SECONDS)
-    return await _read_live(serving, book, customer, moment, min_position, wait_seconds)
+    build_id = request.query_params.get("build")
+    return await _read_live(serving, book, customer, moment, min_position, wait_seconds, build_id)
 
 
 async def _read_live(
-    serving: Services, book: str, customer: str, moment: Moment, min_position: int, wait_seconds: float
+    serving: Services,
+    book: str,
+    customer: str,
+    moment: Moment,
+    min_position: int,
+    wait_seconds: float,
+    build_id: str | None,
 ) -> Entitlements:
     """Read the live rows once they are as new as asked for. Raises 503 when that takes longer than ``wait``."""
     deadline = asyncio.get_running_loop().time() + wait_seconds
@@ -103,7 +110,9 @@ async def _read_live(
             serving.pool.acquire() as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
-            found = await read_entitlements(connection, serving.entitlements, book, customer, moment)
+            found = await read_entitlements(connection, serving.entitlements, book, customer, moment, build_id)
+        if build_id is not None and found.freshness.build is None:
+            raise Problem(404, f"there is no build {build_id}")
         if found.freshness.build is not None and found.freshness.position >= min_position:
             return found
         if asyncio.get_running_loop().time() + _POLL_SECONDS > deadline:

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from ledger.errors import LedgerError, LogUnavailableError, MalformedEventError
 from ledger.notary import NotProvableError
 from ledger.postgres import AWAY
+from projections.builds import NoSuchBuildError
 
 _log = structlog.get_logger()
 
@@ -88,7 +89,7 @@ def problem_of(error: Exception) -> Problem:
         return error
     if isinstance(error, MalformedEventError):
         return Problem(400, str(error), kind="malformed-event")
-    if isinstance(error, NotProvableError):
+    if isinstance(error, (NotProvableError, NoSuchBuildError)):
         return Problem(404, str(error))
     if isinstance(error, LogUnavailableError):
         return Problem(503, str(error), headers={"Retry-After": str(error.retry_after)})

@@ -1,4 +1,4 @@
-"""The processes ``serve`` supervises: ``python -m api.processes web`` and ``… follower``.
+"""The processes ``serve`` supervises: ``python -m api.processes web``, ``… follower`` and ``… rebuilder``.
 
 A child lives as long as its standard input is open: when the supervisor ends, however it ends, so do they.
 """
@@ -18,15 +18,17 @@ import uvicorn
 
 from api.app import create_app
 from api.logs import configure_logging
-from api.services import Services, database_of, open_services, projection_of
+from api.operations import Operations
+from api.services import Services, database_of, open_services, projection_of, wall_clock
 from api.settings import Settings, load_settings
-from ledger.errors import LogUnavailableError
+from ledger.errors import LedgerError, LogUnavailableError
 from ledger.migrate import check_schema
 from ledger.notary import ForkNeededError
 from ledger.postgres import AWAY, Database
 from ledger.wakeup import Listener
 from projections.builds import ensure_live
-from projections.follower import CheckpointMovedError, follow
+from projections.follower import CheckpointMovedError
+from projections.runner import Runner, connect_runner
 
 _log = structlog.get_logger()
 
@@ -118,17 +120,51 @@ async def _sign(services: Services) -> None:
 
 async def _follow_while_connected(settings: Settings, listener: Listener, stop: asyncio.Task[None]) -> None:
     projection = projection_of(settings)
-    connection = await database_of(settings).as_role("ledger_builder").connect()
+    connection = await connect_runner(database_of(settings))
     try:
         await check_schema(connection)
-        build = await ensure_live(connection, projection)
+        await ensure_live(connection, projection)
+        runner = Runner(connection, projection, holder=f"{socket.gethostname()}/{os.getpid()}")
         while not stop.done():
-            if await follow(connection, projection, build) == 0:
+            if await runner.turn() == 0:
                 news = asyncio.create_task(listener.wait(_POLL_SECONDS))
                 await asyncio.wait({news, stop}, return_when=asyncio.FIRST_COMPLETED)
                 news.cancel()
+        await runner.give_back()
     finally:
         connection.terminate()
+
+
+async def fold_build(settings: Settings, build_id: str) -> None:
+    """Fold parts of one rebuild until all are done, or the process that asked for it ends."""
+    async with open_services(settings) as services:
+        operations = Operations(database_of(settings), services.entitlements, services.appender, wall_clock)
+        gone = asyncio.create_task(_supervisor_gone())
+        folding = asyncio.create_task(operations.fold(build_id))
+        await asyncio.wait({gone, folding}, return_when=asyncio.FIRST_COMPLETED)
+        gone.cancel()
+        if folding.done():
+            folding.result()
+        else:
+            folding.cancel()
+
+
+async def rebuild_requested(settings: Settings) -> None:
+    """Fold the builds that were asked for over HTTP, or left unfinished, one after the other."""
+    gone = asyncio.create_task(_supervisor_gone())
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, gone.cancel)
+    while not gone.done():
+        try:
+            async with open_services(settings) as services:
+                operations = Operations(database_of(settings), services.entitlements, services.appender, wall_clock)
+                work = asyncio.create_task(operations.work_off())
+                await asyncio.wait({gone, work}, return_when=asyncio.FIRST_COMPLETED)
+                if work.done():
+                    work.result()
+                work.cancel()
+        except (LedgerError, *AWAY) as error:
+            _log.warning("rebuilder_away", error=repr(error))
+        await asyncio.wait({gone}, timeout=_RETRY_SECONDS)
 
 
 async def _supervisor_gone() -> None:
@@ -148,6 +184,13 @@ def main() -> None:
         if sys.argv[1] == "web":
             listening = socket.socket(fileno=int(sys.argv[_LISTENER_FD_ARGUMENT]))
             runner.run(serve_web(settings, listening))
+        elif sys.argv[1] == "fold":
+            os.nice(_FOLLOWER_NICENESS)
+            runner.run(fold_build(settings, sys.argv[2]))
+        elif sys.argv[1] == "rebuilder":
+            os.nice(2 * _FOLLOWER_NICENESS)
+            with contextlib.suppress(asyncio.CancelledError):
+                runner.run(rebuild_requested(settings))
         else:
             # Where the processors are all busy, a webhook is acknowledged before it is folded.
             os.nice(_FOLLOWER_NICENESS)

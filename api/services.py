@@ -14,6 +14,7 @@ from api.settings import Settings
 from api.signing import load_signer, outside_of
 from ledger.appender import Appender, Limits
 from ledger.embedded import EmbeddedPostgres
+from ledger.errors import MistakeError
 from ledger.notary import Notary
 from ledger.note import SignerKey
 from ledger.postgres import Database
@@ -33,6 +34,7 @@ class Services:
     settings: Settings
     credentials: Credentials
     clock: Clock
+    database: Database
     pool: asyncpg.Pool
     appender: Appender
     notary: Notary
@@ -52,6 +54,14 @@ def database_of(settings: Settings) -> Database:
 def projection_of(settings: Settings) -> Projection:
     """Return the entitlement projection as these settings have it."""
     return entitlements(settings.org_metadata_key)
+
+
+def find_projection(settings: Settings, name: str) -> Projection:
+    """Return a projection by its name. Raises ``MistakeError`` naming those there are."""
+    known = {one.name: one for one in (projection_of(settings),)}
+    if name not in known:
+        raise MistakeError(f"there is no projection {name}: there are {', '.join(known)}")
+    return known[name]
 
 
 @contextlib.asynccontextmanager
@@ -75,6 +85,7 @@ async def open_services(
             settings=settings,
             credentials=credentials or load_credentials(settings),
             clock=clock,
+            database=where,
             pool=pool,
             appender=appender,
             notary=Notary(pool, appender, signer or load_signer(settings), outside_of(settings), clock),

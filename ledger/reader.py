@@ -58,7 +58,7 @@ LIMIT $3
 """
 
 TAIL_HEADINGS = """
-SELECT position, stream_id, type, event_id
+SELECT position, stream_id, type, event_id, created
 FROM ledger.event
 WHERE book = $1 AND position > $2
 ORDER BY position
@@ -130,6 +130,7 @@ class Heading:
     stream_id: str
     type: str
     event_id: str
+    created: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,21 @@
 """What a projection is: a name, a version, tables, and a pure fold from a subject's events to rows.
 
+The fold is three functions: ``begin`` makes a subject's empty state, ``step`` lets it see one event, in causal order,
+with the reference terms in force, and ``rows`` says what the state comes to. A projection whose subjects live long
+gives a fourth, ``settle``, which takes out of the state the rows that no later event will change, and names in its
+tables the column that says since when they are final; so an event refolds a subject's last days, not its whole life.
+
 A new version folds differently: bump ``version`` whenever the fold, or anything it calls, changes its meaning.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
 
+from ledger.event import Json
 from projections.facts import Fact
 
 Row = tuple[Any, ...]
@@ -18,7 +25,7 @@ Rows = Mapping[str, Sequence[Row]]
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What a fold sees the events of: a stream and the book it is in."""
+    """What a fold sees the events of: a root stream with everything linked below it, and the book it is in."""
 
     book: str
     stream_id: str
@@ -33,22 +40,61 @@ class Subject:
 class Table:
     """One table of a projection. Statements name it without a schema: each build has one of its own.
 
-    The first column of every table is ``subject``, by which it is distributed and rewritten.
+    The first column of every table is ``subject``, by which it is distributed and rewritten. ``final`` names a time
+    column: a row is never changed by events later than that, and null while it can be; None where any row can.
+    A comparison of builds sums by the time column ``month`` and the columns ``amount`` (amount and currency).
     """
 
     name: str
     columns: tuple[str, ...]
     create: str
-    delete: str
+    final: str | None = None
+    month: str | None = None
+    amount: tuple[str, str] | None = None
+
+    # Names of tables and columns are constants of this code, never input.
+
+    @property
+    def delete_subjects(self) -> str:
+        """Delete every row of the subjects ``$1``."""
+        return f"DELETE FROM {self.name} WHERE subject = ANY ($1)"  # noqa: S608
+
+    @property
+    def delete_since(self) -> str:
+        """Delete the rows of the subject ``$1`` that were not final at ``$2``."""
+        return f"DELETE FROM {self.name} WHERE subject = $1 AND ({self.final} IS NULL OR {self.final} > $2)"  # noqa: S608
+
+    @property
+    def delete_between(self) -> str:
+        """Delete the rows of the subject ``$1`` that became final after ``$2``, up to ``$3``."""
+        return f"DELETE FROM {self.name} WHERE subject = $1 AND {self.final} > $2 AND {self.final} <= $3"  # noqa: S608
+
+
+class Terms(Protocol):
+    """The book-wide objects whose terms change money: coupons, prices with tiers, tax rates."""
+
+    def at(self, reference: str, moment: datetime) -> Json | None:
+        """Return the object with this id as it was at a moment (its earliest form for one before); None if unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """A projection: which event types it folds, into which tables, and the views people read (by name)."""
+    """A projection: which event types it folds, how, into which tables, and the views people read (by name).
+
+    ``state`` is the type of what ``begin`` makes: a dataclass of plain data, which can be kept and taken up again.
+    ``joins`` are the types among ``types`` whose objects may name no customer and are joined to theirs by links.
+    ``references`` are types of events about reference objects, looked up through ``Terms`` and not folded.
+    """
 
     name: str
     version: int
     types: frozenset[str]
     tables: tuple[Table, ...]
-    views: Mapping[str, str]
-    fold: Callable[[Subject, Sequence[Fact]], Rows]
+    state: type[Any]
+    begin: Callable[[Subject], Any]
+    step: Callable[[Any, Fact, Terms], None]
+    rows: Callable[[Any], Rows]
+    settle: Callable[[Any], Rows] | None = None
+    views: Mapping[str, str] = field(default_factory=dict)
+    joins: frozenset[str] = frozenset()
+    references: frozenset[str] = frozenset()

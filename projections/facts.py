@@ -13,28 +13,34 @@ from ledger.event import Json, mapping
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One event of a subject. ``position`` identifies and explains; no fold may let it decide anything."""
+    """One event of a subject: ``subject`` is its snapshot (``data.object``), ``previous`` what that changed from.
+
+    Both are empty for thin events, which are stored and never folded. ``position`` identifies and explains; no fold
+    may let it decide anything.
+    """
 
     event_id: str
     type: str
     created: datetime
     position: int
+    subject: Json
+    previous: Json
     body: Json
-
-    @property
-    def subject(self) -> Json:
-        """The snapshot: ``data.object``; empty for thin events, which are stored and never folded."""
-        return mapping(mapping(self.body.get("data")).get("object"))
-
-    @property
-    def previous(self) -> Json:
-        """The prior values of what changed: ``data.previous_attributes``; empty where Stripe sends none."""
-        return mapping(mapping(self.body.get("data")).get("previous_attributes"))
 
 
 def fact_of(event_id: str, type_: str, created: datetime, position: int, body: bytes) -> Fact:
-    """Parse an event's body for folding."""
-    return Fact(event_id, type_, created, position, mapping(orjson.loads(body)))
+    """Parse an event's body for folding; an erased one says nothing."""
+    parsed = mapping(orjson.loads(body)) if body else {}
+    data = mapping(parsed.get("data"))
+    return Fact(
+        event_id,
+        type_,
+        created,
+        position,
+        mapping(data.get("object")),
+        mapping(data.get("previous_attributes")),
+        parsed,
+    )
 
 
 def listing(value: object) -> list[Json]:

@@ -1,159 +1,184 @@
 """The follower: tails the log and keeps a build's rows equal to the fold of everything up to its checkpoint.
 
-A step reads the next events of a book, refolds each subject that has news from all of its history, replaces its
-rows and moves the checkpoint, all in one transaction. The checkpoint moves only from where the step started, so
-two followers of one build cannot write over each other: the slower one's step is rolled back.
+A step reads the next events of a book, refolds each subject that has news, and in one transaction replaces its rows
+and moves the checkpoint. The checkpoint moves only from where the step started and never under an older term, so two
+followers of one build cannot write over each other: the slower one's step is rolled back. What is read, the log, never
+changes; so reading and folding need no transaction, and a follower that stalls holds nothing up.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 import asyncpg
 import structlog
 
-from ledger.reader import Heading, StoredEvent, read_streams, read_tail_headings
+from ledger.reader import Heading, read_tail_headings
+from projections import joining
 from projections.builds import Build, enter
-from projections.causal import in_causal_order
-from projections.contract import Projection, Rows, Subject
-from projections.facts import fact_of
+from projections.contract import Projection
+from projections.refold import Refolding, Wanted, refold
+from projections.writing import park, write
 
 _log = structlog.get_logger()
 
 STEP_EVENTS: Final = 1_000
+DIRTY_AT_ONCE: Final = 100
 
-CHECKPOINT = "SELECT position FROM ledger.checkpoint WHERE build_id = $1 AND book = $2"
+CHECKPOINT: Final = "SELECT position FROM ledger.checkpoint WHERE build_id = $1 AND book = $2"
 
-START = "INSERT INTO ledger.checkpoint (build_id, book, position) VALUES ($1, $2, 0) ON CONFLICT DO NOTHING"
+CHECKPOINT_AND_TERM: Final = "SELECT position, term FROM ledger.checkpoint WHERE build_id = $1 AND book = $2"
 
-MOVE = """
+START: Final = """
+INSERT INTO ledger.checkpoint (build_id, book, position, term)
+VALUES ($1, $2, 0, $3)
+ON CONFLICT DO NOTHING
+"""
+
+MOVE: Final = """
 UPDATE ledger.checkpoint
-SET position = $4
-WHERE build_id = $1 AND book = $2 AND position = $3
+SET position = $4, term = $5
+WHERE build_id = $1 AND book = $2 AND position = $3 AND term <= $5
 RETURNING position
 """
 
-PARK = """
-INSERT INTO ledger.parked (build_id, subject, book, event_id, error)
-VALUES ($1, $2, $3, $4, $5)
-ON CONFLICT (build_id, subject) DO UPDATE SET event_id = excluded.event_id, error = excluded.error
-"""
+BOOKS: Final = "SELECT book FROM ledger.head WHERE position > 0 AND book <> 'ledger:control' ORDER BY book"
 
-UNPARK = "DELETE FROM ledger.parked WHERE build_id = $1 AND subject = ANY ($2)"
+DIRTY: Final = "SELECT subject FROM dirty WHERE book = $1 ORDER BY subject LIMIT $2"
 
-BOOKS = "SELECT book FROM ledger.head WHERE position > 0 ORDER BY book"
+CLEAN: Final = "DELETE FROM dirty WHERE subject = ANY ($1)"
+
+NO_LONGER_ROOTS: Final = "DELETE FROM subject_state WHERE subject = ANY ($1)"
 
 
 class CheckpointMovedError(Exception):
-    """Another follower of the same build was faster; this step's work is dropped."""
+    """Another follower of the same build was faster, or leads it now; this step's work is dropped."""
 
 
-@dataclass(slots=True)
-class Folded:
-    """What folding a set of subjects gave: rows by table, and why some subjects could not be folded."""
-
-    rows: dict[str, dict[str, list[tuple[object, ...]]]] = field(default_factory=dict)
-    failed: dict[str, Exception] = field(default_factory=dict)
-
-
-def fold_subject(projection: Projection, subject: Subject, events: Iterable[StoredEvent]) -> Rows:
-    """Fold one subject's events, given in any order: the one function that live, rebuild and tests share."""
-    facts = [fact_of(one.event_id, one.type, one.created, one.position, one.body) for one in events]
-    return projection.fold(subject, in_causal_order(facts))
-
-
-async def follow(connection: asyncpg.Connection, projection: Projection, build: Build) -> int:
-    """Take one step in every book; return how many events were passed. 0 means the build has caught up."""
+async def follow(connection: asyncpg.Connection, projection: Projection, build: Build, term: int = 0) -> int:
+    """Take one step in every book; return how much was done. 0 means the build has caught up and nothing is dirty."""
     passed = 0
     for row in await connection.fetch(BOOKS):
-        passed += await step(connection, projection, build, row["book"])
+        passed += await step(connection, projection, build, row["book"], term=term)
+        passed += await clean(connection, projection, build, row["book"], term=term)
     return passed
 
 
 async def step(
-    connection: asyncpg.Connection, projection: Projection, build: Build, book: str, limit: int = STEP_EVENTS
+    connection: asyncpg.Connection,
+    projection: Projection,
+    build: Build,
+    book: str,
+    limit: int = STEP_EVENTS,
+    term: int = 0,
 ) -> int:
     """Fold the next ``limit`` events of a book; return how many there were.
 
     Raises ``CheckpointMovedError`` when another follower of this build has moved the checkpoint meanwhile.
     """
+    position = await _position(connection, build, book, term)
+    news = await read_tail_headings(connection, book, position, limit)
+    if not news:
+        return 0
+    last = news[-1].position
+    await enter(connection, build.schema_name)
+    joined = await joining.join(connection, projection, book, news, last)
+    terms = await joining.read_terms(connection, projection, book, last)
+    refolding = await refold(connection, projection, book, joined.wanted, last, terms)
+    newest = _newest(joined.roots, news)
     async with connection.transaction():
-        position = await connection.fetchval(CHECKPOINT, build.build_id, book)
-        if position is None:
-            await connection.execute(START, build.build_id, book)
-            position = 0
-        news = await read_tail_headings(connection, book, position, limit)
-        if not news:
-            return 0
-        last = news[-1].position
-        if await connection.fetchval(MOVE, build.build_id, book, position, last) is None:
-            raise CheckpointMovedError
-        await enter(connection, build.schema_name)
-        await _refold(connection, projection, build, book, _newest_by_subject(projection, news), last)
-        return len(news)
+        await _move(connection, build, book, position, last, term)
+        await joining.write(connection, joined)
+        await _drop(connection, projection, joined.no_longer_roots)
+        await _commit(connection, projection, build, book, refolding, newest)
+    return len(news)
 
 
-def _newest_by_subject(projection: Projection, news: Iterable[Heading]) -> dict[str, str]:
-    """Return the subjects that have news this projection folds, each with the id of its newest event."""
-    return {event.stream_id: event.event_id for event in news if event.type in projection.types}
+async def clean(
+    connection: asyncpg.Connection, projection: Projection, build: Build, book: str, *, term: int = 0
+) -> int:
+    """Refold some subjects that something other than their own news has changed; return how many."""
+    if not projection.joins and not projection.references:
+        return 0
+    position = await _position(connection, build, book, term)
+    await enter(connection, build.schema_name)
+    dirty = [row["subject"] for row in await connection.fetch(DIRTY, book, DIRTY_AT_ONCE)]
+    if dirty:
+        await refold_subjects(connection, projection, build, book, dirty, position, term)
+    return len(dirty)
 
 
-async def _refold(
+async def refold_subjects(
     connection: asyncpg.Connection,
     projection: Projection,
     build: Build,
     book: str,
+    subjects: Sequence[str],
+    position: int,
+    term: int,
+) -> Refolding:
+    """Refold subjects whole, as of the checkpoint's position; they are clean afterwards, or parked."""
+    streams = await joining.streams_below(connection, projection, subjects)
+    wanted = [Wanted(subject, tuple(streams[subject])) for subject in subjects]
+    terms = await joining.read_terms(connection, projection, book, position)
+    refolding = await refold(connection, projection, book, wanted, position, terms)
+    async with connection.transaction():
+        await _move(connection, build, book, position, position, term)
+        await connection.execute(CLEAN, list(subjects))
+        await _commit(connection, projection, build, book, refolding, {})
+    return refolding
+
+
+async def replay(
+    connection: asyncpg.Connection, projection: Projection, build: Build, book: str, subjects: Sequence[str]
+) -> Refolding:
+    """Refold subjects from the beginning, whoever leads the build: what was parked and folds now is parked no more."""
+    await enter(connection, build.schema_name)
+    while True:
+        row = await connection.fetchrow(CHECKPOINT_AND_TERM, build.build_id, book)
+        position, term = (row["position"], row["term"]) if row else (0, 0)
+        try:
+            return await refold_subjects(connection, projection, build, book, subjects, position, term)
+        except CheckpointMovedError:
+            continue  # the runner was at work; fold up to where it is now
+
+
+async def _position(connection: asyncpg.Connection, build: Build, book: str, term: int) -> int:
+    position = await connection.fetchval(CHECKPOINT, build.build_id, book)
+    if position is None:
+        await connection.execute(START, build.build_id, book, term)
+        return 0
+    return int(position)
+
+
+async def _move(connection: asyncpg.Connection, build: Build, book: str, position: int, last: int, term: int) -> None:
+    if await connection.fetchval(MOVE, build.build_id, book, position, last, term) is None:
+        raise CheckpointMovedError
+
+
+async def _drop(connection: asyncpg.Connection, projection: Projection, subjects: Sequence[str]) -> None:
+    """Take away the rows of streams that turned out to belong to another subject."""
+    if subjects:
+        for table in projection.tables:
+            await connection.execute(table.delete_subjects, list(subjects))
+        await connection.execute(NO_LONGER_ROOTS, list(subjects))
+
+
+async def _commit(
+    connection: asyncpg.Connection,
+    projection: Projection,
+    build: Build,
+    book: str,
+    refolding: Refolding,
     newest: dict[str, str],
-    until: int,
 ) -> None:
-    if not newest:
-        return
-    histories = await read_streams(connection, newest, projection.types, until)
-    folded = _fold_each(projection, book, histories)
-    await _write(connection, projection, folded)
-    written = [subject for subject in newest if subject not in folded.failed]
-    await connection.execute(UNPARK, build.build_id, written)
-    for subject, error in folded.failed.items():
+    await write(connection, projection, refolding)
+    for subject, error in refolding.failed.items():
         _log.error("subject_parked", build=build.build_id, subject=subject, error=repr(error))
-        await connection.execute(PARK, build.build_id, subject, book, newest[subject], repr(error))
+    await park(connection, build.build_id, book, refolding, newest)
 
 
-def _fold_each(projection: Projection, book: str, histories: dict[str, list[StoredEvent]]) -> Folded:
-    folded = Folded()
-    for stream_id, events in histories.items():
-        try:
-            rows = fold_subject(projection, Subject(book, stream_id), events)
-            folded.rows[stream_id] = {table: list(some) for table, some in rows.items()}
-        except Exception as error:  # noqa: BLE001 - whatever one subject's history does, the others go on
-            folded.failed[stream_id] = error
-    return folded
-
-
-async def _write(connection: asyncpg.Connection, projection: Projection, folded: Folded) -> None:
-    """Replace the subjects' rows; where the database refuses some, halve until only the culprits fail."""
-    pending = [list(folded.rows)]
-    while pending:
-        subjects = pending.pop()
-        if not subjects:
-            continue
-        try:
-            async with connection.transaction():
-                await _replace_rows(connection, projection, subjects, folded)
-        except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, OverflowError, ValueError) as error:
-            if len(subjects) == 1:
-                folded.failed[subjects[0]] = error
-            else:
-                middle = len(subjects) // 2
-                pending += [subjects[:middle], subjects[middle:]]
-
-
-async def _replace_rows(
-    connection: asyncpg.Connection, projection: Projection, subjects: Sequence[str], folded: Folded
-) -> None:
-    for table in projection.tables:
-        await connection.execute(table.delete, subjects)
-        rows = [row for subject in subjects for row in folded.rows[subject].get(table.name, ())]
-        if rows:
-            await connection.copy_records_to_table(table.name, records=rows, columns=table.columns)
+def _newest(roots: dict[str, str], news: Iterable[Heading]) -> dict[str, str]:
+    """Return each subject's newest event of a batch."""
+    return {roots.get(event.stream_id, event.stream_id): event.event_id for event in news}

@@ -5,13 +5,13 @@ A fold sees its subject's events in causal order and need not defend itself agai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
 from ledger.event import Json, identifier
-from projections.contract import Rows, Subject
+from projections.contract import Rows, Subject, Terms
 from projections.entitlements.rows import ProductRow, SourceRow
 from projections.entitlements.shapes import Item, items_of, planned_end, text_at
 from projections.facts import Fact
@@ -21,7 +21,7 @@ TERMINAL: Final = frozenset({"canceled", "incomplete_expired"})
 
 
 @dataclass(slots=True)
-class _Subscription:
+class Subscription:
     """A subscription's open rows by item, and the event that first showed each item."""
 
     status: str = ""
@@ -32,23 +32,30 @@ class _Subscription:
 
 
 @dataclass(slots=True)
-class _Customer:
-    """What has been folded of one subject so far."""
+class State:
+    """What has been folded of one subject so far: a customer's subscriptions, or a product's forms."""
 
     subject: Subject
     org_metadata_key: str
     org: str | None = None
-    subscriptions: dict[str, _Subscription] = field(default_factory=dict)
+    subscriptions: dict[str, Subscription] = field(default_factory=dict)
     closed: list[SourceRow] = field(default_factory=list)
     products: list[ProductRow] = field(default_factory=list)
 
 
-def fold_entitlements(subject: Subject, facts: Sequence[Fact], *, org_metadata_key: str) -> Rows:
-    """Fold one subject: a customer's subscriptions into sources, a product's metadata into what it gives."""
-    state = _Customer(subject, org_metadata_key)
-    for fact in facts:
-        if (step := STEPS.get(fact.type)) is not None:
-            step(state, fact)
+def begin(subject: Subject, *, org_metadata_key: str) -> State:
+    """Begin with nothing known of a subject; organisations are read from metadata under ``org_metadata_key``."""
+    return State(subject, org_metadata_key)
+
+
+def step(state: State, fact: Fact, _: Terms) -> None:
+    """Let a subject see its next event."""
+    if (change := STEPS.get(fact.type)) is not None:
+        change(state, fact)
+
+
+def rows(state: State) -> Rows:
+    """Return what a subject's state comes to."""
     sources = [*state.closed, *_open_rows(state)]
     return {
         "entitlement_source": [row.columns() for row in sorted(sources, key=_source_key)],
@@ -56,21 +63,31 @@ def fold_entitlements(subject: Subject, facts: Sequence[Fact], *, org_metadata_k
     }
 
 
+def settle(state: State) -> Rows:
+    """Take out the rows that have ended: no later event changes them."""
+    ended, state.closed = state.closed, []
+    products, state.products = state.products[:-1], state.products[-1:]
+    return {
+        "entitlement_source": [row.columns() for row in ended],
+        "product": [row.columns() for row in products],
+    }
+
+
 def _source_key(row: SourceRow) -> tuple[str, str, datetime]:
     return (row.source, row.item, row.valid_from)
 
 
-def _open_rows(state: _Customer) -> Iterable[SourceRow]:
+def _open_rows(state: State) -> Iterable[SourceRow]:
     for subscription in state.subscriptions.values():
         yield from subscription.open.values()
 
 
-def _subscription_changed(state: _Customer, fact: Fact) -> None:
+def _subscription_changed(state: State, fact: Fact) -> None:
     snapshot = fact.subject
     key = identifier(snapshot)
     if key is None:
         return
-    subscription = state.subscriptions.setdefault(key, _Subscription())
+    subscription = state.subscriptions.setdefault(key, Subscription())
     status = str(snapshot.get("status"))
     if subscription.status in TERMINAL and status not in TERMINAL:
         return  # a snapshot from before the end that was rendered late
@@ -84,7 +101,7 @@ def _subscription_changed(state: _Customer, fact: Fact) -> None:
         _set(state, subscription, key, item, fact)
 
 
-def _set(state: _Customer, subscription: _Subscription, key: str, item: Item, fact: Fact) -> None:
+def _set(state: State, subscription: Subscription, key: str, item: Item, fact: Fact) -> None:
     origin = subscription.origin.setdefault(item.item, fact.event_id)
     row = SourceRow(
         subject=state.subject.stream_id,
@@ -106,7 +123,7 @@ def _set(state: _Customer, subscription: _Subscription, key: str, item: Item, fa
     _replace(state, subscription, row)
 
 
-def _replace(state: _Customer, subscription: _Subscription, row: SourceRow) -> None:
+def _replace(state: State, subscription: Subscription, row: SourceRow) -> None:
     """Open ``row`` in place of its item's open one, unless it says the same."""
     current = subscription.open.get(row.item)
     if current is not None and replace(row, valid_from=current.valid_from, because=current.because) == current:
@@ -115,14 +132,14 @@ def _replace(state: _Customer, subscription: _Subscription, row: SourceRow) -> N
     subscription.open[row.item] = row
 
 
-def _close(state: _Customer, subscription: _Subscription, item: str, at: datetime) -> None:
+def _close(state: State, subscription: Subscription, item: str, at: datetime) -> None:
     row = subscription.open.pop(item, None)
     # What began and ended in one instant never held.
     if row is not None and row.valid_from < at:
         state.closed.append(replace(row, valid_to=at))
 
 
-def _customer_changed(state: _Customer, fact: Fact) -> None:
+def _customer_changed(state: State, fact: Fact) -> None:
     org = text_at(fact.subject.get("metadata"), state.org_metadata_key)
     if org == state.org:
         return
@@ -130,7 +147,7 @@ def _customer_changed(state: _Customer, fact: Fact) -> None:
     _restate(state, fact, lambda subscription, row: replace(row, org=subscription.org or org))
 
 
-def _customer_deleted(state: _Customer, fact: Fact) -> None:
+def _customer_deleted(state: State, fact: Fact) -> None:
     """Deleting a customer cancels its subscriptions at once, whatever events follow (stripe-domain §3.4)."""
     for subscription in state.subscriptions.values():
         if subscription.status not in TERMINAL:
@@ -138,7 +155,7 @@ def _customer_deleted(state: _Customer, fact: Fact) -> None:
     _restate(state, fact, lambda subscription, row: replace(row, status=subscription.status, ends_at=None))
 
 
-def _restate(state: _Customer, fact: Fact, change: Callable[[_Subscription, SourceRow], SourceRow]) -> None:
+def _restate(state: State, fact: Fact, change: Callable[[Subscription, SourceRow], SourceRow]) -> None:
     for subscription in state.subscriptions.values():
         for row in list(subscription.open.values()):
             origin = subscription.origin[row.item]
@@ -147,7 +164,7 @@ def _restate(state: _Customer, fact: Fact, change: Callable[[_Subscription, Sour
             _replace(state, subscription, restated)
 
 
-def _product_changed(state: _Customer, fact: Fact) -> None:
+def _product_changed(state: State, fact: Fact) -> None:
     product = identifier(fact.subject)
     if product is None or product != state.subject.key:
         return
@@ -176,7 +193,7 @@ def _features_text(product: Json) -> str:
     return text_at(product.get("metadata"), "features") or ""
 
 
-STEPS: Final[dict[str, Callable[[_Customer, Fact], None]]] = {
+STEPS: Final[dict[str, Callable[[State, Fact], None]]] = {
     "customer.created": _customer_changed,
     "customer.updated": _customer_changed,
     "customer.deleted": _customer_deleted,

@@ -9,12 +9,12 @@ from typing import Final
 
 import asyncpg
 
-from ledger.reader import read_streams
-from projections.builds import Freshness, any_parked, enter_live
+from projections.builds import Freshness, any_parked, enter_build
 from projections.contract import Projection, Row, Subject
 from projections.entitlements.answer import Answer, answer_all
 from projections.entitlements.rows import ProductRow, SourceRow
-from projections.follower import fold_subject
+from projections.folding import rows_of
+from projections.reading import read_histories
 
 ORG_PREFIX: Final = "org:"
 
@@ -77,10 +77,18 @@ class Moment:
 
 
 async def read_entitlements(
-    connection: asyncpg.Connection, projection: Projection, book: str, customer: str, moment: Moment
+    connection: asyncpg.Connection,
+    projection: Projection,
+    book: str,
+    customer: str,
+    moment: Moment,
+    build_id: str | None = None,
 ) -> Entitlements:
-    """Answer from the live build's rows. Needs a transaction, so that registry and rows are of one snapshot."""
-    freshness = await enter_live(connection, projection.name, book)
+    """Answer from the live build's rows (or a kept one's).
+
+    Needs a transaction, so that registry and rows are of one snapshot.
+    """
+    freshness = await enter_build(connection, projection.name, book, build_id)
     if freshness.build is None:
         return Entitlements(customer, None, False, [], freshness, False)
     if customer.startswith(ORG_PREFIX):
@@ -103,7 +111,7 @@ async def fold_known(
     found = [SourceRow(*row) for row in sources["entitlement_source"]]
     folded = await _fold_known(connection, projection, book, _product_streams(book, found), position)
     products = [ProductRow(*row) for row in folded["product"]]
-    freshness = await enter_live(connection, projection.name, book)
+    freshness = await enter_build(connection, projection.name, book)
     known = Freshness(book, freshness.build, position, freshness.head, None)
     return _entitlements(customer, found, products, moment, known, bool(found), False)
 
@@ -112,9 +120,9 @@ async def _fold_known(
     connection: asyncpg.Connection, projection: Projection, book: str, streams: list[str], position: int
 ) -> dict[str, list[Row]]:
     rows: dict[str, list[Row]] = {table.name: [] for table in projection.tables}
-    histories = await read_streams(connection, streams, projection.types, position)
-    for stream_id, events in histories.items():
-        for table, some in fold_subject(projection, Subject(book, stream_id), events).items():
+    histories = await read_histories(connection, projection.types, streams, position)
+    for stream_id, facts in histories.items():
+        for table, some in rows_of(projection, Subject(book, stream_id), facts).items():
             rows[table] += some
     return rows
 

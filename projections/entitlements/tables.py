@@ -7,11 +7,11 @@ from functools import partial
 from typing import Final
 
 from projections.contract import Projection, Table
-from projections.entitlements.fold import STEPS, fold_entitlements
+from projections.entitlements import fold
 from projections.entitlements.rows import ProductRow, SourceRow
 
 NAME: Final = "entitlements"
-VERSION: Final = 1
+VERSION: Final = 2
 
 SOURCES: Final = Table(
     name="entitlement_source",
@@ -39,7 +39,8 @@ SOURCES: Final = Table(
     CREATE INDEX ON entitlement_source (book, org) WHERE org IS NOT NULL;
     SELECT ledger.distribute('entitlement_source', 'subject');
     """,
-    delete="DELETE FROM entitlement_source WHERE subject = ANY ($1)",
+    final="valid_to",
+    month="valid_from",
 )
 
 PRODUCTS: Final = Table(
@@ -59,7 +60,8 @@ PRODUCTS: Final = Table(
     );
     SELECT ledger.distribute('product', 'subject');
     """,
-    delete="DELETE FROM product WHERE subject = ANY ($1)",
+    final="valid_to",
+    month="valid_from",
 )
 
 ENTITLEMENT_SOURCES: Final = """
@@ -75,8 +77,12 @@ def entitlements(org_metadata_key: str) -> Projection:
     return Projection(
         name=NAME,
         version=VERSION,
-        types=frozenset(STEPS),
+        types=frozenset(fold.STEPS),
         tables=(SOURCES, PRODUCTS),
+        state=fold.State,
+        begin=partial(fold.begin, org_metadata_key=org_metadata_key),
+        step=fold.step,
+        rows=fold.rows,
+        settle=fold.settle,
         views={"entitlement_sources": ENTITLEMENT_SOURCES},
-        fold=partial(fold_entitlements, org_metadata_key=org_metadata_key),
     )

@@ -17,12 +17,12 @@ from typing import Any
 import orjson
 import pytest
 
-from projections.causal import in_causal_order
 from projections.contract import Subject
 from projections.entitlements.answer import Answer, answer_all
 from projections.entitlements.rows import ProductRow, SourceRow
 from projections.entitlements.tables import entitlements
 from projections.facts import Fact, fact_of
+from projections.folding import rows_of
 from tests.stripe_events import Json, event, product, subscription
 
 START = 1_768_478_400
@@ -57,7 +57,7 @@ def _fact(event_id: str, line: list[str]) -> Fact:
 
 
 def sources_of(facts: Sequence[Fact]) -> list[SourceRow]:
-    rows = PROJECTION.fold(Subject("self:live", "self:live/cus_1"), in_causal_order(facts))
+    rows = rows_of(PROJECTION, Subject("self:live", "self:live/cus_1"), facts)
     return [SourceRow(*row) for row in rows["entitlement_source"]]
 
 
@@ -292,5 +292,5 @@ def test_a_products_features_have_a_history() -> None:
     for n, (at, features) in enumerate([(0, "sso"), (10, "sso"), (20, "sso,audit"), (20, "audit")], 1):
         body = orjson.dumps(event(f"evt_{n}", "product.updated", product("prod_1", features), created=START + at))
         facts.append(fact_of(f"evt_{n}", "product.updated", moment(at), n, body))
-    rows = PROJECTION.fold(Subject("self:live", "self:live/prod_1"), in_causal_order(facts))["product"]
+    rows = rows_of(PROJECTION, Subject("self:live", "self:live/prod_1"), facts)["product"]
     assert [(row[3], row[4], row[5]) for row in rows] == [("sso", moment(0), moment(20)), ("audit", moment(20), None)]

@@ -47,7 +47,8 @@ def test_every_event_of_the_corpus_is_kept_as_it_came(service: Service) -> None:
         book = f"{content.get('account') or 'self'}:{'live' if content.get('livemode') else 'test'}"
         raw = service.get(f"/v1/events/{event_id}/raw", book=book)
         assert (raw.status_code, raw.content == body) == (200, True), event_id
-    for head in orjson.loads(service.run("status", "--json").stdout)["books"]:
+    books = orjson.loads(service.run("status", "--json").stdout)["books"]
+    for head in (one for one in books if one["book"] != "ledger:control"):
         asked = {"book": head["book"], "min_position": str(head["position"]), "wait": "10"}
         answer = service.get("/v1/customers/cus_x/entitlements", **asked)
         assert answer.status_code == 200, answer.text

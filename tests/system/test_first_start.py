@@ -55,7 +55,7 @@ def _commands_work(service: Service, when: str) -> None:
         ("self:live", 2),
     ], when
     folded = [(one["name"], one["book"], one["position"], one["parked"]) for one in status["projections"]]
-    assert folded == [("entitlements", "ledger:control", 3, 0), ("entitlements", "self:live", 2, 0)]
+    assert folded == [("entitlements", "self:live", 2, 0)]
     events = orjson.loads(service.run("events", "--json").stdout)["data"]
     assert [one["id"] for one in events] == ["evt_1", "evt_2"]
     assert orjson.loads(service.run("events", "evt_2", "--raw").stdout)["id"] == "evt_2"

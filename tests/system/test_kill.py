@@ -20,10 +20,10 @@ import pytest
 
 from ledger.embedded import EmbeddedPostgres
 from ledger.merkle import extend
-from ledger.reader import read_streams
 from projections.contract import Subject
 from projections.entitlements.tables import entitlements
-from projections.follower import fold_subject
+from projections.folding import rows_of
+from projections.reading import read_histories
 from tests.stripe_events import event, subscription
 from tests.system.running import Service
 
@@ -120,11 +120,11 @@ async def _examine(embedded: EmbeddedPostgres, acknowledged: list[tuple[str, int
 
 async def _compare_projection(connection: asyncpg.Connection, streams: list[str], until: int) -> None:
     projection = entitlements("org_id")
-    histories = await read_streams(connection, streams, projection.types, until)
+    histories = await read_histories(connection, projection.types, streams, until)
     fresh = [
         (*row[:-1], list(row[-1]))
-        for stream_id, events in histories.items()
-        for row in fold_subject(projection, Subject("self:live", stream_id), events)["entitlement_source"]
+        for stream_id, facts in histories.items()
+        for row in rows_of(projection, Subject("self:live", stream_id), facts)["entitlement_source"]
     ]
     kept = [tuple(row) for row in await connection.fetch("SELECT * FROM build_entitlements_1.entitlement_source")]
     assert sorted(kept, key=str) == sorted(fresh, key=str)

@@ -1,0 +1,267 @@
+"""``ledger rebuild``, ``diff``, ``promote``, ``rollback``, ``parked``, ``replay``, ``project``: for engineers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import getpass
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
+from datetime import datetime
+from typing import Annotated, Any, Final, Literal, TypeVar
+
+import typer
+from rich.progress import Progress as Bar
+
+from api.comparing import ROW_COLUMNS, comparison_csv, comparison_json, comparison_rows
+from api.database import running_database
+from api.operations import Operations, Until
+from api.output import progress_bar, show_json, show_table
+from api.services import find_projection, open_services, wall_clock
+from api.settings import Settings, load_settings
+from ledger.errors import LedgerError, MistakeError
+from ledger.postgres import Database
+from ledger.times import parse_rfc3339, rfc3339
+from projections.builds import Build
+from projections.promotion import Swapped
+from projections.rebuild import Progress
+from projections.runner import Runner, connect_runner
+
+Answer = TypeVar("Answer")
+
+_POLL_SECONDS: Final = 0.2
+_NICENESS: Final = 10
+
+Name = Annotated[str, typer.Argument(help="The projection: entitlements.")]
+BuildId = Annotated[str, typer.Argument(help="The build, as `ledger status` lists it.")]
+Reason = Annotated[str, typer.Option(help="Why; it stands in the log with your name.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def who() -> str:
+    """Name the person at the command line, as the log will."""
+    return f"cli:{getpass.getuser()}"
+
+
+def _with(name: str, work: Callable[[Operations], Coroutine[Any, Any, Answer]]) -> Answer:
+    settings = load_settings()
+    find_projection(settings, name)  # a wrong name is said before a database is started
+    with running_database(settings) as database:
+        return asyncio.run(_run(settings, database, name, work))
+
+
+async def _run(
+    settings: Settings, database: Database, name: str, work: Callable[[Operations], Coroutine[Any, Any, Answer]]
+) -> Answer:
+    async with operations(settings, database, name) as ready:
+        return await work(ready)
+
+
+@contextlib.asynccontextmanager
+async def operations(settings: Settings, database: Database, name: str) -> AsyncIterator[Operations]:
+    """Open what the operations of one projection need."""
+    async with open_services(settings, database=database) as services:
+        yield Operations(database, find_projection(settings, name), services.appender, wall_clock)
+
+
+def rebuild(
+    name: Name,
+    until: Annotated[
+        str | None, typer.Option(help="Only what was recorded by then (RFC 3339): an audit copy, never promoted.")
+    ] = None,
+    until_position: Annotated[int | None, typer.Option(min=1, help="Only up to this position of --book.")] = None,
+    book: Annotated[str | None, typer.Option(help="The book --until-position is of.")] = None,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes that fold.")] = 1,
+    reason: Annotated[str | None, typer.Option(help="Why; it stands in the log with your name.")] = None,
+    promote_if_equal: Annotated[
+        bool, typer.Option("--promote-if-equal", help="Make it live where it equals the live build, row for row.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fold all of history into a new build beside the live one, which goes on answering.
+
+    Stopped in the middle, the same command goes on where it was. Example: ledger rebuild entitlements --workers 2
+    """
+    if until is not None and until_position is not None:
+        raise MistakeError("--until and --until-position exclude each other")
+    bound = Until(_moment(until), until_position, book or load_settings().book_by_default)
+    if promote_if_equal and bound.bounded:
+        raise MistakeError("an audit copy (--until, --until-position) is never promoted")
+    with progress_bar() as bar:
+        build = _with(name, lambda ready: _rebuild(ready, bound, workers, reason, bar))
+    content = {"build": build.build_id, "phase": build.phase, "certificate": build.certificate}
+    if promote_if_equal:
+        content |= _with(name, lambda ready: _promote_if_equal(ready, build, reason or "a rebuild that is equal"))
+    if as_json:
+        show_json(content)
+        return
+    typer.echo(f"{build.build_id} is {build.phase}; digest {(build.certificate or {}).get('digest')}")
+    if promote_if_equal:
+        typer.echo("promoted: it is equal" if content["promoted"] else "not promoted: it differs, see `ledger diff`")
+
+
+def _moment(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        return parse_rfc3339(text)
+    except ValueError as error:
+        raise MistakeError(f"--until is a time such as 2026-04-01T00:00:00Z: {error}") from error
+
+
+async def _rebuild(ready: Operations, until: Until, workers: int, reason: str | None, bar: Bar) -> Build:
+    build = await ready.request_rebuild(by=who(), reason=reason, until=until)
+    task = bar.add_task(f"{build.build_id} (events)", total=None)
+    total = sum(build.targets.values())
+
+    def report(progress: Progress) -> None:
+        bar.update(task, completed=progress.events, total=total)
+
+    if workers == 1:
+        os.nice(_NICENESS)
+        await ready.fold(build.build_id, report)
+    else:
+        await _fold_in_processes(ready, build, workers, report)
+    return await ready.complete(build.build_id)
+
+
+async def _fold_in_processes(ready: Operations, build: Build, workers: int, report: Callable[[Progress], None]) -> None:
+    """Let other processes fold; they end with this one, whose hand is on their standard input."""
+    command = (sys.executable, "-m", "api.processes", "fold", build.build_id)
+    children = [await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE) for _ in range(workers)]
+    try:
+        while any(child.returncode is None for child in children):
+            report((await ready.read(build.build_id))[1])
+            await asyncio.sleep(_POLL_SECONDS)
+    finally:
+        for child in children:
+            if child.returncode is None:
+                child.terminate()
+            await child.wait()
+    progress = (await ready.read(build.build_id))[1]
+    report(progress)
+    if not progress.finished:
+        raise LedgerError("the workers ended before all was folded: run the command again, it goes on from here")
+
+
+async def _promote_if_equal(ready: Operations, build: Build, reason: str) -> dict[str, Any]:
+    comparison = await ready.compare(build.build_id, by=who())
+    if comparison.differences:
+        return {"promoted": False, "differences": len(comparison.differences)}
+    await ready.promote(build.build_id, by=who(), reason=reason)
+    return {"promoted": True, "differences": 0}
+
+
+def diff(
+    name: Name,
+    build: BuildId,
+    customer: Annotated[str | None, typer.Option(help="Only this customer's rows (cus_…).")] = None,
+    format_: Annotated[Literal["table", "json", "csv"], typer.Option("--format", help="How to print.")] = "table",
+    as_json: AsJson = False,
+) -> None:
+    """Show every row that a build would change, from what to what, and the event that first made the difference.
+
+    Example: ledger diff entitlements entitlements-2
+    """
+    projection = find_projection(load_settings(), name)
+    comparison = _with(name, lambda ready: ready.compare(build, by=who(), customer=customer))
+    if as_json or format_ == "json":
+        show_json(comparison_json(comparison, projection))
+    elif format_ == "csv":
+        typer.echo(comparison_csv(comparison), nl=False)
+    else:
+        if comparison.differences:
+            show_table(ROW_COLUMNS, comparison_rows(comparison))
+        found = comparison.summary(projection)
+        typer.echo(
+            f"{comparison.build} beside {comparison.live}: {found['added']} added, {found['removed']} removed, "
+            f"{found['changed']} changed, of {len(found['customers'])} subjects"
+        )
+
+
+def promote(
+    name: Name,
+    build: BuildId,
+    reason: Reason,
+    force: Annotated[bool, typer.Option("--force", help="Although subjects are parked, or nobody looked.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a build the live one, in one transaction. Refused while you have not compared it, or subjects are parked.
+
+    Example: ledger promote entitlements entitlements-2 --reason "refunds count now"
+    """
+    _show_swap(_with(name, lambda ready: ready.promote(build, by=who(), reason=reason, force=force)), as_json=as_json)
+
+
+def rollback(
+    name: Name,
+    reason: Reason,
+    stale: Annotated[bool, typer.Option("--stale", help="Although it is more than 60 s behind the log.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make the build that was live before live again.
+
+    Example: ledger rollback entitlements --reason "the new build forgets add-ons"
+    """
+    _show_swap(_with(name, lambda ready: ready.roll_back(by=who(), reason=reason, stale=stale)), as_json=as_json)
+
+
+def _show_swap(swapped: Swapped, *, as_json: bool) -> None:
+    if as_json:
+        show_json({"build": swapped.build, "previous": swapped.previous, "lag_seconds": swapped.lag_seconds})
+    else:
+        typer.echo(f"{swapped.build} is live, instead of {swapped.previous}; it lags {swapped.lag_seconds} s")
+
+
+def parked(as_json: AsJson = False) -> None:
+    """List the subjects that could not be folded: since when, at which event, and why."""
+    from projections.entitlements.tables import NAME
+
+    rows = _with(NAME, lambda ready: ready.parked())
+    if as_json:
+        show_json([{**dict(row), "since": rfc3339(row["since"])} for row in rows])
+        return
+    names = ("projection", "build_id", "subject", "event_id", "error", "since")
+    show_table(names, [[row[name] for name in names] for row in rows])
+
+
+def replay(
+    subject: Annotated[
+        str | None, typer.Argument(help="The subject, as `ledger parked` lists it; all without.")
+    ] = None,
+    name: Annotated[str, typer.Option("--projection", help="The projection.")] = "entitlements",
+) -> None:
+    """Fold parked subjects again, after what kept them from folding was mended."""
+    cleared, still = _with(name, lambda ready: ready.replay(subject))
+    typer.echo(f"{cleared} folded again, {still} still parked")
+    if still:
+        raise typer.Exit(1)
+
+
+def project(as_json: AsJson = False) -> None:
+    """Fold what the log has and the live builds have not, then end: `serve` does so all the time."""
+    settings = load_settings()
+    with running_database(settings) as database:
+        passed = asyncio.run(_project(settings, database))
+    if as_json:
+        show_json({"passed": passed})
+    else:
+        typer.echo(f"passed {passed} events")
+
+
+async def _project(settings: Settings, database: Database) -> int:
+    from projections.builds import ensure_live
+
+    projection = find_projection(settings, "entitlements")
+    connection = await connect_runner(database)
+    try:
+        await ensure_live(connection, projection)
+        runner = Runner(connection, projection, holder=f"project/{os.getpid()}")
+        passed = 0
+        while done := await runner.turn():
+            passed += done
+        await runner.give_back()
+        return passed
+    finally:
+        connection.terminate()

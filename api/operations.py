@@ -1,0 +1,273 @@
+"""What engineers do to projections, behind both the command line and HTTP: rebuild, compare, swap, go back, replay.
+
+Each is a decision with somebody's name and reason, and stands in the control book.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import asyncpg
+
+from ledger.appender import Appender
+from ledger.books import CONTROL_BOOK
+from ledger.errors import MistakeError, VersionConflictError
+from ledger.operator import operator_event
+from ledger.postgres import Database
+from ledger.reader import Filter, position_at, read_books, read_page
+from projections import certify, rebuild
+from projections.builds import (
+    Build,
+    Request,
+    builds_of,
+    drop_build,
+    ensure_live,
+    live_build,
+    positions_of,
+    read_build,
+    start_build,
+)
+from projections.compare import Comparison, compare, note
+from projections.contract import Projection
+from projections.follower import clean, replay
+from projections.leases import take
+from projections.promotion import Swapped, previous_build, promote, roll_back
+from projections.runner import Runner, connect_runner
+
+PARKED: Final = """
+SELECT b.projection, p.build_id, p.subject, p.book, p.event_id, p.error, p.since
+FROM ledger.parked AS p
+JOIN ledger.build AS b USING (build_id)
+WHERE $1::text IS NULL OR p.subject = $1
+ORDER BY p.since, p.subject
+"""
+
+BY_HTTP: Final = "key:"
+"""What the name of who asked over HTTP begins with: `serve` does that work, the command line does its own."""
+
+_STREAM_EVENTS_MAX: Final = 10_000
+_CATCH_UP_PAUSE_SECONDS: Final = 0.1
+_CATCH_UP_TRIES: Final = 100
+_OTHERS_WORK_SECONDS: Final = 0.5
+
+Report = Callable[[rebuild.Progress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Until:
+    """How far a bounded rebuild goes: a moment of recording, or a position of one book."""
+
+    moment: datetime | None = None
+    position: int | None = None
+    book: str | None = None
+
+    @property
+    def bounded(self) -> bool:
+        """Whether there is a bound at all."""
+        return self.moment is not None or self.position is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Operations:
+    """One projection of one database, and the clock and appender its decisions are written down with."""
+
+    database: Database
+    projection: Projection
+    appender: Appender
+    clock: Callable[[], datetime]
+
+    @contextlib.asynccontextmanager
+    async def _builder(self) -> AsyncIterator[asyncpg.Connection]:
+        connection = await connect_runner(self.database)
+        try:
+            yield connection
+        finally:
+            connection.terminate()
+
+    async def request_rebuild(self, *, by: str, reason: str | None, until: Until | None = None) -> Build:
+        """Register a new build, or return the one of the same kind that was begun and not finished."""
+        until = until or Until()
+        async with self._builder() as connection:
+            await ensure_live(connection, self.projection)
+            targets = await _targets(connection, until)
+            for one in reversed(await builds_of(connection, self.projection.name)):
+                same = one.version == self.projection.version and one.bounded == until.bounded
+                if one.phase == "folding" and same and (not until.bounded or one.targets == targets):
+                    return one
+            request = Request(by, reason, targets, until.bounded)
+            build = await start_build(connection, self.projection, request)
+        content = {"projection": build.projection, "version": build.version, "bounded": build.bounded,
+                   "targets": targets, "by": by, "reason": reason}  # fmt: skip
+        await self._record(build.build_id, "ledger.build.requested", content)
+        return build
+
+    async def fold(self, build_id: str, report: Report = lambda _: None) -> None:
+        """Fold parts of a rebuild until none is left that nobody works on, then until all are done."""
+        async with self._builder() as connection:
+            build = await self._own(connection, build_id)
+            await rebuild.plan(connection, self.projection, build)
+            terms = await rebuild.read_all_terms(connection, self.projection, build)
+            while True:
+                worked = await rebuild.fold_piece(connection, self.projection, build, terms)
+                progress = await rebuild.read_progress(connection, build)
+                report(progress)
+                if progress.finished:
+                    return
+                if not worked:
+                    await asyncio.sleep(_OTHERS_WORK_SECONDS)
+
+    async def complete(self, build_id: str) -> Build:
+        """Bring a folded build up to the head (a bounded one stays where it is), certify it and write that down."""
+        async with self._builder() as connection:
+            build = await self._own(connection, build_id)
+            await rebuild.finish(connection, build)
+            for book in build.targets if build.bounded else ():
+                while await clean(connection, self.projection, build, book):
+                    pass
+            await self._catch_up(connection, build_id)
+            build = await read_build(connection, build_id)
+            certificate = await certify.certificate_of(connection, self.projection, build)
+            await certify.keep_certificate(connection, build, certificate)
+            await self._record(build_id, "ledger.build.certified", certificate)
+            return await read_build(connection, build_id)
+
+    async def _catch_up(self, connection: asyncpg.Connection, build_id: str) -> None:
+        """Follow the log until the build is ready, beside a service that may be doing the same."""
+        runner = Runner(connection, self.projection, holder=f"{socket.gethostname()}/{os.getpid()}", only=build_id)
+        while (await read_build(connection, build_id)).phase == "catching_up":
+            if await runner.turn() == 0:
+                await asyncio.sleep(_CATCH_UP_PAUSE_SECONDS)
+        await runner.give_back()
+
+    async def work_off(self) -> None:
+        """Fold and complete whatever build is asked for, for as long as this process lives."""
+        holder = f"rebuilder/{socket.gethostname()}/{os.getpid()}"
+        while True:
+            async with self._builder() as connection:
+                waiting = [
+                    one for one in await builds_of(connection, self.projection.name)
+                    if one.phase == "folding" and one.version == self.projection.version
+                    and one.requested_by.startswith(BY_HTTP)
+                ]  # fmt: skip
+                lease = await take(connection, f"rebuild:{waiting[0].build_id}", holder) if waiting else None
+            if lease is not None:
+                await self.fold(waiting[0].build_id)
+                await self.complete(waiting[0].build_id)
+            await asyncio.sleep(_OTHERS_WORK_SECONDS)
+
+    async def _to_the_head(self, connection: asyncpg.Connection, build: Build) -> None:
+        """Fold what a build lacks, if this release can, whoever else does; not for longer than some seconds."""
+        if build.version != self.projection.version or build.bounded or build.phase == "folding":
+            return
+        heads = await _targets(connection, Until())
+        runner = Runner(
+            connection, self.projection, holder=f"{socket.gethostname()}/{os.getpid()}", only=build.build_id
+        )
+        for _ in range(_CATCH_UP_TRIES):
+            passed = await runner.turn()
+            reached = await positions_of(connection, build.build_id)
+            if all(reached.get(book, 0) >= head for book, head in heads.items()):
+                break
+            if passed == 0:
+                await asyncio.sleep(_CATCH_UP_PAUSE_SECONDS)
+        await runner.give_back()
+
+    async def compare(self, build_id: str, *, by: str, customer: str | None = None) -> Comparison:
+        """Compare a build with the live one, and note who has seen it (whole, not one customer's part)."""
+        async with self._builder() as connection:
+            build = await self._own(connection, build_id)
+            live = await live_build(connection, self.projection.name)
+            if live is None or live.build_id == build_id:
+                raise MistakeError(f"{build_id} is live: there is nothing to compare it with")
+            comparison = await compare(connection, self.projection, build, live, customer=customer)
+            if customer is None:
+                await note(connection, comparison, self.projection, by)
+            return comparison
+
+    async def promote(self, build_id: str, *, by: str, reason: str, force: bool = False) -> Swapped:
+        """Make a build the live one."""
+        async with self._builder() as connection:
+            build = await self._own(connection, build_id)
+            await self._to_the_head(connection, build)
+            swapped = await promote(connection, self.projection, build, self.clock(), by=by, force=force)
+        content = swapped.content(by=by, reason=reason, forced=force)
+        await self._record(build_id, "ledger.build.promoted", content)
+        return swapped
+
+    async def roll_back(self, *, by: str, reason: str, stale: bool = False) -> Swapped:
+        """Make the build that was live before live again."""
+        async with self._builder() as connection:
+            await self._to_the_head(connection, await previous_build(connection, self.projection))
+            swapped = await roll_back(connection, self.projection, self.clock(), stale=stale)
+        content = swapped.content(by=by, reason=reason, forced=stale)
+        await self._record(swapped.build, "ledger.build.rolled_back", content)
+        return swapped
+
+    async def drop(self, build_id: str, *, by: str, reason: str | None = None) -> None:
+        """Throw a build away; the live one is refused."""
+        async with self._builder() as connection:
+            await drop_build(connection, await self._own(connection, build_id))
+        await self._record(build_id, "ledger.build.dropped", {"by": by, "reason": reason})
+
+    async def read(self, build_id: str) -> tuple[Build, rebuild.Progress]:
+        """Return a build and how far it is."""
+        async with self._builder() as connection:
+            build = await self._own(connection, build_id)
+            return build, await rebuild.read_progress(connection, build)
+
+    async def parked(self, subject: str | None = None) -> list[asyncpg.Record]:
+        """Return what is parked, with the event and the error."""
+        async with self._builder() as connection:
+            return list(await connection.fetch(PARKED, subject))
+
+    async def replay(self, subject: str | None = None) -> tuple[int, int]:
+        """Fold parked subjects (or one) again; return how many are parked no more, and how many still are."""
+        parked = [row for row in await self.parked(subject) if row["projection"] == self.projection.name]
+        if subject is not None and not parked:
+            raise MistakeError(f"{subject} is not parked")
+        cleared = 0
+        async with self._builder() as connection:
+            for row in parked:
+                build = await read_build(connection, row["build_id"])
+                if build.version != self.projection.version:
+                    continue
+                refolding = await replay(connection, self.projection, build, row["book"], [row["subject"]])
+                cleared += not refolding.failed
+        return cleared, len(parked) - cleared
+
+    async def _own(self, connection: asyncpg.Connection, build_id: str) -> Build:
+        build = await read_build(connection, build_id)
+        if build.projection != self.projection.name:
+            raise MistakeError(f"{build_id} is a build of {build.projection}, not of {self.projection.name}")
+        return build
+
+    async def _record(self, build_id: str, type_: str, content: dict[str, Any]) -> None:
+        stream = Filter(stream_id=f"{CONTROL_BOOK}/{build_id}")
+        while True:
+            async with self._builder() as connection:
+                version = len(await read_page(connection, CONTROL_BOOK, stream, _STREAM_EVENTS_MAX)) + 1
+            event = operator_event(CONTROL_BOOK, build_id, version, type_, content, now=self.clock())
+            with contextlib.suppress(VersionConflictError):
+                await self.appender.append([event])
+                return
+
+
+async def _targets(connection: asyncpg.Connection, until: Until) -> dict[str, int]:
+    """Return by book how far a rebuild's first pass goes. Raises ``MistakeError`` for a position that is not there."""
+    heads = {one.book: one.position for one in await read_books(connection) if one.is_stripe}
+    if until.moment is not None:
+        found = {book: await position_at(connection, book, until.moment) for book in heads}
+        return {book: position for book, position in found.items() if position}
+    if until.position is None:
+        return heads
+    book = str(until.book)
+    if not 0 < until.position <= heads.get(book, 0):
+        raise MistakeError(f"{book} has {heads.get(book, 0)} events: there is no position {until.position}")
+    return {book: until.position}

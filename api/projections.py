@@ -1,0 +1,240 @@
+"""``/v1/projections`` and ``/v1/parked``: rebuild, compare, swap and go back, for engineers (scope ``admin``)."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.access import require, services
+from api.comparing import comparison_json
+from api.operations import BY_HTTP, Operations, Until
+from api.parameters import path_value
+from api.problems import JSONResponse, Problem
+from api.services import find_projection
+from ledger.errors import MistakeError
+from ledger.times import parse_rfc3339, rfc3339
+from projections.builds import Build, NoSuchBuildError, list_builds
+from projections.compare import NotComparableError
+from projections.promotion import PromotionRefusedError, Swapped
+from projections.rebuild import Progress
+
+_BODY_BYTES_MAX = 65_536
+
+
+async def list_projections(request: Request) -> Response:
+    """List the live builds: how far each has folded every book, its digest, what is parked."""
+    require(request, "admin")
+    async with services(request).pool.acquire() as connection:
+        rows = await list_builds(connection)
+    now = services(request).clock()
+    found: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        one = found.setdefault(
+            row["projection"],
+            {
+                "name": row["projection"],
+                "version": row["version"],
+                "build": row["build_id"],
+                "digest": _digest(row["certificate"]),
+                "books": [],
+                "parked": row["parked"],
+            },
+        )
+        if row["book"] is not None:
+            lag = max(0.0, (now - row["waiting_since"]).total_seconds()) if row["waiting_since"] else 0.0
+            place = {"book": row["book"], "position": row["position"], "head": row["head"]}
+            one["books"].append(place | {"lag_seconds": round(lag, 3)})
+    return JSONResponse({"data": list(found.values())})
+
+
+def _digest(certificate: str | None) -> str | None:
+    return orjson.loads(certificate)["digest"] if certificate else None
+
+
+async def start_rebuild(request: Request) -> Response:
+    """Ask for a new build; the service folds it, the answer says which one it is."""
+    ready, by = _ready(request)
+    body = await _body(request, {"book", "until_position", "until_time", "reason"})
+    moment, position = _moment(body.get("until_time")), body.get("until_position")
+    if moment is not None and position is not None:
+        raise Problem(400, "until_time and until_position exclude each other")
+    if position is not None and (isinstance(position, bool) or not isinstance(position, int) or position < 1):
+        raise Problem(400, "until_position is a position, a whole number from 1")
+    book = body.get("book") or services(request).settings.book_by_default
+    until = Until(moment, position, str(book))
+    build = await ready.request_rebuild(by=by, reason=_text(body, "reason"), until=until)
+    return JSONResponse(await _build_json(ready, build.build_id), status_code=202)
+
+
+async def get_build(request: Request) -> Response:
+    """Say how far a build is."""
+    ready, _ = _ready(request)
+    return JSONResponse(await _build_json(ready, path_value(request, "build")))
+
+
+async def get_diff(request: Request) -> Response:
+    """Compare a build with the live one, row by row."""
+    ready, by = _ready(request)
+    customer = request.query_params.get("customer")
+    try:
+        comparison = await ready.compare(path_value(request, "build"), by=by, customer=customer)
+    except NotComparableError as error:
+        raise Problem(409, str(error), kind="not-comparable") from error
+    return JSONResponse(comparison_json(comparison, ready.projection))
+
+
+async def promote_build(request: Request) -> Response:
+    """Make a build the live one."""
+    ready, by = _ready(request)
+    body = await _body(request, {"reason", "force"})
+    force = _flag(body, "force")
+    return await _swap(
+        ready.promote(path_value(request, "build"), by=by, reason=_required(body, "reason"), force=force)
+    )
+
+
+async def roll_back(request: Request) -> Response:
+    """Make the build that was live before live again; ``force`` although it lags."""
+    ready, by = _ready(request)
+    body = await _body(request, {"reason", "force"})
+    return await _swap(ready.roll_back(by=by, reason=_required(body, "reason"), stale=_flag(body, "force")))
+
+
+async def delete_build(request: Request) -> Response:
+    """Throw a build away; the live one stays."""
+    ready, by = _ready(request)
+    try:
+        await ready.drop(path_value(request, "build"), by=by)
+    except NoSuchBuildError:
+        raise
+    except MistakeError as error:
+        raise Problem(409, str(error)) from error
+    return Response(status_code=204)
+
+
+async def list_parked(request: Request) -> Response:
+    """List the subjects that could not be folded."""
+    ready, _ = _ready(request, None)
+    names = ("projection", "subject", "error")
+    data = [
+        {**{name: row[name] for name in names}, "event": row["event_id"], "since": rfc3339(row["since"])}
+        for row in await ready.parked()
+    ]
+    return JSONResponse({"data": data})
+
+
+async def replay_parked(request: Request) -> Response:
+    """Fold a parked subject again."""
+    ready, _ = _ready(request, None)
+    subject = path_value(request, "subject")
+    try:
+        cleared, still = await ready.replay(subject)
+    except MistakeError as error:
+        raise Problem(404, str(error)) from error
+    return JSONResponse({"subject": subject, "cleared": cleared, "still_parked": still})
+
+
+def _ready(request: Request, name: str | None = "name") -> tuple[Operations, str]:
+    key = require(request, "admin")
+    serving = services(request)
+    projection = serving.entitlements
+    if name is not None:
+        try:
+            projection = find_projection(serving.settings, path_value(request, name))
+        except MistakeError as error:
+            raise Problem(404, str(error)) from error
+    return Operations(serving.database, projection, serving.appender, serving.clock), f"{BY_HTTP}{key.name}"
+
+
+async def _build_json(ready: Operations, build_id: str) -> dict[str, Any]:
+    build, progress = await ready.read(build_id)
+    parked = sum(row["build_id"] == build_id for row in await ready.parked())
+    total = sum(build.targets.values())
+    done = progress.events if build.phase == "folding" else total
+    return {
+        "build": build.build_id,
+        "phase": build.phase,
+        "done": done,
+        "total": total,
+        **_speed(build, progress, done, total, ready.clock()),
+        "digest": (build.certificate or {}).get("digest"),
+        "parked": parked,
+        "bounded": build.bounded,
+        "version": build.version,
+        "requested_by": build.requested_by,
+        "reason": build.reason,
+    }
+
+
+def _speed(build: Build, progress: Progress, done: int, total: int, now: datetime) -> dict[str, Any]:
+    """Return events a second since it was asked for, and how long the rest takes at that rate."""
+    seconds = (now - build.created_at).total_seconds()
+    if build.phase != "folding" or seconds <= 0 or not progress.parts:
+        return {"rate": None, "eta_seconds": 0 if build.phase != "folding" else None}
+    rate = done / seconds
+    share = progress.done / progress.parts
+    return {"rate": round(rate, 1), "eta_seconds": round(seconds * (1 - share) / share) if share else None}
+
+
+async def _swap(swapping: Any) -> Response:
+    try:
+        swapped: Swapped = await swapping
+    except PromotionRefusedError as error:
+        raise Problem(409, str(error), kind="not-promoted") from error
+    return JSONResponse(
+        {
+            "build": swapped.build,
+            "previous": swapped.previous,
+            "positions": swapped.positions,
+            "lag_seconds": swapped.lag_seconds,
+        }
+    )
+
+
+async def _body(request: Request, known: set[str]) -> dict[str, Any]:
+    raw = await request.body()
+    if len(raw) > _BODY_BYTES_MAX:
+        raise Problem(413, f"a body of more than {_BODY_BYTES_MAX} bytes")
+    try:
+        content = orjson.loads(raw) if raw else {}
+    except orjson.JSONDecodeError as error:
+        raise Problem(400, f"the body is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise Problem(400, "the body is not a JSON object")
+    if strange := sorted(set(content) - known):
+        raise Problem(400, f"unknown: {', '.join(strange)}; there are {', '.join(sorted(known))}")
+    return content
+
+
+def _moment(value: object) -> datetime | None:
+    if value is None:
+        return None
+    try:
+        return parse_rfc3339(str(value))
+    except (ValueError, OverflowError) as error:
+        raise Problem(400, f"until_time is no RFC 3339 time: {error}") from error
+
+
+def _text(body: dict[str, Any], name: str) -> str | None:
+    value = body.get(name)
+    if value is not None and not isinstance(value, str):
+        raise Problem(400, f"{name} is text")
+    return value
+
+
+def _required(body: dict[str, Any], name: str) -> str:
+    value = _text(body, name)
+    if not value:
+        raise Problem(400, f"say a {name}: it stands in the log with your name")
+    return value
+
+
+def _flag(body: dict[str, Any], name: str) -> bool:
+    value = body.get(name, False)
+    if not isinstance(value, bool):
+        raise Problem(400, f"{name} is true or false")
+    return value

@@ -1,0 +1,229 @@
+"""Folding a subject: causal order, one step an event, and states kept where they can be taken up again.
+
+Pure. Live, rebuild, answers about what was known, and tests fold with what is here and nothing else; they differ in
+where they begin and in what they do with the rows.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from pydantic import TypeAdapter
+
+from ledger.event import Json
+from projections.causal import REACH, object_key, order
+from projections.contract import Projection, Row, Rows, Subject, Terms
+from projections.facts import Fact
+
+KEEP_EVERY: Final = 1_000
+"""How many events lie between states that are kept for good."""
+
+KEEP_FROM: Final = 64
+"""A subject with fewer events is folded from its beginning: that is quicker than reading a state."""
+
+_SETTLED_AGE: Final = timedelta(minutes=10)
+_RECENT_KEPT: Final = 8
+_RECENT_EVERY: Final = 16
+_ANCHORS: Final = 64
+_NONE_YET: Final = 2**63 - 1
+
+
+class NoTerms:
+    """The terms of a projection that refers to nothing."""
+
+    def at(self, reference: str, moment: datetime) -> Json | None:
+        """Know nothing."""
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A fold's state after every event up to ``at``, when it had ``seen`` so many.
+
+    ``last_within`` is the highest position among them, ``first_after`` the lowest an event after them has or can get.
+    ``anchors`` are the positions of the events that last showed each recent object: where a later chain may begin.
+    """
+
+    at: datetime
+    seen: int
+    first_after: int
+    last_within: int
+    state: bytes
+    anchors: tuple[tuple[str, int], ...]
+    unsure: bool = False
+
+
+@dataclass(slots=True)
+class Folded:
+    """What folding came to: rows by table, the states to keep, and whether some order was not settled by states."""
+
+    rows: dict[str, list[Row]]
+    kept: list[Kept] = field(default_factory=list)
+    unsure: bool = False
+
+
+_ADAPTERS: Final[dict[type[Any], TypeAdapter[Any]]] = {}
+
+
+def _adapter(state: type[Any]) -> TypeAdapter[Any]:
+    if state not in _ADAPTERS:
+        _ADAPTERS[state] = TypeAdapter(state)
+    return _ADAPTERS[state]
+
+
+class Folding:
+    """One subject being folded, from its beginning or from a kept state, in pieces that need not fit in memory."""
+
+    def __init__(
+        self,
+        projection: Projection,
+        subject: Subject,
+        terms: Terms | None = None,
+        *,
+        resume: Kept | None = None,
+        anchors: Mapping[str, Fact] | None = None,
+    ) -> None:
+        """Begin; a ``resume`` comes with the facts that its anchors name."""
+        self._projection = projection
+        self._terms = terms or NoTerms()
+        self._rows: dict[str, list[Row]] = {table.name: [] for table in projection.tables}
+        self._waiting: list[Fact] = []
+        self._kept: list[Kept] = []
+        self._lowest_since_kept: list[int] = []
+        self._anchors: OrderedDict[str, Fact] = OrderedDict()
+        self._seen = self._last_within = 0
+        self._unsure = False
+        self._kept_at_seen = 0
+        if resume is None:
+            self._state = projection.begin(subject)
+            return
+        self._state = _adapter(projection.state).validate_json(resume.state)
+        self._seen, self._last_within, self._unsure = resume.seen, resume.last_within, resume.unsure
+        self._kept_at_seen = resume.seen
+        for key, _ in resume.anchors:
+            if anchors and key in anchors:
+                self._anchors[key] = anchors[key]
+
+    def feed(self, facts: Iterable[Fact]) -> None:
+        """Fold more facts; later calls bring none older than ``REACH`` before the newest of these."""
+        self._waiting += facts
+        if not self._waiting:
+            return
+        ordering = order(self._waiting, self._snapshots())
+        newest = max(fact.created for fact in self._waiting)
+        ends = [end for end in ordering.boundaries if ordering.facts[end - 1].created + REACH < newest]
+        if ends:
+            self._take(ordering.facts[: ends[-1]], ends, unsure=bool(ordering.unsure))
+            self._waiting = ordering.facts[ends[-1] :]
+
+    def finish(self, until: int = 0) -> Folded:
+        """Fold what waits, and say what it all came to. ``until`` is the position up to which there is nothing else."""
+        ordering = order(self._waiting, self._snapshots())
+        newest = ordering.facts[-1].created if ordering.facts else None
+        old = [end for end in ordering.boundaries if newest and ordering.facts[end - 1].created < newest - _SETTLED_AGE]
+        ends = [end for end in ordering.boundaries if newest and ordering.facts[end - 1].created + REACH < newest]
+        self._take(ordering.facts, sorted({*ends, *old[-1:]}), unsure=bool(ordering.unsure), last=True)
+        self._waiting = []
+        for table, rows in self._projection.rows(self._state).items():
+            self._rows[table] += rows
+        return Folded(self._rows, self._with_first_after(until), self._unsure)
+
+    def stop_at(self, moment: datetime) -> Folded:
+        """Fold what waits and keep the state there, as of ``moment``: the rows are those that are final by then."""
+        ordering = order(self._waiting, self._snapshots())
+        self._take(ordering.facts, (), unsure=bool(ordering.unsure))
+        self._waiting = []
+        self._keep(moment)
+        return Folded(self._rows, self._kept, self._unsure)
+
+    def _with_first_after(self, until: int) -> list[Kept]:
+        lowest = until + 1
+        found: list[Kept] = []
+        for kept, since in zip(reversed(self._kept), reversed(self._lowest_since_kept), strict=True):
+            lowest = min(lowest, since)
+            found.append(replace(kept, first_after=lowest))
+        return found[::-1]
+
+    def _take(self, facts: Sequence[Fact], ends: Sequence[int], *, unsure: bool, last: bool = False) -> None:
+        self._unsure = self._unsure or unsure
+        wanted = self._worth_keeping(len(facts), ends, last=last)
+        for count, fact in enumerate(facts, 1):
+            self._projection.step(self._state, fact, self._terms)
+            self._seen += 1
+            self._last_within = max(self._last_within, fact.position)
+            if self._lowest_since_kept:
+                self._lowest_since_kept[-1] = min(self._lowest_since_kept[-1], fact.position)
+            self._anchor(fact)
+            if count in wanted:
+                self._keep(fact.created)
+
+    def _worth_keeping(self, count: int, ends: Sequence[int], *, last: bool) -> set[int]:
+        """Choose the boundaries after which to keep a state: one per thousand events, and near the end some more."""
+        if self._seen + count < KEEP_FROM:
+            return set()
+        wanted: set[int] = set()
+        since = self._kept_at_seen - self._seen
+        for end in ends:
+            if end - since >= KEEP_EVERY:
+                wanted.add(end)
+                since = end
+        if last and ends and ends[-1] - since >= _RECENT_EVERY:
+            wanted.add(ends[-1])
+        return wanted
+
+    def _keep(self, at: datetime) -> None:
+        if self._projection.settle is not None:
+            for table, rows in self._projection.settle(self._state).items():
+                self._rows[table] += rows
+        state = _adapter(self._projection.state).dump_json(self._state)
+        anchors = tuple((key, fact.position) for key, fact in self._anchors.items())
+        self._kept.append(Kept(at, self._seen, _NONE_YET, self._last_within, state, anchors, self._unsure))
+        self._lowest_since_kept.append(_NONE_YET)
+        self._kept_at_seen = self._seen
+
+    def _anchor(self, fact: Fact) -> None:
+        key = object_key(fact)
+        self._anchors[key] = fact
+        self._anchors.move_to_end(key)
+        if len(self._anchors) > _ANCHORS:
+            self._anchors.popitem(last=False)
+
+    def _snapshots(self) -> dict[str, Json]:
+        return {key: fact.subject for key, fact in self._anchors.items()}
+
+
+def fold(projection: Projection, subject: Subject, facts: Iterable[Fact], terms: Terms | None = None) -> Folded:
+    """Fold a subject's facts, given in any order, into its rows."""
+    folding = Folding(projection, subject, terms)
+    folding.feed(facts)
+    return folding.finish()
+
+
+def rows_of(projection: Projection, subject: Subject, facts: Iterable[Fact], terms: Terms | None = None) -> Rows:
+    """Fold a subject's facts, given in any order, into its rows alone."""
+    return fold(projection, subject, facts, terms).rows
+
+
+def newest_before(kept: Sequence[Kept], moment: datetime) -> Kept | None:
+    """Return the newest state that an event at ``moment`` cannot have changed."""
+    return max((one for one in kept if one.at + 2 * REACH < moment), key=lambda one: one.at, default=None)
+
+
+def thinned(kept: Sequence[tuple[datetime, int]]) -> set[datetime]:
+    """Return which states to keep of those at these times, having seen so many events.
+
+    The last eight, the newest older than ten minutes, and the first in each thousand events.
+    """
+    by_time = sorted(kept)
+    wanted = {at for at, _ in by_time[-_RECENT_KEPT:]}
+    if by_time:
+        settled = [at for at, _ in by_time if at < by_time[-1][0] - _SETTLED_AGE]
+        wanted |= set(settled[-1:])
+    thousands: dict[int, datetime] = {}
+    for at, seen in by_time:
+        thousands.setdefault(seen // KEEP_EVERY, at)
+    return wanted | {at for thousand, at in thousands.items() if thousand}

@@ -1,0 +1,204 @@
+"""Which subject news belong to, where objects name no customer; and who is touched when a link or a term comes late.
+
+A projection that joins nothing and refers to nothing pays nothing here: each stream is its own subject.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+import asyncpg
+import structlog
+
+from ledger.reader import Heading
+from projections.contract import Projection
+from projections.facts import Fact
+from projections.links import Link, links, merged, rival, root_of
+from projections.reading import facts_of, read_positions
+from projections.refold import Wanted
+from projections.terms import KnownTerms
+
+_log = structlog.get_logger()
+
+LINKS_UP: Final = """
+WITH RECURSIVE up AS (
+    SELECT child, parent, created, event_id, 1 AS depth FROM link WHERE child = ANY ($1)
+    UNION
+    SELECT l.child, l.parent, l.created, l.event_id, up.depth + 1
+    FROM link AS l
+    JOIN up ON l.child = up.parent
+    WHERE up.depth < 8
+)
+SELECT DISTINCT child, parent, created, event_id FROM up
+"""
+
+LINKS_DOWN: Final = """
+WITH RECURSIVE down AS (
+    SELECT child, parent, created, event_id, 1 AS depth FROM link WHERE parent = ANY ($1)
+    UNION
+    SELECT l.child, l.parent, l.created, l.event_id, down.depth + 1
+    FROM link AS l
+    JOIN down ON l.parent = down.child
+    WHERE down.depth < 8
+)
+SELECT DISTINCT child, parent, created, event_id FROM down
+"""
+
+LINK: Final = """
+INSERT INTO link (child, book, parent, created, event_id)
+VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (child) DO UPDATE
+SET parent = excluded.parent, created = excluded.created, event_id = excluded.event_id
+WHERE (excluded.created, excluded.event_id) < (link.created, link.event_id)
+"""
+
+MARK_DIRTY: Final = """
+INSERT INTO dirty (subject, book, why)
+SELECT DISTINCT unnest($1::text[]), $2, $3
+ON CONFLICT (subject) DO NOTHING
+"""
+
+USERS: Final = "SELECT DISTINCT subject FROM reference_use WHERE reference = ANY ($1)"
+
+REFERENCES: Final = """
+SELECT stream_id, position, event_id, type, created, encoding, dictionary_id, salt, body
+FROM ledger.event
+WHERE book = $1 AND position <= $2 AND type = ANY ($3)
+ORDER BY position
+"""
+
+
+@dataclass(slots=True)
+class Joined:
+    """What a batch of news comes to: which subjects to refold, whose rows to take away, what to write down."""
+
+    book: str
+    wanted: list[Wanted] = field(default_factory=list)
+    roots: dict[str, str] = field(default_factory=dict)
+    no_longer_roots: list[str] = field(default_factory=list)
+    links: list[Link] = field(default_factory=list)
+    dirty: set[str] = field(default_factory=set)
+
+
+async def join(
+    connection: asyncpg.Connection, projection: Projection, book: str, news: Sequence[Heading], last: int
+) -> Joined:
+    """Find the subjects that a batch of news concerns. The build's schema must be entered."""
+    joined = Joined(book)
+    own = [event for event in news if event.type in projection.types]
+    if not projection.joins:
+        joined.wanted = _by_subject(own, {}, {})
+    else:
+        await _join_links(connection, projection, book, news, own, joined)
+    terms_changed = [event for event in news if event.type in projection.references]
+    if terms_changed:
+        facts = await read_positions(connection, book, [event.position for event in terms_changed])
+        named = sorted({str(fact.subject.get("id")) for fact in facts})
+        joined.dirty |= {row["subject"] for row in await connection.fetch(USERS, named)}
+    return joined
+
+
+async def _join_links(
+    connection: asyncpg.Connection,
+    projection: Projection,
+    book: str,
+    news: Sequence[Heading],
+    own: Sequence[Heading],
+    joined: Joined,
+) -> None:
+    facts = await read_positions(connection, book, [event.position for event in news])
+    new = [link for fact in facts for link in links(book, fact)]
+    streams = sorted({event.stream_id for event in own} | {end for link in new for end in (link.child, link.parent)})
+    before = {row["child"]: Link(**row) for row in await connection.fetch(LINKS_UP, streams)}
+    after = merged(before, new)
+    changed = [after[child] for child in {link.child for link in new} if after[child] != before.get(child)]
+    for link in new:
+        if rival(after[link.child], link, after):
+            _log.warning("rival_customers", child=link.child, kept=after[link.child].parent, other=link.parent)
+    joined.links = changed
+    moved = {link.child for link in changed if root_of(link.child, before) != root_of(link.child, after)}
+    joined.no_longer_roots = sorted({root_of(child, before) for child in moved} - {root_of(c, after) for c in moved})
+    joined.roots = {stream: root_of(stream, after) for stream in streams}
+    # A child that came to a root brings its past along, and one that left takes it away: both are refolded whole.
+    roots = {root_of(child, links_) for child in moved for links_ in (before, after)}
+    grown = roots - set(joined.no_longer_roots)
+    subjects = sorted(grown | {joined.roots[event.stream_id] for event in own})
+    below = await streams_below(connection, projection, subjects, after, also=sorted(roots))
+    joined.wanted = _by_subject(own, joined.roots, below, whole=grown)
+
+
+async def streams_below(
+    connection: asyncpg.Connection,
+    projection: Projection,
+    subjects: Sequence[str],
+    known: Mapping[str, Link] | None = None,
+    *,
+    also: Sequence[str] = (),
+) -> dict[str, list[str]]:
+    """Return the streams of each subject: its own and every one linked below it.
+
+    ``known`` are links that stand though they are not written yet; ``also`` were roots before them.
+    """
+    if not projection.joins or not subjects:
+        return {subject: [subject] for subject in subjects}
+    rows = await connection.fetch(LINKS_DOWN, sorted({*subjects, *also}))
+    standing = {row["child"]: Link(**row) for row in rows} | dict(known or {})
+    below: dict[str, set[str]] = {subject: {subject} for subject in subjects}
+    for child in standing:
+        root = root_of(child, standing)
+        if root in below:
+            below[root].add(child)
+    return {subject: sorted(below[subject]) for subject in subjects}
+
+
+async def roots_of(connection: asyncpg.Connection, projection: Projection, streams: Sequence[str]) -> dict[str, str]:
+    """Return the subject each stream belongs to, by the links that are written."""
+    if not projection.joins:
+        return {}
+    known = {row["child"]: Link(**row) for row in await connection.fetch(LINKS_UP, list(streams))}
+    return {stream: root_of(stream, known) for stream in streams}
+
+
+async def write_links(connection: asyncpg.Connection, book: str, facts: Iterable[Fact]) -> None:
+    """Write down the links that events make, keeping of each child the first."""
+    found = merged({}, [link for fact in facts for link in links(book, fact)])
+    records = [(link.child, book, link.parent, link.created, link.event_id) for link in found.values()]
+    await connection.executemany(LINK, records)
+
+
+def _by_subject(
+    own: Iterable[Heading], roots: dict[str, str], below: dict[str, list[str]], whole: Iterable[str] = ()
+) -> list[Wanted]:
+    news: dict[str, list[tuple[datetime, int]]] = {}
+    for event in own:
+        news.setdefault(roots.get(event.stream_id, event.stream_id), []).append((event.created, event.position))
+    entire = set(whole)
+    return [
+        Wanted(
+            subject,
+            tuple(below.get(subject, [subject])),
+            () if subject in entire else tuple(news.get(subject, ())),
+        )
+        for subject in dict.fromkeys([*news, *entire])
+    ]
+
+
+async def write(connection: asyncpg.Connection, joined: Joined) -> None:
+    """Write down new links, and mark whom a late term touches."""
+    if joined.links:
+        records = [(link.child, joined.book, link.parent, link.created, link.event_id) for link in joined.links]
+        await connection.executemany(LINK, records)
+    if joined.dirty:
+        await connection.execute(MARK_DIRTY, sorted(joined.dirty), joined.book, "terms")
+
+
+async def read_terms(connection: asyncpg.Connection, projection: Projection, book: str, until: int) -> KnownTerms:
+    """Return the terms of every reference object of a book, as known by a position."""
+    if not projection.references:
+        return KnownTerms()
+    rows = await connection.fetch(REFERENCES, book, until, list(projection.references))
+    facts: list[Fact] = await facts_of(connection, rows)
+    return KnownTerms(facts)

@@ -1,0 +1,82 @@
+"""Which streams belong together: pure functions of events (design decision 7).
+
+A dispute names a charge and a payment intent but no customer; the charge, which does, may come before it or long
+after. Each event links the streams of what it names: a child to one parent, the first by (created, event id).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from ledger.event import Json, customer_of, identifier, mapping
+from projections.facts import Fact
+
+_DEPTH: Final = 8
+_KINDS: Final = ("invoice", "payment_intent", "charge")
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A child's stream and its parent's, as one event has it."""
+
+    child: str
+    parent: str
+    created: datetime
+    event_id: str
+
+    @property
+    def rank(self) -> tuple[datetime, str]:
+        """Which of several is the first."""
+        return (self.created, self.event_id)
+
+
+def links(book: str, fact: Fact) -> list[Link]:
+    """Return the links an event makes: from everything it names to the highest of it, its customer if it has one."""
+    subject = fact.subject
+    named = _named(subject, fact.previous)
+    if len(named) < 2:
+        return []
+    top, *below = named
+    return [Link(f"{book}/{child}", f"{book}/{top}", fact.created, fact.event_id) for child in below]
+
+
+def _named(subject: Json, previous: Json) -> list[str]:
+    """List the ids that an object names and streams are called by, the highest first, each once."""
+    payment = mapping(subject.get("payment"))
+    found = [customer_of(subject, previous)]
+    for kind in _KINDS:
+        own = identifier(subject.get("id")) if subject.get("object") == kind else None
+        found.append(own or identifier(subject.get(kind)) or identifier(payment.get(kind)))
+    if subject.get("object") not in {"customer", *_KINDS}:
+        found.append(identifier(subject.get("id")))
+    if subject.get("object") == "payment_intent":
+        found.append(identifier(subject.get("latest_charge")))
+    return list(dict.fromkeys(one for one in found if one))
+
+
+def merged(known: Mapping[str, Link], new: Iterable[Link]) -> dict[str, Link]:
+    """Return the links that stand: for each child the first one, whatever order they came in."""
+    standing = dict(known)
+    for link in new:
+        current = standing.get(link.child)
+        if current is None or link.rank < current.rank:
+            standing[link.child] = link
+    return standing
+
+
+def root_of(stream_id: str, links_: Mapping[str, Link]) -> str:
+    """Return the stream a stream finally belongs to; itself where nothing links it."""
+    for _ in range(_DEPTH):
+        link = links_.get(stream_id)
+        if link is None or link.parent == stream_id:
+            return stream_id
+        stream_id = link.parent
+    return stream_id
+
+
+def rival(child: Link, other: Link, links_: Mapping[str, Link]) -> bool:
+    """Tell whether two links of one child lead to different customers."""
+    return child.child == other.child and root_of(child.parent, links_) != root_of(other.parent, links_)

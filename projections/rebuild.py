@@ -1,0 +1,249 @@
+"""Rebuilding: folding all of history into a new build, beside the live one, by any number of workers.
+
+The streams of every book are cut into parts. A worker takes a part that nobody works on, folds some of its subjects
+whole, and writes their rows together with how far the part has come; so a rebuild that is stopped, however, goes on
+where it was. When every part is done, the build's checkpoints are set to where the parts ended and it follows the log
+like the live one: from there, live and rebuild are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import asyncpg
+
+from projections import joining
+from projections.builds import Build, enter, set_phase
+from projections.contract import Projection, Subject
+from projections.facts import Fact
+from projections.reading import facts_of
+from projections.refold import Refolding, Wanted, fold_long, fold_one
+from projections.terms import KnownTerms
+from projections.writing import keep, park, write_new
+
+PARTS_PER_BOOK: Final = 16
+_BATCH_EVENTS: Final = 2_000
+_SAMPLED: Final = 2_000
+
+SPLITS: Final = """
+SELECT unnest(percentile_disc($3::float8[]) WITHIN GROUP (ORDER BY stream_id)) AS stream_id
+FROM ledger.event
+WHERE book = $1 AND position = ANY ($2)
+"""
+
+ADD_PART: Final = """
+INSERT INTO ledger.build_part (build_id, part, book, after_stream, until_stream)
+VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT DO NOTHING
+"""
+
+TAKE_PART: Final = """
+SELECT part, book, after_stream, until_stream
+FROM ledger.build_part
+WHERE build_id = $1 AND NOT done
+ORDER BY part
+LIMIT 1
+FOR UPDATE SKIP LOCKED
+"""
+
+WITH_OWN_EVENTS: Final = """
+SELECT DISTINCT stream_id
+FROM ledger.event
+WHERE stream_id = ANY ($1) AND type = ANY ($2) AND position <= $3
+"""
+
+MOVE_PART: Final = """
+UPDATE ledger.build_part
+SET after_stream = $3, events = events + $4, done = $5
+WHERE build_id = $1 AND part = $2
+"""
+
+PARTS: Final = """
+SELECT count(*) AS parts, count(*) FILTER (WHERE done) AS done, coalesce(sum(events), 0)::bigint AS events
+FROM ledger.build_part
+WHERE build_id = $1
+"""
+
+LOCK_BUILD: Final = "SELECT phase FROM ledger.build WHERE build_id = $1 FOR UPDATE"
+
+SET_CHECKPOINT: Final = """
+INSERT INTO ledger.checkpoint (build_id, book, position)
+VALUES ($1, $2, $3)
+ON CONFLICT (build_id, book) DO NOTHING
+"""
+
+SUBJECTS: Final = """
+SELECT stream_id, position, event_id, type, created, encoding, dictionary_id, salt, body
+FROM ledger.event
+WHERE stream_id > $1 AND ($2::text IS NULL OR stream_id <= $2) AND book = $3 AND position <= $4 AND type = ANY ($5)
+ORDER BY stream_id, version
+LIMIT $6
+"""
+
+ALL_EVENTS: Final = """
+SELECT stream_id, position, event_id, type, created, encoding, dictionary_id, salt, body
+FROM ledger.event
+WHERE book = $1 AND position > $2 AND position <= $3
+ORDER BY position
+LIMIT $4
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a rebuild is: parts done of parts, and the events folded in them."""
+
+    parts: int
+    done: int
+    events: int
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing left to fold but what has been appended since."""
+        return self.done == self.parts
+
+
+@dataclass(slots=True)
+class _Piece:
+    """Some whole subjects of a part, and where the part stands after them."""
+
+    subjects: dict[str, list[Fact]]
+    long: str | None
+    after: str
+    done: bool
+    events: int
+
+
+async def plan(connection: asyncpg.Connection, projection: Projection, build: Build) -> None:
+    """Cut a new build's work into parts, after reading what links subjects; done again, it changes nothing."""
+    if (await read_progress(connection, build)).parts:
+        return
+    await enter(connection, build.schema_name)
+    if projection.joins:
+        for book, target in build.targets.items():
+            await _link(connection, projection, book, target)
+    async with connection.transaction():
+        part = 0
+        for book, target in sorted(build.targets.items()):
+            cuts = await _cuts(connection, book, target)
+            for after, until in zip(["", *cuts], [*cuts, None], strict=True):
+                part += 1
+                await connection.execute(ADD_PART, build.build_id, part, book, after, until)
+
+
+async def _cuts(connection: asyncpg.Connection, book: str, target: int) -> list[str]:
+    """Return streams that cut a book into parts of about the same number of events."""
+    sampled = sorted({1 + target * step // _SAMPLED for step in range(_SAMPLED)})
+    shares = [step / PARTS_PER_BOOK for step in range(1, PARTS_PER_BOOK)]
+    rows = await connection.fetch(SPLITS, book, sampled, shares)
+    return list(dict.fromkeys(row["stream_id"] for row in rows if row["stream_id"] is not None))
+
+
+async def _link(connection: asyncpg.Connection, projection: Projection, book: str, target: int) -> None:
+    """Pass over a book's events for what links streams."""
+    after = 0
+    while rows := await connection.fetch(ALL_EVENTS, book, after, target, _BATCH_EVENTS):
+        await joining.write_links(connection, book, await facts_of(connection, rows))
+        after = rows[-1]["position"]
+
+
+async def read_progress(connection: asyncpg.Connection, build: Build) -> Progress:
+    """Return how far a rebuild is."""
+    return Progress(**dict(await connection.fetchrow(PARTS, build.build_id)))
+
+
+async def fold_piece(
+    connection: asyncpg.Connection, projection: Projection, build: Build, terms: Mapping[str, KnownTerms]
+) -> bool:
+    """Fold a piece of whatever part nobody else works on; return whether there was one."""
+    await enter(connection, build.schema_name)
+    async with connection.transaction():
+        part = await connection.fetchrow(TAKE_PART, build.build_id)
+        if part is None:
+            return False
+        book, target = part["book"], build.targets[part["book"]]
+        piece = await _read_piece(connection, projection, part, target)
+        refolding = await _fold(connection, projection, book, piece, target, terms.get(book, KnownTerms()))
+        await write_new(connection, projection, refolding)
+        await keep(connection, refolding.done)
+        await park(connection, build.build_id, book, refolding, {})
+        await connection.execute(MOVE_PART, build.build_id, part["part"], piece.after, piece.events, piece.done)
+    return True
+
+
+async def read_all_terms(connection: asyncpg.Connection, projection: Projection, build: Build) -> dict[str, KnownTerms]:
+    """Return the terms of every book as the build's target has them."""
+    return {book: await joining.read_terms(connection, projection, book, at) for book, at in build.targets.items()}
+
+
+async def finish(connection: asyncpg.Connection, build: Build) -> bool:
+    """Set a build whose parts are all done to follow the log, or to stay; return whether they are."""
+    async with connection.transaction():
+        if await connection.fetchval(LOCK_BUILD, build.build_id) != "folding":
+            return True
+        if not (await read_progress(connection, build)).finished:
+            return False
+        for book, target in build.targets.items():
+            await connection.execute(SET_CHECKPOINT, build.build_id, book, target)
+        await set_phase(connection, build, "ready" if build.bounded else "catching_up")
+    return True
+
+
+async def _read_piece(
+    connection: asyncpg.Connection, projection: Projection, part: asyncpg.Record, target: int
+) -> _Piece:
+    """Read whole subjects from where the part stands; the last stream of a full read may go on, and waits."""
+    after, until, book = part["after_stream"], part["until_stream"], part["book"]
+    types = list(projection.types)
+    rows = await connection.fetch(SUBJECTS, after, until, book, target, types, _BATCH_EVENTS)
+    full = len(rows) == _BATCH_EVENTS
+    last = rows[-1]["stream_id"] if rows else ""
+    if full and rows[0]["stream_id"] == last:
+        return _Piece({}, last, last, done=False, events=len(rows))
+    used = [row for row in rows if row["stream_id"] != last] if full else rows
+    subjects: dict[str, list[Fact]] = {}
+    for row, fact in zip(used, await facts_of(connection, used), strict=True):
+        subjects.setdefault(row["stream_id"], []).append(fact)
+    after = used[-1]["stream_id"] if used else after
+    return _Piece(subjects, None, after, done=not full, events=len(used))
+
+
+async def _fold(
+    connection: asyncpg.Connection,
+    projection: Projection,
+    book: str,
+    piece: _Piece,
+    target: int,
+    terms: KnownTerms,
+) -> Refolding:
+    refolding = Refolding()
+    streams = [piece.long] if piece.long else list(piece.subjects)
+    below, roots = await _joined(connection, projection, streams)
+    await _remember_silent_roots(connection, projection, book, set(roots.values()) - set(streams), target)
+    for stream in streams:
+        if roots.get(stream, stream) != stream:
+            continue  # it is folded with the subject it belongs to
+        below_it = tuple(below[stream])
+        if piece.long or len(below_it) > 1:
+            await fold_long(connection, projection, book, Wanted(stream, below_it), target, terms, refolding)
+        else:
+            fold_one(projection, Subject(book, stream), piece.subjects.pop(stream), target, terms, refolding)
+    return refolding
+
+
+async def _joined(
+    connection: asyncpg.Connection, projection: Projection, streams: Sequence[str]
+) -> tuple[dict[str, list[str]], dict[str, str]]:
+    below = await joining.streams_below(connection, projection, streams)
+    return below, await joining.roots_of(connection, projection, streams)
+
+
+async def _remember_silent_roots(
+    connection: asyncpg.Connection, projection: Projection, book: str, roots: set[str], target: int
+) -> None:
+    """Mark subjects without events of their own as dirty: no part comes past them."""
+    rows = await connection.fetch(WITH_OWN_EVENTS, sorted(roots), list(projection.types), target) if roots else ()
+    if silent := roots - {row["stream_id"] for row in rows}:
+        await connection.execute(joining.MARK_DIRTY, sorted(silent), book, "joined")

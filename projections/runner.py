@@ -1,0 +1,108 @@
+"""The runner: leads the builds of one projection, each under a lease, and keeps them at the head of the log.
+
+Any number of processes may run one; a build is led by one of them. A leader that is gone, or stands still, loses its
+lease after some seconds, and PostgreSQL ends whatever transaction it had left open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import asyncpg
+import structlog
+
+from ledger.postgres import Database
+from projections.builds import Build, builds_of, set_phase
+from projections.contract import Projection
+from projections.follower import CheckpointMovedError, follow
+from projections.leases import LEASE_SECONDS, Lease, fence, give_back, take
+
+_log = structlog.get_logger()
+
+_RENEW_SECONDS: Final = LEASE_SECONDS / 3
+_FOLLOWED: Final = frozenset({"live", "catching_up", "ready", "retired"})
+
+
+async def connect_runner(database: Database) -> asyncpg.Connection:
+    """Connect as the role that makes builds. A transaction this connection leaves standing is ended by PostgreSQL."""
+    connection = await database.as_role("ledger_builder").connect()
+    await connection.execute(f"SET idle_in_transaction_session_timeout = '{LEASE_SECONDS}s'")
+    return connection
+
+
+class Runner:
+    """Leads what it can of one projection's builds over one connection."""
+
+    def __init__(
+        self, connection: asyncpg.Connection, projection: Projection, *, holder: str, only: str | None = None
+    ) -> None:
+        """``holder`` names this process; ``only`` is the one build to lead."""
+        self._connection = connection
+        self._projection = projection
+        self._holder = holder
+        self._only = only
+        self._leases: dict[str, Lease] = {}
+        self._builds: list[Build] = []
+        self._renewed: float | None = None
+        self._strange: set[str] = set()
+
+    async def turn(self) -> int:
+        """Take a step in every build it leads; return how much was done. 0 means that all have caught up."""
+        await self._renew()
+        passed = 0
+        for build in self._builds:
+            lease = self._leases.get(build.build_id)
+            if lease is None:
+                continue
+            try:
+                done = await follow(self._connection, self._projection, build, lease.term)
+            except CheckpointMovedError:
+                _log.info("another_runner_leads", build=build.build_id)
+                self._renewed = None
+                continue
+            if done == 0 and build.phase == "catching_up":
+                await set_phase(self._connection, build, "ready")
+                self._renewed = None
+            passed += done
+        return passed
+
+    async def give_back(self) -> None:
+        """Let others lead at once."""
+        for lease in self._leases.values():
+            await give_back(self._connection, lease)
+
+    async def _renew(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if self._renewed is not None and now - self._renewed < _RENEW_SECONDS:
+            return
+        self._renewed = now
+        builds = await builds_of(self._connection, self._projection.name)
+        retired = sorted((one for one in builds if one.phase == "retired"), key=lambda one: one.changed_at)
+        # Of those that were live before, the last is kept up to date: it is the one to go back to.
+        self._builds = [one for one in builds if one not in retired[:-1] and self._may_fold(one)]
+        for build in self._builds:
+            before = self._leases.get(build.build_id)
+            lease = await take(self._connection, build.build_id, self._holder)
+            if lease is None:
+                self._leases.pop(build.build_id, None)
+                continue
+            if before is None or before.term != lease.term:
+                await fence(self._connection, lease)
+            self._leases[build.build_id] = lease
+
+    def _may_fold(self, build: Build) -> bool:
+        if build.phase not in _FOLLOWED or build.bounded or self._only not in (None, build.build_id):
+            return False
+        if build.version == self._projection.version:
+            return True
+        if build.phase == "live" and build.build_id not in self._strange:
+            self._strange.add(build.build_id)
+            _log.warning(
+                "build_of_another_version",
+                build=build.build_id,
+                version=build.version,
+                this_release_folds=self._projection.version,
+                do=f"ledger rebuild {build.projection}, ledger diff, ledger promote",
+            )
+        return False

@@ -1,0 +1,40 @@
+"""The terms in force: what reference objects (coupons, prices, tax rates) said at a moment. Pure."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable
+from datetime import datetime
+
+from ledger.event import Json, identifier
+from projections.causal import in_causal_order
+from projections.facts import Fact
+
+
+class KnownTerms:
+    """Every known form of every reference object, in causal order; notes which ones were asked for."""
+
+    def __init__(self, facts: Iterable[Fact] = ()) -> None:
+        self._forms: dict[str, list[tuple[datetime, Json]]] = {}
+        self.used: set[str] = set()
+        by_object: dict[str, list[Fact]] = {}
+        for fact in facts:
+            if key := identifier(fact.subject):
+                by_object.setdefault(key, []).append(fact)
+        for key, some in by_object.items():
+            self._forms[key] = [(fact.created, fact.subject) for fact in in_causal_order(some)]
+
+    def at(self, reference: str, moment: datetime) -> Json | None:
+        """Return the object as it was at a moment; its earliest form for one before that; None if unknown."""
+        self.used.add(reference)
+        forms = self._forms.get(reference)
+        if not forms:
+            return None
+        found = bisect_right(forms, moment, key=lambda form: form[0])
+        return forms[max(found - 1, 0)][1]
+
+    def noting_use(self) -> KnownTerms:
+        """Return the same terms with a note of their own of what is asked for."""
+        other = KnownTerms()
+        other._forms = self._forms
+        return other

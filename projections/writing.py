@@ -1,0 +1,156 @@
+"""Writing what was folded: rows, kept states and what was referred to, in one transaction with the checkpoint.
+
+Where the database refuses a subject's rows (a NUL, an overflow, a CHECK), halving finds it, and it alone is parked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+import asyncpg
+import orjson
+
+from projections.contract import Projection, Table
+from projections.folding import thinned
+from projections.refold import Refolded, Refolding
+
+DROP_KEPT: Final = """
+DELETE FROM subject_state
+WHERE subject = $1 AND ($2::timestamptz IS NULL OR at > $2) AND ($3::timestamptz IS NULL OR at <= $3)
+"""
+
+KEEP: Final = """
+INSERT INTO subject_state (subject, at, seen, first_after, last_within, state, anchors, unsure)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+"""
+
+KEPT_TIMES: Final = "SELECT at, seen FROM subject_state WHERE subject = $1"
+
+THIN: Final = "DELETE FROM subject_state WHERE subject = $1 AND at = ANY ($2)"
+
+USES: Final = "INSERT INTO reference_use (subject, reference) VALUES ($1, $2) ON CONFLICT DO NOTHING"
+
+PARK: Final = """
+INSERT INTO ledger.parked (build_id, subject, book, event_id, error)
+VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (build_id, subject) DO UPDATE SET event_id = excluded.event_id, error = excluded.error
+"""
+
+UNPARK: Final = "DELETE FROM ledger.parked WHERE build_id = $1 AND subject = ANY ($2)"
+
+_REFUSED: Final = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, OverflowError, ValueError)
+
+
+_Writing = Callable[[asyncpg.Connection, Projection, Sequence[Refolded]], Awaitable[None]]
+
+
+async def write(connection: asyncpg.Connection, projection: Projection, refolding: Refolding) -> None:
+    """Replace the subjects' rows; move those that the database refuses to ``refolding.failed``."""
+    await _halving(connection, projection, refolding, _write)
+
+
+async def _halving(
+    connection: asyncpg.Connection, projection: Projection, refolding: Refolding, write_some: _Writing
+) -> None:
+    pending = [list(refolding.done)]
+    refolding.done = []
+    while pending:
+        some = pending.pop()
+        try:
+            async with connection.transaction():
+                await write_some(connection, projection, some)
+            refolding.done += some
+        except _REFUSED as error:
+            if len(some) == 1:
+                refolding.failed[some[0].subject] = error
+            else:
+                middle = len(some) // 2
+                pending += [some[:middle], some[middle:]]
+
+
+async def write_new(connection: asyncpg.Connection, projection: Projection, refolding: Refolding) -> None:
+    """Write the rows of subjects that have none yet; those the database refuses go to ``refolding.failed``."""
+    await _halving(connection, projection, refolding, _write_new)
+
+
+async def _write_new(connection: asyncpg.Connection, projection: Projection, some: Sequence[Refolded]) -> None:
+    await _copy(connection, projection, some)
+    await _note_use(connection, some)
+
+
+async def _write(connection: asyncpg.Connection, projection: Projection, some: Sequence[Refolded]) -> None:
+    whole = [one for one in some if one.since is None]
+    parts = [one for one in some if one.since is not None]
+    for table in projection.tables:
+        if whole:
+            await connection.execute(table.delete_subjects, [one.subject for one in whole])
+        for one in parts:
+            await _delete_part(connection, table, one)
+    await _copy(connection, projection, some)
+    if whole:
+        await connection.execute("DELETE FROM subject_state WHERE subject = ANY ($1)", [one.subject for one in whole])
+    for one in parts:
+        await connection.execute(DROP_KEPT, one.subject, one.since, one.until)
+    await keep(connection, some)
+    for one in parts:
+        await _thin(connection, one.subject)
+    await _note_use(connection, some)
+
+
+async def _copy(connection: asyncpg.Connection, projection: Projection, some: Sequence[Refolded]) -> None:
+    for table in projection.tables:
+        rows = [row for one in some for row in one.rows.get(table.name, ())]
+        if rows:
+            await connection.copy_records_to_table(table.name, records=rows, columns=table.columns)
+
+
+async def _note_use(connection: asyncpg.Connection, some: Sequence[Refolded]) -> None:
+    uses = [(one.subject, reference) for one in some for reference in sorted(one.used)]
+    if uses:
+        await connection.executemany(USES, uses)
+
+
+async def _delete_part(connection: asyncpg.Connection, table: Table, one: Refolded) -> None:
+    """Delete the rows that the new ones stand for: final in the span, and open ones where it has no end."""
+    if one.until is not None and table.final is not None:
+        await connection.execute(table.delete_between, one.subject, one.since, one.until)
+    elif one.until is None and table.final is not None:
+        await connection.execute(table.delete_since, one.subject, one.since)
+    elif one.until is None:
+        await connection.execute(table.delete_subjects, [one.subject])
+
+
+async def keep(connection: asyncpg.Connection, some: Sequence[Refolded]) -> None:
+    """Write down the states to keep."""
+    records = [
+        (
+            one.subject,
+            kept.at,
+            kept.seen,
+            kept.first_after,
+            kept.last_within,
+            kept.state,
+            orjson.dumps(kept.anchors).decode(),
+            kept.unsure,
+        )
+        for one in some
+        for kept in one.kept
+    ]
+    if records:
+        await connection.executemany(KEEP, records)
+
+
+async def _thin(connection: asyncpg.Connection, subject: str) -> None:
+    kept = [(row["at"], row["seen"]) for row in await connection.fetch(KEPT_TIMES, subject)]
+    if superfluous := {at for at, _ in kept} - thinned(kept):
+        await connection.execute(THIN, subject, list(superfluous))
+
+
+async def park(
+    connection: asyncpg.Connection, build_id: str, book: str, refolding: Refolding, newest: dict[str, str]
+) -> None:
+    """Note which subjects could not be folded, with their newest event, and which can be again."""
+    await connection.execute(UNPARK, build_id, [one.subject for one in refolding.done])
+    for subject, error in refolding.failed.items():
+        await connection.execute(PARK, build_id, subject, book, newest.get(subject, ""), repr(error))

@@ -1,0 +1,152 @@
+"""The engineer's routes: ask for a build, look at it, compare, promote, go back, throw away; and what is parked."""
+
+from __future__ import annotations
+
+import asyncpg
+import httpx
+import pytest
+
+from api.operations import Operations
+from api.services import Services
+from ledger.reader import Filter, read_page
+from projections.builds import ensure_live
+from projections.follower import follow
+from projections.runner import connect_runner
+from tests.conftest import client_of
+from tests.stripe_events import event, new_event, product, subscription
+
+
+@pytest.fixture
+async def served(services: Services) -> Services:
+    """A service with a little history, folded."""
+    events = [
+        event("evt_p", "product.created", product()),
+        event("evt_1", "customer.subscription.created", subscription(status="incomplete"), created=1_768_000_001),
+        event("evt_2", "customer.subscription.updated", subscription(), created=1_768_000_002),
+    ]
+    await services.appender.append([new_event(one) for one in events])
+    connection = await connect_runner(services.database)
+    live = await ensure_live(connection, services.entitlements)
+    while await follow(connection, services.entitlements, live):
+        pass
+    await connection.close()
+    return services
+
+
+def rebuilder(serving: Services) -> Operations:
+    """What the service's own rebuilder works with."""
+    return Operations(serving.database, serving.entitlements, serving.appender, serving.clock)
+
+
+async def test_from_a_request_to_the_way_back(
+    served: Services, client: httpx.AsyncClient, owner: asyncpg.Connection
+) -> None:
+    asked = await client.post("/v1/projections/entitlements/rebuilds", json={"reason": "to be sure"})
+    assert asked.status_code == 202
+    build = asked.json()
+    assert (build["build"], build["phase"], build["done"], build["total"]) == ("entitlements-2", "folding", 0, 3)
+    assert (build["requested_by"], build["reason"]) == ("key:admin", "to be sure")
+
+    await rebuilder(served).fold("entitlements-2")
+    await rebuilder(served).complete("entitlements-2")
+    path = "/v1/projections/entitlements/builds/entitlements-2"
+    ready = (await client.get(path)).json()
+    assert (ready["phase"], ready["done"], ready["eta_seconds"], ready["parked"]) == ("ready", 3, 0, 0)
+    assert len(ready["digest"]) == 64
+
+    refused = await client.post(f"{path}/promote", json={"reason": "blind"})
+    assert (refused.status_code, refused.json()["type"]) == (409, "not-promoted")
+    diff = (await client.get(f"{path}/diff")).json()
+    assert diff["data"] == []
+    assert {kind: diff["summary"][kind] for kind in ("added", "removed", "changed")} == {
+        "added": 0, "removed": 0, "changed": 0,
+    }  # fmt: skip
+    promoted = await client.post(f"{path}/promote", json={"reason": "it is equal"})
+    assert promoted.json() == {
+        "build": "entitlements-2", "previous": "entitlements-1", "positions": {"self:live": 3}, "lag_seconds": 0,
+    }  # fmt: skip
+    listed = (await client.get("/v1/projections")).json()["data"]
+    assert [(one["name"], one["build"], one["digest"], one["parked"]) for one in listed] == [
+        ("entitlements", "entitlements-2", ready["digest"], 0)
+    ]
+    assert listed[0]["books"] == [{"book": "self:live", "position": 3, "head": 3, "lag_seconds": 0.0}]
+    answer = (await client.get("/v1/customers/cus_1/entitlements/seats")).json()
+    assert (answer["granted"], answer["freshness"]["build"]) == (True, "entitlements-2")
+
+    back = await client.post("/v1/projections/entitlements/rollback", json={"reason": "no, wait"})
+    assert back.json()["build"] == "entitlements-1"
+    assert (await client.delete("/v1/projections/entitlements/builds/entitlements-1")).status_code == 409
+    assert (await client.delete(path)).status_code == 204
+    assert (await client.get(path)).status_code == 404
+    page = await read_page(owner, "ledger:control", Filter(stream_id="ledger:control/entitlements-2"), 10)
+    kinds = [one.type.removeprefix("ledger.build.") for one in page]
+    assert kinds == ["requested", "certified", "promoted", "dropped"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("POST", "/v1/projections/nothing/rebuilds", {}, 404),
+        ("POST", "/v1/projections/entitlements/rebuilds", [], 400),
+        ("POST", "/v1/projections/entitlements/rebuilds", {"whatever": 1}, 400),
+        ("POST", "/v1/projections/entitlements/rebuilds", {"until_time": "yesterday"}, 400),
+        ("POST", "/v1/projections/entitlements/rebuilds", {"until_position": 0}, 400),
+        ("POST", "/v1/projections/entitlements/rebuilds", {"until_position": True}, 400),
+        ("POST", "/v1/projections/entitlements/rebuilds", {"until_position": 99}, 400),
+        (
+            "POST",
+            "/v1/projections/entitlements/rebuilds",
+            {"until_position": 1, "until_time": "2026-01-01T00:00:00Z"},
+            400,
+        ),
+        ("POST", "/v1/projections/entitlements/rebuilds", {"reason": 7}, 400),
+        ("GET", "/v1/projections/entitlements/builds/entitlements-7", None, 404),
+        ("GET", "/v1/projections/entitlements/builds/entitlements-7/diff", None, 404),
+        ("GET", "/v1/projections/entitlements/builds/entitlements-1/diff", None, 400),
+        ("POST", "/v1/projections/entitlements/builds/entitlements-1/promote", {}, 400),
+        ("POST", "/v1/projections/entitlements/builds/entitlements-1/promote", {"reason": "x", "force": "yes"}, 400),
+        ("POST", "/v1/projections/entitlements/builds/entitlements-1/promote", {"reason": "x"}, 409),
+        ("POST", "/v1/projections/entitlements/rollback", {"reason": "x"}, 409),
+        ("POST", "/v1/parked/self:live%2Fcus_1/replay", None, 404),
+    ],
+)
+async def test_what_is_asked_wrongly_is_said(
+    served: Services, client: httpx.AsyncClient, method: str, path: str, body: object, status: int
+) -> None:
+    answer = await client.request(method, path, json=body)
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+
+
+async def test_an_audit_copy_by_time_and_by_position(served: Services, client: httpx.AsyncClient) -> None:
+    early = await client.post("/v1/projections/entitlements/rebuilds", json={"until_position": 2})
+    assert (early.status_code, early.json()["bounded"], early.json()["total"]) == (202, True, 2)
+    await rebuilder(served).fold(early.json()["build"])
+    build = await rebuilder(served).complete(early.json()["build"])
+    assert build.phase == "ready"
+    late = await client.post("/v1/projections/entitlements/rebuilds", json={"until_time": "2027-01-01T00:00:00Z"})
+    assert late.json()["total"] == 3
+    before = await client.get(f"/v1/customers/cus_1/entitlements/seats?build={early.json()['build']}")
+    assert (before.json()["granted"], before.json()["reason"]) == (False, "incomplete")
+    assert before.json()["freshness"]["build"] == early.json()["build"]
+    assert (await client.get("/v1/customers/cus_1/entitlements?build=entitlements-99")).status_code == 404
+
+
+async def test_what_is_parked_is_listed_and_folded_again(
+    served: Services, client: httpx.AsyncClient, owner: asyncpg.Connection
+) -> None:
+    await owner.execute(
+        "INSERT INTO ledger.parked (build_id, subject, book, event_id, error) "
+        "VALUES ('entitlements-1', 'self:live/cus_1', 'self:live', 'evt_2', 'ZeroDivisionError()')"
+    )
+    (one,) = (await client.get("/v1/parked")).json()["data"]
+    assert (one["projection"], one["subject"], one["event"]) == ("entitlements", "self:live/cus_1", "evt_2")
+    again = await client.post("/v1/parked/self:live%2Fcus_1/replay")
+    assert again.json() == {"subject": "self:live/cus_1", "cleared": 1, "still_parked": 0}
+    assert (await client.get("/v1/parked")).json()["data"] == []
+
+
+async def test_only_administrators_may(served: Services) -> None:
+    async with client_of(served, None) as nobody:
+        for path in ("/v1/projections", "/v1/parked", "/v1/projections/entitlements/builds/entitlements-1"):
+            assert (await nobody.get(path)).status_code == 401
+        assert (await nobody.post("/v1/projections/entitlements/rebuilds")).status_code == 401

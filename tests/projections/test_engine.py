@@ -1,0 +1,143 @@
+"""The engine, pure: any order, any duplicate, any piece and any kept state give the rows of one sorted fold."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ledger.simulator.calendar import month_ends
+from ledger.simulator.company import Arguments
+from projections import folding
+from projections.causal import object_key
+from projections.contract import Rows, Subject
+from projections.entitlements.answer import answer_all
+from projections.entitlements.rows import ProductRow, SourceRow
+from projections.facts import Fact
+from projections.folding import Folding, fold, newest_before, rows_of, thinned
+from tests.projections.histories import MONTHS, PROJECTION, company, facts_by_subject
+
+SEEDS = st.integers(0, 24)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def states_are_kept_often() -> Iterator[None]:
+    """Keep states every few events, so that short histories are taken up again in many places."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(folding, "KEEP_FROM", 4)
+    patch.setattr(folding, "KEEP_EVERY", 7)
+    patch.setattr(folding, "_RECENT_EVERY", 2)
+    yield
+    patch.undo()
+
+
+def sorted_rows(rows: Rows) -> dict[str, list[Any]]:
+    return {table: sorted(some, key=repr) for table, some in rows.items()}
+
+
+def whole(subject: Subject, facts: Sequence[Fact]) -> dict[str, list[Any]]:
+    return sorted_rows(rows_of(PROJECTION, subject, facts))
+
+
+def a_life(chance: random.Random, seed: int) -> tuple[Subject, tuple[Fact, ...]]:
+    """Choose a subject that something happens to."""
+    return chance.choice([(subject, facts) for subject, facts in facts_by_subject(seed).items() if len(facts) > 5])
+
+
+@settings(max_examples=1_000, deadline=None)
+@given(seed=SEEDS, dice=st.integers(0, 2**32))
+def test_any_order_and_any_duplicates_give_the_same_rows(seed: int, dice: int) -> None:
+    chance = random.Random(dice)
+    subject, facts = a_life(chance, seed)
+    arrived = [*facts, *chance.choices(facts, k=chance.randrange(4))]
+    chance.shuffle(arrived)
+    assert whole(subject, arrived) == whole(subject, facts)
+
+
+@settings(max_examples=300, deadline=None)
+@given(seed=SEEDS, dice=st.integers(0, 2**32))
+def test_pieces_in_order_of_time_give_the_same_rows(seed: int, dice: int) -> None:
+    chance = random.Random(dice)
+    subject, facts = a_life(chance, seed)
+    by_time = sorted(facts, key=lambda fact: (fact.created, fact.event_id))
+    pieces = Folding(PROJECTION, subject)
+    while by_time:
+        size = chance.randrange(1, 9)
+        pieces.feed(by_time[:size])
+        by_time = by_time[size:]
+    assert sorted_rows(pieces.finish().rows) == whole(subject, facts)
+
+
+@settings(max_examples=300, deadline=None)
+@given(seed=SEEDS, dice=st.integers(0, 2**32))
+def test_a_kept_state_taken_up_again_gives_the_same_rows(seed: int, dice: int) -> None:
+    chance = random.Random(dice)
+    subject, facts = a_life(chance, seed)
+    late = chance.choice(facts)
+    first = fold(PROJECTION, subject, [fact for fact in facts if fact is not late])
+    kept = newest_before(first.kept, late.created)
+    if kept is None:
+        return
+    by_position = {fact.position: fact for fact in facts}
+    anchors = {object_key(by_position[position]): by_position[position] for _, position in kept.anchors}
+    again = Folding(PROJECTION, subject, resume=kept, anchors=anchors)
+    again.feed(fact for fact in facts if fact.created > kept.at)
+    standing = {
+        table.name: [row for row in first.rows[table.name] if _final(table, row) and _final(table, row) <= kept.at]
+        for table in PROJECTION.tables
+    }
+    rows = again.finish().rows
+    assert sorted_rows({name: [*standing[name], *rows[name]] for name in rows}) == whole(subject, facts)
+
+
+def _final(table: Any, row: Any) -> Any:
+    return row[table.columns.index(table.final)]
+
+
+@pytest.mark.parametrize("version", ["2020-08-27", "2024-06-20", "2025-03-31.basil", "2026-10-28.endive", "mixed"])
+def test_the_rows_say_what_is_true(version: str) -> None:
+    """Access at every month's end and at random instants, from shuffled events of every shape, equals the truth."""
+    chance = random.Random(version)
+    seed = 77
+    by_book: dict[str, dict[str, list[SourceRow]]] = {}
+    products: dict[str, list[ProductRow]] = {}
+    for subject, facts in facts_by_subject(seed, 40, version).items():
+        arrived = list(facts)
+        chance.shuffle(arrived)
+        rows = rows_of(PROJECTION, subject, arrived)
+        customers = by_book.setdefault(subject.book, {})
+        for row in (SourceRow(*columns) for columns in rows["entitlement_source"]):
+            customers.setdefault(row.customer, []).append(row)
+        products.setdefault(subject.book, []).extend(ProductRow(*columns) for columns in rows["product"])
+    arguments = Arguments(months=MONTHS)
+    instants = [at - 1 for at in month_ends(arguments.start, arguments.end)]
+    instants += [chance.randrange(arguments.start, arguments.end) for _ in range(100)]
+    for book, truth in company(seed, 40, version)[1].items():
+        for at in instants:
+            moment = datetime.fromtimestamp(at, UTC)
+            answers = {
+                customer: {
+                    one.feature: True if one.kind == "boolean" else int(one.value or 0)
+                    for one in answer_all(sources, products[book], moment)
+                    if one.granted
+                }
+                for customer, sources in by_book[book].items()
+            }
+            assert {key: some for key, some in answers.items() if some} == truth.entitlements(at, purchases=False)
+
+
+def test_thinning_keeps_the_recent_the_settled_and_one_in_a_thousand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folding, "KEEP_EVERY", 1_000)
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    kept = [(start + timedelta(minutes=minute), 10 * minute) for minute in range(500)]
+    wanted = thinned(kept)
+    assert {at for at, _ in kept[-8:]} <= wanted
+    settled = max(at for at, _ in kept if at < kept[-1][0] - timedelta(minutes=10))
+    assert settled in wanted
+    assert len(wanted) <= 8 + 1 + 5
+    assert thinned([]) == set()
