@@ -147,20 +147,19 @@ class Operations:
         await runner.give_back()
 
     async def work_off(self) -> None:
-        """Fold and complete whatever build is asked for, for as long as this process lives."""
+        """Fold and complete the builds that were asked for over HTTP, unless another process does."""
         holder = f"rebuilder/{socket.gethostname()}/{os.getpid()}"
-        while True:
-            async with self._builder() as connection:
-                waiting = [
-                    one for one in await builds_of(connection, self.projection.name)
-                    if one.phase == "folding" and one.version == self.projection.version
-                    and one.requested_by.startswith(BY_HTTP)
-                ]  # fmt: skip
-                lease = await take(connection, f"rebuild:{waiting[0].build_id}", holder) if waiting else None
-            if lease is not None:
-                await self.fold(waiting[0].build_id)
-                await self.complete(waiting[0].build_id)
-            await asyncio.sleep(_OTHERS_WORK_SECONDS)
+        async with self._builder() as connection:
+            builds = await builds_of(connection, self.projection.name)
+            lease = None
+            for build in builds:
+                ours = build.version == self.projection.version and build.requested_by.startswith(BY_HTTP)
+                if lease is None and build.phase == "folding" and ours:
+                    lease = await take(connection, f"rebuild:{build.build_id}", holder)
+        if lease is not None:
+            build_id = lease.name.partition(":")[2]
+            await self.fold(build_id)
+            await self.complete(build_id)
 
     async def _to_the_head(self, connection: asyncpg.Connection, build: Build) -> None:
         """Fold what a build lacks, if this release can, whoever else does; not for longer than some seconds."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import orjson
 import stamina
@@ -53,13 +55,10 @@ async def post_all(
     progress: Callable[[int], None] = lambda _: None,
 ) -> Posted:
     """Post every delivery, starting them in their order. Raises ``RefusedError``, ``BusyError`` or ``LedgerError``."""
-    target = urlsplit(url)
-    if target.scheme not in {"http", "https"} or not target.hostname:
-        raise MistakeError(f"{url} is no http address")
-    poster = _Poster(target.scheme, target.hostname, target.port, target.path or "/", secret)
     posted = Posted()
     loop = asyncio.get_running_loop()
-    with ThreadPoolExecutor(concurrency) as threads:
+    with closing(_Poster(_target(url), secret)) as poster:
+        threads = ThreadPoolExecutor(concurrency)
         waiting: set[asyncio.Future[bool]] = set()
         try:
             for delivery in deliveries:
@@ -71,25 +70,55 @@ async def post_all(
                 done, waiting = await asyncio.wait(waiting)
                 _count(done, posted, progress)
         finally:
+            poster.stop()
             for future in waiting:
                 future.cancel()
+            # The threads end before their connections are closed, and the loop goes on meanwhile.
+            await asyncio.to_thread(threads.shutdown)
     return posted
 
 
+def _target(url: str) -> SplitResult:
+    try:
+        target = urlsplit(url)
+        usable = target.scheme in {"http", "https"} and target.hostname and target.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise MistakeError(f"{url} is no http address")
+    return target
+
+
 def _count(done: set[asyncio.Future[bool]], posted: Posted, progress: Callable[[int], None]) -> None:
-    for future in done:
-        posted.duplicates += future.result()
-        posted.received += 1
-    progress(len(done))
+    # Each future is asked for its error: the loop reports those that nobody asks for.
+    errors = [error for future in done if (error := future.exception()) is not None]
+    received = [future.result() for future in done if future.exception() is None]
+    posted.duplicates += sum(received)
+    posted.received += len(received)
+    progress(len(received))
+    if errors:
+        raise errors[0]
 
 
 class _Poster:
     """Posts from several threads, each over a connection of its own that is kept open."""
 
-    def __init__(self, scheme: str, host: str, port: int | None, path: str, secret: str) -> None:
-        self._connect = http.client.HTTPSConnection if scheme == "https" else http.client.HTTPConnection
-        self._host, self._port, self._path, self._secret = host, port, path, secret
+    def __init__(self, target: SplitResult, secret: str) -> None:
+        self._connect = http.client.HTTPSConnection if target.scheme == "https" else http.client.HTTPConnection
+        self._host, self._port, self._secret = target.hostname or "", target.port, secret
+        self._path = (target.path or "/") + (f"?{target.query}" if target.query else "")
         self._local = threading.local()
+        self._opened: list[http.client.HTTPConnection] = []
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """Begin no more requests: what waits to be sent again is given up."""
+        self._stopped.set()
+
+    def close(self) -> None:
+        """Close every connection; call when no thread posts any more."""
+        for connection in self._opened:
+            connection.close()
 
     def post(self, body: bytes) -> bool:
         """Post one body, again where the service is busy; return whether it was a duplicate."""
@@ -99,17 +128,24 @@ class _Poster:
         raise BusyError("the webhook stays busy")
 
     def _once(self, body: bytes) -> bool:
+        if self._stopped.is_set():
+            raise LedgerError("the posting was stopped")
         signature = WebhookSignature.generate_signature_header(body.decode(), self._secret, int(time.time()))
         headers = {"Content-Type": "application/json", "Stripe-Signature": signature}
         connection = self._connection()
+        # A connection that failed is closed at once: only so does it connect anew for the thread's next delivery.
         try:
             connection.request("POST", self._path, body, headers)
             response = connection.getresponse()
             content = response.read()
         except ConnectionRefusedError as error:
+            connection.close()
             raise LedgerError(f"nobody listens on {self._host}:{self._port or 'its default port'}") from error
+        except socket.gaierror as error:
+            connection.close()
+            raise LedgerError(f"there is no host {self._host}: {error.strerror}") from error
         except (OSError, http.client.HTTPException) as error:
-            self._local.connection = None
+            connection.close()
             raise BusyError(f"the connection broke: {error!r}") from error
         return _answer(response.status, content)
 
@@ -117,6 +153,7 @@ class _Poster:
         connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
         if connection is None:
             connection = self._local.connection = self._connect(self._host, self._port, timeout=_TIMEOUT_SECONDS)
+            self._opened.append(connection)
         return connection
 
 

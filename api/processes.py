@@ -19,7 +19,7 @@ import uvicorn
 from api.app import create_app
 from api.logs import configure_logging
 from api.operations import Operations
-from api.services import Services, database_of, open_services, projection_of, wall_clock
+from api.services import Services, database_of, find_projection, open_services, projections_of, wall_clock
 from api.settings import Settings, load_settings
 from ledger.errors import LedgerError, LogUnavailableError
 from ledger.migrate import check_schema
@@ -119,18 +119,20 @@ async def _sign(services: Services) -> None:
 
 
 async def _follow_while_connected(settings: Settings, listener: Listener, stop: asyncio.Task[None]) -> None:
-    projection = projection_of(settings)
     connection = await connect_runner(database_of(settings))
     try:
         await check_schema(connection)
-        await ensure_live(connection, projection)
-        runner = Runner(connection, projection, holder=f"{socket.gethostname()}/{os.getpid()}")
+        runners = []
+        for projection in projections_of(settings):
+            await ensure_live(connection, projection)
+            runners.append(Runner(connection, projection, holder=f"{socket.gethostname()}/{os.getpid()}"))
         while not stop.done():
-            if await runner.turn() == 0:
+            if sum([await runner.turn() for runner in runners]) == 0:
                 news = asyncio.create_task(listener.wait(_POLL_SECONDS))
                 await asyncio.wait({news, stop}, return_when=asyncio.FIRST_COMPLETED)
                 news.cancel()
-        await runner.give_back()
+        for runner in runners:
+            await runner.give_back()
     finally:
         connection.terminate()
 
@@ -138,7 +140,8 @@ async def _follow_while_connected(settings: Settings, listener: Listener, stop: 
 async def fold_build(settings: Settings, build_id: str) -> None:
     """Fold parts of one rebuild until all are done, or the process that asked for it ends."""
     async with open_services(settings) as services:
-        operations = Operations(database_of(settings), services.entitlements, services.appender, wall_clock)
+        projection = find_projection(settings, build_id.rpartition("-")[0])
+        operations = Operations(database_of(settings), projection, services.appender, wall_clock)
         gone = asyncio.create_task(_supervisor_gone())
         folding = asyncio.create_task(operations.fold(build_id))
         await asyncio.wait({gone, folding}, return_when=asyncio.FIRST_COMPLETED)
@@ -149,6 +152,13 @@ async def fold_build(settings: Settings, build_id: str) -> None:
             folding.cancel()
 
 
+async def _work_off(settings: Settings, services: Services) -> None:
+    while True:
+        for projection in projections_of(settings):
+            await Operations(database_of(settings), projection, services.appender, wall_clock).work_off()
+        await asyncio.sleep(_POLL_SECONDS)
+
+
 async def rebuild_requested(settings: Settings) -> None:
     """Fold the builds that were asked for over HTTP, or left unfinished, one after the other."""
     gone = asyncio.create_task(_supervisor_gone())
@@ -156,8 +166,7 @@ async def rebuild_requested(settings: Settings) -> None:
     while not gone.done():
         try:
             async with open_services(settings) as services:
-                operations = Operations(database_of(settings), services.entitlements, services.appender, wall_clock)
-                work = asyncio.create_task(operations.work_off())
+                work = asyncio.create_task(_work_off(settings, services))
                 await asyncio.wait({gone, work}, return_when=asyncio.FIRST_COMPLETED)
                 if work.done():
                     work.result()

@@ -51,14 +51,14 @@ def database_of(settings: Settings) -> Database:
     return Database(settings.database_url or EmbeddedPostgres(settings.data_dir).url())
 
 
-def projection_of(settings: Settings) -> Projection:
-    """Return the entitlement projection as these settings have it."""
-    return entitlements(settings.org_metadata_key)
+def projections_of(settings: Settings) -> tuple[Projection, ...]:
+    """Return every projection this release keeps, as these settings have it: a new one is registered here."""
+    return (entitlements(settings.org_metadata_key),)
 
 
 def find_projection(settings: Settings, name: str) -> Projection:
     """Return a projection by its name. Raises ``MistakeError`` naming those there are."""
-    known = {one.name: one for one in (projection_of(settings),)}
+    known = {one.name: one for one in projections_of(settings)}
     if name not in known:
         raise MistakeError(f"there is no projection {name}: there are {', '.join(known)}")
     return known[name]
@@ -89,5 +89,5 @@ async def open_services(
             pool=pool,
             appender=appender,
             notary=Notary(pool, appender, signer or load_signer(settings), outside_of(settings), clock),
-            entitlements=projection_of(settings),
+            entitlements=find_projection(settings, "entitlements"),
         )

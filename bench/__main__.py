@@ -12,9 +12,11 @@ from typing import Annotated
 import orjson
 import typer
 
-from bench import http, log
+from bench import engine, http, log
 from bench.ground import Ground
 from bench.table import Row, as_json, show
+
+ROWS = ("append", "import", "log", "rebuild", "lag", "http")
 
 
 async def _append_and_proof(ground: Ground, events: int) -> list[Row]:
@@ -31,6 +33,10 @@ async def _run(ground: Ground, events: int, names: list[str]) -> list[Row]:
         rows.append(await log.import_row(ground, events))
     if "log" in names:
         rows += await log.filled_rows(ground, events)
+    if "rebuild" in names:
+        rows += await engine.rebuild_rows(ground, 10 * events)
+    if "lag" in names:
+        rows += [await engine.lag_row(ground), *await engine.late_rows(ground)]
     if "http" in names:
         rows += await http.webhook_rows(ground.folder, events // 2)
     return rows
@@ -38,7 +44,9 @@ async def _run(ground: Ground, events: int, names: list[str]) -> list[Row]:
 
 def main(
     events: Annotated[int, typer.Option(min=1_000, help="How many events each row moves.")] = 20_000,
-    only: Annotated[list[str] | None, typer.Option(help="Only these rows: append, import, log, http.")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Only these rows: append, import, log, rebuild, lag, http.")
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the rows to this file too.")] = None,
 ) -> None:
     """Measure; exit status 1 when a ratio is not reached."""
@@ -47,7 +55,7 @@ def main(
     ground.embedded.start()
     began = time.monotonic()
     try:
-        rows = asyncio.run(_run(ground, events, only or ["append", "import", "log", "http"]))
+        rows = asyncio.run(_run(ground, events, only or list(ROWS)))
     finally:
         ground.embedded.release()
         shutil.rmtree(folder)

@@ -37,3 +37,8 @@ class Ground:
     async def owner(self) -> asyncpg.Connection:
         """Connect to the newest ledger as a superuser."""
         return await asyncpg.connect(self.embedded.url(SUPERUSER, self._name))
+
+    @property
+    def url(self) -> str:
+        """The newest ledger's address, as the service logs in to it."""
+        return self.embedded.url(database=self._name)

@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from itertools import pairwise
+from operator import attrgetter, itemgetter
 from typing import Any, Final
 
 import orjson
@@ -59,15 +61,27 @@ class Ordering:
     """Facts in causal order, and what is known of that order.
 
     Each fact's ``created`` is its effective time: where a chain shows that an event happened after one of a later
-    second, that second; so times never go backwards. ``boundaries`` are the lengths of prefixes after which a fold can
-    be taken up again. ``unsure`` and ``needs_anchor`` name objects whose states did not settle their order: some event
-    is missing, or the state before them is.
+    second, that second; so times never go backwards. ``unsure`` and ``needs_anchor`` name objects whose states did not
+    settle their order: some event is missing, or the state before them is. ``widened`` are the spans of seconds that
+    were tried as one.
     """
 
     facts: list[Fact]
-    boundaries: list[int]
     unsure: set[str] = field(default_factory=set)
     needs_anchor: set[str] = field(default_factory=set)
+    widened: list[tuple[datetime, datetime]] = field(default_factory=list)
+
+    @property
+    def boundaries(self) -> list[int]:
+        """Where a fold can be taken up again: between seconds, but not inside those that were tried as one."""
+        facts = self.facts
+        ends = [
+            place
+            for place in range(1, len(facts))
+            if facts[place - 1].created < facts[place].created
+            and not any(start <= facts[place - 1].created < end for start, end in self.widened)
+        ]
+        return [*ends, len(facts)] if facts else []
 
 
 def in_causal_order(facts: Iterable[Fact]) -> list[Fact]:
@@ -78,8 +92,8 @@ def in_causal_order(facts: Iterable[Fact]) -> list[Fact]:
 def object_key(fact: Fact) -> str:
     """Name the object an event is about; a summary of entitlements, which has no id, by its customer."""
     subject = fact.subject
-    key = identifier(subject.get("id"))
-    if key is not None:
+    key = subject.get("id")
+    if isinstance(key, str) and key:
         return key
     customer = identifier(subject.get("customer"))
     return fact.event_id if customer is None else f"summary:{customer}"
@@ -93,15 +107,13 @@ def order(facts: Iterable[Fact], anchors: Mapping[str, Json] | None = None) -> O
     by_object: dict[str, list[Fact]] = {}
     for fact in _each_once(facts):
         by_object.setdefault(object_key(fact), []).append(fact)
-    ordering = Ordering([], [])
+    ordering = Ordering([])
     keyed: list[tuple[datetime, int, str, int, Fact]] = []
-    spans: list[tuple[datetime, datetime]] = []
     for key, some in by_object.items():
-        chain = _Chain(key, (anchors or {}).get(key), ordering, spans)
+        chain = _Chain(key, (anchors or {}).get(key), ordering)
         keyed += _keyed(key, chain.through(some))
-    keyed.sort(key=lambda entry: entry[:4])
+    keyed.sort(key=itemgetter(0, 1, 2, 3))
     ordering.facts = [entry[4] for entry in keyed]
-    ordering.boundaries = _boundaries(ordering.facts, spans)
     return ordering
 
 
@@ -111,7 +123,7 @@ def _each_once(facts: Iterable[Fact]) -> list[Fact]:
         known = first.get(fact.event_id)
         if known is None or fact.position < known.position:
             first[fact.event_id] = fact
-    return sorted(first.values(), key=lambda fact: (fact.created, fact.event_id))
+    return sorted(first.values(), key=attrgetter("created", "event_id"))
 
 
 def _keyed(key: str, chain: Iterable[Fact]) -> Iterable[tuple[datetime, int, str, int, Fact]]:
@@ -123,16 +135,6 @@ def _keyed(key: str, chain: Iterable[Fact]) -> Iterable[tuple[datetime, int, str
         yield (at, stage, key, place, fact)
 
 
-def _boundaries(facts: Sequence[Fact], spans: Sequence[tuple[datetime, datetime]]) -> list[int]:
-    ends = [
-        place
-        for place in range(1, len(facts))
-        if facts[place - 1].created < facts[place].created
-        and not any(start <= facts[place - 1].created < end for start, end in spans)
-    ]
-    return [*ends, len(facts)] if facts else []
-
-
 def _stage(fact: Fact) -> int:
     if fact.type.endswith(".created"):
         return _CREATED
@@ -142,14 +144,15 @@ def _stage(fact: Fact) -> int:
 class _Chain:
     """One object's events, from the state before them on."""
 
-    def __init__(self, key: str, before: Json | None, ordering: Ordering, spans: list[Any]) -> None:
+    def __init__(self, key: str, before: Json | None, ordering: Ordering) -> None:
         self._key = key
         self._before = before
         self._ordering = ordering
-        self._spans = spans
 
     def through(self, facts: Sequence[Fact]) -> list[Fact]:
         """Return one object's facts, sorted by time, in causal order and with effective times."""
+        if all(later.created - earlier.created > REACH for earlier, later in pairwise(facts)):
+            return list(facts)
         groups: list[list[Fact]] = []
         for fact in facts:
             if groups and groups[-1][0].created == fact.created:
@@ -159,7 +162,12 @@ class _Chain:
         ordered: list[Fact] = []
         place = 0
         while place < len(groups):
-            group, place = self._group(groups, place)
+            group = groups[place]
+            alone = place + 1 == len(groups) or groups[place + 1][0].created - group[0].created > REACH
+            if len(group) == 1 and alone:
+                place += 1
+            else:
+                group, place = self._group(groups, place)
             ordered += group
             self._before = group[-1].subject
         return ordered
@@ -182,7 +190,7 @@ class _Chain:
         if settled.anchorless:
             self._ordering.needs_anchor.add(self._key)
         if used > place + 1:
-            self._spans.append((first, groups[used - 1][0].created))
+            self._ordering.widened.append((first, groups[used - 1][0].created))
             return _effective(settled.facts), used
         return settled.facts, used
 

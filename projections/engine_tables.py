@@ -17,6 +17,7 @@ CREATE TABLE subject_state (
     state       bytea       NOT NULL,
     anchors     jsonb       NOT NULL,
     unsure      boolean     NOT NULL,
+    late        bigint[]    NOT NULL,
     PRIMARY KEY (subject, at)
 );
 SELECT ledger.distribute('subject_state', 'subject');

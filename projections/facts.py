@@ -54,6 +54,8 @@ def number(value: object) -> Decimal | None:
 
     ``orjson`` reads fractions as binary floats; their shortest text is the number that was sent.
     """
+    if type(value) is int:
+        return Decimal(value)
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:

@@ -15,11 +15,11 @@ from typing import Any, Final
 from pydantic import TypeAdapter
 
 from ledger.event import Json
-from projections.causal import REACH, object_key, order
+from projections.causal import REACH, Ordering, object_key, order
 from projections.contract import Projection, Row, Rows, Subject, Terms
 from projections.facts import Fact
 
-KEEP_EVERY: Final = 1_000
+KEEP_EVERY: Final = 500
 """How many events lie between states that are kept for good."""
 
 KEEP_FROM: Final = 64
@@ -44,7 +44,8 @@ class NoTerms:
 class Kept:
     """A fold's state after every event up to ``at``, when it had ``seen`` so many.
 
-    ``last_within`` is the highest position among them, ``first_after`` the lowest an event after them has or can get.
+    ``last_within`` is the highest position among them, but for a few ``late`` ones that came when it was kept already;
+    ``first_after`` is the lowest position an event after them has or can get.
     ``anchors`` are the positions of the events that last showed each recent object: where a later chain may begin.
     """
 
@@ -55,6 +56,7 @@ class Kept:
     state: bytes
     anchors: tuple[tuple[str, int], ...]
     unsure: bool = False
+    late: tuple[int, ...] = ()
 
 
 @dataclass(slots=True)
@@ -114,19 +116,20 @@ class Folding:
         if not self._waiting:
             return
         ordering = order(self._waiting, self._snapshots())
-        newest = max(fact.created for fact in self._waiting)
-        ends = [end for end in ordering.boundaries if ordering.facts[end - 1].created + REACH < newest]
+        ends = _settled(ordering)
         if ends:
             self._take(ordering.facts[: ends[-1]], ends, unsure=bool(ordering.unsure))
             self._waiting = ordering.facts[ends[-1] :]
 
+    def hold(self, facts: Iterable[Fact]) -> None:
+        """Take facts in any order, all at once, to be folded when the fold is finished."""
+        self._waiting += facts
+
     def finish(self, until: int = 0) -> Folded:
         """Fold what waits, and say what it all came to. ``until`` is the position up to which there is nothing else."""
         ordering = order(self._waiting, self._snapshots())
-        newest = ordering.facts[-1].created if ordering.facts else None
-        old = [end for end in ordering.boundaries if newest and ordering.facts[end - 1].created < newest - _SETTLED_AGE]
-        ends = [end for end in ordering.boundaries if newest and ordering.facts[end - 1].created + REACH < newest]
-        self._take(ordering.facts, sorted({*ends, *old[-1:]}), unsure=bool(ordering.unsure), last=True)
+        ends = _settled(ordering) if self._seen + len(ordering.facts) >= KEEP_FROM else ()
+        self._take(ordering.facts, ends, unsure=bool(ordering.unsure), last=True)
         self._waiting = []
         for table, rows in self._projection.rows(self._state).items():
             self._rows[table] += rows
@@ -151,6 +154,11 @@ class Folding:
     def _take(self, facts: Sequence[Fact], ends: Sequence[int], *, unsure: bool, last: bool = False) -> None:
         self._unsure = self._unsure or unsure
         wanted = self._worth_keeping(len(facts), ends, last=last)
+        if last and not wanted and not self._kept and self._seen == 0:
+            # A short subject, folded at once: nobody takes it up again from within.
+            for fact in facts:
+                self._projection.step(self._state, fact, self._terms)
+            return
         for count, fact in enumerate(facts, 1):
             self._projection.step(self._state, fact, self._terms)
             self._seen += 1
@@ -162,8 +170,8 @@ class Folding:
                 self._keep(fact.created)
 
     def _worth_keeping(self, count: int, ends: Sequence[int], *, last: bool) -> set[int]:
-        """Choose the boundaries after which to keep a state: one per thousand events, and near the end some more."""
-        if self._seen + count < KEEP_FROM:
+        """Choose the boundaries after which to keep a state: now and then, and near the end some more."""
+        if not ends or self._seen + count < KEEP_FROM:
             return set()
         wanted: set[int] = set()
         since = self._kept_at_seen - self._seen
@@ -171,7 +179,7 @@ class Folding:
             if end - since >= KEEP_EVERY:
                 wanted.add(end)
                 since = end
-        if last and ends and ends[-1] - since >= _RECENT_EVERY:
+        if last and ends[-1] - since >= _RECENT_EVERY:
             wanted.add(ends[-1])
         return wanted
 
@@ -196,10 +204,16 @@ class Folding:
         return {key: fact.subject for key, fact in self._anchors.items()}
 
 
+def _settled(ordering: Ordering) -> list[int]:
+    """Return the boundaries that nothing which came by now can move any more."""
+    facts = ordering.facts
+    return [end for end in ordering.boundaries if facts[end - 1].created + REACH < facts[-1].created]
+
+
 def fold(projection: Projection, subject: Subject, facts: Iterable[Fact], terms: Terms | None = None) -> Folded:
     """Fold a subject's facts, given in any order, into its rows."""
     folding = Folding(projection, subject, terms)
-    folding.feed(facts)
+    folding.hold(facts)
     return folding.finish()
 
 
@@ -216,7 +230,7 @@ def newest_before(kept: Sequence[Kept], moment: datetime) -> Kept | None:
 def thinned(kept: Sequence[tuple[datetime, int]]) -> set[datetime]:
     """Return which states to keep of those at these times, having seen so many events.
 
-    The last eight, the newest older than ten minutes, and the first in each thousand events.
+    The last eight, the newest older than ten minutes, and the first in every ``KEEP_EVERY`` events.
     """
     by_time = sorted(kept)
     wanted = {at for at, _ in by_time[-_RECENT_KEPT:]}

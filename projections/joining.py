@@ -96,7 +96,7 @@ async def join(
     terms_changed = [event for event in news if event.type in projection.references]
     if terms_changed:
         facts = await read_positions(connection, book, [event.position for event in terms_changed])
-        named = sorted({str(fact.subject.get("id")) for fact in facts})
+        named = sorted({f"{book}/{fact.subject.get('id')}" for fact in facts})
         joined.dirty |= {row["subject"] for row in await connection.fetch(USERS, named)}
     return joined
 
@@ -120,7 +120,9 @@ async def _join_links(
             _log.warning("rival_customers", child=link.child, kept=after[link.child].parent, other=link.parent)
     joined.links = changed
     moved = {link.child for link in changed if root_of(link.child, before) != root_of(link.child, after)}
-    joined.no_longer_roots = sorted({root_of(child, before) for child in moved} - {root_of(c, after) for c in moved})
+    joined.no_longer_roots = sorted(
+        root for root in {root_of(child, before) for child in moved} if root_of(root, after) != root
+    )
     joined.roots = {stream: root_of(stream, after) for stream in streams}
     # A child that came to a root brings its past along, and one that left takes it away: both are refolded whole.
     roots = {root_of(child, links_) for child in moved for links_ in (before, after)}

@@ -78,5 +78,10 @@ def root_of(stream_id: str, links_: Mapping[str, Link]) -> str:
 
 
 def rival(child: Link, other: Link, links_: Mapping[str, Link]) -> bool:
-    """Tell whether two links of one child lead to different customers."""
-    return child.child == other.child and root_of(child.parent, links_) != root_of(other.parent, links_)
+    """Tell whether two links of one child lead to different customers; what leads to none yet is no rival."""
+    roots = {root_of(child.parent, links_), root_of(other.parent, links_)}
+    return child.child == other.child and len(roots) == 2 and all(_is_customer(root) for root in roots)
+
+
+def _is_customer(stream_id: str) -> bool:
+    return stream_id.rpartition("/")[2].startswith(("cus_", "acct_"))

@@ -29,6 +29,13 @@ WHERE stream_id = ANY ($1) AND version >= $2 AND position BETWEEN $2 AND $3 AND 
 ORDER BY stream_id, version
 """
 
+SINCE_LATE: Final = """
+SELECT stream_id, position, event_id, type, created, encoding, dictionary_id, salt, body
+FROM ledger.event
+WHERE stream_id = ANY ($1) AND version = ANY ($2) AND position = ANY ($2) AND type = ANY ($3)
+  AND created > $4 AND ($5::timestamptz IS NULL OR created <= $5)
+"""
+
 POSITIONS: Final = """
 SELECT stream_id, position, event_id, type, created, encoding, dictionary_id, salt, body
 FROM ledger.event
@@ -50,7 +57,17 @@ PIECE_EVENTS: Final = 1_000
 
 async def facts_of(connection: asyncpg.Connection, rows: Sequence[asyncpg.Record]) -> list[Fact]:
     """Decode and parse rows of the log."""
+    await prepare(connection, rows)
+    return parsed(rows)
+
+
+async def prepare(connection: asyncpg.Connection, rows: Sequence[asyncpg.Record]) -> None:
+    """Learn what is needed to decode rows."""
     await _bodies.prepare(connection, rows)
+
+
+def parsed(rows: Sequence[asyncpg.Record]) -> list[Fact]:
+    """Decode and parse rows that were prepared for."""
     decode = _bodies.decode
     return [fact_of(row["event_id"], row["type"], row["created"], row["position"], decode(row)) for row in rows]
 
@@ -83,10 +100,14 @@ async def read_since(
     kept: Kept,
     last: int,
     until: datetime | None = None,
+    late: Sequence[int] = (),
 ) -> list[Fact]:
-    """Return the facts after a kept state, up to a position and, where given, a moment."""
+    """Return the facts after a kept state, up to a position and, where given, a moment; ``late`` ones beyond it too."""
     types = list(projection.types)
     rows = await connection.fetch(SINCE, streams, kept.first_after, last, types, kept.at, until)
+    if late:
+        beyond = await connection.fetch(SINCE_LATE, streams, list(late), types, kept.at, until)
+        rows = [*rows, *(row for row in beyond if not kept.first_after <= row["position"] <= last)]
     return await facts_of(connection, rows)
 
 

@@ -8,8 +8,12 @@ like the live one: from there, live and rebuild are the same.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import gc
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import Final
 
 import asyncpg
@@ -17,13 +21,13 @@ import asyncpg
 from projections import joining
 from projections.builds import Build, enter, set_phase
 from projections.contract import Projection, Subject
-from projections.facts import Fact
-from projections.reading import facts_of
+from projections.reading import facts_of, parsed, prepare
 from projections.refold import Refolding, Wanted, fold_long, fold_one
 from projections.terms import KnownTerms
 from projections.writing import keep, park, write_new
 
 PARTS_PER_BOOK: Final = 16
+_EVENTS_PER_PART: Final = 5_000
 _BATCH_EVENTS: Final = 2_000
 _SAMPLED: Final = 2_000
 
@@ -52,6 +56,14 @@ WITH_OWN_EVENTS: Final = """
 SELECT DISTINCT stream_id
 FROM ledger.event
 WHERE stream_id = ANY ($1) AND type = ANY ($2) AND position <= $3
+"""
+
+# The planner would rather fetch all that is left of a part and sort it, for each piece again; and a plan that is made
+# once for all parts would not stop where a part ends.
+READ_IN_KEY_ORDER: Final = """
+SET LOCAL enable_bitmapscan = off;
+SET LOCAL enable_sort = off;
+SET LOCAL plan_cache_mode = force_custom_plan;
 """
 
 MOVE_PART: Final = """
@@ -109,7 +121,7 @@ class Progress:
 class _Piece:
     """Some whole subjects of a part, and where the part stands after them."""
 
-    subjects: dict[str, list[Fact]]
+    subjects: dict[str, list[asyncpg.Record]]
     long: str | None
     after: str
     done: bool
@@ -136,7 +148,8 @@ async def plan(connection: asyncpg.Connection, projection: Projection, build: Bu
 async def _cuts(connection: asyncpg.Connection, book: str, target: int) -> list[str]:
     """Return streams that cut a book into parts of about the same number of events."""
     sampled = sorted({1 + target * step // _SAMPLED for step in range(_SAMPLED)})
-    shares = [step / PARTS_PER_BOOK for step in range(1, PARTS_PER_BOOK)]
+    parts = min(PARTS_PER_BOOK, 1 + target // _EVENTS_PER_PART)
+    shares = [step / parts for step in range(1, parts)]
     rows = await connection.fetch(SPLITS, book, sampled, shares)
     return list(dict.fromkeys(row["stream_id"] for row in rows if row["stream_id"] is not None))
 
@@ -159,7 +172,27 @@ async def fold_piece(
 ) -> bool:
     """Fold a piece of whatever part nobody else works on; return whether there was one."""
     await enter(connection, build.schema_name)
+    with _collector_paused():
+        return await _fold_piece(connection, projection, build, terms)
+
+
+@contextlib.contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Fold without looking for cycles: parsed events have none, and looking through them all costs a third."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+async def _fold_piece(
+    connection: asyncpg.Connection, projection: Projection, build: Build, terms: Mapping[str, KnownTerms]
+) -> bool:
     async with connection.transaction():
+        await connection.execute(READ_IN_KEY_ORDER)
         part = await connection.fetchrow(TAKE_PART, build.build_id)
         if part is None:
             return False
@@ -203,9 +236,8 @@ async def _read_piece(
     if full and rows[0]["stream_id"] == last:
         return _Piece({}, last, last, done=False, events=len(rows))
     used = [row for row in rows if row["stream_id"] != last] if full else rows
-    subjects: dict[str, list[Fact]] = {}
-    for row, fact in zip(used, await facts_of(connection, used), strict=True):
-        subjects.setdefault(row["stream_id"], []).append(fact)
+    await prepare(connection, used)
+    subjects = {stream: list(some) for stream, some in groupby(used, key=itemgetter("stream_id"))}
     after = used[-1]["stream_id"] if used else after
     return _Piece(subjects, None, after, done=not full, events=len(used))
 
@@ -229,7 +261,9 @@ async def _fold(
         if piece.long or len(below_it) > 1:
             await fold_long(connection, projection, book, Wanted(stream, below_it), target, terms, refolding)
         else:
-            fold_one(projection, Subject(book, stream), piece.subjects.pop(stream), target, terms, refolding)
+            # Decoded one by one: what is parsed is folded while it is at hand, and gone before the next.
+            facts = parsed(piece.subjects.pop(stream))
+            fold_one(projection, Subject(book, stream), facts, target, terms, refolding)
     return refolding
 
 

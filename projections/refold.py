@@ -7,7 +7,7 @@ past is folded up to the next kept state, and where that comes out the same, eve
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
@@ -23,7 +23,7 @@ from projections.reading import PIECE_EVENTS, read_anchors, read_histories, read
 from projections.terms import KnownTerms
 
 KEPT: Final = """
-SELECT subject, at, seen, first_after, last_within
+SELECT subject, at, seen, first_after, last_within, late
 FROM subject_state
 WHERE subject = ANY ($1)
 ORDER BY subject, at
@@ -31,6 +31,7 @@ ORDER BY subject, at
 
 KEPT_STATE: Final = "SELECT state, anchors, unsure FROM subject_state WHERE subject = $1 AND at = $2"
 
+_LATE_MAX: Final = 64
 _AT_ONCE: Final = 50
 """Subjects folded together: bounds what is in memory at a time."""
 
@@ -149,7 +150,7 @@ def fold_one(
     using = terms.noting_use()
     try:
         folding = Folding(projection, subject, using)
-        folding.feed(facts)
+        folding.hold(facts)
         folded = folding.finish(until)
     except Exception as error:  # noqa: BLE001 - whatever one subject's history does, the others go on
         into.failed[subject.stream_id] = error
@@ -192,19 +193,20 @@ async def _up_to(
     terms: KnownTerms,
 ) -> Refolded | None:
     """Refold up to a kept state; None where the news make it another one, so that the rest changes too."""
-    last = max(target.last_within, *(position for _, position in wanted.news))
+    late = sorted({*target.late, *(position for _, position in wanted.news if position > target.last_within)})
     using = terms.noting_use()
     folding = Folding(projection, Subject(book, wanted.subject), using, resume=state, anchors=anchors)
-    folding.feed(await read_since(connection, projection, wanted.streams, state, last, target.at))
+    facts = await read_since(connection, projection, wanted.streams, state, target.last_within, target.at, late)
+    folding.feed(facts)
     folded = folding.stop_at(target.at)
     target = await _with_state(connection, wanted.subject, target)
     reached = folded.kept[-1]
     if (reached.state, reached.anchors) != (target.state, target.anchors):
         return None
-    # The state is the one that was kept; only how far one has to read to reach it is news.
-    again = Kept(
-        target.at, reached.seen, target.first_after, last, target.state, target.anchors, target.unsure or folded.unsure
-    )
+    # The state is the one that was kept; only what one has to read to reach it is news.
+    again = replace(target, seen=reached.seen, unsure=target.unsure or folded.unsure, late=tuple(late))
+    if len(late) > _LATE_MAX:
+        again = replace(again, last_within=late[-1], late=())
     return Refolded(wanted.subject, folded.rows, state.at, target.at, [again], frozenset(using.used))
 
 
@@ -216,7 +218,8 @@ def _next_after(kept: Sequence[Kept], moment: datetime) -> Kept | None:
 async def _kept(connection: asyncpg.Connection, subjects: Sequence[str]) -> dict[str, list[Kept]]:
     kept: dict[str, list[Kept]] = {}
     for row in await connection.fetch(KEPT, subjects) if subjects else ():
-        one = Kept(row["at"], row["seen"], row["first_after"], row["last_within"], b"", ())
+        place = (row["at"], row["seen"], row["first_after"], row["last_within"])
+        one = Kept(*place, b"", (), late=tuple(row["late"]))
         kept.setdefault(row["subject"], []).append(one)
     return kept
 
@@ -224,4 +227,4 @@ async def _kept(connection: asyncpg.Connection, subjects: Sequence[str]) -> dict
 async def _with_state(connection: asyncpg.Connection, subject: str, kept: Kept) -> Kept:
     row = await connection.fetchrow(KEPT_STATE, subject, kept.at)
     anchors = tuple((key, position) for key, position in orjson.loads(row["anchors"]))
-    return Kept(kept.at, kept.seen, kept.first_after, kept.last_within, row["state"], anchors, row["unsure"])
+    return replace(kept, state=row["state"], anchors=anchors, unsure=row["unsure"])

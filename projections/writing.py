@@ -21,8 +21,8 @@ WHERE subject = $1 AND ($2::timestamptz IS NULL OR at > $2) AND ($3::timestamptz
 """
 
 KEEP: Final = """
-INSERT INTO subject_state (subject, at, seen, first_after, last_within, state, anchors, unsure)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+INSERT INTO subject_state (subject, at, seen, first_after, last_within, state, anchors, unsure, late)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 """
 
 KEPT_TIMES: Final = "SELECT at, seen FROM subject_state WHERE subject = $1"
@@ -105,8 +105,13 @@ async def _copy(connection: asyncpg.Connection, projection: Projection, some: Se
             await connection.copy_records_to_table(table.name, records=rows, columns=table.columns)
 
 
+def in_book(subject: str, reference: str) -> str:
+    """Name a reference object within its subject's book: other books have others of the same id."""
+    return f"{subject.partition('/')[0]}/{reference}"
+
+
 async def _note_use(connection: asyncpg.Connection, some: Sequence[Refolded]) -> None:
-    uses = [(one.subject, reference) for one in some for reference in sorted(one.used)]
+    uses = [(one.subject, in_book(one.subject, reference)) for one in some for reference in sorted(one.used)]
     if uses:
         await connection.executemany(USES, uses)
 
@@ -133,6 +138,7 @@ async def keep(connection: asyncpg.Connection, some: Sequence[Refolded]) -> None
             kept.state,
             orjson.dumps(kept.anchors).decode(),
             kept.unsure,
+            kept.late,
         )
         for one in some
         for kept in one.kept

@@ -18,12 +18,12 @@ from api.comparing import ROW_COLUMNS, comparison_csv, comparison_json, comparis
 from api.database import running_database
 from api.operations import Operations, Until
 from api.output import progress_bar, show_json, show_table
-from api.services import find_projection, open_services, wall_clock
+from api.services import find_projection, open_services, projections_of, wall_clock
 from api.settings import Settings, load_settings
 from ledger.errors import LedgerError, MistakeError
 from ledger.postgres import Database
 from ledger.times import parse_rfc3339, rfc3339
-from projections.builds import Build
+from projections.builds import Build, ensure_live
 from projections.promotion import Swapped
 from projections.rebuild import Progress
 from projections.runner import Runner, connect_runner
@@ -251,17 +251,15 @@ def project(as_json: AsJson = False) -> None:
 
 
 async def _project(settings: Settings, database: Database) -> int:
-    from projections.builds import ensure_live
-
-    projection = find_projection(settings, "entitlements")
     connection = await connect_runner(database)
+    passed = 0
     try:
-        await ensure_live(connection, projection)
-        runner = Runner(connection, projection, holder=f"project/{os.getpid()}")
-        passed = 0
-        while done := await runner.turn():
-            passed += done
-        await runner.give_back()
+        for projection in projections_of(settings):
+            await ensure_live(connection, projection)
+            runner = Runner(connection, projection, holder=f"project/{os.getpid()}")
+            while done := await runner.turn():
+                passed += done
+            await runner.give_back()
         return passed
     finally:
         connection.terminate()

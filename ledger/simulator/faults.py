@@ -1,7 +1,8 @@
 """What delivery does to events: sends them twice, late, out of order, days later again, or never.
 
 Each fault is a layer of its own over a stream of deliveries, with a random generator of its own, so that adding one
-does not move another's dice. A layer keeps in memory only what is on its way.
+does not move another's dice. A layer keeps in memory only what is on its way, and what reaches it in order of ``at``
+leaves it in that order.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def drop(share: Decimal, seed: int) -> Layer:
 
 
 def shuffle(share: Decimal, seed: int) -> Layer:
-    """Mix up a share of the runs of twenty deliveries; each run's times stay where they were."""
+    """Mix up a share of the runs of twenty deliveries; a mixed run is delivered together, at its end."""
 
     def layer(deliveries: Iterator[Delivery]) -> Iterator[Delivery]:
         dice = _dice("shuffle", seed)
@@ -74,11 +75,11 @@ def shuffle(share: Decimal, seed: int) -> Layer:
 
 
 def _mixed(run: list[Delivery], dice: random.Random, share: Decimal) -> list[Delivery]:
-    if dice.random() >= share:
+    if not run or dice.random() >= share:
         return run
     bodies = [delivery.body for delivery in run]
     dice.shuffle(bodies)
-    last = run[-1].at if run else 0
+    last = max(delivery.at for delivery in run)
     # Nothing is delivered before it happened: what moved forward waits for the run's end.
     return [Delivery(last, body) for body in bodies]
 
@@ -118,7 +119,7 @@ LAYERS: Final[dict[str, tuple[Callable[[Decimal, int], Layer], Decimal]]] = {
 }
 """Every fault by name, with the share of deliveries it befalls unless told; applied in this order."""
 
-_ALL: Final = frozenset(LAYERS) - {"drop"}
+_ALL: Final = tuple(name for name in LAYERS if name != "drop")
 """What ``all`` means: everything that loses nothing."""
 
 
@@ -133,23 +134,26 @@ def parse_faults(text: str) -> dict[str, Decimal]:
         return {name: LAYERS[name][1] for name in _ALL}
     shares: dict[str, Decimal] = {}
     for part in text.split(","):
-        name, _, share = part.strip().partition("=")
+        name, given, share = (one.strip() for one in part.partition("="))
+        if name in {"all", "none"}:
+            raise MistakeError(f"{name} stands alone, not in a list of faults as in {text!r}")
         if name not in LAYERS:
             raise MistakeError(
                 f"there is no fault {name!r}: there are {', '.join(LAYERS)}, all (without drop) and none"
             )
-        shares[name] = _share(name, share)
+        if name in shares:
+            raise MistakeError(f"{name} is named twice: each fault has one share")
+        shares[name] = _share(name, share) if given else LAYERS[name][1]
     return shares
 
 
 def _share(name: str, text: str) -> Decimal:
-    if not text:
-        return LAYERS[name][1]
     try:
         share = Decimal(text)
     except InvalidOperation:
         share = Decimal(-1)
-    if not 0 <= share <= 1:
+    # A NaN is a Decimal that cannot be compared.
+    if not share.is_finite() or not 0 <= share <= 1:
         raise MistakeError(f"{name} is a share from 0 to 1, not {text!r}")
     return share
 

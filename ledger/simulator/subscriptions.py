@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
-from ledger.simulator import billing, proration
+from ledger.simulator import billing, proration, render_catalog
 from ledger.simulator.account import Account
 from ledger.simulator.calendar import DAY, HOUR, period_after
 from ledger.simulator.catalog import Coupon, Price, TaxRate
@@ -83,6 +83,9 @@ class Billing:
         made.items = [self._item(made, price, quantity, trial_end) for price, quantity in wanted]
         self.of_customer.setdefault(customer.id, []).append(made)
         invoice = self._draft(made, "subscription_create", self._lines(made, made.items))
+        if made.discount is not None:
+            written = render_catalog.discount(made.discount, customer.id, made.id)
+            self.account.announce_rendered("customer.discount.created", written)
         self._say(made, "customer.subscription.created")
         self._finalize(made, invoice)
         if trial_end:

@@ -6,7 +6,7 @@ A fold sees its subject's events in causal order and need not defend itself agai
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -56,10 +56,10 @@ def step(state: State, fact: Fact, _: Terms) -> None:
 
 def rows(state: State) -> Rows:
     """Return what a subject's state comes to."""
-    sources = [*state.closed, *_open_rows(state)]
+    sources = sorted([*state.closed, *_open_rows(state)], key=_source_key)
     return {
-        "entitlement_source": [row.columns() for row in sorted(sources, key=_source_key)],
-        "product": [row.columns() for row in state.products],
+        "entitlement_source": sources,
+        "product": list(state.products),
     }
 
 
@@ -68,8 +68,8 @@ def settle(state: State) -> Rows:
     ended, state.closed = state.closed, []
     products, state.products = state.products[:-1], state.products[-1:]
     return {
-        "entitlement_source": [row.columns() for row in ended],
-        "product": [row.columns() for row in products],
+        "entitlement_source": ended,
+        "product": products,
     }
 
 
@@ -103,6 +103,11 @@ def _subscription_changed(state: State, fact: Fact) -> None:
 
 def _set(state: State, subscription: Subscription, key: str, item: Item, fact: Fact) -> None:
     origin = subscription.origin.setdefault(item.item, fact.event_id)
+    org = subscription.org or state.org
+    current = subscription.open.get(item.item)
+    says = (item.product, item.price, item.quantity, subscription.status, org, subscription.ends_at)
+    if current is not None and says == _says(current):
+        return
     row = SourceRow(
         subject=state.subject.stream_id,
         book=state.subject.book,
@@ -114,7 +119,7 @@ def _set(state: State, subscription: Subscription, key: str, item: Item, fact: F
         price=item.price,
         quantity=item.quantity,
         status=subscription.status,
-        org=subscription.org or state.org,
+        org=org,
         ends_at=subscription.ends_at,
         valid_from=fact.created,
         valid_to=None,
@@ -123,10 +128,15 @@ def _set(state: State, subscription: Subscription, key: str, item: Item, fact: F
     _replace(state, subscription, row)
 
 
+def _says(row: SourceRow) -> tuple[object, ...]:
+    """Return what a row says beside when: one that says the same is not opened anew."""
+    return (row.product, row.price, row.quantity, row.status, row.org, row.ends_at)
+
+
 def _replace(state: State, subscription: Subscription, row: SourceRow) -> None:
     """Open ``row`` in place of its item's open one, unless it says the same."""
     current = subscription.open.get(row.item)
-    if current is not None and replace(row, valid_from=current.valid_from, because=current.because) == current:
+    if current is not None and _says(row) == _says(current):
         return
     _close(state, subscription, row.item, row.valid_from)
     subscription.open[row.item] = row
@@ -136,7 +146,7 @@ def _close(state: State, subscription: Subscription, item: str, at: datetime) ->
     row = subscription.open.pop(item, None)
     # What began and ended in one instant never held.
     if row is not None and row.valid_from < at:
-        state.closed.append(replace(row, valid_to=at))
+        state.closed.append(row._replace(valid_to=at))
 
 
 def _customer_changed(state: State, fact: Fact) -> None:
@@ -144,7 +154,7 @@ def _customer_changed(state: State, fact: Fact) -> None:
     if org == state.org:
         return
     state.org = org
-    _restate(state, fact, lambda subscription, row: replace(row, org=subscription.org or org))
+    _restate(state, fact, lambda subscription, row: row._replace(org=subscription.org or org))
 
 
 def _customer_deleted(state: State, fact: Fact) -> None:
@@ -152,7 +162,7 @@ def _customer_deleted(state: State, fact: Fact) -> None:
     for subscription in state.subscriptions.values():
         if subscription.status not in TERMINAL:
             subscription.status = "canceled"
-    _restate(state, fact, lambda subscription, row: replace(row, status=subscription.status, ends_at=None))
+    _restate(state, fact, lambda subscription, row: row._replace(status=subscription.status, ends_at=None))
 
 
 def _restate(state: State, fact: Fact, change: Callable[[Subscription, SourceRow], SourceRow]) -> None:
@@ -160,7 +170,7 @@ def _restate(state: State, fact: Fact, change: Callable[[Subscription, SourceRow
         for row in list(subscription.open.values()):
             origin = subscription.origin[row.item]
             because = tuple(dict.fromkeys((origin, fact.event_id)))
-            restated = replace(change(subscription, row), valid_from=fact.created, because=because)
+            restated = change(subscription, row)._replace(valid_from=fact.created, because=because)
             _replace(state, subscription, restated)
 
 
@@ -175,7 +185,7 @@ def _product_changed(state: State, fact: Fact) -> None:
     if last is not None:
         state.products.pop()
         if last.valid_from < fact.created:
-            state.products.append(replace(last, valid_to=fact.created))
+            state.products.append(last._replace(valid_to=fact.created))
     state.products.append(
         ProductRow(
             subject=state.subject.stream_id,

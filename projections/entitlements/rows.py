@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import NamedTuple
 
-from projections.contract import Row
 
-
-@dataclass(frozen=True, slots=True)
-class SourceRow:
+class SourceRow(NamedTuple):
     """What one item of one subscription was from ``valid_from`` until ``valid_to`` (None: until now).
 
     Half-open. A status that grants nothing is a row too: it is the reason for a no. ``ends_at`` is a planned end.
@@ -36,13 +33,8 @@ class SourceRow:
         """Tell whether the row describes the state at ``at``."""
         return self.valid_from <= at and (self.valid_to is None or at < self.valid_to)
 
-    def columns(self) -> Row:
-        """Return the row's values in the order of its table's columns."""
-        return tuple(getattr(self, name) for name in self.__slots__)
 
-
-@dataclass(frozen=True, slots=True)
-class ProductRow:
+class ProductRow(NamedTuple):
     """A product's ``features`` metadata from ``valid_from`` until ``valid_to`` (None: until now)."""
 
     subject: str
@@ -56,7 +48,3 @@ class ProductRow:
     def holds_at(self, at: datetime) -> bool:
         """Tell whether the row describes the product at ``at``."""
         return self.valid_from <= at and (self.valid_to is None or at < self.valid_to)
-
-    def columns(self) -> Row:
-        """Return the row's values in the order of its table's columns."""
-        return tuple(getattr(self, name) for name in self.__slots__)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import NamedTuple
 
 from ledger.event import Json, identifier, mapping
 from ledger.times import from_unix
 from projections.facts import listing, number
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """One item of a subscription. ``quantity`` is None where usage is metered."""
 
     item: str
@@ -33,13 +32,14 @@ def _item(source: Json) -> Item | None:
     key = identifier(source.get("id"))
     if key is None:
         return None
-    price, plan = mapping(source.get("price")), mapping(source.get("plan"))
-    quantity = number(source.get("quantity_decimal"))
+    price = source.get("price")
+    product = identifier(price.get("product")) if isinstance(price, dict) else None
+    quantity = source.get("quantity_decimal")
     return Item(
         item=key,
-        product=identifier(price.get("product")) or identifier(plan.get("product")),
-        price=identifier(source.get("price")) or identifier(source.get("plan")),
-        quantity=number(source.get("quantity")) if quantity is None else quantity,
+        product=product or identifier(mapping(source.get("plan")).get("product")),
+        price=identifier(price) or identifier(source.get("plan")),
+        quantity=number(source.get("quantity") if number(quantity) is None else quantity),
     )
 
 

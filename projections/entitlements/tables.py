@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from functools import partial
 from typing import Final
 
@@ -15,7 +14,7 @@ VERSION: Final = 2
 
 SOURCES: Final = Table(
     name="entitlement_source",
-    columns=tuple(column.name for column in fields(SourceRow)),
+    columns=SourceRow._fields,
     create="""
     CREATE TABLE entitlement_source (
         subject    text        NOT NULL,
@@ -37,6 +36,7 @@ SOURCES: Final = Table(
         CHECK (valid_to > valid_from)
     );
     CREATE INDEX ON entitlement_source (book, org) WHERE org IS NOT NULL;
+    CREATE INDEX ON entitlement_source (subject, valid_to);
     SELECT ledger.distribute('entitlement_source', 'subject');
     """,
     final="valid_to",
@@ -45,7 +45,7 @@ SOURCES: Final = Table(
 
 PRODUCTS: Final = Table(
     name="product",
-    columns=tuple(column.name for column in fields(ProductRow)),
+    columns=ProductRow._fields,
     create="""
     CREATE TABLE product (
         subject    text        NOT NULL,

@@ -23,6 +23,7 @@ from projections.entitlements.query import Moment, read_entitlements
 from projections.facts import Fact
 from projections.follower import follow, step
 from projections.promotion import PromotionRefusedError
+from projections.rebuild import Progress
 from projections.runner import connect_runner
 from tests.conftest import ManualClock
 from tests.projections.histories import PROJECTION, company, facts_by_subject, new_events
@@ -241,18 +242,22 @@ async def test_builds_at_different_positions_are_compared_at_the_lower_one(
     await connection.close()
 
 
+class StoppedError(Exception):
+    pass
+
+
 async def test_a_rebuild_goes_on_where_it_was_stopped(
     history: tuple[Database, Appender], clock: ManualClock, owner: asyncpg.Connection
 ) -> None:
     ready = operations(history, clock)
     build = await ready.request_rebuild(by=BY, reason=None)
-    whole = asyncio.create_task(ready.fold(build.build_id))
-    for _ in range(10_000):
-        if (await ready.read(build.build_id))[1].done >= 2:
-            break
-    whole.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await whole
+
+    def stop(progress: Progress) -> None:
+        if progress.done:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        await ready.fold(build.build_id, stop)
     assert (await ready.request_rebuild(by=BY, reason=None)).build_id == build.build_id
     await asyncio.gather(ready.fold(build.build_id), ready.fold(build.build_id))
     finished = await ready.complete(build.build_id)

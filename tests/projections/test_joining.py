@@ -1,0 +1,217 @@
+"""Objects that name no customer join theirs through what they do name, and late terms reach whom they concern."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+import pytest
+
+from ledger.appender import Appender
+from ledger.postgres import Database
+from projections.builds import Build, Request, ensure_live, start_build
+from projections.contract import Projection, Rows, Subject, Table, Terms
+from projections.facts import Fact, fact_of
+from projections.follower import clean, follow
+from projections.links import Link, links, merged, rival, root_of
+from projections.rebuild import finish, fold_piece, plan, read_all_terms
+from projections.runner import connect_runner
+from tests.conftest import ManualClock
+from tests.projections.histories import company, disordered, new_events
+from tests.stripe_events import body_of, event
+
+
+@dataclass
+class Money:
+    """What moved for a customer, by natural fact; and what their coupon takes off."""
+
+    subject: Subject
+    moved: dict[str, tuple[str, Any]] = field(default_factory=dict)
+    percent_off: int | None = None
+
+
+def step(state: Money, fact: Fact, terms: Terms) -> None:
+    subject = fact.subject
+    if fact.type == "customer.discount.created":
+        coupon = terms.at(subject["source"]["coupon"], fact.created)
+        state.percent_off = coupon.get("percent_off") if coupon else None
+    else:
+        amount = subject.get("amount_paid", subject.get("amount", 0))
+        state.moved[f"{subject['id']}:{fact.type}"] = (fact.type, amount)
+
+
+def rows(state: Money) -> Rows:
+    key = state.subject.stream_id
+    found = [(key, name, type_, amount) for name, (type_, amount) in sorted(state.moved.items())]
+    return {"moved": found, "discount": [(key, state.percent_off)] if state.percent_off else []}
+
+
+JOINED = frozenset(
+    {"refund.created", "charge.dispute.created", "charge.dispute.funds_withdrawn", "invoice_payment.paid"}
+)
+MONEY = Projection(
+    name="money",
+    version=1,
+    types=JOINED | {"charge.succeeded", "customer.discount.created"},
+    tables=(
+        Table(
+            "moved",
+            ("subject", "name", "type", "amount"),
+            "CREATE TABLE moved (subject text, name text, type text, amount bigint, PRIMARY KEY (subject, name))",
+        ),
+        Table(
+            "discount", ("subject", "percent_off"), "CREATE TABLE discount (subject text PRIMARY KEY, percent_off int)"
+        ),
+    ),
+    state=Money,
+    begin=Money,
+    step=step,
+    rows=rows,
+    joins=JOINED,
+    references=frozenset({"coupon.created", "coupon.updated"}),
+)
+
+
+async def table_of(connection: asyncpg.Connection, build: Build, table: str) -> list[Any]:
+    return sorted(tuple(row) for row in await connection.fetch(f"SELECT * FROM {build.schema_name}.{table}"))
+
+
+async def catch_up(connection: asyncpg.Connection, build: Build) -> None:
+    while await follow(connection, MONEY, build):
+        pass
+
+
+async def rebuilt(connection: asyncpg.Connection) -> Build:
+    heads = await connection.fetch("SELECT book, position FROM ledger.head WHERE book <> 'ledger:control'")
+    build = await start_build(connection, MONEY, Request("test", None, {row["book"]: row["position"] for row in heads}))
+    await plan(connection, MONEY, build)
+    terms = await read_all_terms(connection, MONEY, build)
+    while await fold_piece(connection, MONEY, build, terms):
+        pass
+    assert await finish(connection, build)
+    for book in build.targets:
+        while await clean(connection, MONEY, build, book):
+            pass
+    return build
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_live_through_disorder_equals_a_rebuild(database: Database, clock: ManualClock, seed: int) -> None:
+    bodies = company(20 + seed % 4, 45, "2026-10-28.endive")[0]
+    connection = await connect_runner(database)
+    live = await ensure_live(connection, MONEY)
+    async with Appender(database, clock=clock) as appender:
+        for batch in disordered(bodies, seed):
+            await appender.append(new_events(batch))
+            await catch_up(connection, live)
+    fresh = await rebuilt(connection)
+    for table in ("moved", "discount"):
+        assert await table_of(connection, live, table) == await table_of(connection, fresh, table)
+    moved = await table_of(connection, live, "moved")
+    assert {type_ for _, _, type_, _ in moved} >= {"invoice_payment.paid", "charge.succeeded"}
+    assert {subject.partition("/")[2][:4] for subject, *_ in moved} == {"cus_"}, "everything found its customer"
+    assert await connection.fetchval(f"SELECT count(*) FROM {live.schema_name}.dirty") == 0
+    await connection.close()
+
+
+def told(event_id: str, type_: str, created: int, **subject: Any) -> dict[str, Any]:
+    return event(event_id, type_, subject, created=created)
+
+
+STORY = {
+    "dispute": told("evt_d", "charge.dispute.created", 30, id="dp_1", charge="ch_1", payment_intent="pi_1", amount=9),
+    "charge": told("evt_c", "charge.succeeded", 20, id="ch_1", object="charge", payment_intent="pi_1", customer="cus_1",
+                   amount=9),
+    "paid": told("evt_p", "invoice_payment.paid", 21, id="inpay_1", invoice="in_1", amount_paid=9,
+                 payment={"payment_intent": "pi_1"}),
+    "invoice": told("evt_i", "invoice.finalized", 10, id="in_1", object="invoice", customer="cus_1"),
+    "refund": told("evt_r", "refund.created", 40, id="re_1", object="refund", charge="ch_1", amount=9),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("order", [
+    "dispute refund paid charge invoice", "charge invoice paid refund dispute", "refund paid invoice dispute charge",
+    "paid dispute refund invoice charge",
+])  # fmt: skip
+async def test_the_link_may_come_last(database: Database, clock: ManualClock, order: str) -> None:
+    connection = await connect_runner(database)
+    live = await ensure_live(connection, MONEY)
+    async with Appender(database, clock=clock) as appender:
+        for name in order.split():
+            await appender.append(new_events([body_of(STORY[name])]))
+            await catch_up(connection, live)
+    moved = await table_of(connection, live, "moved")
+    assert {(subject, type_) for subject, _, type_, _ in moved} == {
+        ("self:live/cus_1", type_)
+        for type_ in ("charge.dispute.created", "charge.succeeded", "invoice_payment.paid", "refund.created")
+    }
+    await connection.close()
+
+
+async def test_late_terms_reach_exactly_those_who_used_them(database: Database, clock: ManualClock) -> None:
+    """A coupon's own event comes after the discounts that use it, and again when it is changed for what was before."""
+
+    def discount(customer: str, coupon: str) -> bytes:
+        subject = {"id": f"di_{customer}", "object": "discount", "customer": customer, "source": {"coupon": coupon}}
+        return body_of(event(f"evt_{customer}", "customer.discount.created", subject, created=100))
+
+    def coupon(event_id: str, key: str, percent: int, created: int) -> bytes:
+        subject = {"id": key, "object": "coupon", "percent_off": percent}
+        return body_of(event(event_id, "coupon.created", subject, created=created))
+
+    connection = await connect_runner(database)
+    live = await ensure_live(connection, MONEY)
+    async with Appender(database, clock=clock) as appender:
+        people = [discount(f"cus_{n}", "summer" if n % 2 else "winter") for n in range(6)]
+        await appender.append(new_events(people))
+        await catch_up(connection, live)
+        assert await table_of(connection, live, "discount") == []
+        await appender.append(new_events([coupon("evt_s", "summer", 20, 50)]))
+        await catch_up(connection, live)
+        assert await table_of(connection, live, "discount") == [(f"self:live/cus_{n}", 20) for n in (1, 3, 5)]
+        await appender.append(new_events([coupon("evt_w", "winter", 30, 50), coupon("evt_w2", "winter", 35, 90)]))
+        await catch_up(connection, live)
+    expected = sorted((f"self:live/cus_{n}", 20 if n % 2 else 35) for n in range(6))
+    assert await table_of(connection, live, "discount") == expected
+    assert await table_of(connection, await rebuilt(connection), "discount") == expected
+    await connection.close()
+
+
+def test_the_first_link_stands_whatever_the_order() -> None:
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    some = [
+        Link("b/pi_1", "b/cus_2", at, "evt_2"),
+        Link("b/pi_1", "b/cus_1", at, "evt_1"),
+        Link("b/ch_1", "b/pi_1", at, "e"),
+    ]
+    for seed in range(6):
+        shuffled = list(some)
+        random.Random(seed).shuffle(shuffled)
+        standing = merged({}, shuffled)
+        assert root_of("b/ch_1", standing) == "b/cus_1"
+        assert rival(standing["b/pi_1"], some[0], standing)
+    assert not rival(some[1], some[1], merged({}, some))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("dispute", {"ch_1": "pi_1", "dp_1": "pi_1"}),
+        ("charge", {"ch_1": "cus_1", "pi_1": "cus_1"}),
+        ("paid", {"pi_1": "in_1", "inpay_1": "in_1"}),
+        ("invoice", {"in_1": "cus_1"}),
+        ("refund", {"re_1": "ch_1"}),
+    ],
+)
+def test_what_an_event_links(name: str, expected: dict[str, str]) -> None:
+    body = body_of(STORY[name])
+    fact = fact_of("evt", "type", datetime(2026, 1, 1, tzinfo=UTC), 1, body)
+    assert _short(links("self:live", fact)) == expected
+
+
+def _short(found: Sequence[Link]) -> dict[str, str]:
+    return {one.child.partition("/")[2]: one.parent.partition("/")[2] for one in found}
