@@ -153,7 +153,8 @@ def _check_union(value: Any, choices: tuple[Any, ...], path: str, found: list[st
         if not own:
             return
         tried.append(own)
-    found.extend(min(tried, key=lambda own: len(own)))
+    fewest: list[str] = min(tried, key=len)
+    found += fewest
 
 
 def _check_list(value: Any, hint: Any, path: str, found: list[str]) -> None:
