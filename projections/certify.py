@@ -10,6 +10,8 @@ import ast
 import hashlib
 import importlib
 import inspect
+import io
+import tokenize
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -123,9 +125,16 @@ def _modules_used(name: str) -> Iterable[str]:
 
 
 def _meaning(name: str) -> str:
-    """Return a module's syntax tree as text, without docstrings."""
-    tree = ast.parse(inspect.getsource(importlib.import_module(name)))
-    for node in ast.walk(tree):
+    """Return a module's source without comments, docstrings and blank lines: the same for every Python."""
+    source = inspect.getsource(importlib.import_module(name))
+    lines = source.splitlines()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column]
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
-            node.body = node.body[1:] or [ast.Pass()]
-    return ast.dump(tree)
+            docstring = node.body[0]
+            for row in range(docstring.lineno, (docstring.end_lineno or docstring.lineno) + 1):
+                lines[row - 1] = ""
+    return "\n".join(line.rstrip() for line in lines if line.strip())

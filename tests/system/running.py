@@ -127,6 +127,16 @@ class Service:
             check=False,
         )
 
+    def spawn(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start another ``ledger`` command on the same data, to be killed."""
+        return subprocess.Popen(
+            [*COMMAND, *arguments], env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+
+    def close_client(self) -> None:
+        """Close the connections to the service, and leave it running."""
+        self._client.close()
+
     def post(self, content: Any, *, secret: str | None = None, client: httpx.Client | None = None) -> httpx.Response:
         """Send a webhook, signed now."""
         body = content if isinstance(content, bytes) else body_of(content)

@@ -100,7 +100,8 @@ def _event(event_id: str, rng: random.Random) -> dict[str, Any]:
 EVENTS = "SELECT event_id, position, leaf, stream_id FROM ledger.event WHERE book = 'self:live' ORDER BY position"
 
 
-async def _examine(embedded: EmbeddedPostgres, acknowledged: list[tuple[str, int]]) -> int:
+async def examine(embedded: EmbeddedPostgres, acknowledged: list[tuple[str, int]]) -> int:
+    """Hold the database to what was acknowledged: every event once, no gap, rows as a fresh fold has them."""
     connection = await asyncpg.connect(embedded.url("postgres"))
     try:
         rows = await connection.fetch(EVENTS)
@@ -164,7 +165,7 @@ def test_killed_again_and_again_under_load(service: Service) -> None:
         service.start()
     _settle(service)
     assert set(load.statuses) <= {200, 503}
-    stored = asyncio.run(_examine(service.embedded, load.acknowledged))
+    stored = asyncio.run(examine(service.embedded, load.acknowledged))
     assert stored >= len(set(load.acknowledged)) > 20 * ROUNDS
 
 
@@ -189,7 +190,7 @@ def test_postgresql_dies_under_load_and_comes_back(service: Service, how: signal
     assert reads <= {200, 503}
     assert load.retry_after_missing == 0
     _settle(service)
-    asyncio.run(_examine(service.embedded, load.acknowledged))
+    asyncio.run(examine(service.embedded, load.acknowledged))
 
 
 @pytest.mark.parametrize("name", ["web", "follower"])
@@ -208,4 +209,4 @@ def test_a_killed_child_comes_back(service: Service, name: str) -> None:
         before = len(load.acknowledged)
         service.until(lambda: len(load.acknowledged) > before + 20, "webhooks to be taken again")
     _settle(service)
-    asyncio.run(_examine(service.embedded, load.acknowledged))
+    asyncio.run(examine(service.embedded, load.acknowledged))

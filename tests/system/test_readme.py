@@ -78,6 +78,14 @@ def test_the_readme_is_true(service: Service, checkout: Path) -> None:
     assert (checkout / "backup-of-today" / "signing.key").exists()
 
 
+def test_the_replay_guide_is_true(service: Service, checkout: Path) -> None:
+    service.environment["COLUMNS"] = "200"
+    for name in ("history", "rebuild", "diff", "swap"):
+        shown = [" ".join(line.split()) for line in block(name).splitlines() if not line.startswith("$ ")]
+        printed = [" ".join(line.split()) for line in run(service, checkout, commands(name)).splitlines()]
+        assert printed == shown, name
+
+
 def test_every_block_of_commands_is_run_or_says_why_not() -> None:
     for name, text in TEXTS.items():
         marks = re.findall(r"(?:<!-- (run|not run): [^>]+ -->\n)?```console\n\$ (.*)", text)

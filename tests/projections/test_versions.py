@@ -1,0 +1,36 @@
+"""A projection that folds differently says so: its source may not change under one version."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from api.services import projections_of
+from api.settings import Settings
+from projections.certify import source_digest
+from projections.contract import Projection
+
+KNOWN = {
+    ("entitlements", 2): "d504c41398b6940da8ffa29f8079ae57829efba5c7081d257a792f15e4971a95",
+}
+"""What each version's code was. Code that means the same may be entered anew; code that folds differently is a new
+version, so that builds of the old one are not taken for it."""
+
+
+@pytest.mark.parametrize("projection", projections_of(Settings()), ids=lambda one: one.name)
+def test_a_changed_fold_is_a_new_version(projection: Projection) -> None:
+    assert source_digest(projection) == KNOWN[projection.name, projection.version], (
+        f"the code that folds {projection.name} has changed: bump its version if it folds differently, then enter "
+        f"{source_digest(projection)} here"
+    )
+
+
+def test_comments_and_docstrings_are_not_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    (projection,) = projections_of(Settings())
+    before = source_digest(projection)
+    read = inspect.getsource
+    monkeypatch.setattr(inspect, "getsource", lambda module: read(module) + "\n# a remark\n")
+    assert source_digest(projection) == before
+    monkeypatch.setattr(inspect, "getsource", lambda module: read(module) + "\nmore = 1\n")
+    assert source_digest(projection) != before
