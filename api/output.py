@@ -8,8 +8,17 @@ from typing import Any
 
 import orjson
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
+from rich.text import Text
 
 
 def show_json(content: Any) -> None:
@@ -29,6 +38,14 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None
     console.print(table)
 
 
+class RateColumn(ProgressColumn):
+    """How much is done a second."""
+
+    def render(self, task: Task) -> Text:
+        """Write the rate, once there is one."""
+        return Text(f"{task.speed:,.0f}/s" if task.speed else "", style="progress.data.speed")
+
+
 def progress_bar() -> Progress:
     """Make a progress bar for long work, on standard error; it shows nothing where nobody looks at a terminal."""
     console = Console(stderr=True)
@@ -36,6 +53,7 @@ def progress_bar() -> Progress:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        RateColumn(),
         TimeRemainingColumn(),
         console=console,
         disable=not console.is_terminal,

@@ -153,14 +153,12 @@ def _ready(request: Request, name: str | None = "name") -> tuple[Operations, str
 async def _build_json(ready: Operations, build_id: str) -> dict[str, Any]:
     build, progress = await ready.read(build_id)
     parked = sum(row["build_id"] == build_id for row in await ready.parked())
-    total = sum(build.targets.values())
-    done = progress.events if build.phase == "folding" else total
     return {
         "build": build.build_id,
         "phase": build.phase,
-        "done": done,
-        "total": total,
-        **_speed(build, progress, done, total, ready.clock()),
+        "done": progress.events,
+        "total": progress.expected,
+        **_speed(build, progress, ready.clock()),
         "digest": (build.certificate or {}).get("digest"),
         "parked": parked,
         "bounded": build.bounded,
@@ -170,14 +168,15 @@ async def _build_json(ready: Operations, build_id: str) -> dict[str, Any]:
     }
 
 
-def _speed(build: Build, progress: Progress, done: int, total: int, now: datetime) -> dict[str, Any]:
-    """Return events a second since it was asked for, and how long the rest takes at that rate."""
+def _speed(build: Build, progress: Progress, now: datetime) -> dict[str, Any]:
+    """Return events folded a second since it was asked for, and how long the rest takes at that rate."""
+    if build.phase != "folding":
+        return {"rate": None, "eta_seconds": 0}
     seconds = (now - build.created_at).total_seconds()
-    if build.phase != "folding" or seconds <= 0 or not progress.parts:
-        return {"rate": None, "eta_seconds": 0 if build.phase != "folding" else None}
-    rate = done / seconds
-    share = progress.done / progress.parts
-    return {"rate": round(rate, 1), "eta_seconds": round(seconds * (1 - share) / share) if share else None}
+    if seconds <= 0 or progress.events == 0:
+        return {"rate": None, "eta_seconds": None}
+    rate = progress.events / seconds
+    return {"rate": round(rate, 1), "eta_seconds": round((progress.expected - progress.events) / rate)}
 
 
 async def _swap(swapping: Any) -> Response:

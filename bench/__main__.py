@@ -12,11 +12,11 @@ from typing import Annotated
 import orjson
 import typer
 
-from bench import engine, http, log
+from bench import engine, http, log, orders
 from bench.ground import Ground
 from bench.table import Row, as_json, show
 
-ROWS = ("append", "import", "log", "rebuild", "lag", "http")
+ROWS = ("append", "import", "log", "rebuild", "lag", "orders", "http")
 
 
 async def _append_and_proof(ground: Ground, events: int) -> list[Row]:
@@ -36,7 +36,9 @@ async def _run(ground: Ground, events: int, names: list[str]) -> list[Row]:
     if "rebuild" in names:
         rows += await engine.rebuild_rows(ground, 10 * events)
     if "lag" in names:
-        rows += [await engine.lag_row(ground), *await engine.late_rows(ground)]
+        rows += [await engine.lag_row(ground), *await engine.late_rows(ground), *await engine.hot_rows(ground)]
+    if "orders" in names:
+        rows.append(orders.orders_row(events))
     if "http" in names:
         rows += await http.webhook_rows(ground.folder, events // 2)
     return rows

@@ -200,8 +200,7 @@ async def late_rows(ground: Ground, events: int = 100_000) -> list[Row]:
     begun = datetime(2026, 1, 1, tzinfo=UTC)
     connection = await connect_runner(database)
     async with Appender(database, clock=now) as appender:
-        batch = itertools.batched if hasattr(itertools, "batched") else _batched
-        for some in batch(hot_subject(dice, begun, events), 1_000):
+        for some in _batched(hot_subject(dice, begun, events), 1_000):
             await appender.append([new_event(body, Source.IMPORT) for body in some])
         live = await ensure_live(connection, PROJECTION)
         while await follow(connection, PROJECTION, live):
@@ -222,6 +221,63 @@ async def late_rows(ground: Ground, events: int = 100_000) -> list[Row]:
     return rows
 
 
+async def hot_rows(ground: Ground, events: int = 100_000, seconds: int = 8) -> list[Row]:
+    """Other customers' lag while ten subjects of very many events get a hundred more a second, beside without them."""
+    alone = await _others_lag(ground, 0, 0, seconds)
+    crowded = await _others_lag(ground, 10, events // 10, seconds)
+    p50, p99 = percentiles_ms(crowded)
+    beside = f"{percentiles_ms(alone)[1]:.0f} ms p99 without"
+    name = f"visible beside ten hot subjects of {events // 10:,}"
+    return [Row(name, f"{p99:.0f} ms p99", beside, p99 / max(percentiles_ms(alone)[1], 25.0), "≤ 2", p50, p99)]
+
+
+async def _others_lag(ground: Ground, hot: int, history: int, seconds: int) -> list[float]:
+    """Let 50 events a second of many customers in, and 100 of ``hot`` ones; return the lags of the many."""
+    database, dice = await ground.fresh(), random.Random(7)
+    connection = await connect_runner(database)
+    live = await ensure_live(connection, PROJECTION)
+    appended: dict[int, float] = {}
+    visible: dict[int, float] = {}
+    arrived, stop = asyncio.Event(), asyncio.Event()
+    begun = datetime.now(UTC) - timedelta(seconds=30 * history)
+
+    async def fold() -> None:
+        while not stop.is_set():
+            await arrived.wait()
+            arrived.clear()
+            while await follow(connection, PROJECTION, live):
+                reached = await connection.fetchval("SELECT position FROM ledger.checkpoint WHERE book = 'self:live'")
+                at = time.perf_counter()
+                visible.update({one: at for one in appended if one <= reached and one not in visible})
+
+    async with Appender(database, clock=now, on_commit=arrived.set) as appender:
+        for number in range(hot):
+            for some in _batched(hot_subject(dice, begun, history, 1_000 + number), 1_000):
+                await appender.append([new_event(body, Source.IMPORT) for body in some])
+        while await follow(connection, PROJECTION, live):
+            pass
+        folding = asyncio.create_task(fold())
+        began, number = time.perf_counter(), 0
+        while time.perf_counter() - began < seconds:
+            at = int(time.time())
+            number += 1
+            if hot:
+                name = f"evt_hot_{number}"
+                await appender.append([new_event(_update(name, 1_000 + number % hot, at, number % 40, "active"))])
+            if number % 2 == 0 or not hot:
+                asked = time.perf_counter()
+                body = _update(f"evt_cool_{number}", dice.randrange(500), at, number % 40, "active")
+                (place,) = await appender.append([new_event(body)])
+                appended[place.position] = asked
+            await asyncio.sleep(max(0.0, number / (100 if hot else 50) - (time.perf_counter() - began)))
+        await asyncio.sleep(0.5)
+    stop.set()
+    arrived.set()
+    await folding
+    await connection.close()
+    return [visible[position] - asked for position, asked in appended.items()]
+
+
 def _batched(items: Iterator[bytes], size: int) -> Iterator[list[bytes]]:
     while some := list(itertools.islice(items, size)):
         yield some
@@ -236,11 +292,11 @@ def subscription_events(dice: random.Random, count: int) -> Iterator[bytes]:
         )
 
 
-def hot_subject(dice: random.Random, begun: datetime, count: int) -> Iterator[bytes]:
+def hot_subject(dice: random.Random, begun: datetime, count: int, customer: int = 0) -> Iterator[bytes]:
     """Give the updates of one customer's subscription, one every half minute."""
     for number in range(count):
         at = int((begun + timedelta(seconds=30 * number)).timestamp())
-        yield _update(f"evt_{number}", 0, at, 1 + number % 40, "active")
+        yield _update(f"evt_{customer}_{number}", customer, at, 1 + number % 40, "active")
 
 
 def late_event(dice: random.Random, at: datetime, name: str) -> bytes:

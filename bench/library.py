@@ -1,12 +1,18 @@
-"""The peer of a rebuild: the eventsourcing library's ``ProjectionRunner`` over the same log, into memory."""
+"""The peer of a rebuild: the eventsourcing library's ``ProjectionRunner`` over the same log.
+
+Its view is durable as the library's own PostgreSQL view is: each event's row and its tracking in one transaction.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
+from collections.abc import Coroutine
 from typing import Any, ClassVar
 from uuid import UUID
 
+import asyncpg
 import orjson
 from eventsourcing.application import Application
 from eventsourcing.dispatch import singledispatchmethod
@@ -27,6 +33,16 @@ from bench.log import new_event, now
 from ledger.appender import Appender
 from ledger.postgres import Database
 from ledger.recorder import LedgerMapper, LedgerRecorder, StripeEvent
+
+TABLES = """
+CREATE SCHEMA IF NOT EXISTS build_peer;
+CREATE TABLE IF NOT EXISTS build_peer.status (object text PRIMARY KEY, status text);
+CREATE TABLE IF NOT EXISTS build_peer.tracking (position bigint PRIMARY KEY);
+"""
+
+ROW = "INSERT INTO build_peer.status VALUES ($1, $2) ON CONFLICT (object) DO UPDATE SET status = excluded.status"
+
+TRACKING = "INSERT INTO build_peer.tracking VALUES ($1)"
 
 _EVENTS = 3_000
 
@@ -53,17 +69,34 @@ class _Application(Application[UUID]):
 
 
 class _View(POPOTrackingRecorder):
-    """Keeps the newest status of every object, in memory: less work than rows in a database."""
+    """Keeps the newest status of every object as a row, each event in a transaction with its tracking."""
+
+    database: ClassVar[Database]
 
     def __init__(self) -> None:
         super().__init__()
-        self.statuses: dict[str, Any] = {}
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, daemon=True).start()
+        self._connection = self._wait(self._connect())
+
+    def _wait(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    async def _connect(self) -> asyncpg.Connection:
+        connection = await self.database.as_role("ledger_builder").connect()
+        await connection.execute(TABLES)
+        return connection
 
     def saw(self, key: str, status: Any, tracking: Tracking) -> None:
+        self._wait(self._write(key, status, tracking.notification_id))
         with self._database_lock:
             self._assert_tracking_uniqueness(tracking)
             self._insert_tracking(tracking)
-            self.statuses[key] = status
+
+    async def _write(self, key: str, status: Any, position: int) -> None:
+        async with self._connection.transaction():
+            await self._connection.execute(ROW, key, str(status))
+            await self._connection.execute(TRACKING, position)
 
 
 class _Statuses(Projection[_View]):
@@ -88,6 +121,7 @@ async def library_runner_rate(database: Database) -> float:
 def _run(database: Database) -> float:
     with LedgerRecorder(database, "self:live") as recorder:
         _Factory.recorder = recorder
+        _View.database = database
         env = {"PERSISTENCE_MODULE": __name__, "MAPPER_TOPIC": get_topic(LedgerMapper)}
         began = time.perf_counter()
         with ProjectionRunner(

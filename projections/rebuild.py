@@ -37,9 +37,15 @@ FROM ledger.event
 WHERE book = $1 AND position = ANY ($2)
 """
 
+FOLDED_OF_SAMPLE: Final = """
+SELECT count(*)
+FROM ledger.event
+WHERE book = $1 AND position = ANY ($2) AND type = ANY ($3)
+"""
+
 ADD_PART: Final = """
-INSERT INTO ledger.build_part (build_id, part, book, after_stream, until_stream)
-VALUES ($1, $2, $3, $4, $5)
+INSERT INTO ledger.build_part (build_id, part, book, after_stream, until_stream, expected)
+VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT DO NOTHING
 """
 
@@ -73,7 +79,8 @@ WHERE build_id = $1 AND part = $2
 """
 
 PARTS: Final = """
-SELECT count(*) AS parts, count(*) FILTER (WHERE done) AS done, coalesce(sum(events), 0)::bigint AS events
+SELECT count(*) AS parts, count(*) FILTER (WHERE done) AS done, coalesce(sum(events), 0)::bigint AS events,
+       coalesce(sum(CASE WHEN done THEN events ELSE greatest(events, expected) END), 0)::bigint AS expected
 FROM ledger.build_part
 WHERE build_id = $1
 """
@@ -105,11 +112,12 @@ LIMIT $4
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a rebuild is: parts done of parts, and the events folded in them."""
+    """How far a rebuild is: parts done of parts, the events folded in them, and about how many it will be in all."""
 
     parts: int
     done: int
     events: int
+    expected: int
 
     @property
     def finished(self) -> bool:
@@ -140,18 +148,29 @@ async def plan(connection: asyncpg.Connection, projection: Projection, build: Bu
         part = 0
         for book, target in sorted(build.targets.items()):
             cuts = await _cuts(connection, book, target)
+            expected = await _expected(connection, projection, book, target) // (len(cuts) + 1)
             for after, until in zip(["", *cuts], [*cuts, None], strict=True):
                 part += 1
-                await connection.execute(ADD_PART, build.build_id, part, book, after, until)
+                await connection.execute(ADD_PART, build.build_id, part, book, after, until, expected)
 
 
 async def _cuts(connection: asyncpg.Connection, book: str, target: int) -> list[str]:
     """Return streams that cut a book into parts of about the same number of events."""
-    sampled = sorted({1 + target * step // _SAMPLED for step in range(_SAMPLED)})
     parts = min(PARTS_PER_BOOK, 1 + target // _EVENTS_PER_PART)
     shares = [step / parts for step in range(1, parts)]
-    rows = await connection.fetch(SPLITS, book, sampled, shares)
+    rows = await connection.fetch(SPLITS, book, _sample(target), shares)
     return list(dict.fromkeys(row["stream_id"] for row in rows if row["stream_id"] is not None))
+
+
+def _sample(target: int) -> list[int]:
+    return sorted({1 + target * step // _SAMPLED for step in range(_SAMPLED)})
+
+
+async def _expected(connection: asyncpg.Connection, projection: Projection, book: str, target: int) -> int:
+    """Return about how many events of a book the projection folds, from a sample of them."""
+    sample = _sample(target)
+    found = int(await connection.fetchval(FOLDED_OF_SAMPLE, book, sample, list(projection.types)))
+    return target * found // max(len(sample), 1)
 
 
 async def _link(connection: asyncpg.Connection, projection: Projection, book: str, target: int) -> None:

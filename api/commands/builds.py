@@ -113,10 +113,9 @@ def _moment(text: str | None) -> datetime | None:
 async def _rebuild(ready: Operations, until: Until, workers: int, reason: str | None, bar: Bar) -> Build:
     build = await ready.request_rebuild(by=who(), reason=reason, until=until)
     task = bar.add_task(f"{build.build_id} (events)", total=None)
-    total = sum(build.targets.values())
 
     def report(progress: Progress) -> None:
-        bar.update(task, completed=progress.events, total=total)
+        bar.update(task, completed=progress.events, total=progress.expected)
 
     if workers == 1:
         os.nice(_NICENESS)

@@ -37,6 +37,7 @@ CREATE TABLE ledger.build_part (
     book         text    NOT NULL,
     after_stream text    NOT NULL,
     until_stream text,
+    expected     bigint  NOT NULL,           -- about how many events it will fold
     events       bigint  NOT NULL DEFAULT 0,
     done         boolean NOT NULL DEFAULT false,
     PRIMARY KEY (build_id, part)
