@@ -23,6 +23,7 @@ from ledger.operator import operator_event
 from ledger.postgres import Database
 from ledger.reader import Filter, position_at, read_books, read_page
 from projections import certify, rebuild
+from projections.ahead import reading_ahead
 from projections.builds import (
     Build,
     Request,
@@ -110,12 +111,12 @@ class Operations:
 
     async def fold(self, build_id: str, report: Report = lambda _: None) -> None:
         """Fold parts of a rebuild until none is left that nobody works on, then until all are done."""
-        async with self._builder() as connection:
+        async with self._builder() as connection, self._builder() as reading, reading_ahead(reading) as ahead:
             build = await self._own(connection, build_id)
             await rebuild.plan(connection, self.projection, build)
             terms = await rebuild.read_all_terms(connection, self.projection, build)
             while True:
-                worked = await rebuild.fold_piece(connection, self.projection, build, terms)
+                worked = await rebuild.fold_piece(connection, self.projection, build, terms, ahead)
                 progress = await rebuild.read_progress(connection, build)
                 report(progress)
                 if progress.finished:

@@ -24,6 +24,7 @@ from ledger.event import Source
 from ledger.postgres import Database
 from ledger.simulated import append_simulated
 from ledger.simulator.company import Arguments, Company
+from projections.ahead import reading_ahead
 from projections.builds import Request, ensure_live, start_build
 from projections.entitlements.tables import entitlements
 from projections.follower import follow
@@ -118,13 +119,12 @@ async def _rebuild(connection: asyncpg.Connection, ground: Ground, workers: int)
         for _ in range(workers)
     ]
     for process in processes:
-        assert process.stdout is not None
-        await process.stdout.readline()
+        await _line(process)
     began, peak = time.perf_counter(), 0
     for process in processes:
         assert process.stdin is not None
         process.stdin.write(b"go\n")
-    waiting = [asyncio.create_task(process.wait()) for process in processes]
+    waiting = [asyncio.create_task(_line(process)) for process in processes]
     watched = [psutil.Process(process.pid) for process in processes]
     while not all(task.done() for task in waiting):
         for one in watched:
@@ -133,21 +133,29 @@ async def _rebuild(connection: asyncpg.Connection, ground: Ground, workers: int)
             except psutil.Error:
                 continue
         await asyncio.wait(waiting, timeout=0.05)
-    assert all(process.returncode == 0 for process in processes)
     assert await finish(connection, build)
-    return time.perf_counter() - began, peak
+    seconds = time.perf_counter() - began
+    assert [await process.wait() for process in processes] == [0] * workers
+    return seconds, peak
+
+
+async def _line(process: asyncio.subprocess.Process) -> None:
+    assert process.stdout is not None
+    await process.stdout.readline()
 
 
 async def _worker(url: str, build_id: str) -> None:
     from projections.builds import read_build
 
-    connection = await connect_runner(Database(url))
+    connection, reading = await connect_runner(Database(url)), await connect_runner(Database(url))
     build = await read_build(connection, build_id)
     print("ready", flush=True)
     await asyncio.to_thread(sys.stdin.readline)
     terms = await read_all_terms(connection, PROJECTION, build)
-    while await fold_piece(connection, PROJECTION, build, terms):
-        pass
+    async with reading_ahead(reading) as ahead:
+        while await fold_piece(connection, PROJECTION, build, terms, ahead):
+            pass
+    print("done", flush=True)
     await connection.close()
 
 

@@ -8,6 +8,7 @@ like the live one: from there, live and rebuild are the same.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from typing import Final
 import asyncpg
 
 from projections import joining
+from projections.ahead import PIECE_ROWS, Place, ReadAhead
 from projections.builds import Build, enter, set_phase
 from projections.contract import Projection, Subject
 from projections.reading import facts_of, parsed, prepare
@@ -28,8 +30,9 @@ from projections.writing import keep, park, write_new
 
 PARTS_PER_BOOK: Final = 16
 _EVENTS_PER_PART: Final = 5_000
-_BATCH_EVENTS: Final = 2_000
+_LINKED_AT_ONCE: Final = 2_000
 _SAMPLED: Final = 2_000
+_YIELD_EVERY: Final = 8
 
 SPLITS: Final = """
 SELECT unnest(percentile_disc($3::float8[]) WITHIN GROUP (ORDER BY stream_id)) AS stream_id
@@ -64,14 +67,6 @@ FROM ledger.event
 WHERE stream_id = ANY ($1) AND type = ANY ($2) AND position <= $3
 """
 
-# The planner would rather fetch all that is left of a part and sort it, for each piece again; and a plan that is made
-# once for all parts would not stop where a part ends.
-READ_IN_KEY_ORDER: Final = """
-SET LOCAL enable_bitmapscan = off;
-SET LOCAL enable_sort = off;
-SET LOCAL plan_cache_mode = force_custom_plan;
-"""
-
 MOVE_PART: Final = """
 UPDATE ledger.build_part
 SET after_stream = $3, events = events + $4, done = $5
@@ -91,14 +86,6 @@ SET_CHECKPOINT: Final = """
 INSERT INTO ledger.checkpoint (build_id, book, position)
 VALUES ($1, $2, $3)
 ON CONFLICT (build_id, book) DO NOTHING
-"""
-
-SUBJECTS: Final = """
-SELECT stream_id, position, event_id, type, created, encoding, dictionary_id, salt, body
-FROM ledger.event
-WHERE stream_id > $1 AND ($2::text IS NULL OR stream_id <= $2) AND book = $3 AND position <= $4 AND type = ANY ($5)
-ORDER BY stream_id, version
-LIMIT $6
 """
 
 ALL_EVENTS: Final = """
@@ -176,7 +163,7 @@ async def _expected(connection: asyncpg.Connection, projection: Projection, book
 async def _link(connection: asyncpg.Connection, projection: Projection, book: str, target: int) -> None:
     """Pass over a book's events for what links streams."""
     after = 0
-    while rows := await connection.fetch(ALL_EVENTS, book, after, target, _BATCH_EVENTS):
+    while rows := await connection.fetch(ALL_EVENTS, book, after, target, _LINKED_AT_ONCE):
         await joining.write_links(connection, book, await facts_of(connection, rows))
         after = rows[-1]["position"]
 
@@ -187,12 +174,16 @@ async def read_progress(connection: asyncpg.Connection, build: Build) -> Progres
 
 
 async def fold_piece(
-    connection: asyncpg.Connection, projection: Projection, build: Build, terms: Mapping[str, KnownTerms]
+    connection: asyncpg.Connection,
+    projection: Projection,
+    build: Build,
+    terms: Mapping[str, KnownTerms],
+    ahead: ReadAhead,
 ) -> bool:
     """Fold a piece of whatever part nobody else works on; return whether there was one."""
     await enter(connection, build.schema_name)
     with _collector_paused():
-        return await _fold_piece(connection, projection, build, terms)
+        return await _fold_piece(connection, projection, build, terms, ahead)
 
 
 @contextlib.contextmanager
@@ -208,15 +199,21 @@ def _collector_paused() -> Iterator[None]:
 
 
 async def _fold_piece(
-    connection: asyncpg.Connection, projection: Projection, build: Build, terms: Mapping[str, KnownTerms]
+    connection: asyncpg.Connection,
+    projection: Projection,
+    build: Build,
+    terms: Mapping[str, KnownTerms],
+    ahead: ReadAhead,
 ) -> bool:
     async with connection.transaction():
-        await connection.execute(READ_IN_KEY_ORDER)
         part = await connection.fetchrow(TAKE_PART, build.build_id)
         if part is None:
             return False
         book, target = part["book"], build.targets[part["book"]]
-        piece = await _read_piece(connection, projection, part, target)
+        place = Place(part["after_stream"], part["until_stream"], book, target, tuple(sorted(projection.types)))
+        piece = await _piece(connection, place, await ahead.rows(place))
+        if not piece.done:
+            ahead.begin(place._replace(after=piece.after))
         refolding = await _fold(connection, projection, book, piece, target, terms.get(book, KnownTerms()))
         await write_new(connection, projection, refolding)
         await keep(connection, refolding.done)
@@ -243,21 +240,16 @@ async def finish(connection: asyncpg.Connection, build: Build) -> bool:
     return True
 
 
-async def _read_piece(
-    connection: asyncpg.Connection, projection: Projection, part: asyncpg.Record, target: int
-) -> _Piece:
-    """Read whole subjects from where the part stands; the last stream of a full read may go on, and waits."""
-    after, until, book = part["after_stream"], part["until_stream"], part["book"]
-    types = list(projection.types)
-    rows = await connection.fetch(SUBJECTS, after, until, book, target, types, _BATCH_EVENTS)
-    full = len(rows) == _BATCH_EVENTS
+async def _piece(connection: asyncpg.Connection, place: Place, rows: Sequence[asyncpg.Record]) -> _Piece:
+    """Take the whole subjects among rows; the last stream of a full read may go on, and waits."""
+    full = len(rows) == PIECE_ROWS
     last = rows[-1]["stream_id"] if rows else ""
     if full and rows[0]["stream_id"] == last:
         return _Piece({}, last, last, done=False, events=len(rows))
     used = [row for row in rows if row["stream_id"] != last] if full else rows
     await prepare(connection, used)
     subjects = {stream: list(some) for stream, some in groupby(used, key=itemgetter("stream_id"))}
-    after = used[-1]["stream_id"] if used else after
+    after = used[-1]["stream_id"] if used else place.after
     return _Piece(subjects, None, after, done=not full, events=len(used))
 
 
@@ -273,7 +265,9 @@ async def _fold(
     streams = [piece.long] if piece.long else list(piece.subjects)
     below, roots = await _joined(connection, projection, streams)
     await _remember_silent_roots(connection, projection, book, set(roots.values()) - set(streams), target)
-    for stream in streams:
+    for number, stream in enumerate(streams):
+        if number % _YIELD_EVERY == 0:
+            await asyncio.sleep(0)  # let in what is being read ahead
         if roots.get(stream, stream) != stream:
             continue  # it is folded with the subject it belongs to
         below_it = tuple(below[stream])

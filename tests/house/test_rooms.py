@@ -23,8 +23,8 @@ SHELL = {
         "simulated", "verify", "wakeup",
     },
     "projections": {
-        "builds", "certify", "compare", "follower", "joining", "leases", "promotion", "reading", "rebuild", "refold",
-        "runner", "writing", "entitlements.query",
+        "ahead", "builds", "certify", "compare", "follower", "joining", "leases", "promotion", "reading", "rebuild",
+        "refold", "runner", "writing", "entitlements.query",
     },
 }  # fmt: skip
 """The rooms that touch the world. Every other room of these packages is pure; ``api`` is all shell."""

@@ -12,6 +12,7 @@ import pytest
 from ledger.appender import Appender
 from ledger.postgres import Database
 from projections import folding, refold
+from projections.ahead import reading_ahead
 from projections.builds import Build, Request, ensure_live, read_build, start_build
 from projections.certify import digest_of
 from projections.follower import follow, step
@@ -37,15 +38,18 @@ async def rows_of_build(connection: asyncpg.Connection, build: Build) -> dict[st
     return found
 
 
-async def rebuilt(connection: asyncpg.Connection) -> Build:
+async def rebuilt(connection: asyncpg.Connection, database: Database) -> Build:
     """Make another build of everything the log has."""
     heads = {row["book"]: row["position"] for row in await connection.fetch("SELECT book, position FROM ledger.head")}
     heads.pop("ledger:control", None)
     build = await start_build(connection, PROJECTION, Request("test", None, heads))
     await plan(connection, PROJECTION, build)
     terms = await read_all_terms(connection, PROJECTION, build)
-    while await fold_piece(connection, PROJECTION, build, terms):
-        pass
+    reading = await connect_runner(database)
+    async with reading_ahead(reading) as ahead:
+        while await fold_piece(connection, PROJECTION, build, terms, ahead):
+            pass
+    await reading.close()
     assert await finish(connection, build)
     return await read_build(connection, build.build_id)
 
@@ -65,7 +69,7 @@ async def test_live_through_disorder_equals_a_rebuild(database: Database, clock:
                     pass
     while await follow(connection, PROJECTION, live):
         pass
-    build = await rebuilt(connection)
+    build = await rebuilt(connection, database)
     assert await rows_of_build(connection, live) == await rows_of_build(connection, build)
     assert (await digest_of(connection, PROJECTION, live))[0] == (await digest_of(connection, PROJECTION, build))[0]
     assert await connection.fetchval(f"SELECT count(*) FROM {live.schema_name}.subject_state") > 0

@@ -13,6 +13,7 @@ import pytest
 
 from ledger.appender import Appender
 from ledger.postgres import Database
+from projections.ahead import reading_ahead
 from projections.builds import Build, Request, ensure_live, start_build
 from projections.contract import Projection, Rows, Subject, Table, Terms
 from projections.facts import Fact, fact_of
@@ -85,13 +86,16 @@ async def catch_up(connection: asyncpg.Connection, build: Build) -> None:
         pass
 
 
-async def rebuilt(connection: asyncpg.Connection) -> Build:
+async def rebuilt(connection: asyncpg.Connection, database: Database) -> Build:
     heads = await connection.fetch("SELECT book, position FROM ledger.head WHERE book <> 'ledger:control'")
     build = await start_build(connection, MONEY, Request("test", None, {row["book"]: row["position"] for row in heads}))
     await plan(connection, MONEY, build)
     terms = await read_all_terms(connection, MONEY, build)
-    while await fold_piece(connection, MONEY, build, terms):
-        pass
+    reading = await connect_runner(database)
+    async with reading_ahead(reading) as ahead:
+        while await fold_piece(connection, MONEY, build, terms, ahead):
+            pass
+    await reading.close()
     assert await finish(connection, build)
     for book in build.targets:
         while await clean(connection, MONEY, build, book):
@@ -108,7 +112,7 @@ async def test_live_through_disorder_equals_a_rebuild(database: Database, clock:
         for batch in disordered(bodies, seed):
             await appender.append(new_events(batch))
             await catch_up(connection, live)
-    fresh = await rebuilt(connection)
+    fresh = await rebuilt(connection, database)
     for table in ("moved", "discount"):
         assert await table_of(connection, live, table) == await table_of(connection, fresh, table)
     moved = await table_of(connection, live, "moved")
@@ -177,7 +181,7 @@ async def test_late_terms_reach_exactly_those_who_used_them(database: Database, 
         await catch_up(connection, live)
     expected = sorted((f"self:live/cus_{n}", 20 if n % 2 else 35) for n in range(6))
     assert await table_of(connection, live, "discount") == expected
-    assert await table_of(connection, await rebuilt(connection), "discount") == expected
+    assert await table_of(connection, await rebuilt(connection, database), "discount") == expected
     await connection.close()
 
 
