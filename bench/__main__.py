@@ -41,6 +41,7 @@ async def _run(ground: Ground, events: int, names: list[str]) -> list[Row]:
         rows.append(orders.orders_row(events))
     if "http" in names:
         rows += await http.webhook_rows(ground.folder, events // 2)
+        rows.append(await http.during_rebuild_row(ground.folder, 20 * events))
     return rows
 
 

@@ -25,7 +25,7 @@ SET enable_sort = off;
 SET plan_cache_mode = force_custom_plan;
 """
 
-PIECE_ROWS: Final = 2_000
+PIECE_ROWS: Final = 1_000
 
 
 class Place(NamedTuple):

@@ -22,7 +22,7 @@ from projections.facts import Fact
 KEEP_EVERY: Final = 500
 """How many events lie between states that are kept for good."""
 
-KEEP_FROM: Final = 64
+KEEP_FROM: Final = 512
 """A subject with fewer events is folded from its beginning: that is quicker than reading a state."""
 
 _SETTLED_AGE: Final = timedelta(minutes=10)
