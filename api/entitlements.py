@@ -85,13 +85,22 @@ async def _read(request: Request) -> Entitlements:
     known = await _known_position(request, book)
     if known is not None:
         if customer.startswith(ORG_PREFIX):
-            raise Problem(400, "known_at and known_position are for one customer, not for an org")
+            raise Problem(409, _build_required(serving, known), kind="build-required")
         async with serving.pool.acquire() as connection:
             return await fold_known(connection, serving.entitlements, book, customer, moment, known)
     min_position = integer_parameter(request, "min_position", 0, 0, _LAST_POSITION)
     wait_seconds = seconds_parameter(request, "wait", 0, MAX_WAIT_SECONDS)
     build_id = request.query_params.get("build")
     return await _read_live(serving, book, customer, moment, min_position, wait_seconds, build_id)
+
+
+def _build_required(serving: Services, known: int) -> str:
+    """Say which request makes the build that an organisation's past answers are read from."""
+    name = serving.entitlements.name
+    return (
+        f'an org is many customers: POST /v1/projections/{name}/rebuilds with {{"until_position": {known}}} makes a '
+        "build of what was known then; ask it with build="
+    )
 
 
 async def _read_live(

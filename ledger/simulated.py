@@ -46,9 +46,10 @@ async def append_simulated(
     last: dict[str, datetime] = {}
     async with Appender(database, clock=clock, simulated=True) as appender:
         for batch in _batches(deliveries, platform_account):
-            begun = [_marker(one.book, 1, "started", about, one.received_at) for one in batch if one.book not in last]
+            first = {one.book: one.received_at for one in reversed(batch) if one.book not in last}
             last |= {one.book: one.received_at for one in batch}
-            places = await appender.append([*{one.book: one for one in begun}.values(), *batch])
+            begun = [_marker(book, 1, "started", about, at) for book, at in first.items()]
+            places = await appender.append([*begun, *batch])
             written += sum(not place.duplicate for place in places)
             progress(len(batch))
         await appender.append([_marker(book, 2, "finished", about, at) for book, at in last.items()])

@@ -213,6 +213,19 @@ def _show_swap(swapped: Swapped, *, as_json: bool) -> None:
         typer.echo(f"{swapped.build} is live, instead of {swapped.previous}; it lags {swapped.lag_seconds} s")
 
 
+def drop(
+    name: Name,
+    build: BuildId,
+    reason: Annotated[str | None, typer.Option(help="Why; it stands in the log with your name.")] = None,
+) -> None:
+    """Throw a build away, rows and all; the live one is refused. History stays, so it can be folded again.
+
+    Example: ledger drop entitlements entitlements-2
+    """
+    _with(name, lambda ready: ready.drop(build, by=who(), reason=reason))
+    typer.echo(f"{build} is gone")
+
+
 def parked(as_json: AsJson = False) -> None:
     """List the subjects that could not be folded: since when, at which event, and why."""
     from projections.entitlements.tables import NAME

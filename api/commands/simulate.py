@@ -11,7 +11,6 @@ from typing import Annotated, Final
 
 import orjson
 import typer
-from ledger.simulator.faults import Delivery, with_faults
 from rich.progress import Progress
 
 from api.database import running_database
@@ -24,6 +23,7 @@ from ledger.postgres import Database
 from ledger.simulated import append_simulated
 from ledger.simulator.calendar import unix
 from ledger.simulator.company import MIXED, Arguments, Company, answers
+from ledger.simulator.faults import Delivery, with_faults
 from ledger.simulator.versions import ENDIVE, VERSIONS
 
 DEMO_FOLDER: Final = ".ledger-demo"

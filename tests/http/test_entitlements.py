@@ -175,7 +175,8 @@ async def test_the_answer_is_today_s_code_over_what_was_known(
     assert await seats(known_position="3", as_of="2026-01-15T11:53:31Z") == 8
     assert await seats(known_position="0") is False
     refused = await client.get("/v1/customers/org:acme/entitlements", params={"known_position": "2"})
-    assert refused.status_code == 400
+    assert (refused.status_code, refused.json()["type"]) == (409, "build-required")
+    assert '/v1/projections/entitlements/rebuilds with {"until_position": 2}' in refused.json()["detail"]
 
 
 async def test_the_present_is_never_before_the_newest_fact(

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -64,16 +64,16 @@ class Service:
     def embedded(self) -> EmbeddedPostgres:
         return EmbeddedPostgres(self.folder)
 
-    def start(self, last_line: str = "data ") -> None:
+    def start(self, last_line: str = "data ", arguments: Sequence[str] = ("serve",)) -> None:
         """Start the service and wait until it has said that it serves."""
-        self.launch()
+        self.launch(arguments)
         self.until(lambda: any(last_line in line for line in self.printed), "the service to say that it serves")
 
-    def launch(self) -> None:
+    def launch(self, arguments: Sequence[str] = ("serve",)) -> None:
         """Start the service and wait for nothing."""
         self.printed = []
         self.process = subprocess.Popen(
-            [*COMMAND, "serve"], env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [*COMMAND, *arguments], env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         threading.Thread(target=self._collect, args=(self.process,), daemon=True).start()
 
