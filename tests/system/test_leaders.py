@@ -9,6 +9,7 @@ import signal
 import time
 from pathlib import Path
 
+import orjson
 import psutil
 import pytest
 
@@ -95,3 +96,15 @@ def test_a_rebuild_killed_again_and_again_ends_with_the_same_rows(service: Servi
     builds = service.run("diff", "entitlements", "entitlements-2", "--json")
     assert '"data": []' in builds.stdout, builds.stdout + builds.stderr
     assert service.run("parked").stdout.count("self:") == 0
+
+    copy = tmp_path / "rows.jsonl"
+    assert service.run("export", "rows", "--build", "entitlements-2", "-o", str(copy)).returncode == 0
+    head, *rows = [orjson.loads(line) for line in copy.read_bytes().splitlines()]
+    assert head["certificate"]["digest"] in digests
+    assert {row["table"] for row in rows} == {"entitlement_source", "product"}
+    assert next(row["subject"] for row in rows if row["table"] == "product").endswith("/prod_course")
+    again = service.run("export", "rows", "--build", "entitlements-2", "-o", str(copy))
+    assert (again.returncode, "never overwrites" in again.stderr) == (2, True)
+    assert service.run("export", "rows", "-o", str(tmp_path / "x")).returncode == 2
+    assert service.run("drop", "entitlements", "entitlements-2").returncode == 0
+    assert service.run("drop", "entitlements", "entitlements-1").returncode == 2
