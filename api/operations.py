@@ -100,7 +100,7 @@ class Operations:
             targets = await _targets(connection, until)
             for one in reversed(await builds_of(connection, self.projection.name)):
                 same = one.version == self.projection.version and one.bounded == until.bounded
-                if one.phase == "folding" and same and (not until.bounded or one.targets == targets):
+                if one.unfinished and same and (not until.bounded or one.targets == targets):
                     return one
             request = Request(by, reason, targets, until.bounded)
             build = await start_build(connection, self.projection, request)
@@ -155,7 +155,7 @@ class Operations:
             lease = None
             for build in builds:
                 ours = build.version == self.projection.version and build.requested_by.startswith(BY_HTTP)
-                if lease is None and build.phase == "folding" and ours:
+                if lease is None and build.unfinished and ours:
                     lease = await take(connection, f"rebuild:{build.build_id}", holder)
         if lease is not None:
             build_id = lease.name.partition(":")[2]

@@ -1,4 +1,4 @@
-"""The processes ``serve`` supervises: ``python -m api.processes web``, ``… follower`` and ``… rebuilder``.
+"""The processes of ``serve``: ``python -m api.processes web`` and ``… follower``; ``… fold`` and ``… rebuilder`` work.
 
 A child lives as long as its standard input is open: when the supervisor ends, however it ends, so do they.
 """
@@ -11,17 +11,17 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import structlog
 import uvicorn
 
 from api.app import create_app
 from api.logs import configure_logging
-from api.operations import Operations
+from api.operations import BY_HTTP, Operations
 from api.services import Services, database_of, find_projection, open_services, projections_of, wall_clock
 from api.settings import Settings, load_settings
-from ledger.errors import LedgerError, LogUnavailableError
+from ledger.errors import LogUnavailableError
 from ledger.migrate import check_schema
 from ledger.notary import ForkNeededError
 from ledger.postgres import AWAY, Database
@@ -120,6 +120,7 @@ async def _sign(services: Services) -> None:
 
 async def _follow_while_connected(settings: Settings, listener: Listener, stop: asyncio.Task[None]) -> None:
     connection = await connect_runner(database_of(settings))
+    rebuilder = _Rebuilder()
     try:
         await check_schema(connection)
         runners = []
@@ -127,6 +128,7 @@ async def _follow_while_connected(settings: Settings, listener: Listener, stop: 
             await ensure_live(connection, projection)
             runners.append(Runner(connection, projection, holder=f"{socket.gethostname()}/{os.getpid()}"))
         while not stop.done():
+            await rebuilder.keep_running(runners)
             if sum([await runner.turn() for runner in runners]) == 0:
                 news = asyncio.create_task(listener.wait(_POLL_SECONDS))
                 await asyncio.wait({news, stop}, return_when=asyncio.FIRST_COMPLETED)
@@ -134,6 +136,7 @@ async def _follow_while_connected(settings: Settings, listener: Listener, stop: 
         for runner in runners:
             await runner.give_back()
     finally:
+        await rebuilder.stop()
         connection.terminate()
 
 
@@ -152,28 +155,42 @@ async def fold_build(settings: Settings, build_id: str) -> None:
             folding.cancel()
 
 
-async def _work_off(settings: Settings, services: Services) -> None:
-    while True:
-        for projection in projections_of(settings):
-            await Operations(database_of(settings), projection, services.appender, wall_clock).work_off()
-        await asyncio.sleep(_POLL_SECONDS)
-
-
 async def rebuild_requested(settings: Settings) -> None:
-    """Fold the builds that were asked for over HTTP, or left unfinished, one after the other."""
-    gone = asyncio.create_task(_supervisor_gone())
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, gone.cancel)
-    while not gone.done():
-        try:
-            async with open_services(settings) as services:
-                work = asyncio.create_task(_work_off(settings, services))
-                await asyncio.wait({gone, work}, return_when=asyncio.FIRST_COMPLETED)
-                if work.done():
-                    work.result()
-                work.cancel()
-        except (LedgerError, *AWAY) as error:
-            _log.warning("rebuilder_away", error=repr(error))
-        await asyncio.wait({gone}, timeout=_RETRY_SECONDS)
+    """Fold the builds that were asked for over HTTP, one after the other, then end."""
+    async with open_services(settings) as services:
+        work = asyncio.create_task(_work_off(settings, services))
+        gone = asyncio.create_task(_supervisor_gone())
+        await asyncio.wait({gone, work}, return_when=asyncio.FIRST_COMPLETED)
+        gone.cancel()
+        if work.done():
+            work.result()
+        else:
+            work.cancel()
+
+
+async def _work_off(settings: Settings, services: Services) -> None:
+    for projection in projections_of(settings):
+        await Operations(database_of(settings), projection, services.appender, wall_clock).work_off()
+
+
+class _Rebuilder:
+    """The process that folds what was asked for over HTTP: started when there is something, and again if it died."""
+
+    def __init__(self) -> None:
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def keep_running(self, runners: Sequence[Runner]) -> None:
+        """Start it where a build waits and it does not run. It ends with this process, whose hand is on its input."""
+        waits = any(one.requested_by.startswith(BY_HTTP) for runner in runners for one in runner.unfinished)
+        if waits and (self._process is None or self._process.returncode is not None):
+            command = (sys.executable, "-m", "api.processes", "rebuilder")
+            self._process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE)
+
+    async def stop(self) -> None:
+        """End it; what it has folded stays."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.terminate()
+            await self._process.wait()
 
 
 async def _supervisor_gone() -> None:
@@ -197,9 +214,8 @@ def main() -> None:
             os.nice(_FOLLOWER_NICENESS)
             runner.run(fold_build(settings, sys.argv[2]))
         elif sys.argv[1] == "rebuilder":
-            os.nice(2 * _FOLLOWER_NICENESS)
-            with contextlib.suppress(asyncio.CancelledError):
-                runner.run(rebuild_requested(settings))
+            os.nice(_FOLLOWER_NICENESS)
+            runner.run(rebuild_requested(settings))
         else:
             # Where the processors are all busy, a webhook is acknowledged before it is folded.
             os.nice(_FOLLOWER_NICENESS)

@@ -1,4 +1,4 @@
-"""``ledger serve``: prepare the database, then supervise one web process, one follower and one rebuilder."""
+"""``ledger serve``: prepare the database, then supervise one web process and one follower."""
 
 from __future__ import annotations
 
@@ -143,13 +143,12 @@ def _supervise(
     child = [sys.executable, "-m", "api.processes"]
     web = Child("web", [*child, "web", str(listening.fileno())], pass_fds=(listening.fileno(),))
     follower = Child("follower", [*child, "follower"])
-    rebuilder = Child("rebuilder", [*child, "rebuilder"])
     greeted = False
     deadline = time.monotonic() + _READY_SECONDS
     try:
         while not stopping():
             now = time.monotonic()
-            for one in (web, follower, rebuilder):
+            for one in (web, follower):
                 one.keep_running(now)
             if not greeted and (_answers(settings) or now > deadline):
                 greeted = True
@@ -160,7 +159,6 @@ def _supervise(
     finally:
         # The web process first: what it has taken, it finishes.
         web.stop()
-        rebuilder.stop()
         follower.stop()
 
 

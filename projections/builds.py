@@ -114,6 +114,11 @@ class Build:
     certificate: Mapping[str, Any] | None
     error: str | None
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether whoever makes it was stopped before it was folded, caught up and certified."""
+        return self.phase == "folding" or (self.phase in {"catching_up", "ready"} and self.certificate is None)
+
 
 @dataclass(frozen=True, slots=True)
 class Freshness:

@@ -46,6 +46,8 @@ class Runner:
         self._builds: list[Build] = []
         self._renewed: float | None = None
         self._strange: set[str] = set()
+        self.unfinished: list[Build] = []
+        """Builds of this release's version that somebody still has to finish, as of the last look."""
 
     async def turn(self) -> int:
         """Take a step in every build it leads; return how much was done. 0 means that all have caught up."""
@@ -78,6 +80,7 @@ class Runner:
             return
         self._renewed = now
         builds = await builds_of(self._connection, self._projection.name)
+        self.unfinished = [one for one in builds if one.unfinished and one.version == self._projection.version]
         retired = sorted((one for one in builds if one.phase == "retired"), key=lambda one: one.changed_at)
         # Of those that were live before, the last is kept up to date: it is the one to go back to.
         self._builds = [one for one in builds if one not in retired[:-1] and self._may_fold(one)]

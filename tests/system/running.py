@@ -149,6 +149,11 @@ class Service:
         headers = {"Authorization": f"Bearer {self.credentials['api_key']}"}
         return self._client.get(f"{self.url}{path}", params=asked or None, headers=headers)
 
+    def send(self, method: str, path: str, body: Any = None) -> httpx.Response:
+        """Ask for a change with the generated key."""
+        headers = {"Authorization": f"Bearer {self.credentials['api_key']}"}
+        return self._client.request(method, f"{self.url}{path}", json=body, headers=headers)
+
     def until(self, holds: Callable[[], bool], what: str, seconds: float = 40) -> None:
         """Wait until something holds, and fail with what was printed when it does not."""
         deadline = time.monotonic() + seconds

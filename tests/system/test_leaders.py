@@ -108,3 +108,26 @@ def test_a_rebuild_killed_again_and_again_ends_with_the_same_rows(service: Servi
     assert service.run("export", "rows", "-o", str(tmp_path / "x")).returncode == 2
     assert service.run("drop", "entitlements", "entitlements-2").returncode == 0
     assert service.run("drop", "entitlements", "entitlements-1").returncode == 2
+
+
+def test_a_rebuild_asked_for_over_http_is_folded_by_the_service(service: Service) -> None:
+    service.start()
+    told = tell(service, 0, 30)
+    service.until(lambda: folded(service, told[-1][1]), "the leader to fold")
+    asked = service.send("POST", "/v1/projections/entitlements/rebuilds", {"reason": "to see it done"})
+    assert asked.status_code == 202, asked.text
+    path = "/v1/projections/entitlements/builds/entitlements-2"
+    # Whoever folds it may die, as anybody may; the next one goes on.
+    service.until(lambda: any("rebuilder" in child.cmdline() for child in service.children()), "a process to fold it")
+    for child in service.children():
+        if "rebuilder" in child.cmdline():
+            child.kill()
+    service.until(lambda: bool(service.get(path).json()["digest"]), "the build to be certified")
+    assert service.get(path).json()["phase"] == "ready"
+    assert service.get(f"{path}/diff").json()["data"] == []
+    promoted = service.send("POST", f"{path}/promote", {"reason": "it is equal"})
+    assert promoted.status_code == 200, promoted.text
+    told += tell(service, 30, 10)
+    service.until(lambda: folded(service, told[-1][1]), "the promoted build to be followed")
+    answer = service.get("/v1/customers/cus_0/entitlements").json()
+    assert answer["freshness"]["build"] == "entitlements-2"
