@@ -5,83 +5,59 @@ it changed *from* (``previous_attributes``): updates are edges from one state to
 that uses each once. Where neighbouring seconds do not fit together, they are tried as one. What states do not settle
 is settled by an object's life, and at last by the event id; such an object is reported as unsure.
 
-The order of events is never changed by what happens later than ``REACH`` after them, so that a fold can be taken up
-again where it was left.
+An event never changes the order of what lies more than ``REACH`` before its second, so that a fold can be taken up
+again where it was left. An event that has its object's seconds to itself costs no look at states: nearly all have.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from itertools import pairwise
-from operator import attrgetter, itemgetter
-from typing import Any, Final
+from itertools import chain, groupby, pairwise
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
 
 import orjson
 
-from ledger.event import Json, identifier
+from ledger.event import Json, identifier, mapping
 from projections.facts import Fact
 
 REACH: Final = timedelta(seconds=2)
 """How far apart seconds may be that are tried as one."""
 
+_SECOND: Final = timedelta(seconds=1)
 _CREATED, _UPDATED, _DELETED = range(3)
+_STAGES: Final = {"created": _CREATED, "deleted": _DELETED}
+_HUB: Final = b""  # no state: even an empty one is written as {}
 
-_LIVES: Final[Mapping[str, tuple[frozenset[str], ...]]] = {
-    "subscription": (
-        frozenset({"incomplete", "trialing", "active", "past_due", "unpaid", "paused"}),
-        frozenset({"canceled", "incomplete_expired"}),
-    ),
-    "invoice": (
-        frozenset({"draft"}),
-        frozenset({"open"}),
-        frozenset({"uncollectible"}),
-        frozenset({"paid", "void"}),
-    ),
-    "payment_intent": (
-        frozenset({"requires_payment_method", "requires_confirmation", "requires_action", "requires_capture"}),
-        frozenset({"processing"}),
-        frozenset({"succeeded", "canceled"}),
-    ),
-    "charge": (frozenset({"pending"}), frozenset({"succeeded", "failed"})),
-    "dispute": (
-        frozenset({"warning_needs_response", "needs_response", "appeal_needs_response"}),
-        frozenset({"warning_under_review", "under_review", "appeal_under_review"}),
-        frozenset({"won", "lost", "warning_closed", "prevented"}),
-    ),
+_LIFE: Final[Mapping[str, Mapping[str, int]]] = {
+    "subscription": {"canceled": 1, "incomplete_expired": 1},
+    "invoice": {"open": 1, "uncollectible": 2, "paid": 3, "void": 3},
+    "payment_intent": {"processing": 1, "succeeded": 2, "canceled": 2},
+    "charge": {"succeeded": 1, "failed": 1},
+    "dispute": dict.fromkeys(("warning_under_review", "under_review", "appeal_under_review"), 1)
+    | dict.fromkeys(("won", "lost", "warning_closed", "prevented"), 2),
+    "refund": {"succeeded": 1, "failed": 2, "canceled": 2},  # money that was sent can still come back
+    "payout": {"paid": 1, "failed": 2, "canceled": 2},
 }
-"""How far along its life a status is."""
-
-_MILESTONES: Final = ("canceled_at", "ended_at")
+"""How far along its life a status is; all others are where it begins."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Ordering:
     """Facts in causal order, and what is known of that order.
 
-    Each fact's ``created`` is its effective time: where a chain shows that an event happened after one of a later
-    second, that second; so times never go backwards. ``unsure`` and ``needs_anchor`` name objects whose states did not
-    settle their order: some event is missing, or the state before them is. ``widened`` are the spans of seconds that
-    were tried as one.
+    Each fact's ``created`` is its effective time, the latest along its object's chain, so that times never go back.
+    ``boundaries`` are the counts of facts after which a fold may be taken up again: nothing later is of the same
+    second, or of seconds that were ordered as one with it. ``unsure`` names the objects whose states did not settle
+    their order, and ``needs_anchor`` those of them that the state before the first fact would have settled.
     """
 
     facts: list[Fact]
-    unsure: set[str] = field(default_factory=set)
-    needs_anchor: set[str] = field(default_factory=set)
-    widened: list[tuple[datetime, datetime]] = field(default_factory=list)
-
-    @property
-    def boundaries(self) -> list[int]:
-        """Where a fold can be taken up again: between seconds, but not inside those that were tried as one."""
-        facts = self.facts
-        ends = [
-            place
-            for place in range(1, len(facts))
-            if facts[place - 1].created < facts[place].created
-            and not any(start <= facts[place - 1].created < end for start, end in self.widened)
-        ]
-        return [*ends, len(facts)] if facts else []
+    unsure: frozenset[str]
+    boundaries: list[int]
+    needs_anchor: frozenset[str]
 
 
 def in_causal_order(facts: Iterable[Fact]) -> list[Fact]:
@@ -91,265 +67,211 @@ def in_causal_order(facts: Iterable[Fact]) -> list[Fact]:
 
 def object_key(fact: Fact) -> str:
     """Name the object an event is about; a summary of entitlements, which has no id, by its customer."""
-    subject = fact.subject
-    key = subject.get("id")
+    key, kind = fact.subject.get("id"), fact.subject.get("object")
     if isinstance(key, str) and key:
         return key
-    customer = identifier(subject.get("customer"))
+    customer = identifier(fact.subject.get("customer")) if kind == "entitlements.active_entitlement_summary" else None
     return fact.event_id if customer is None else f"summary:{customer}"
 
 
-def order(facts: Iterable[Fact], anchors: Mapping[str, Json] | None = None) -> Ordering:
-    """Sort a subject's events; ``anchors`` are objects as they were before the first of these.
-
-    An event that is given twice counts once.
-    """
+def order(facts: Iterable[Fact], anchors: Mapping[str, Json] = {}) -> Ordering:
+    """Sort a subject's events, each once, as it was stored first; ``anchors`` are objects as they were before these."""
+    each_once = {fact.event_id: fact for fact in sorted(facts, key=attrgetter("position"), reverse=True)}
     by_object: dict[str, list[Fact]] = {}
-    for fact in _each_once(facts):
+    for fact in each_once.values():
         by_object.setdefault(object_key(fact), []).append(fact)
-    ordering = Ordering([])
-    keyed: list[tuple[datetime, int, str, int, Fact]] = []
-    for key, some in by_object.items():
-        chain = _Chain(key, (anchors or {}).get(key), ordering)
-        keyed += _keyed(key, chain.through(some))
-    keyed.sort(key=itemgetter(0, 1, 2, 3))
-    ordering.facts = [entry[4] for entry in keyed]
-    return ordering
+    chains = {key: _Chain(some, anchors.get(key)) for key, some in sorted(by_object.items())}
+    merged = _merged([one.facts for one in chains.values()])
+    joined = {second for one in chains.values() for second in one.joined}
+    ends = [
+        place
+        for place, (fact, following) in enumerate(pairwise(merged), 1)
+        if fact.created != following.created and (now := _second(fact)) != _second(following) and now not in joined
+    ]
+    unsure = frozenset(key for key, one in chains.items() if one.unsure)
+    needs_anchor = frozenset(key for key, one in chains.items() if one.needs_anchor)
+    return Ordering(merged, unsure, [*ends, len(merged)] if merged else [], needs_anchor)
 
 
-def _each_once(facts: Iterable[Fact]) -> list[Fact]:
-    first: dict[str, Fact] = {}
-    for fact in facts:
-        known = first.get(fact.event_id)
-        if known is None or fact.position < known.position:
-            first[fact.event_id] = fact
-    return sorted(first.values(), key=attrgetter("created", "event_id"))
-
-
-def _keyed(key: str, chain: Iterable[Fact]) -> Iterable[tuple[datetime, int, str, int, Fact]]:
-    """Give each fact of an object its place among other objects' of the same second, keeping the chain's order."""
-    at, stage = None, _CREATED
-    for place, fact in enumerate(chain):
-        stage = _stage(fact) if fact.created != at else max(stage, _stage(fact))
-        at = fact.created
-        yield (at, stage, key, place, fact)
+def _merged(chains: Sequence[list[Fact]]) -> list[Fact]:
+    """Merge objects' chains by time; at one time what begins comes first and what ends last, as in each chain."""
+    if len(chains) == 1:
+        return chains[0]
+    return sorted(sorted(chain.from_iterable(chains), key=_stage), key=attrgetter("created"))
 
 
 def _stage(fact: Fact) -> int:
-    if fact.type.endswith(".created"):
-        return _CREATED
-    return _DELETED if fact.type.endswith(".deleted") else _UPDATED
+    return _STAGES.get(fact.type.rpartition(".")[2], _UPDATED)
+
+
+def _second(fact: Fact) -> datetime:
+    return fact.created.replace(microsecond=0) if fact.created.microsecond else fact.created
 
 
 class _Chain:
-    """One object's events, from the state before them on."""
+    """One object's events in causal order, from the state before them on."""
 
-    def __init__(self, key: str, before: Json | None, ordering: Ordering) -> None:
-        self._key = key
+    def __init__(self, facts: list[Fact], before: Json | None) -> None:
+        self.facts: list[Fact] = []
+        self.joined: list[datetime] = []  # seconds that were ordered as one with the next
+        self.unsure = self.needs_anchor = False
         self._before = before
-        self._ordering = ordering
-
-    def through(self, facts: Sequence[Fact]) -> list[Fact]:
-        """Return one object's facts, sorted by time, in causal order and with effective times."""
-        if all(later.created - earlier.created > REACH for earlier, later in pairwise(facts)):
-            return list(facts)
-        groups: list[list[Fact]] = []
-        for fact in facts:
-            if groups and groups[-1][0].created == fact.created:
-                groups[-1].append(fact)
+        facts.sort(key=attrgetter("created"))
+        far = [n for n, (one, two) in enumerate(pairwise(facts), 1) if two.created - one.created >= REACH + _SECOND]
+        if len(far) == len(facts) - 1:
+            self.facts = facts
+            return
+        for start, end in pairwise((0, *far, len(facts))):
+            if end - start > 1:
+                self._add(facts[start:end])
             else:
-                groups.append([fact])
-        ordered: list[Fact] = []
-        place = 0
-        while place < len(groups):
-            group = groups[place]
-            alone = place + 1 == len(groups) or groups[place + 1][0].created - group[0].created > REACH
-            if len(group) == 1 and alone:
-                place += 1
-            else:
-                group, place = self._group(groups, place)
-            ordered += group
-            self._before = group[-1].subject
-        return ordered
+                self.facts.append(facts[start])
 
-    def _group(self, groups: Sequence[list[Fact]], place: int) -> tuple[list[Fact], int]:
-        """Settle a second, with the seconds after it that only fit together with it; return where to go on."""
-        first = groups[place][0].created
-        settled = _settle(groups[place], self._before)
-        used = place + 1
-        while used < len(groups) and groups[used][0].created - first <= REACH:
-            if _fits(settled.facts[-1], groups[used]):
-                break
-            union = _settle([fact for group in groups[place : used + 1] for fact in group], self._before)
-            if not union.sure or not union.follows:
-                break
-            settled = union
-            used += 1
-        if not settled.sure:
-            self._ordering.unsure.add(self._key)
-        if settled.anchorless:
-            self._ordering.needs_anchor.add(self._key)
-        if used > place + 1:
-            self._ordering.widened.append((first, groups[used - 1][0].created))
-            return _effective(settled.facts), used
-        return settled.facts, used
+    def _add(self, burst: list[Fact]) -> None:
+        """Add events that are near each other, and far from all others."""
+        self._before = self.facts[-1].subject if self.facts else self._before
+        groups = [list(some) for _, some in groupby(burst, _second)]
+        end, ahead = 0, None
+        while end < len(groups):
+            first = _second(groups[end][0])
+            group, end, ahead = self._widen(groups, end, ahead or _settle(groups[end], self._before))
+            self.joined += [first + n * _SECOND for n in range((_second(groups[end - 1][0]) - first).seconds)]
+            self.unsure |= not group.sure
+            self.needs_anchor |= group.anchorless
+            at = group.facts[0].created
+            for fact in group.facts:
+                at = max(at, fact.created)
+                self.facts.append(fact if fact.created == at else replace(fact, created=at))
+            self._before = fact.subject
+
+    def _widen(self, groups: Sequence[list[Fact]], start: int, group: _Group) -> tuple[_Group, int, _Group | None]:
+        """Take in seconds that only fit together with the first; return where to go on, and what is there."""
+        last, end = _second(groups[start][0]) + REACH, start + 1
+        while end < len(groups):
+            ahead = _settle(groups[end], group.facts[-1].subject)
+            if group.fits and ahead.fits:
+                return group, end, ahead
+            wider = [n for n in range(end + 1, min(start + 3, len(groups)) + 1) if _second(groups[n - 1][0]) <= last]
+            unions = ((_settle([*chain.from_iterable(groups[start:n])], self._before), n) for n in wider)
+            found = next((found for found in unions if found[0].fits), None)
+            if found is None:
+                return group, end, ahead
+            group, end = found
+        return group, end, None
 
 
-def _effective(facts: Sequence[Fact]) -> list[Fact]:
-    at = facts[0].created
-    effective = []
-    for fact in facts:
-        at = max(at, fact.created)
-        effective.append(fact if fact.created == at else replace(fact, created=at))
-    return effective
-
-
-def _fits(last: Fact, following: Sequence[Fact]) -> bool:
-    """Tell whether some event of the following second starts where the last one left the object."""
-    chained = [fact for fact in following if fact.previous and _stage(fact) == _UPDATED]
-    return not chained or any(_starts_from(last.subject, fact.previous) for fact in chained)
-
-
-def _starts_from(state: Json, previous: Json) -> bool:
-    for key, was in previous.items():
-        now = state.get(key)
-        if isinstance(was, dict) and isinstance(now, dict):
-            if not _starts_from(now, was):
-                return False
-        elif was != now:
-            return False
-    return True
-
-
-@dataclass(slots=True)
-class _Settled:
-    """A group in order. ``sure``: by a trail; ``follows``: from the state before it, as far as that is known."""
+class _Group(NamedTuple):
+    """Events of one object that are ordered as one, in order."""
 
     facts: list[Fact]
-    sure: bool = True
-    follows: bool = True
-    anchorless: bool = False
+    sure: bool = True  # by their states
+    fits: bool = True  # also to the state before them, as far as that is known
+    anchorless: bool = False  # the state before them would say how they go
 
 
-@dataclass(slots=True)
-class _Edge:
-    """An update from one state to the next, in the keys that the group's updates change."""
+class _Edge(NamedTuple):
+    """An update from one state to the next, in the keys that its group's updates change."""
 
     fact: Fact
     pre: bytes
     post: bytes
 
 
-def _edge(fact: Fact, keys: set[str]) -> _Edge:
-    return _Edge(fact, _state(_undo(fact.subject, fact.previous), keys), _state(fact.subject, keys))
+_Step = tuple[bytes, tuple[_Edge, ...]]  # to a state, by an edge; a jump is by none
 
 
-def _settle(group: Sequence[Fact], before: Json | None) -> _Settled:
+def _settle(group: Sequence[Fact], before: Json | None) -> _Group:
+    """Order events as one group, after a state that may be known."""
     if len(group) == 1:
-        return _Settled(list(group))
+        return _Group(list(group), fits=before is None or _starts_from(before, group[0]))
     ranked = sorted(group, key=_rank)
-    first = [fact for fact in ranked if _stage(fact) == _CREATED]
-    last = [fact for fact in ranked if _stage(fact) == _DELETED]
-    between = [fact for fact in ranked if _stage(fact) == _UPDATED]
+    first, between, last = ([fact for fact in ranked if _stage(fact) == at] for at in (_CREATED, _UPDATED, _DELETED))
     chained = [fact for fact in between if fact.previous]
     if not chained:
-        return _Settled(ranked)
+        pairs = pairwise(ranked)
+        sure = all(one.subject == two.subject or _rank(one)[:-1] < _rank(two)[:-1] for one, two in pairs)
+        return _Group(ranked, sure, sure)
     keys = {key for fact in chained for key in fact.previous}
-    edges = [
-        _Edge(fact, _state(_undo(fact.subject, fact.previous), keys), _state(fact.subject, keys)) for fact in chained
-    ]
     anchor = first[-1].subject if first else before
     start = None if anchor is None else _state(anchor, keys)
-    trail, sure, anchorless = _trail(edges, start)
+    trails = _trails([_edge(fact, keys) for fact in chained], start)
+    trail = [edge for some in trails for edge in some]
     placed = _place([fact for fact in between if not fact.previous], trail, keys)
-    follows = start is None or trail[0].pre == start
-    return _Settled([*first, *placed, *last], sure, follows, anchorless)
+    begin, passed = trail[0].pre, {edge.post for edge in trail}
+    turns = begin == trail[-1].post and passed != {begin}
+    # One that begins elsewhere than at the known state but comes by it may have a gap there; a circuit begins anywhere.
+    sure = len(trails) == 1 and (begin == start or not (turns or start in passed))
+    fits = sure and start in (None, begin)
+    return _Group([*first, *placed, *last], sure, fits, turns and start is None)
 
 
-def _trail(edges: Sequence[_Edge], start: bytes | None) -> tuple[list[_Edge], bool, bool]:
-    """Order edges so that each starts where the one before it ended; tell whether one trail used them all.
+def _starts_from(before: Json, fact: Fact) -> bool:
+    if all(before.get(key) == was for key, was in fact.previous.items()):
+        return _stage(fact) > _CREATED
+    return _edge(fact, fact.previous).pre == _state(before, fact.previous)
 
-    A closed trail begins at ``start``; where that is not known, at the earliest edge of an object's life.
+
+def _edge(fact: Fact, keys: Iterable[str]) -> _Edge:
+    part = {key: fact.subject[key] for key in keys if key in fact.subject}
+    return _Edge(fact, _state(_undo(part, fact.previous), keys), _state(part, keys))
+
+
+def _trails(edges: Sequence[_Edge], start: bytes | None) -> list[list[_Edge]]:
+    """Order edges into as few trails as there can be: one, if no event is missing.
+
+    Where trails have to end and begin they are joined by jumps through a hub, so that a single walk finds them all.
+    Only circuits that share no state with it remain; each is walked from ``start`` or its earliest edge.
     """
-    balance: dict[bytes, int] = {}
+    if len(edges) == 1:
+        return [list(edges)]
+    out = dict.fromkeys(chain.from_iterable((edge.pre, edge.post) for edge in edges), 0)
     for edge in edges:
-        balance[edge.pre] = balance.get(edge.pre, 0) + 1
-        balance[edge.post] = balance.get(edge.post, 0) - 1
-    open_ends = [state for state, out in balance.items() if out == 1]
-    if any(abs(out) > 1 for out in balance.values()) or len(open_ends) > 1:
-        return _pieces(edges), False, False
-    anchorless = not open_ends and start not in balance
-    begin = open_ends[0] if open_ends else start if start in balance else edges[0].pre
-    found = _euler(edges, begin)
-    if len(found) < len(edges):
-        return _pieces(edges), False, False
-    return found, True, anchorless and len(edges) > 1
-
-
-def _euler(edges: Sequence[_Edge], begin: bytes | None) -> list[_Edge]:
-    """Walk every edge once from ``begin`` (Hierholzer); edges that no walk from there reaches are left out."""
-    leaving: dict[bytes | None, list[_Edge]] = {}
+        out[edge.pre] += 1
+        out[edge.post] -= 1
+    leaving: dict[bytes, list[_Step]] = {state: [(_HUB, ())] * -count for state, count in out.items()}
+    leaving[_HUB] = [(state, ()) for state, count in out.items() for _ in range(count)]
     for edge in reversed(edges):
-        leaving.setdefault(edge.pre, []).append(edge)
-    walk: list[tuple[bytes | None, _Edge | None]] = [(begin, None)]
-    found: list[_Edge] = []
-    while walk:
-        state, came_by = walk[-1]
-        if waiting := leaving.get(state):
-            edge = waiting.pop()
-            walk.append((edge.post, edge))
-        else:
-            walk.pop()
-            if came_by is not None:
-                found.append(came_by)
-    return found[::-1]
+        leaving[edge.pre].append((edge.post, (edge,)))
+    trails: list[list[_Edge]] = []
+    for begin in (_HUB, start if start in leaving else _HUB, *(edge.pre for edge in edges)):
+        walk: list[tuple[_Edge, ...]] = []
+        path: list[_Step] = [(begin, ())]
+        while path:  # Hierholzer: what is left when there is no way on was the end of the walk
+            if waiting := leaving[path[-1][0]]:
+                path.append(waiting.pop())
+            else:
+                walk.append(path.pop()[1])
+        trails += [list(chain.from_iterable(part)) for told, part in groupby(reversed(walk), bool) if told]
+    return sorted(trails, key=lambda trail: (_life(trail[-1].fact), trail[0].pre != start, _rank(trail[-1].fact)))
 
 
-def _pieces(edges: Sequence[_Edge]) -> list[_Edge]:
-    """Order edges as far as they connect: piece after piece, beginning with what nothing leads to."""
-    leaving: dict[bytes, list[_Edge]] = {}
-    for edge in reversed(edges):
-        leaving.setdefault(edge.pre, []).append(edge)
-    reached = {edge.post for edge in edges if edge.post != edge.pre}
-    used: set[str] = set()
-    found: list[_Edge] = []
-    for edge in sorted(edges, key=lambda one: one.pre in reached):
-        walk: _Edge | None = edge
-        while walk is not None and walk.fact.event_id not in used:
-            used.add(walk.fact.event_id)
-            found.append(walk)
-            waiting = leaving.get(walk.post, [])
-            while waiting and waiting[-1].fact.event_id in used:
-                waiting.pop()
-            walk = waiting[-1] if waiting else None
-    return found
+def _place(others: Sequence[Fact], trail: Sequence[_Edge], keys: Iterable[str]) -> list[Fact]:
+    """Put events that say no prior state where their object is as they show it, else where their life puts them.
 
-
-def _place(others: Sequence[Fact], trail: Sequence[_Edge], keys: set[str]) -> list[Fact]:
-    """Put events that say no prior state behind the update that left their object as they show it."""
-    behind: dict[int, list[Fact]] = {}
-    ends = {edge.post: place for place, edge in reversed(list(enumerate(trail)))}
+    One that shows no state of the trail may only be written in another API version, so that alone makes nobody unsure.
+    """
+    if not others:
+        return [edge.fact for edge in trail]
+    shown = {edge.post: place for place, edge in reversed(list(enumerate(trail, 1)))}
+    shown.setdefault(trail[0].pre, 0)
+    lived = {_life(edge.fact): place for place, edge in enumerate(trail, 1)}
+    behind: list[list[Fact]] = [[], *([edge.fact] for edge in trail)]
     for fact in others:
-        state = _state(fact.subject, keys)
-        default = -1 if trail and state == trail[0].pre else len(trail) - 1
-        behind.setdefault(ends.get(state, default), []).append(fact)
-    placed = list(behind.get(-1, ()))
-    for place, edge in enumerate(trail):
-        placed += [edge.fact, *behind.get(place, ())]
-    return placed
+        by_life = max((at for life, at in lived.items() if life <= _life(fact)), default=0)
+        behind[shown.get(_state(fact.subject, keys), by_life)].append(fact)
+    return list(chain.from_iterable(behind))
 
 
-def _rank(fact: Fact) -> tuple[int, int, tuple[int, ...], str]:
+def _life(fact: Fact) -> int:
+    return _LIFE.get(str(fact.subject.get("object")), {}).get(str(fact.subject.get("status")), 0)
+
+
+def _rank(fact: Fact) -> tuple[int, int, list[int], datetime, str]:
     """Return how late in its object's life an event stands, as far as it shows."""
-    subject = fact.subject
-    lives = _LIVES.get(str(subject.get("object")), ())
-    status = subject.get("status")
-    rank = next((rank for rank, statuses in enumerate(lives) if status in statuses), 0)
-    transitions = subject.get("status_transitions")
-    times = [subject.get(name) for name in _MILESTONES]
-    times += transitions.values() if isinstance(transitions, dict) else ()
-    milestones = tuple(sorted((at for at in times if isinstance(at, int)), reverse=True))
-    return (_stage(fact), rank, milestones, fact.event_id)
+    transitions = mapping(fact.subject.get("status_transitions")).values()
+    times = (*transitions, fact.subject.get("canceled_at"), fact.subject.get("ended_at"))
+    milestones = sorted((at for at in times if isinstance(at, int)), reverse=True)
+    return (_stage(fact), _life(fact), milestones, fact.created, fact.event_id)
 
 
 def _state(state: Json, keys: Iterable[str]) -> bytes:
@@ -361,18 +283,10 @@ def _state(state: Json, keys: Iterable[str]) -> bytes:
 def _without_nulls(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_nulls(each) for key, each in value.items() if each is not None}
-    return value
+    return [_without_nulls(each) for each in value] if isinstance(value, list) else value
 
 
 def _undo(state: Json, previous: Json) -> Json:
-    """Put prior values back: nested objects key by key, null removes (absent and null are the same to Stripe)."""
-    prior = dict(state)
-    for key, was in previous.items():
-        now = prior.get(key)
-        if was is None:
-            prior.pop(key, None)
-        elif isinstance(was, dict) and isinstance(now, dict):
-            prior[key] = _undo(now, was)
-        else:
-            prior[key] = was
-    return prior
+    """Put prior values back: nested objects key by key, everything else whole."""
+    both = {key for key, was in previous.items() if isinstance(was, dict) and isinstance(state.get(key), dict)}
+    return state | previous | {key: _undo(state[key], previous[key]) for key in both}

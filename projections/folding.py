@@ -119,7 +119,9 @@ class Folding:
         ends = _settled(ordering)
         if ends:
             self._take(ordering.facts[: ends[-1]], ends, unsure=bool(ordering.unsure))
-            self._waiting = ordering.facts[ends[-1] :]
+            # As they came: with the times the order gave them, their seconds would be measured from elsewhere.
+            left = {fact.event_id for fact in ordering.facts[ends[-1] :]}
+            self._waiting = [fact for fact in self._waiting if fact.event_id in left]
 
     def hold(self, facts: Iterable[Fact]) -> None:
         """Take facts in any order, all at once, to be folded when the fold is finished."""

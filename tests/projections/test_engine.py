@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,7 +16,7 @@ from ledger.simulator.calendar import month_ends
 from ledger.simulator.company import Arguments
 from projections import folding
 from projections.causal import object_key
-from projections.contract import Rows, Subject
+from projections.contract import Projection, Rows, Subject, Table, Terms
 from projections.entitlements.answer import answer_all
 from projections.entitlements.rows import ProductRow, SourceRow
 from projections.facts import Fact
@@ -141,3 +142,51 @@ def test_thinning_keeps_the_recent_the_settled_and_one_in_a_thousand(monkeypatch
     assert settled in wanted
     assert len(wanted) <= 8 + 1 + 5
     assert thinned([]) == set()
+
+
+@dataclass
+class Seen:
+    """Every event of a subject, in the order and at the times the fold was given them."""
+
+    subject: Subject
+    events: list[tuple[str, datetime]] = field(default_factory=list)
+
+
+def _see(state: Seen, fact: Fact, _: Terms) -> None:
+    state.events.append((fact.event_id, fact.created))
+
+
+WATCH = Projection(
+    name="watch",
+    version=1,
+    types=frozenset(),
+    tables=(Table("seen", ("subject", "event", "at"), ""),),
+    state=Seen,
+    begin=Seen,
+    step=_see,
+    rows=lambda state: {"seen": [(state.subject.stream_id, *event) for event in state.events]},
+)
+
+
+@settings(max_examples=1_500, deadline=None)
+@given(st.integers(0, 2**40))
+def test_pieces_are_seen_in_the_one_order_though_seconds_are_not_theirs(dice: int) -> None:
+    """Events up to two seconds off their true second: folding in pieces sees them as folding at once does."""
+    chance = random.Random(dice)
+    subject, at, value = Subject("self:live", "self:live/cus_1"), 0, 0
+    facts: list[Fact] = []
+    for number in range(chance.randrange(4, 24)):
+        at += chance.choice((0, 1, 1, 2, 3, 40))
+        before, value = value, chance.randrange(6)
+        skewed = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=max(0, at + chance.choice((0, 0, 0, -1, 1, 2))))
+        state = {"id": f"sub_{number % 2}", "object": "subscription", "n": value}
+        previous = {"n": before} if before != value else {}
+        name = f"evt_{chance.randrange(10**9)}"
+        facts.append(Fact(name, "customer.subscription.updated", skewed, number + 1, state, previous, {}))
+    by_time = sorted(facts, key=lambda fact: (fact.created, fact.event_id))
+    pieces = Folding(WATCH, subject)
+    while by_time:
+        size = chance.randrange(1, 9)
+        pieces.feed(by_time[:size])
+        by_time = by_time[size:]
+    assert pieces.finish().rows == rows_of(WATCH, subject, facts)
