@@ -13,8 +13,9 @@ from typing import Final
 from ledger.event import Json, identifier
 from projections.contract import Rows, Subject, Terms
 from projections.entitlements.rows import ProductRow, SourceRow
-from projections.entitlements.shapes import Item, items_of, planned_end, text_at
 from projections.facts import Fact
+from projections.shapes.common import text_at
+from projections.shapes.subscription import Item, items_of, planned_end
 
 TERMINAL: Final = frozenset({"canceled", "incomplete_expired"})
 """Statuses a subscription never leaves. Its metadata may still change (stripe-domain §3.1)."""

@@ -1,4 +1,4 @@
-"""Subscriptions, items and products as plain values, whatever API version wrote them (stripe-domain §2.2)."""
+"""Subscriptions and their items, whatever API version wrote them (stripe-domain §2.2)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from ledger.event import Json, identifier, mapping
-from ledger.times import from_unix
 from projections.facts import listing, number
+from projections.shapes.common import moment
 
 
 class Item(NamedTuple):
@@ -58,19 +58,3 @@ def _period_end(subscription: Json) -> datetime | None:
     ends = [moment(one.get("current_period_end")) for one in listing(subscription.get("items"))]
     known = [end for end in ends if end is not None]
     return max(known) if known else moment(subscription.get("current_period_end"))
-
-
-def moment(value: object) -> datetime | None:
-    """Return Stripe's seconds as a time; None for null and for what is no time."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        return None
-    try:
-        return from_unix(value)
-    except ValueError:
-        return None
-
-
-def text_at(metadata: object, key: str) -> str | None:
-    """Return a non-empty metadata value; an empty one is how Stripe's users remove it."""
-    value = mapping(metadata).get(key)
-    return value if isinstance(value, str) and value else None
