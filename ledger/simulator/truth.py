@@ -46,6 +46,7 @@ class Noted:
     items: tuple[NotedItem, ...]
     percent_off_forever: int
     amount_off_forever: int
+    contained_tax_percent: int
     earns_while_collection_is_paused: bool
 
 
@@ -105,6 +106,7 @@ class Truth:
             ),
             percent_off_forever=(off.percent_off or 0) if off else 0,
             amount_off_forever=(off.amount_off or 0) if off else 0,
+            contained_tax_percent=one.tax_rate.percentage if one.tax_rate and one.tax_rate.inclusive else 0,
             earns_while_collection_is_paused=one.pause_collection in (None, "keep_as_draft"),
         )  # fmt: skip
         if life.states and life.states[-1].at == at:
@@ -206,7 +208,8 @@ def monthly(state: Noted | None) -> int:
     exact = sum((MONTHLY[item.interval] * item.unit_amount * item.quantity for item in state.items), Fraction(0))
     exact *= Fraction(100 - state.percent_off_forever, 100)
     per_month = MONTHLY[state.items[0].interval] if state.items else Fraction(0)
-    return round(max(exact - state.amount_off_forever * per_month, Fraction(0)))
+    exact = max(exact - state.amount_off_forever * per_month, Fraction(0))
+    return round(exact / (1 + Fraction(state.contained_tax_percent, 100)))
 
 
 def _amounts(features: str, quantity: int) -> Iterable[tuple[str, int | None]]:
