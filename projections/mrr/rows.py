@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
 from projections.contract import Rows, Subject, Table
 from projections.mrr.movements import movements
 from projections.mrr.portfolio import Portfolio, Span, spans
-from projections.mrr.worth import POLICIES
+from projections.mrr.worth import POLICIES, Worth
 
 
 class SpanRow(NamedTuple):
-    """What one subscription was worth from ``since`` until ``until`` (None: until now). Half-open."""
+    """What one subscription was worth from ``since`` until ``until`` (None: until now). Half-open.
+
+    ``paid_at`` is when it was first paid, ever; ``item_amounts`` are each item's share of ``net_forever``.
+    """
 
     subject: str
     book: str
@@ -29,6 +32,7 @@ class SpanRow(NamedTuple):
     involuntary: bool
     flags: list[str]
     incomplete: list[str]
+    paid_at: datetime | None
     items: list[str]
     products: list[str]
     item_amounts: list[int]
@@ -75,6 +79,7 @@ SPANS: Final = Table(
         involuntary  boolean     NOT NULL,
         flags        text[]      NOT NULL,
         incomplete   text[]      NOT NULL,
+        paid_at      timestamptz,
         items        text[]      NOT NULL,
         products     text[]      NOT NULL,
         item_amounts bigint[]    NOT NULL,
@@ -128,41 +133,17 @@ FROM mrr_movement
 """
 
 
-def rows_of(subject: Subject, portfolio: Portfolio) -> Rows:
-    """Return what a customer's subscriptions come to."""
-    found = list(spans(portfolio))
-    paid = {key: life.paid_at for key, life in portfolio.lives.items() if life.paid_at is not None}
-    return {
-        SPANS.name: [_span(subject, span) for span in found],
-        MOVEMENTS.name: list(_movements(subject, found, paid)),
-    }
+def span_of(row: SpanRow) -> Span:
+    """Return the span that a row was made from, but for its items."""
+    worth = Worth(
+        row.currency, row.gross, row.net_forever, row.net_all, (), row.reason, row.involuntary, tuple(row.flags),
+        tuple(row.incomplete),
+    )  # fmt: skip
+    return Span(row.subscription, row.since, row.until, worth, tuple(row.because))
 
 
-def _span(subject: Subject, span: Span) -> SpanRow:
-    worth = span.worth
-    return SpanRow(
-        subject=subject.stream_id,
-        book=subject.book,
-        customer=subject.key,
-        subscription=span.subscription,
-        currency=worth.currency,
-        since=span.since,
-        until=span.until,
-        gross=worth.gross,
-        net_forever=worth.net_forever,
-        net_all=worth.net_all,
-        reason=worth.reason,
-        involuntary=worth.involuntary,
-        flags=list(worth.flags),
-        incomplete=list(worth.incomplete),
-        items=[one.item for one in worth.items],
-        products=[one.product or "" for one in worth.items],
-        item_amounts=[one.net_forever for one in worth.items],
-        because=list(span.because),
-    )
-
-
-def _movements(subject: Subject, found: list[Span], paid: dict[str, datetime]) -> Iterable[MovementRow]:
+def movement_rows(subject: Subject, found: Sequence[Span], paid: Mapping[str, datetime]) -> Iterable[MovementRow]:
+    """Return how a customer's worth moved, as each policy counts it."""
     for policy in POLICIES:
         for one in movements(found, paid, policy):
             yield MovementRow(
@@ -183,3 +164,38 @@ def _movements(subject: Subject, found: list[Span], paid: dict[str, datetime]) -
                 subscriptions=list(one.subscriptions),
                 because=list(one.because),
             )
+
+
+def rows_of(subject: Subject, portfolio: Portfolio) -> Rows:
+    """Return what a customer's subscriptions come to."""
+    found = list(spans(portfolio))
+    paid = {key: life.paid_at for key, life in portfolio.lives.items() if life.paid_at is not None}
+    return {
+        SPANS.name: [_span(subject, span, paid.get(span.subscription)) for span in found],
+        MOVEMENTS.name: list(movement_rows(subject, found, paid)),
+    }
+
+
+def _span(subject: Subject, span: Span, paid_at: datetime | None) -> SpanRow:
+    worth = span.worth
+    return SpanRow(
+        subject=subject.stream_id,
+        book=subject.book,
+        customer=subject.key,
+        subscription=span.subscription,
+        currency=worth.currency,
+        since=span.since,
+        until=span.until,
+        gross=worth.gross,
+        net_forever=worth.net_forever,
+        net_all=worth.net_all,
+        reason=worth.reason,
+        involuntary=worth.involuntary,
+        flags=list(worth.flags),
+        incomplete=list(worth.incomplete),
+        paid_at=paid_at,
+        items=[one.item for one in worth.items],
+        products=[one.product or "" for one in worth.items],
+        item_amounts=[one.net_forever for one in worth.items],
+        because=list(span.because),
+    )
