@@ -21,6 +21,7 @@ from ledger.postgres import Database
 from ledger.wakeup import Notifier
 from projections.contract import Projection
 from projections.entitlements.tables import entitlements
+from projections.revenue.tables import revenue
 
 Clock = Callable[[], datetime]
 
@@ -39,6 +40,7 @@ class Services:
     appender: Appender
     notary: Notary
     entitlements: Projection
+    revenue: Projection
 
 
 def wall_clock() -> datetime:
@@ -53,7 +55,7 @@ def database_of(settings: Settings) -> Database:
 
 def projections_of(settings: Settings) -> tuple[Projection, ...]:
     """Return every projection this release keeps, as these settings have it: a new one is registered here."""
-    return (entitlements(settings.org_metadata_key),)
+    return (entitlements(settings.org_metadata_key), revenue())
 
 
 def find_projection(settings: Settings, name: str) -> Projection:
@@ -90,4 +92,5 @@ async def open_services(
             appender=appender,
             notary=Notary(pool, appender, signer or load_signer(settings), outside_of(settings), clock),
             entitlements=find_projection(settings, "entitlements"),
+            revenue=find_projection(settings, "revenue"),
         )

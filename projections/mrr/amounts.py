@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import Final, NamedTuple
 
 from projections.mrr.agreement import Sold
-from projections.shapes.price import Price, Tier
+from projections.shapes.price import Option, Price, Tier
 
 MONTHS: Final = {
     "month": Fraction(1),
@@ -45,33 +45,34 @@ def a_month(price: Price) -> Fraction:
     return MONTHS.get(price.interval, Fraction(0)) / price.interval_count
 
 
-def monthly(sold: Sold, currency: str, tiers: Sequence[Tier], billed: Billed | None) -> Monthly:
+def monthly(sold: Sold, currency: str, option: Option | None, billed: Billed | None) -> Monthly:
     """Return an item's worth a month: its price's, or where that does not say it what it was last billed at.
 
+    ``option`` is what the price is known to cost in the subscription's currency, where the item does not show it.
     ``contained_tax`` is what the price contains for each unit of net price; the amount still has it in.
     """
     if sold.price.metered:
         return Monthly(Fraction(0), Fraction(0))
     if sold.price.interval not in MONTHS:
         return Monthly(Fraction(0), Fraction(0), ("price",))
-    charge, incomplete = _charge(sold, currency, tiers, billed)
+    charge, incomplete = _charge(sold, currency, option, billed)
     tax, unsure_tax = _contained_tax(sold, billed)
     return Monthly(charge * a_month(sold.price), tax, incomplete + unsure_tax)
 
 
 def _charge(
-    sold: Sold, currency: str, tiers: Sequence[Tier], billed: Billed | None
+    sold: Sold, currency: str, option: Option | None, billed: Billed | None
 ) -> tuple[Fraction, tuple[str, ...]]:
     """Return what one interval costs, and what of it is not known."""
     price = sold.price
-    quantity = packed(sold.quantity, price)
-    if price.currency not in ("", currency):
-        return _as_billed(sold, billed, "currency")
-    if price.unit is not None and not (price.tiered and tiers):
-        return Fraction(price.unit) * quantity, ()
-    if tiers:
-        return banded(quantity, tiers, volume=price.tiers_mode == "volume"), ()
-    return _as_billed(sold, billed, "tiers")
+    foreign = price.currency not in ("", currency)
+    shown = None if foreign else Option(price.unit, price.tiers)
+    for one in (shown, option):
+        if one is not None and one.tiers:
+            return banded(packed(sold.quantity, price), one.tiers, volume=price.tiers_mode == "volume"), ()
+        if one is not None and one.unit is not None:
+            return Fraction(one.unit) * packed(sold.quantity, price), ()
+    return _as_billed(sold, billed, "currency" if foreign else "tiers")
 
 
 def packed(quantity: Decimal, price: Price) -> Fraction:

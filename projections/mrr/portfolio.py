@@ -16,9 +16,9 @@ from projections.contract import Terms
 from projections.facts import Fact
 from projections.mrr.agreement import Agreement, agreement_of, discounts_in
 from projections.mrr.amounts import Billed
-from projections.mrr.worth import EARNS, Known, Worth, turning_points, worth_of
+from projections.mrr.worth import EARNS, Known, Worth, priced, turning_points, worth_of
 from projections.shapes.invoice import Invoice, Line, invoice_of
-from projections.shapes.price import Coupon, Discount, Tier, coupon_of, discount_of, tiers_of
+from projections.shapes.price import Coupon, Discount, Option, coupon_of, discount_of, option_of
 
 TERMINAL: Final = frozenset({"canceled", "incomplete_expired"})
 _WHOLE_PERIODS: Final = frozenset({"subscription_cycle", "subscription_create", "subscription_update", "subscription"})
@@ -57,13 +57,13 @@ class Portfolio:
     discounts: dict[str, Discount] = field(default_factory=dict)
     coupons: dict[str, Coupon] = field(default_factory=dict)
     customers: list[str] = field(default_factory=list)
-    tiers: dict[str, tuple[Tier, ...]] = field(default_factory=dict)
+    options: dict[str, Option] = field(default_factory=dict)
     billed: dict[str, Billed] = field(default_factory=dict)
 
     @property
     def known(self) -> Known:
         """What worth is worked out with, beside the agreements."""
-        return Known(self.discounts, self.coupons, self.customers, self.tiers, self.billed)
+        return Known(self.discounts, self.coupons, self.customers, self.options, self.billed)
 
 
 def step(portfolio: Portfolio, fact: Fact, terms: Terms) -> None:
@@ -137,13 +137,14 @@ def _learn_discounts(portfolio: Portfolio, found: Iterable[Discount], fact: Fact
 
 
 def _learn_prices(portfolio: Portfolio, agreement: Agreement, fact: Fact, terms: Terms) -> None:
-    """Look up the bands of the prices that have some and do not show them."""
+    """Look up what a price costs where its item does not show it: bands, or another currency than its own."""
     for sold in agreement.items:
         price = sold.price
-        if price.id is not None and price.tiered and price.unit is None and not price.tiers:
-            tiers = tiers_of(terms.at(price.id, fact.created) or {})
-            if tiers:
-                portfolio.tiers[price.id] = tiers
+        foreign = price.currency not in ("", agreement.currency)
+        if price.id is not None and (foreign or (price.unit is None and not price.tiers)):
+            option = option_of(terms.at(price.id, fact.created), agreement.currency)
+            if option is not None:
+                portfolio.options[priced(price.id, agreement.currency)] = option
 
 
 def _discount(portfolio: Portfolio, fact: Fact, terms: Terms) -> None:

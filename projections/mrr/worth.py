@@ -9,7 +9,7 @@ from typing import Final, Literal, NamedTuple
 
 from projections.mrr.agreement import Agreement, Sold
 from projections.mrr.amounts import Billed, Monthly, a_month, monthly
-from projections.shapes.price import Coupon, Discount, Tier
+from projections.shapes.price import Coupon, Discount, Option
 
 Policy = Literal["stripe-2026", "all-discounts"]
 POLICIES: Final[tuple[Policy, ...]] = ("stripe-2026", "all-discounts")
@@ -53,15 +53,16 @@ class Worth(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What is known beside the agreement: discounts and what they take off, bands of prices, what was billed.
+    """What is known beside the agreement: discounts and what they take off, prices in other words, what was billed.
 
-    ``customers`` are the customer's own discounts: they count where a subscription has none.
+    ``customers`` are the customer's own discounts: they count where a subscription has none. ``options`` are by
+    ``priced(price, currency)``.
     """
 
     discounts: Mapping[str, Discount]
     coupons: Mapping[str, Coupon]
     customers: Sequence[str]
-    tiers: Mapping[str, tuple[Tier, ...]]
+    options: Mapping[str, Option]
     billed: Mapping[str, Billed]
 
 
@@ -104,6 +105,11 @@ def worth_of(agreement: Agreement, known: Known, at: datetime) -> Worth:
     )
 
 
+def priced(price: str, currency: str) -> str:
+    """Name a price in a currency."""
+    return f"{price} {currency}"
+
+
 def turning_points(agreement: Agreement, known: Known, after: datetime) -> list[datetime]:
     """Return when the worth may change by time alone."""
     in_use = [*(agreement.discounts or known.customers), *(key for sold in agreement.items for key in sold.discounts)]
@@ -136,8 +142,8 @@ def _flags(agreement: Agreement) -> tuple[str, ...]:
 
 
 def _monthly(sold: Sold, currency: str, known: Known) -> Monthly:
-    tiers = sold.price.tiers or known.tiers.get(sold.price.id or "", ())
-    return monthly(sold, currency, tiers, known.billed.get(sold.item))
+    option = known.options.get(priced(sold.price.id or "", currency))
+    return monthly(sold, currency, option, known.billed.get(sold.item))
 
 
 class _Deducting:

@@ -40,6 +40,13 @@ class Price(NamedTuple):
     tax_inclusive: bool
 
 
+class Option(NamedTuple):
+    """What a price costs in one of its currencies: a unit, or bands."""
+
+    unit: Decimal | None
+    tiers: tuple[Tier, ...]
+
+
 class Coupon(NamedTuple):
     """What a coupon takes off: a share in percent, or an amount by currency. ``products`` are all it applies to."""
 
@@ -104,6 +111,16 @@ def tiers_of(price: Json) -> tuple[Tier, ...]:
         )
         for one in listing(price.get("tiers"))
     )
+
+
+def option_of(price: Json | None, wanted: str) -> Option | None:
+    """Read what a price costs in a currency, its own or another; None where nothing says so."""
+    shown = mapping(price)
+    if currency(shown) not in ("", wanted):
+        shown = mapping(mapping(shown.get("currency_options")).get(wanted))
+    unit = number(shown.get("unit_amount_decimal"))
+    option = Option(number(shown.get("unit_amount")) if unit is None else unit, tiers_of(shown))
+    return None if option == (None, ()) else option
 
 
 def _either(source: Json, exact: str, whole: str) -> Decimal:

@@ -1,4 +1,4 @@
-"""The simulated company's worth is what the simulator's own bookkeeping says, at the end of every month, in every shape."""
+"""The simulated company is worth what the simulator says, in its own bookkeeping, in every shape at every month's end."""
 
 from __future__ import annotations
 

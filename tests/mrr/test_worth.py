@@ -121,6 +121,14 @@ def test_a_price_in_another_currency_is_what_was_billed() -> None:
     assert (found.gross, found.currency, found.incomplete) == (4400, "usd", ())
 
 
+def test_a_price_in_another_currency_may_say_what_it_costs_here() -> None:
+    history = History()
+    history.says("02-01", subscription("si_1 4 x 1000/month in eur"))
+    options = {"usd": {"unit_amount": 1100, "unit_amount_decimal": "1100"}}
+    history.event("02-20", "price.updated", {"id": "price_si_1", "currency": "eur", "currency_options": options})
+    assert worth_in(history.portfolio(), "03-01").gross == 4400
+
+
 def discount(coupon: Json | str, key: str = "di_1", **more: Any) -> Json:
     return {"id": key, "object": "discount", "source": {"type": "coupon", "coupon": coupon}, "end": None, **more}
 
