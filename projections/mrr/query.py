@@ -10,6 +10,7 @@ from typing import Final
 import asyncpg
 
 from projections.contract import Subject
+from projections.dunning.case import OVER
 from projections.mrr.intervals import Bounds
 from projections.mrr.movements import KINDS
 from projections.mrr.rows import MovementRow, SpanRow, movement_rows, span_of
@@ -26,6 +27,23 @@ WHERE book = $1 AND since <= $2 AND (until IS NULL OR until > $2) AND (gross > 0
 GROUP BY currency
 ORDER BY currency
 """
+
+AT_RISK: Final = """
+SELECT DISTINCT subject, subscription
+FROM dunning_case
+WHERE book = $1 AND valid_from <= $2 AND (valid_to IS NULL OR valid_to > $2) AND subscription IS NOT NULL
+  AND category <> 'initial' AND state <> ALL ($3)
+"""
+
+AT_RISK_TOTALS: Final = """
+SELECT s.currency, sum(CASE $3 WHEN 'all-discounts' THEN s.net_all ELSE s.net_forever END)::numeric AS total
+FROM unnest($1::text[], $4::text[]) AS r(subject, subscription)
+JOIN mrr_span AS s USING (subject, subscription)
+WHERE s.since <= $2 AND (s.until IS NULL OR s.until > $2)
+GROUP BY s.currency
+"""
+
+NEWEST: Final = "SELECT max(newest) FROM dunning_newest WHERE book = $1"
 
 OPENING: Final = """
 SELECT currency, sum(after - before)::numeric AS total
@@ -107,6 +125,27 @@ async def read_totals(connection: asyncpg.Connection, book: str, at: datetime, p
     """Return what everything is worth at a moment, by currency."""
     rows = await connection.fetch(TOTALS, book, at, policy)
     return [Total(row["currency"], int(row["total"]), row["customers"], row["incomplete"]) for row in rows]
+
+
+async def read_newest(connection: asyncpg.Connection, book: str) -> datetime | None:
+    """Return the time of a book's newest fact; the connection has entered a build of dunning."""
+    found: datetime | None = await connection.fetchval(NEWEST, book)
+    return found
+
+
+async def read_subscriptions_at_risk(connection: asyncpg.Connection, book: str, at: datetime) -> list[tuple[str, str]]:
+    """Name the subscriptions with an open case at a moment; the connection has entered a build of dunning."""
+    rows = await connection.fetch(AT_RISK, book, at, list(OVER))
+    return [(row["subject"], row["subscription"]) for row in rows]
+
+
+async def read_at_risk(
+    connection: asyncpg.Connection, named: Sequence[tuple[str, str]], at: datetime, policy: Policy
+) -> dict[str, int]:
+    """Return by currency what the subscriptions that are named are worth at a moment."""
+    subjects, subscriptions = [one for one, _ in named], [one for _, one in named]
+    rows = await connection.fetch(AT_RISK_TOTALS, subjects, at, policy, subscriptions)
+    return {row["currency"]: int(row["total"]) for row in rows}
 
 
 async def read_moved(connection: asyncpg.Connection, wanted: Wanted) -> list[Moved]:
