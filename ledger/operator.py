@@ -12,8 +12,9 @@
         def _opened(self, origin: str) -> None:   # a fact: its arguments are the event's content
             self.origins.append(origin)
 
-An aggregate's id is its stream's name, its events have the versions 1, 2, 3 …, and whoever comes second with a version
-is refused: that is the optimistic concurrency. ``ledger.decisions`` loads, decides and appends.
+An aggregate's id is its stream's name and stands in its events (``data.object.id``); where one of them names a
+``customer``, projections that join fold them all with that customer's. Versions are 1, 2, 3 …, and whoever comes second
+with a version is refused: that is the optimistic concurrency. ``ledger.decisions`` restores, decides and appends.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from ledger.event import NewEvent, Source
 from ledger.times import EPOCH
 
 _OF_EVERY_DECISION: Final = frozenset({"originator_id", "originator_version", "timestamp"})
-_ID_DIGITS: Final = 8
+_DIGEST_DIGITS: Final = 8
 
 
 class UnknownDecisionError(LedgerError):
@@ -89,7 +90,8 @@ class OperatorAggregate(BaseAggregate[str]):
 
     @classmethod
     def _decision_of(cls, name: str, stored: Recorded) -> Decision:
-        content = orjson.loads(stored.body)["data"]["object"]
+        said = orjson.loads(stored.body)["data"]["object"]
+        content = {field: value for field, value in said.items() if field != "id"}
         for kind in vars(cls).values():
             if isinstance(kind, type) and issubclass(kind, Decision) and getattr(kind, "TOPIC", None) == stored.type:
                 with contextlib.suppress(TypeError):  # another release gave it other content
@@ -100,9 +102,9 @@ class OperatorAggregate(BaseAggregate[str]):
 
 
 def _said(decision: Decision) -> tuple[str, dict[str, Any]]:
-    """Return a decision's type and its content, the event's ``data.object``."""
+    """Return a decision's type and the event's ``data.object``: its content, under the aggregate's id."""
     content = {name: value for name, value in vars(decision).items() if name not in _OF_EVERY_DECISION}
-    return vars(type(decision))["TOPIC"], content
+    return vars(type(decision))["TOPIC"], {"id": decision.originator_id, **content}
 
 
 def operator_event(
@@ -111,12 +113,12 @@ def operator_event(
     """Make the event that says ``content`` as version ``version`` of ``stream`` in ``book``.
 
     Its id is a function of what it says and when, so that the same decision sent twice is the same event, and a
-    rival's, of the same version, is another.
+    rival's, of the same version, is another. Ids of one stream sort by version: inside a second, that is the order.
     """
     created = now.replace(microsecond=0)
     said = {"type": type_, "created": int(created.timestamp()), "data": {"object": content}}
-    digest = hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).hexdigest()[:_ID_DIGITS]
-    event_id = f"{stream}-{version}-{digest}"
+    digest = hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).hexdigest()[:_DIGEST_DIGITS]
+    event_id = f"{stream}-{version:06}-{digest}"
     return NewEvent(
         book=book,
         event_id=event_id,

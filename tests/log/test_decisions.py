@@ -51,7 +51,7 @@ def test_an_aggregate_decides_without_clock_or_database() -> None:
         ("self:live/seats", 1, "ledger.seat.taken"),
         ("self:live/seats", 2, "ledger.seat.taken"),
     ]
-    assert [orjson.loads(one.body)["data"]["object"] for one in events] == [{"by": "a"}, {"by": "b"}]
+    assert [orjson.loads(one.body)["data"]["object"] for one in events] == [{"id": "seats", "by": who} for who in "ab"]
     assert seats.new_events(BOOK, NOON) == []
     stored = [Recorded(one.version or 0, one.type, one.created, one.body) for one in events]
     assert Seats.restore("seats", stored).taken == ["a", "b"]
