@@ -60,6 +60,8 @@ async def get_raw(request: Request) -> Response:
     book = await book_of_request(request, key)
     async with services(request).pool.acquire() as connection:
         event = await find_event(request, connection, book)
+    if not event.salt:
+        raise Problem(410, f"the body of {event.event_id} was erased")
     headers = {"Ledger-Position": str(event.position), "Cache-Control": "private, max-age=31536000, immutable"}
     return Response(event.body, media_type="application/json", headers=headers)
 
