@@ -463,7 +463,7 @@ CREATE TABLE ledger.wanted (
     names       jsonb       NOT NULL,
     state       text        NOT NULL DEFAULT 'open',
     tries       int         NOT NULL DEFAULT 0,
-    next_try_at timestamptz NOT NULL DEFAULT now(),
+    next_try_at timestamptz NOT NULL,
     error       text,
     changed_at  timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (event_id, book),

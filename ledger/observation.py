@@ -58,7 +58,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What is observed: ``kind`` of thing, ``of`` which object, whose it is, and ``because`` of which event."""
+    """What is observed: ``kind`` of thing, ``of`` which object, whose it is, and ``because`` of which event.
+
+    ``event_id`` comes from ``observation_id``, so that asking again for the same reason is the same event.
+    """
 
     book: str
     kind: str
@@ -68,12 +71,7 @@ class Observation:
     answers: Sequence[Answer]
     names: Mapping[str, str] = field(default_factory=dict)
     because: str | None = None
-    salt: str = ""
-
-    @property
-    def event_id(self) -> str:
-        """The event's id: a function of what was asked and why, so that asking again is the same event."""
-        return observation_id(self.book, self.kind, self.of, self.because or self.salt)
+    event_id: str = ""
 
     @property
     def type(self) -> str:
@@ -81,15 +79,17 @@ class Observation:
         return TERMS_OBSERVED if self.kind in REFERENCES else OBSERVED
 
 
-def observation_id(book: str, kind: str, of: str, why: str) -> str:
-    """Name the observation of a thing for a reason."""
-    told = f"{book}\n{kind}\n{of}\n{why}"
+def observation_id(book: str, kind: str, of: str, reason: str) -> str:
+    """Name the observation of a thing for a reason: its version, or nothing where one answer is enough for good."""
+    told = f"{book}\n{kind}\n{of}\n{reason}"
     return "obs_" + hashlib.sha256(told.encode()).hexdigest()[:32]
 
 
 def names_of(subject: Json) -> dict[str, str]:
-    """Return what an object says of whose it is."""
+    """Return what an object says of whose it is; it may be one of these itself."""
     found = {name: identifier(subject.get(name)) for name in NAMES} | {"customer": customer_of(subject, {})}
+    if (kind := subject.get("object")) in NAMES:
+        found[kind] = identifier(subject)
     return {name: value for name, value in found.items() if value is not None}
 
 

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import Any, Self
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 import orjson
 import uvicorn
@@ -121,7 +121,7 @@ class StandIn:
         self._thread.join(10)
 
     async def _answer(self, request: Request) -> Response:
-        path = "/" + request.path_params["path"]
+        path = request.scope["raw_path"].decode("ascii")
         body = await request.body()
         params = dict(request.query_params) if request.method == "GET" else dict(parse_qsl(body.decode()))
         headers = dict(request.headers)
@@ -144,10 +144,12 @@ class StandIn:
         return self._read(world, path, params)
 
     def _read(self, world: World, path: str, params: dict[str, str]) -> Response:
-        parts = path.removeprefix("/v1/").split("/")
+        parts = [unquote(part) for part in path.removeprefix("/v1/").split("/")]
         if parts[-1] in SUBLISTS:
             owner = self._object(world, parts[:-1]) if len(parts) > 2 else world.find("customer", params["customer"])
-            return self._list((owner or {}).get(f"_{SUBLISTS[parts[-1]]}", []), params, path)
+            if owner is None:
+                return self._refuse(404, f"No such object: '{parts[-2]}'", code="resource_missing")
+            return self._list(owner.get(f"_{SUBLISTS[parts[-1]]}", []), params, path)
         if len(parts) == 1 and parts[0] in COLLECTIONS:
             return self._list(_listed(world, COLLECTIONS[parts[0]], params), params, path)
         found = self._object(world, parts)

@@ -11,6 +11,7 @@ import typer
 from rich.progress import Progress
 
 from api.database import running_database
+from api.logs import configure_logging
 from api.output import progress_bar, show_json
 from api.outward.access import open_access
 from api.outward.coverage import KEPT
@@ -52,6 +53,7 @@ def _gather(
     name: str, work: Callable[[Gathering], Awaitable[Gathered]], since: datetime | None, *, as_json: bool
 ) -> None:
     settings = load_settings()
+    configure_logging(settings)
     with running_database(settings) as database, progress_bar() as progress:
         gathered = asyncio.run(_run(settings, database, name, work, since, progress))
     if as_json:

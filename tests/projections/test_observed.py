@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ledger.cut import elements
 from ledger.errors import MalformedEventError
 from ledger.event import parse_envelope
-from ledger.observation import OBSERVED, Answer, Observation, names_of, observation_event, responses_of
+from ledger.observation import OBSERVED, Answer, Observation, names_of, observation_event, observation_id, responses_of
 from projections.contract import Subject
 from projections.entitlements.tables import entitlements
 from projections.facts import Fact, fact_of
@@ -28,7 +28,14 @@ NOON = datetime(2026, 1, 15, 12, tzinfo=UTC)
 
 def observe(kind: str, of: str, *answers: bytes, names: dict[str, str] | None = None, book: str = "self:live") -> Fact:
     seen = Observation(
-        book, kind, of, NOON, NOON + timedelta(seconds=9), [Answer("/v1/x", {}, one) for one in answers], names or {}
+        book=book,
+        kind=kind,
+        of=of,
+        created=NOON,
+        observed_at=NOON + timedelta(seconds=9),
+        answers=[Answer("/v1/x", {}, one) for one in answers],
+        names=names or {},
+        event_id="obs_1",
     )
     made = observation_event(seen)
     assert responses_of(made.body) == list(answers)
@@ -64,23 +71,32 @@ def test_what_is_no_page_says_so(raw: bytes) -> None:
 def test_an_observation_is_an_event_of_its_objects_stream() -> None:
     raw = b'{ "id":"in_1", "object":"invoice","customer":"cus_1", "total": 3100.0 }'
     seen = Observation(
-        "acct_1:test", "invoice", "in_1", NOON, NOON, [Answer("/v1/invoices", {}, raw)], names_of(orjson.loads(raw))
+        "acct_1:test",
+        "invoice",
+        "in_1",
+        NOON,
+        NOON,
+        [Answer("/v1/invoices", {}, raw)],
+        names_of(orjson.loads(raw)),
+        event_id="obs_1",
     )
     made = observation_event(seen)
     envelope = parse_envelope(made.body)
     assert made.stream_id == "acct_1:test/cus_1"
     assert (envelope.account, envelope.livemode, envelope.created) == ("acct_1", False, NOON)
-    assert envelope.event_id == made.event_id
-    coupon = Observation("self:live", "coupon", "free", NOON, NOON, [Answer("/v1/coupons/free", {}, b"{}")])
+    assert envelope.event_id == made.event_id == "obs_1"
+    answers = [Answer("/v1/coupons/free", {}, b"{}")]
+    coupon = Observation("self:live", "coupon", "free", NOON, NOON, answers, event_id="obs_2")
     assert observation_event(coupon).stream_id == "self:live/free"
 
 
 def test_asking_again_for_the_same_reason_is_the_same_event() -> None:
-    once, again, other = (
-        Observation("self:live", "coupon", "free", NOON, at, [], because=why).event_id
-        for at, why in ((NOON, "evt_1"), (NOON + timedelta(days=1), "evt_1"), (NOON, "evt_2"))
+    once, again, other, elsewhere = (
+        observation_id(book, "coupon", "free", reason)
+        for book, reason in (("self:live", "1"), ("self:live", "1"), ("self:live", "2"), ("self:test", "1"))
     )
-    assert once == again != other
+    assert once == again
+    assert len({once, other, elsewhere}) == 3
 
 
 @pytest.mark.parametrize(
