@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
 from ledger.event import Json, identifier, mapping
-from ledger.observation import names_of
+from ledger.observation import REFERENCES, names_of
 from projections.facts import Fact, listing
 from projections.shapes.common import has_more, text_at
 
@@ -33,9 +33,9 @@ def wanted_by(fact: Fact) -> list[Want]:
     return list(dict.fromkeys(look(fact))) if look else []
 
 
-def names_for(fact: Fact) -> dict[str, str]:
-    """Return whose the answers will be: the same as the event's."""
-    return names_of(fact.subject)
+def names_for(want: Want, fact: Fact) -> dict[str, str]:
+    """Return whose the answer will be: the same as the event's; terms are nobody's."""
+    return {} if want.kind in REFERENCES else names_of(fact.subject)
 
 
 def _invoice(fact: Fact) -> Iterator[Want]:

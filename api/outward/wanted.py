@@ -124,8 +124,6 @@ async def _look_into(connection: asyncpg.Connection, book: str, now: datetime) -
 
 
 def _rows(book: str, fact: Fact) -> list[tuple[Any, ...]]:
-    wants = wanted_by(fact)
-    names = orjson.dumps(names_for(fact)).decode() if wants else ""
     return [
         (
             observation_id(book, want.kind, want.of, want.reason),
@@ -134,9 +132,9 @@ def _rows(book: str, fact: Fact) -> list[tuple[Any, ...]]:
             want.of,
             fact.event_id,
             fact.created,
-            names,
+            orjson.dumps(names_for(want, fact)).decode(),
         )
-        for want in wants
+        for want in wanted_by(fact)
     ]
 
 
