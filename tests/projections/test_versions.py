@@ -12,7 +12,7 @@ from projections.certify import source_digest
 from projections.contract import Projection
 
 KNOWN = {
-    ("entitlements", 2): "f8eea69f70daf0d32806e566cd7f68d6b530170dc5326dd4e0b9dfb653b87857",
+    ("entitlements", 3): "9ae9d0d5fbb9f6ab4b37a5d8c12c6a6395e7d4a1de4c23badad1daf5e05467cf",
 }
 """What each version's code was. Code that means the same may be entered anew; code that folds differently is a new
 version, so that builds of the old one are not taken for it."""
