@@ -137,7 +137,7 @@ def _under(worth: Worth | None, policy: Policy) -> int:
 def _movement(currency: str, group: _Group, paid: Mapping[str, datetime], policy: Policy) -> Movement:
     kind = _kind(group)
     moved = [key for key in sorted(group.became) if _under(group.was[key], policy) != group.became[key].under(policy)]
-    decisive = _decisive(group, moved, policy)
+    decisive = _decisive(group, kind, moved, policy)
     paid_at = [paid.get(key) for key in moved]
     known = [one for one in paid_at if one is not None]
     return Movement(
@@ -163,11 +163,13 @@ def _kind(group: _Group) -> Kind:
     return "expansion" if group.after > group.before else "contraction"
 
 
-def _decisive(group: _Group, moved: Sequence[str], policy: Policy) -> Worth | None:
+def _decisive(group: _Group, kind: Kind, moved: Sequence[str], policy: Policy) -> Worth | None:
     """Return the worth that says why: of what came to nothing last, or of what something came back from."""
     if group.after < group.before:
         ended = [group.became[key] for key in moved if group.became[key].under(policy) == 0]
         return ended[-1] if ended else None
+    if kind == "new":
+        return None
     back = [worth for key in moved if (worth := group.was[key]) is not None and worth.reason in _CAME_BACK_FROM]
     return back[-1] if back else None
 

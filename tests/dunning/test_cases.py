@@ -1,4 +1,4 @@
-"""Single rules of a case: its category, its reason and how well that is known, its amounts, what is at risk, hostility."""
+"""Single rules of a case: its category, its reason and how well that is known, its amounts, what is at risk."""
 
 from __future__ import annotations
 

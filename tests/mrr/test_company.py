@@ -1,4 +1,4 @@
-"""The simulated company is worth what the simulator says, in its own bookkeeping, in every shape at every month's end."""
+"""What the simulated company is worth is what the simulator says, at the end of every month and in every shape."""
 
 from __future__ import annotations
 
