@@ -20,7 +20,9 @@ from ledger.note import SignerKey
 from ledger.postgres import Database
 from ledger.wakeup import Notifier
 from projections.contract import Projection
+from projections.dunning.tables import DUNNING
 from projections.entitlements.tables import entitlements
+from projections.revenue.tables import revenue
 
 Clock = Callable[[], datetime]
 
@@ -39,6 +41,8 @@ class Services:
     appender: Appender
     notary: Notary
     entitlements: Projection
+    dunning: Projection
+    revenue: Projection
 
 
 def wall_clock() -> datetime:
@@ -53,7 +57,7 @@ def database_of(settings: Settings) -> Database:
 
 def projections_of(settings: Settings) -> tuple[Projection, ...]:
     """Return every projection this release keeps, as these settings have it: a new one is registered here."""
-    return (entitlements(settings.org_metadata_key),)
+    return (entitlements(settings.org_metadata_key), DUNNING, revenue())
 
 
 def find_projection(settings: Settings, name: str) -> Projection:
@@ -90,4 +94,6 @@ async def open_services(
             appender=appender,
             notary=Notary(pool, appender, signer or load_signer(settings), outside_of(settings), clock),
             entitlements=find_projection(settings, "entitlements"),
+            dunning=find_projection(settings, "dunning"),
+            revenue=find_projection(settings, "revenue"),
         )

@@ -23,8 +23,8 @@ SHELL = {
         "recorder", "simulated", "tiles", "verify", "wakeup",
     },
     "projections": {
-        "ahead", "builds", "certify", "compare", "follower", "forgetting", "joining", "leases", "promotion", "reading",
-        "rebuild", "refold", "runner", "writing", "entitlements.query",
+        "ahead", "builds", "certify", "compare", "follower", "forgetting", "joining", "leases", "promotion",
+        "reading", "rebuild", "refold", "runner", "writing", "dunning.query", "entitlements.query", "mrr.query",
     },
 }  # fmt: skip
 """The rooms that touch the world. Every other room of these packages is pure; ``api`` is all shell."""
