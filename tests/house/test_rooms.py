@@ -18,7 +18,8 @@ GPL = {"localstripe", "pymerkle", "beancount"}
 
 SHELL = {
     "ledger": {
-        "append_call", "appender", "codec", "conflicts", "dictionary", "embedded", "export", "fork", "identity",
+        "append_call", "appender", "client", "client.aio", "client.options", "client.sync", "codec", "conflicts",
+        "dictionary", "embedded", "export", "fork", "identity",
         "importing", "migrate", "notary", "offline_verify", "outside", "postgres", "reader", "recorder", "tiles",
         "simulated", "verify", "wakeup",
     },
