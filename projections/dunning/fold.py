@@ -117,9 +117,12 @@ def _is_repeated(bill: Bill, snapshot: Snapshot) -> bool:
 
 def _told_late(bill: Bill, snapshot: Snapshot) -> None:
     """Take in what an event tells that was rendered after the end: a failure, which came before the end."""
-    if snapshot.told in _SIGNALS and not _is_repeated(bill, snapshot):
-        end = next(place for place, one in enumerate(bill.snapshots) if one.status in CLOSED)
-        bill.snapshots.insert(end, snapshot._replace(at=min(snapshot.at, bill.snapshots[end].at)))
+    if snapshot.told not in _SIGNALS:
+        return
+    end = next(place for place, one in enumerate(bill.snapshots) if one.status in CLOSED)
+    before = snapshot._replace(at=min(snapshot.at, bill.snapshots[end].at))
+    if not _is_repeated(bill, before):
+        bill.snapshots.insert(end, before)
 
 
 def _first_due(state: State, invoice: Invoice, fact: Fact) -> None:

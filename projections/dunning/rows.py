@@ -10,6 +10,7 @@ from projections.contract import Rows
 from projections.dunning.case import Category, Context, Span, Step, case_of
 from projections.dunning.facts import Bill, Contract, Remedy, State
 from projections.dunning.reasons import Attempt, attempts_of
+from projections.mrr.movements import movements
 from projections.mrr.portfolio import spans as mrr_spans
 
 
@@ -91,6 +92,20 @@ class MomentRow(NamedTuple):
     method: str | None
 
 
+class ChurnRow(NamedTuple):
+    """A customer who was worth something in a currency and came to nothing; ``involuntary``: no money came."""
+
+    subject: str
+    book: str
+    customer: str
+    currency: str
+    at: datetime
+    mrr: int
+    involuntary: bool
+    reason: str | None
+    because: tuple[str, ...]
+
+
 class NewestRow(NamedTuple):
     """When a subject's newest fact was: its present is never before that."""
 
@@ -119,6 +134,7 @@ def rows_of_state(state: State) -> Rows:
     return {
         "dunning_case": cases,
         "dunning_worth": worth,
+        "dunning_churn": list(_churn_rows(state)),
         "dunning_moment": list(_moment_rows(state, sorted(moments, key=lambda one: one[:3]))),
         "dunning_newest": [] if newest is None else [NewestRow(state.subject.stream_id, state.subject.book, newest)],
     }
@@ -217,6 +233,23 @@ def _worth_rows(state: State) -> Iterator[WorthRow]:
             valid_from=span.since,
             valid_to=span.until,
         )
+
+
+def _churn_rows(state: State) -> Iterator[ChurnRow]:
+    paid = {key: life.paid_at for key, life in state.portfolio.lives.items() if life.paid_at is not None}
+    for one in movements(mrr_spans(state.portfolio), paid):
+        if one.kind == "churn" and one.reason != "currency_change":
+            yield ChurnRow(
+                subject=state.subject.stream_id,
+                book=state.subject.book,
+                customer=state.subject.key,
+                currency=one.currency,
+                at=one.at,
+                mrr=one.amount,
+                involuntary=one.involuntary,
+                reason=one.reason,
+                because=one.because,
+            )
 
 
 def _moment_rows(

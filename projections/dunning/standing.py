@@ -38,7 +38,7 @@ class Standing(NamedTuple):
 
 
 def present(now: datetime, as_of: datetime | None, newest: Iterable[datetime]) -> datetime:
-    """Return the moment to answer for. The present is never before the newest fact: clocks differ, test clocks a lot."""
+    """Return the moment to answer for. The present is never before the newest fact: clocks differ."""
     return as_of or max([now, *newest])
 
 

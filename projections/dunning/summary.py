@@ -9,12 +9,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
-from itertools import groupby
 from statistics import median
 from typing import Final
 
-from projections.dunning.rows import CaseRow, WorthRow
-from projections.dunning.standing import Standing, holding
+from projections.dunning.rows import CaseRow, ChurnRow, WorthRow
+from projections.dunning.standing import Standing
 
 LEFT_OUT: Final = frozenset({"initial", "trial_conversion"})
 """Categories that are no measure of how well renewals are collected: only shown where asked for."""
@@ -79,44 +78,38 @@ class Wanted:
     until: datetime | None = None
     category: str | None = None
 
+    def covers(self, moment: datetime) -> bool:
+        """Tell whether a moment lies in the time asked about."""
+        early = self.since is not None and moment < self.since
+        return not early and (self.until is None or moment < self.until)
+
     def takes(self, case: CaseRow) -> bool:
         """Tell whether a case counts."""
-        if (self.since is not None and case.opened_at < self.since) or (
-            self.until is not None and case.opened_at >= self.until
-        ):
-            return False
-        return case.category == self.category if self.category else case.category not in LEFT_OUT
+        shown = case.category == self.category if self.category else case.category not in LEFT_OUT
+        return shown and self.covers(case.opened_at)
 
 
 def summarise(
-    standings: Sequence[Standing], worth: Sequence[WorthRow], wanted: Wanted, at: datetime
+    standings: Sequence[Standing], worth: Sequence[WorthRow], churns: Iterable[ChurnRow], wanted: Wanted, at: datetime
 ) -> dict[str, Sums]:
-    """Sum what stands at ``at``. ``worth`` are all spans up to then; what is at risk is so whatever is ``wanted``."""
+    """Sum what stands at ``at``, ``worth`` being what holds then. What is at risk is so whatever cases are wanted."""
     chosen = [one for one in standings if wanted.takes(one.case)]
-    by_currency = {row.case.currency for row in chosen} | {row.currency for row in worth if row.currency}
+    left = churn(churns, wanted, at)
+    by_currency = {row.case.currency for row in chosen} | {row.currency for row in worth if row.mrr} | set(left)
     sums = {
         currency: _sums([one for one in chosen if one.case.currency == currency], at)
         for currency in sorted(by_currency)
     }
-    for row in holding(worth, at):
-        if row.currency:
+    for row in worth:
+        if row.mrr:
             sums[row.currency].mrr += row.mrr
-    for key, at_risk in _at_risk(standings, worth, at).items():
-        sums[key].at_risk_mrr = at_risk
-    for currency, kind, amount in churned(worth, wanted.since, wanted.until, at):
-        sums[currency].churn[kind] += amount
-    return sums
-
-
-def _at_risk(standings: Iterable[Standing], worth: Iterable[WorthRow], at: datetime) -> dict[str, int]:
-    """Add up by currency of the subscription, which its invoices have as well."""
-    currencies = {(row.subject, row.subscription): row.currency for row in holding(worth, at)}
-    total: dict[str, int] = {}
+    currencies = {(row.subject, row.subscription): row.currency for row in worth}
     for one in standings:
         if one.at_risk_mrr:
-            currency = currencies[one.case.subject, one.case.subscription or ""]
-            total[currency] = total.get(currency, 0) + one.at_risk_mrr
-    return total
+            sums[currencies[one.case.subject, one.case.subscription or ""]].at_risk_mrr += one.at_risk_mrr
+    for currency, amounts in left.items():
+        sums[currency].churn = amounts
+    return sums
 
 
 def _sums(cases: Sequence[Standing], at: datetime) -> Sums:
@@ -183,26 +176,11 @@ def month_end(month: str) -> datetime:
     return datetime(year + number // 12, number % 12 + 1, 1, tzinfo=UTC)
 
 
-def churned(
-    worth: Iterable[WorthRow], since: datetime | None, until: datetime | None, at: datetime
-) -> list[tuple[str, str, int]]:
-    """Return what customers took away who were worth something in a currency and then nothing.
-
-    As (currency, ``voluntary`` or ``involuntary``, monthly amount): it was their bank, not they, where a subscription
-    ended unpaid, was paused for it, or was canceled because its payment failed or was disputed.
-    """
-    ordered = sorted(worth, key=lambda row: (row.subject, row.currency, row.valid_from))
-    found = []
-    for (_, currency), rows in groupby(ordered, key=lambda row: (row.subject, row.currency)):
-        spans = list(rows)
-        for moment in sorted({row.valid_from for row in spans if row.mrr == 0 and row.reason}):
-            early = since is not None and moment < since
-            if early or moment > at or (until is not None and moment >= until):
-                continue
-            ended = [row for row in spans if row.valid_to == moment]
-            lost = sum(row.mrr for row in ended)
-            if lost and not any(row.mrr for row in holding(spans, moment)):
-                follow = [row for row in spans if row.valid_from == moment and row.mrr == 0]
-                forced = any(row.involuntary for row in follow)
-                found.append((currency, "involuntary" if forced else "voluntary", lost))
-    return found
+def churn(rows: Iterable[ChurnRow], wanted: Wanted, at: datetime) -> dict[str, dict[str, int]]:
+    """Add up by currency what customers were worth who came to nothing: by will, or for want of money."""
+    sums: dict[str, dict[str, int]] = {}
+    for row in rows:
+        if row.at <= at and wanted.covers(row.at):
+            own = sums.setdefault(row.currency, {"voluntary": 0, "involuntary": 0})
+            own["involuntary" if row.involuntary else "voluntary"] += row.mrr
+    return sums

@@ -7,7 +7,7 @@ from typing import Final
 from projections.contract import Projection, Table
 from projections.dunning import fold
 from projections.dunning.facts import State
-from projections.dunning.rows import CaseRow, MomentRow, NewestRow, WorthRow
+from projections.dunning.rows import CaseRow, ChurnRow, MomentRow, NewestRow, WorthRow
 from projections.mrr import portfolio
 
 NAME: Final = "dunning"
@@ -88,6 +88,29 @@ WORTH: Final = Table(
     amount=("mrr", "currency"),
 )
 
+CHURN: Final = Table(
+    name="dunning_churn",
+    columns=ChurnRow._fields,
+    create="""
+    CREATE TABLE dunning_churn (
+        subject     text        NOT NULL,
+        book        text        NOT NULL,
+        customer    text        NOT NULL,
+        currency    text        NOT NULL,
+        at          timestamptz NOT NULL,
+        mrr         bigint      NOT NULL CHECK (mrr > 0),
+        involuntary boolean     NOT NULL,
+        reason      text,
+        because     text[]      NOT NULL,
+        PRIMARY KEY (subject, currency, at)
+    );
+    CREATE INDEX ON dunning_churn (book, at);
+    SELECT ledger.distribute('dunning_churn', 'subject');
+    """,
+    month="at",
+    amount=("mrr", "currency"),
+)
+
 MOMENTS: Final = Table(
     name="dunning_moment",
     columns=MomentRow._fields,
@@ -145,7 +168,7 @@ DUNNING: Final = Projection(
     name=NAME,
     version=VERSION,
     types=frozenset(fold.STEPS) | portfolio.TYPES,
-    tables=(CASES, WORTH, MOMENTS, NEWEST),
+    tables=(CASES, WORTH, CHURN, MOMENTS, NEWEST),
     state=State,
     begin=fold.begin,
     step=fold.step,

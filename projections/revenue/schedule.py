@@ -19,6 +19,9 @@ from projections.revenue.policy import Granularity
 
 DAY: Final = 86_400
 
+NEVER: Final = 2**40
+"""The start of a period that does not come: what is earned over it stays deferred."""
+
 
 class Span(NamedTuple):
     """From ``start`` to ``end`` there is left of ``amount`` a part (a - b * ((t - origin) // unit)) / c, half-even."""
@@ -47,7 +50,7 @@ def half_even(numerator: int, denominator: int) -> int:
 def spans_of(amount: int, start: int, end: int, since: int, granularity: Granularity) -> list[Span]:
     """Return how ``amount``, left at ``since``, is earned until ``end``; before ``start`` nothing is."""
     begin = max(start, since)
-    if amount == 0 or begin >= end:
+    if amount == 0 or begin >= end or start >= NEVER:
         return []
     if granularity == "month":
         return _by_month(amount, start, end, begin)
@@ -71,6 +74,8 @@ def left_at(spans: Sequence[Span], at: int) -> int:
 def fraction_left(start: int, end: int, since: int, at: int, granularity: Granularity) -> Fraction:
     """Return which part of what was left at ``since`` is still left at ``at``."""
     begin = max(start, since)
+    if start >= NEVER:
+        return Fraction(1)
     if at >= end or begin >= end:
         return Fraction(0)
     if at <= begin:
