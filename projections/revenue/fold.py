@@ -10,8 +10,9 @@ from projections.facts import Fact
 from projections.revenue.books import BOOKS
 from projections.revenue.facts import Facts
 from projections.revenue.part import Part
+from projections.revenue.recurring import RECURRING, Recurring
 
-PARTS: Final[tuple[Part, ...]] = (BOOKS,)
+PARTS: Final[tuple[Part, ...]] = (BOOKS, RECURRING)
 """Every part; a new one gets a field in ``State``, named as it is."""
 
 _BY_TYPE: Final[dict[str, tuple[Part, ...]]] = {
@@ -25,6 +26,7 @@ class State:
 
     subject: Subject
     books: Facts
+    recurring: Recurring
 
 
 def begin(subject: Subject) -> State:
