@@ -1,4 +1,4 @@
-"""The processes of ``serve``: ``python -m api.processes web``, ``… follower``, and ``… outward`` with a key of Stripe's;
+"""The processes of ``serve``: ``python -m api.processes web``, ``… follower`` and ``… outward`` (asks Stripe);
 ``… fold`` and ``… rebuilder`` work.
 
 A child lives as long as its standard input is open: when the supervisor ends, however it ends, so do they.
