@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from api import console, coverage, entitlements, events, log, projections, webhook
+from api import console, coverage, dunning, entitlements, events, log, mrr, projections, webhook
 from api.access import services
 from api.outward import alarms
 from api.parameters import SlashesInPaths
@@ -48,6 +48,12 @@ def create_app(open_: Callable[[], AbstractAsyncContextManager[Services]]) -> St
             Route("/v1/observations", coverage.list_observations, methods=["GET"]),
             Route("/v1/customers/{customer}/entitlements", entitlements.list_entitlements, methods=["GET"]),
             Route("/v1/customers/{customer}/entitlements/{feature}", entitlements.get_entitlement, methods=["GET"]),
+            Route("/v1/customers/{customer}/dunning", dunning.get_customer, methods=["GET"]),
+            Route("/v1/dunning/cases", dunning.list_cases, methods=["GET"]),
+            Route("/v1/dunning/attention", dunning.list_attention, methods=["GET"]),
+            Route("/v1/dunning/summary", dunning.get_summary, methods=["GET"]),
+            Route("/v1/revenue/mrr", mrr.get_mrr, methods=["GET"]),
+            Route("/v1/revenue/mrr/movements", mrr.list_movements, methods=["GET"]),
             Route("/v1/log/checkpoint", log.get_checkpoint, methods=["GET"]),
             Route("/v1/log/proof/{event_id}", log.get_proof, methods=["GET"]),
             Route("/v1/log/verifier-key", log.get_verifier_key, methods=["GET"]),

@@ -19,14 +19,20 @@ class KnownTerms:
     """Every known form of every reference object, in causal order; notes which ones were asked for."""
 
     def __init__(self, facts: Iterable[Fact] = ()) -> None:
+        self._facts: dict[str, list[Fact]] = {}
         self._forms: dict[str, list[tuple[datetime, Json]]] = {}
         self.used: set[str] = set()
-        by_object: dict[str, list[Fact]] = {}
+        self.add(facts)
+
+    def add(self, facts: Iterable[Fact]) -> None:
+        """Know more facts, in any order."""
+        touched: set[str] = set()
         for fact in facts:
             if key := identifier(fact.subject):
-                by_object.setdefault(key, []).append(fact)
-        for key, some in by_object.items():
-            ordered = in_causal_order(some)
+                self._facts.setdefault(key, []).append(fact)
+                touched.add(key)
+        for key in touched:
+            ordered = in_causal_order(self._facts[key])
             extras = {part: fact.subject[part] for fact in ordered for part in INCLUDABLE if part in fact.subject}
             self._forms[key] = [(fact.created, extras | fact.subject) for fact in ordered]
 
