@@ -24,7 +24,8 @@ SHELL = {
     },
     "projections": {
         "ahead", "builds", "certify", "compare", "follower", "joining", "leases", "promotion", "reading", "rebuild",
-        "refold", "runner", "writing", "entitlements.query",
+        "refold", "runner", "writing", "entitlements.holdings", "entitlements.known",
+        "entitlements.query",
     },
 }  # fmt: skip
 """The rooms that touch the world. Every other room of these packages is pure; ``api`` is all shell."""
