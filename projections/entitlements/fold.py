@@ -25,13 +25,14 @@ from projections.entitlements.people import (
     grant_made,
     grant_revoked,
     summary_changed,
+    told_time,
 )
 from projections.entitlements.purchases import observed, session_changed
 from projections.entitlements.rows import CatalogRow, EvidenceRow, ProductRow, SourceRow
 from projections.entitlements.state import State, open_rows
 from projections.entitlements.subscriptions import subscription_changed
 from projections.facts import Fact
-from projections.shapes.common import amount, moment, text, text_at
+from projections.shapes.common import amount, text, text_at
 
 
 def begin(subject: Subject, *, org_metadata_key: str) -> State:
@@ -107,7 +108,7 @@ def _catalog_published(state: State, fact: Fact) -> None:
             book=state.subject.book,
             version=version,
             content=content,
-            effective_from=moment(fact.subject.get("effective_from")),
+            effective_from=told_time(fact.subject.get("effective_from")),
             published_at=fact.created,
             because=(fact.event_id,),
         )
