@@ -26,6 +26,7 @@ SHELL = {
     "projections": {
         "ahead", "builds", "certify", "compare", "follower", "joining", "leases", "promotion", "reading", "rebuild",
         "refold", "runner", "writing", "entitlements.changes", "entitlements.feed", "entitlements.holdings",
+        "entitlements.known",
         "entitlements.query",
     },
 }  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
 import pytest
@@ -176,7 +177,25 @@ async def test_the_answer_is_today_s_code_over_what_was_known(
     assert await seats(known_position="99") == 3
     assert await seats(known_position="3", as_of="2026-01-15T11:53:31Z") == 8
     assert await seats(known_position="0") is False
-    refused = await client.get("/v1/customers/org:acme/entitlements", params={"known_position": "2"})
+
+
+async def test_what_was_known_of_an_organisation_is_folded_from_its_customers(
+    client: httpx.AsyncClient, clock: ManualClock, database: Database, services: Services, monkeypatch: Any
+) -> None:
+    await bought(client, clock)
+    moved = subscription(items="si_1:prod_1*8", metadata={"org_id": "beta"})
+    await post(client, clock, event("evt_3", "customer.subscription.updated", moved, created=BASE + 20))
+    await fold_everything(database, services)
+
+    async def seats(org: str, **asked: str) -> object:
+        return (await client.get(f"/v1/customers/org:{org}/entitlements/seats", params=asked)).json()["value"]
+
+    assert await seats("acme%2Feu") == 0
+    assert await seats("acme%2Feu", known_position="2") == 8
+    assert await seats("beta") == 8
+    assert await seats("beta", known_position="2") is False
+    monkeypatch.setattr("projections.entitlements.query.ORG_CUSTOMERS_MAX", 0)
+    refused = await client.get("/v1/customers/org:beta/entitlements", params={"known_position": "2"})
     assert (refused.status_code, refused.json()["type"]) == (409, "build-required")
     assert '/v1/projections/entitlements/rebuilds with {"until_position": 2}' in refused.json()["detail"]
 
