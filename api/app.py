@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from api import catalog, console, entitlements, events, log, projections, webhook
+from api import catalog, console, entitlements, events, log, projections, stream, webhook
 from api.access import services
 from api.parameters import SlashesInPaths
 from api.problems import HANDLED, JSONResponse, Problem, answer_problem
@@ -49,6 +49,7 @@ def create_app(open_: Callable[[], AbstractAsyncContextManager[Services]]) -> St
             Route("/v1/catalog", catalog.list_catalogs, methods=["GET"]),
             Route("/v1/grants", catalog.create_grant, methods=["POST"]),
             Route("/v1/grants/{grant}", catalog.delete_grant, methods=["DELETE"]),
+            Route("/v1/entitlements/stream", stream.follow, methods=["GET"]),
             Route("/v1/log/checkpoint", log.get_checkpoint, methods=["GET"]),
             Route("/v1/log/proof/{event_id}", log.get_proof, methods=["GET"]),
             Route("/v1/log/verifier-key", log.get_verifier_key, methods=["GET"]),

@@ -91,7 +91,7 @@ async def step(
         await _move(connection, build, book, position, last, term)
         await joining.write(connection, joined)
         await _drop(connection, projection, joined.no_longer_roots)
-        await _commit(connection, projection, build, book, refolding, newest)
+        await _commit(connection, projection, build, book, last, refolding, newest, joined.no_longer_roots)
     return len(news)
 
 
@@ -126,7 +126,7 @@ async def refold_subjects(
     async with connection.transaction():
         await _move(connection, build, book, position, position, term)
         await connection.execute(CLEAN, list(subjects))
-        await _commit(connection, projection, build, book, refolding, {})
+        await _commit(connection, projection, build, book, position, refolding, {})
     return refolding
 
 
@@ -170,13 +170,18 @@ async def _commit(
     projection: Projection,
     build: Build,
     book: str,
+    position: int,
     refolding: Refolding,
     newest: dict[str, str],
+    gone: Sequence[str] = (),
 ) -> None:
     await write(connection, projection, refolding)
     for subject, error in refolding.failed.items():
         _log.error("subject_parked", build=build.build_id, subject=subject, error=repr(error))
     await park(connection, build.build_id, book, refolding, newest)
+    subjects = [*(one.subject for one in refolding.done), *refolding.failed, *gone]
+    if projection.consumer is not None and subjects:
+        await projection.consumer.changed(connection, build.build_id, book, position, subjects)
 
 
 def _newest(roots: dict[str, str], news: Iterable[Heading]) -> dict[str, str]:

@@ -67,6 +67,8 @@ class Runner:
                 await set_phase(self._connection, build, "ready")
                 self._renewed = None
             passed += done
+            if self._projection.consumer is not None:
+                passed += await self._projection.consumer.turn(self._connection, build.build_id)
         return passed
 
     async def give_back(self) -> None:

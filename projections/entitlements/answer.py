@@ -115,6 +115,7 @@ def next_turn(holdings: Holdings, published: Sequence[Published], after: datetim
     for row in holdings.sources:
         if row.valid_to is None or row.valid_to > after:
             moments += turns(row, evidence.get(row.source, ()), policy, after)
+            moments += [row.ends_at + STALE_AFTER] if row.ends_at is not None else []
     return min((moment for moment in moments if moment > after), default=None)
 
 

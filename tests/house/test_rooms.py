@@ -18,13 +18,15 @@ GPL = {"localstripe", "pymerkle", "beancount"}
 
 SHELL = {
     "ledger": {
-        "append_call", "appender", "codec", "conflicts", "dictionary", "embedded", "export", "fork", "identity",
+        "append_call", "appender", "client", "client.aio", "client.options", "client.sync", "codec", "conflicts",
+        "dictionary", "embedded", "export", "fork", "identity",
         "importing", "migrate", "notary", "offline_verify", "outside", "postgres", "reader", "recorder", "tiles",
         "simulated", "verify", "wakeup",
     },
     "projections": {
         "ahead", "builds", "certify", "compare", "follower", "joining", "leases", "promotion", "reading", "rebuild",
-        "refold", "runner", "writing", "entitlements.holdings", "entitlements.known",
+        "refold", "runner", "writing", "entitlements.changes", "entitlements.feed", "entitlements.holdings",
+        "entitlements.known",
         "entitlements.query",
     },
 }  # fmt: skip

@@ -42,10 +42,12 @@ async def following(database: Database, services: Services) -> AsyncIterator[Non
             await asyncio.sleep(0.02)
 
     task = asyncio.create_task(forever())
-    yield
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
 
 
 async def bought(client: httpx.AsyncClient, clock: ManualClock) -> None:
