@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Final
 
 from ledger.event import identifier
+from ledger.observation import OBSERVED
 from projections.contract import Rows, Subject, Terms
 from projections.entitlements.money import (
     charge_refunded,
@@ -129,7 +130,7 @@ STEPS: Final[dict[str, Callable[[State, Fact], None]]] = {
     "checkout.session.completed": session_changed,
     "checkout.session.async_payment_succeeded": session_changed,
     "checkout.session.async_payment_failed": session_changed,
-    "ledger.observation.recorded": observed,
+    OBSERVED: observed,
     **{f"invoice.{name}": invoice_changed for name in _INVOICE.split()},
     "invoice_payment.paid": invoice_payment_paid,
     "charge.refunded": charge_refunded,
