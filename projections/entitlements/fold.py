@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
+from ledger.catalogs import PUBLISHED
 from ledger.event import identifier
 from ledger.observation import OBSERVED
 from projections.contract import Rows, Subject, Terms
@@ -102,12 +103,12 @@ def _product_changed(state: State, fact: Fact) -> None:
 
 
 def _catalog_published(state: State, fact: Fact) -> None:
-    version, content = amount(fact.subject.get("version")), text(fact.subject.get("content"))
-    if version is not None and content is not None:
-        state.catalogs[version] = CatalogRow(
+    number, content = amount(fact.subject.get("number")), text(fact.subject.get("content"))
+    if number is not None and content is not None:
+        state.catalogs[number] = CatalogRow(
             subject=state.subject.stream_id,
             book=state.subject.book,
-            version=version,
+            version=number,
             content=content,
             effective_from=told_time(fact.subject.get("effective_from")),
             published_at=fact.created,
@@ -141,7 +142,7 @@ STEPS: Final[dict[str, Callable[[State, Fact], None]]] = {
     "ledger.grant.deleted": grant_revoked,
     "product.created": _product_changed,
     "product.updated": _product_changed,
-    "ledger.catalog.published": _catalog_published,
+    PUBLISHED: _catalog_published,
 }
 """What each event type does. A type that is not here changes nothing."""
 
