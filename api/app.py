@@ -13,7 +13,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from api import console, coverage, dunning, entitlements, events, log, mrr, projections, webhook
+from api import (
+    catalog,
+    console,
+    coverage,
+    dunning,
+    entitlements,
+    events,
+    log,
+    mrr,
+    projections,
+    stream,
+    webhook,
+)
 from api.access import services
 from api.outward import alarms
 from api.parameters import SlashesInPaths
@@ -48,6 +60,12 @@ def create_app(open_: Callable[[], AbstractAsyncContextManager[Services]]) -> St
             Route("/v1/observations", coverage.list_observations, methods=["GET"]),
             Route("/v1/customers/{customer}/entitlements", entitlements.list_entitlements, methods=["GET"]),
             Route("/v1/customers/{customer}/entitlements/{feature}", entitlements.get_entitlement, methods=["GET"]),
+            Route("/v1/entitlements/check", entitlements.check, methods=["POST"]),
+            Route("/v1/catalog", catalog.put_catalog, methods=["PUT"]),
+            Route("/v1/catalog", catalog.list_catalogs, methods=["GET"]),
+            Route("/v1/grants", catalog.create_grant, methods=["POST"]),
+            Route("/v1/grants/{grant}", catalog.delete_grant, methods=["DELETE"]),
+            Route("/v1/entitlements/stream", stream.follow, methods=["GET"]),
             Route("/v1/customers/{customer}/dunning", dunning.get_customer, methods=["GET"]),
             Route("/v1/dunning/cases", dunning.list_cases, methods=["GET"]),
             Route("/v1/dunning/attention", dunning.list_attention, methods=["GET"]),

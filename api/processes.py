@@ -12,10 +12,11 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 import structlog
 import uvicorn
+from starlette.applications import Starlette
 
 from api.app import create_app
 from api.logs import configure_logging
@@ -44,13 +45,9 @@ _FOLLOWER_NICENESS = 10
 async def serve_web(settings: Settings, listening: socket.socket) -> None:
     """Answer HTTP on a socket the supervisor has bound."""
 
-    @contextlib.asynccontextmanager
-    async def opened() -> AsyncIterator[Services]:
-        async with open_services(settings) as services:
-            yield services
-
+    app = create_app(lambda: open_services(settings))
     config = uvicorn.Config(
-        create_app(opened),
+        app,
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -58,12 +55,26 @@ async def serve_web(settings: Settings, listening: socket.socket) -> None:
         timeout_graceful_shutdown=10,
         timeout_keep_alive=75,
     )
-    server = uvicorn.Server(config)
+    server = _Server(config, app)
     watcher = asyncio.create_task(_stop_when_orphaned(server))
     try:
         await server.serve(sockets=[listening])
     finally:
         watcher.cancel()
+
+
+class _Server(uvicorn.Server):
+    """A server that ends the streams before it waits for its connections: they would go on for ever."""
+
+    def __init__(self, config: uvicorn.Config, app: Starlette) -> None:
+        super().__init__(config)
+        self._app = app
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the streams, then everything else in its order."""
+        if (serving := getattr(self._app.state, "services", None)) is not None:
+            serving.live.end()
+        await super().shutdown(sockets)
 
 
 async def _stop_when_orphaned(server: uvicorn.Server) -> None:

@@ -15,14 +15,14 @@ CHANNEL: Final = "ledger_entitlements"
 
 STATES: Final = """
 SELECT h.book, b.build_id, coalesce(c.position, 0) AS position, h.position AS head,
-       coalesce(f.seq, 0) AS seq, coalesce(f.touch, 0) AS touch,
+       coalesce(f.seq, 0) AS seq, CASE WHEN f.build_id = b.build_id THEN f.touch END AS touch,
        (SELECT e.recorded_at
         FROM ledger.event AS e
         WHERE e.book = h.book AND e.position = coalesce(c.position, 0) + 1) AS waiting_since
 FROM ledger.head AS h
 LEFT JOIN ledger.build AS b ON b.projection = $1 AND b.phase = 'live'
 LEFT JOIN ledger.checkpoint AS c ON c.build_id = b.build_id AND c.book = h.book
-LEFT JOIN ledger.entitlement_feed AS f ON f.book = h.book AND f.build_id = b.build_id
+LEFT JOIN ledger.entitlement_feed AS f ON f.book = h.book
 WHERE h.position > 0 AND h.book <> 'ledger:control'
 """
 
@@ -46,14 +46,14 @@ OLDEST: Final = "SELECT min(seq) FROM ledger.entitlement_change WHERE book = $1"
 
 @dataclass(frozen=True, slots=True)
 class BookState:
-    """Where a book's live answers were at one snapshot: how fresh, how many commits touched whom, the last change.
+    """Where a book's live answers were at one snapshot: how fresh, the last change, how many commits wrote rows.
 
-    ``seq`` and ``touch`` are 0 while the live build has not spoken.
+    ``touch`` is None while the live build has not spoken: whose rows it writes is then not known.
     """
 
     freshness: Freshness
     seq: int
-    touch: int
+    touch: int | None
 
 
 @dataclass(frozen=True, slots=True)
