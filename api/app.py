@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from api import console, entitlements, events, log, projections, stream, webhook
+from api import console, entitlements, events, log, present, projections, stream, webhook
 from api.access import services
 from api.parameters import SlashesInPaths
 from api.problems import HANDLED, JSONResponse, Problem, answer_problem
@@ -43,7 +43,7 @@ def create_app(open_: Callable[[], AbstractAsyncContextManager[Services]]) -> St
             Route("/v1/events/{event_id}", events.get_event, methods=["GET"]),
             Route("/v1/events/{event_id}/raw", events.get_raw, methods=["GET"]),
             Route("/v1/customers/{customer}/entitlements", entitlements.list_entitlements, methods=["GET"]),
-            Route("/v1/customers/{customer}/entitlements/{feature}", entitlements.get_entitlement, methods=["GET"]),
+            Route("/v1/customers/{customer}/entitlements/{feature}", present.get_entitlement, methods=["GET"]),
             Route("/v1/entitlements/check", entitlements.check, methods=["POST"]),
             Route("/v1/entitlements/stream", stream.follow, methods=["GET"]),
             Route("/v1/log/checkpoint", log.get_checkpoint, methods=["GET"]),
