@@ -15,6 +15,7 @@ from ledger.errors import LedgerError, LogUnavailableError, MalformedEventError
 from ledger.notary import NotProvableError
 from ledger.postgres import AWAY
 from projections.builds import NoSuchBuildError
+from projections.catalog import CatalogError
 
 _log = structlog.get_logger()
 
@@ -25,7 +26,9 @@ TITLES: Mapping[int, str] = {
     404: "Not found",
     405: "Method not allowed",
     409: "Conflict",
+    410: "Gone",
     413: "Content too large",
+    422: "Unprocessable content",
     500: "Internal error",
     501: "Not configured",
     503: "Unavailable",
@@ -38,7 +41,9 @@ SLUGS: Mapping[int, str] = {
     404: "not-found",
     405: "method-not-allowed",
     409: "conflict",
+    410: "erased",
     413: "too-large",
+    422: "unprocessable",
     500: "internal",
     501: "not-configured",
     503: "unavailable",
@@ -46,16 +51,26 @@ SLUGS: Mapping[int, str] = {
 
 
 class Problem(Exception):  # noqa: N818 - the RFC's own word
-    """A refusal to be sent to the caller; ``kind`` is the problem's type, by default the status's."""
+    """A refusal to be sent to the caller; ``kind`` is the problem's type, by default the status's.
+
+    ``more`` are further members of the problem, for machines.
+    """
 
     def __init__(
-        self, status: int, detail: str, *, kind: str | None = None, headers: Mapping[str, str] | None = None
+        self,
+        status: int,
+        detail: str,
+        *,
+        kind: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        more: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
         self.kind = kind or SLUGS[status]
         self.headers = dict(headers or {})
+        self.more = dict(more or {})
 
 
 class JSONResponse(Response):
@@ -79,7 +94,7 @@ class ProblemResponse(JSONResponse):
             "title": TITLES.get(problem.status, "Error"),
             "status": problem.status,
             "detail": problem.detail,
-        }
+        } | problem.more
         super().__init__(content, status_code=problem.status, headers=problem.headers)
 
 
@@ -87,6 +102,8 @@ def problem_of(error: Exception) -> Problem:
     """Translate any exception: what the caller did wrong is 4xx, what may pass is 503, the rest is ours."""
     if isinstance(error, Problem):
         return error
+    if isinstance(error, CatalogError):
+        return Problem(422, str(error), kind="invalid-catalog", more={"line": error.line, "key": error.key})
     if isinstance(error, MalformedEventError):
         return Problem(400, str(error), kind="malformed-event")
     if isinstance(error, (NotProvableError, NoSuchBuildError)):

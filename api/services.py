@@ -21,8 +21,10 @@ from ledger.note import SignerKey
 from ledger.postgres import Database
 from ledger.wakeup import Notifier
 from projections.contract import Projection
+from projections.dunning.tables import DUNNING
 from projections.entitlements.changes import Changes
 from projections.entitlements.tables import entitlements
+from projections.revenue.tables import revenue
 
 Clock = Callable[[], datetime]
 
@@ -42,6 +44,8 @@ class Services:
     notary: Notary
     entitlements: Projection
     live: Live
+    dunning: Projection
+    revenue: Projection
 
 
 def wall_clock() -> datetime:
@@ -56,7 +60,7 @@ def database_of(settings: Settings) -> Database:
 
 def projections_of(settings: Settings, clock: Clock = wall_clock) -> tuple[Projection, ...]:
     """Return every projection this release keeps, as these settings have it: a new one is registered here."""
-    return (replace(entitlements(settings.org_metadata_key), consumer=Changes(clock)),)
+    return (replace(entitlements(settings.org_metadata_key), consumer=Changes(clock)), DUNNING, revenue())
 
 
 def find_projection(settings: Settings, name: str, clock: Clock = wall_clock) -> Projection:
@@ -95,4 +99,6 @@ async def open_services(
             notary=Notary(pool, appender, signer or load_signer(settings), outside_of(settings), clock),
             entitlements=find_projection(settings, "entitlements", clock),
             live=live,
+            dunning=find_projection(settings, "dunning"),
+            revenue=find_projection(settings, "revenue"),
         )

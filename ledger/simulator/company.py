@@ -13,9 +13,9 @@ from ledger.simulator import catalog
 from ledger.simulator.account import Account
 from ledger.simulator.calendar import DAY, later, month_ends, unix
 from ledger.simulator.faults import Delivery
-from ledger.simulator.lives import Life, bank_of, outcome_of
+from ledger.simulator.lives import Life
 from ledger.simulator.objects import Customer, Json
-from ledger.simulator.subscriptions import Billing
+from ledger.simulator.troubles import billing_of
 from ledger.simulator.truth import Truth
 from ledger.simulator.versions import ENDIVE, VERSIONS
 
@@ -47,10 +47,7 @@ class Company:
         self.truth = {book: Truth(keep=keep_truth) for book in ("self:live", f"{CONNECTED}:live", "self:test")}
         self._accounts = {book: self._account(book) for book in self.truth}
         self._lives: dict[str, dict[str, Life]] = {book: {} for book in self.truth}
-        self._billing = {
-            book: Billing(account, bank_of(self._lives[book]), outcome_of(self._lives[book]))
-            for book, account in self._accounts.items()
-        }
+        self._billing = {book: billing_of(account, self._lives[book]) for book, account in self._accounts.items()}
 
     def events(self) -> Iterator[Json]:
         """Give every event in the order Stripe caused it."""
@@ -148,4 +145,6 @@ def _at(truth: Truth, at: int) -> dict[str, Any]:
         "entitlements": truth.entitlements(at),
         "subscriptions": truth.statuses(at),
         "mrr": truth.mrr(at),
+        "at_risk": truth.at_risk(at),
+        "cases": truth.dunning(at),
     }

@@ -10,15 +10,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from ledger.simulator import catalog, checkout, payments
+from ledger.simulator import cards, catalog, checkout, payments
 from ledger.simulator.account import Account
 from ledger.simulator.calendar import DAY
 from ledger.simulator.catalog import COURSE, STARTER, STORAGE, SUPPORT, TEAM, Interval, Price, price
 from ledger.simulator.objects import Customer, Invoice, Session, Subscription
-from ledger.simulator.subscriptions import Billing, Exhausted, Terms, Wanted
+from ledger.simulator.subscriptions import Billing, Terms, Wanted
 
+_BAD: Final = ("stolen_card", "lost_card", "expired_card")
 _DAYS_BETWEEN: Final = (18, 110)
-_OUTCOMES: Final[tuple[Exhausted, ...]] = ("cancel", "cancel", "unpaid", "past_due", "pause", "uncollectible")
 
 
 @dataclass(slots=True)
@@ -32,6 +32,7 @@ class Life:
     subscriptions: list[Subscription] = field(default_factory=list)
     purchases: list[Session] = field(default_factory=list)
     declines_left: int = 0
+    decline: str = "insufficient_funds"
 
     # Coming.
 
@@ -66,7 +67,8 @@ class Life:
     def _start(self, wanted: Wanted) -> Subscription:
         luck = self.luck
         without_card = luck.random() < 0.12
-        self.customer.card = None if without_card else self.account.new_id("pm")
+        if not without_card:
+            cards.attach(self.account, self.customer)
         coupon = luck.choice(catalog.COUPONS) if luck.random() < 0.25 else None
         if coupon is not None and coupon.currency not in (None, self.customer.currency):
             coupon = None
@@ -183,14 +185,13 @@ class Life:
     def resume(self) -> None:
         """Let it go on."""
         if one := self._one("paused"):
-            self.customer.card = self.customer.card or self.account.new_id("pm")
+            cards.attach(self.account, self.customer)
             self.billing.resume(one)
 
     def mend_card(self) -> None:
         """Bring a card that works."""
-        self.customer.card = self.account.new_id("pm")
         self.declines_left = 0
-        self.billing.customer_changed(self.customer)
+        self.billing.change_card(self.customer)
 
     def move(self) -> None:
         """Belong to another organisation from now on, or to none."""
@@ -258,17 +259,21 @@ class Life:
         """Say what the bank answers now: mostly yes; a bad card stays bad for some attempts."""
         if self.declines_left:
             self.declines_left -= 1
-            return "insufficient_funds"
+            return self.decline
         chance = self.luck.random()
         if chance < 0.93:
             return "ok"
         if chance < 0.96:
-            self.declines_left = self.luck.randrange(6)
-            return "insufficient_funds"
+            self.declines_left, self.decline = self.luck.randrange(6), "insufficient_funds"
+            return self.decline
         if chance < 0.98:
-            self.declines_left = 9
-            return self.luck.choice(payments.DECLINES[1:])
+            self.declines_left, self.decline = 9, self.luck.choice(_BAD)
+            return self.decline
         return "action"
+
+    def is_blocked(self, invoice: Invoice) -> bool:
+        """Say whether something is missing that an invoice needs to be finalised; it is, for some days."""
+        return self.luck.random() < (0.5 if invoice.finalization_error else 0.005)
 
 
 Doing = Callable[[Life], None]
@@ -308,13 +313,3 @@ _WITHOUT: Final[tuple[tuple[Name, int], ...]] = (
     ("nothing", 3),
     ("delete", 1),
 )
-
-
-def bank_of(lives: dict[str, Life]) -> Callable[[Subscription, Invoice], str]:
-    """Return the bank of everybody: each customer's own luck decides."""
-    return lambda subscription, _: lives[subscription.customer.id].answer()
-
-
-def outcome_of(lives: dict[str, Life]) -> Callable[[Subscription], Exhausted]:
-    """Return what happens when all retries failed, by the customer's own luck."""
-    return lambda subscription: lives[subscription.customer.id].luck.choice(_OUTCOMES)

@@ -24,17 +24,32 @@ class Kept:
 
 @dataclass(slots=True, eq=False)
 class Customer(Kept):
-    """A customer; ``balance`` is Stripe's: negative is credit. ``card`` is None until one is attached."""
+    """A customer; ``balance`` is Stripe's: negative is credit."""
 
     id: str
     number: int
     currency: str
     created: int
     org: str | None = None
-    card: str | None = None
+    method: Method | None = None
     balance: int = 0
     invoices: int = 0
     deleted: bool = False
+
+    @property
+    def card(self) -> str | None:
+        """The id of the payment method that is charged; None until one is attached."""
+        return self.method.id if self.method else None
+
+
+@dataclass(slots=True, eq=False)
+class Method(Kept):
+    """A customer's card; ``issue`` counts up when the network renews it. ``customer`` is None once detached."""
+
+    id: str
+    customer: Customer | None
+    created: int
+    issue: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -96,7 +111,9 @@ class Subscription(Kept):
     latest_invoice: str | None = None
     org: str | None = None
     pending_lines: list[Line] = field(default_factory=list)
+    open_invoices: list[Invoice] = field(default_factory=list)
     ever_paid: bool = False
+    billed: bool = False
 
     @property
     def currency(self) -> str:
@@ -129,6 +146,8 @@ class Line:
     invoice_item: str | None = None
     discount: int = 0
     tax: int = 0
+    gross: int = 0
+    """What it comes to in the invoice's total, with all tax."""
 
 
 @dataclass(slots=True, eq=False)
@@ -150,9 +169,16 @@ class Invoice(Kept):
     starting_balance: int = 0
     ending_balance: int | None = None
     amount_paid: int = 0
+    out_of_band: int = 0
+    pre_credited: int = 0
+    post_credited: int = 0
+    credit_notes: int = 0
     attempt_count: int = 0
     attempted: bool = False
+    auto_advance: bool = True
     next_payment_attempt: int | None = None
+    finalization_error: str | None = None
+    trouble: Trouble | None = None
     finalized_at: int | None = None
     paid_at: int | None = None
     voided_at: int | None = None
@@ -188,14 +214,54 @@ class Invoice(Kept):
 
     @property
     def amount_due(self) -> int:
-        """What is to be paid after the customer's balance."""
-        applied = (self.ending_balance or 0) - self.starting_balance if self.ending_balance is not None else 0
-        return self.total - applied
+        """What is to be paid after the customer's balance and what was credited before it was paid."""
+        return self.total - self.from_balance - self.pre_credited
+
+    @property
+    def from_balance(self) -> int:
+        """What the customer's balance paid of it; negative where it collects a debt or becomes credit."""
+        return 0 if self.ending_balance is None else self.ending_balance - self.starting_balance
 
     @property
     def amount_remaining(self) -> int:
         """What is still to be paid."""
         return self.amount_due - self.amount_paid
+
+
+@dataclass(slots=True, eq=False)
+class Trouble:
+    """What went wrong with collecting an invoice, and what put it right."""
+
+    failures: int = 0
+    attempts: int = 0
+    decline: str | None = None
+    failed_at: int | None = None
+    waits_for_action: bool = False
+    needs_method: bool = False
+    new_method: str | None = None
+    was_blocked: bool = False
+    closed_by: str | None = None
+
+
+@dataclass(slots=True, eq=False)
+class CreditNote(Kept):
+    """Less to pay, or money back: ``lines`` name an invoice's line, or none; amounts have their tax in them."""
+
+    id: str
+    number: str
+    invoice: Invoice
+    lines: list[tuple[str, Line | None, int]]
+    created: int
+    pre_payment: int = 0
+    out_of_band: int = 0
+    refunds: list[Refund] = field(default_factory=list)
+    status: str = "issued"
+    voided_at: int | None = None
+
+    @property
+    def amount(self) -> int:
+        """What it comes to."""
+        return sum(amount for _, _, amount in self.lines)
 
 
 @dataclass(slots=True, eq=False)
@@ -213,6 +279,7 @@ class Payment(Kept):
     metadata: dict[str, str] = field(default_factory=dict)
     charge: Charge | None = None
     decline: str | None = None
+    canceled: tuple[int, str] | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -224,6 +291,7 @@ class Charge(Kept):
     created: int
     status: str
     card: str | None
+    amount: int
     decline: str | None = None
     refunds: list[Refund] = field(default_factory=list)
     dispute: Dispute | None = None

@@ -10,7 +10,6 @@ from ledger.simulator.calendar import DAY
 from ledger.simulator.objects import Charge, Customer, Dispute, Invoice, Payment, Refund
 from ledger.simulator.render_invoice import invoice_payment
 
-DECLINES: Final = ("insufficient_funds", "stolen_card", "expired_card")
 DISPUTE_FEE: Final = 1_500
 
 Access = Callable[[bool], None]
@@ -26,7 +25,7 @@ def intend(
     return made
 
 
-def attempt(account: Account, payment: Payment, answer: str) -> str:
+def attempt(account: Account, payment: Payment, answer: str, *, asked: bool = False) -> str:
     """Charge once. ``answer``: ``ok``, ``action`` (the bank wants to see the customer), ``pending``, or a decline code.
 
     Returns the payment's new status.
@@ -34,15 +33,17 @@ def attempt(account: Account, payment: Payment, answer: str) -> str:
     card = payment.customer.card if payment.customer else account.new_id("pm")
     if answer == "action":
         payment.status = "requires_action"
-        account.announce("payment_intent.requires_action", payment)
+        account.announce("payment_intent.requires_action", payment, asked=asked)
         return payment.status
     status = {"ok": "succeeded", "pending": "pending"}.get(answer, "failed")
     payment.decline = answer if status == "failed" else None
-    payment.charge = Charge(account.new_id("ch"), payment, account.now, status, card, payment.decline)
-    account.announce(f"charge.{status}", payment.charge)
+    payment.charge = Charge(
+        account.new_id("ch"), payment, account.now, status, card, payment.amount, decline=payment.decline
+    )
+    account.announce(f"charge.{status}", payment.charge, asked=asked)
     payment.status = {"failed": "requires_payment_method", "pending": "processing"}.get(status, status)
     ended = {"failed": "payment_failed", "pending": "processing"}.get(status, "succeeded")
-    account.announce(f"payment_intent.{ended}", payment)
+    account.announce(f"payment_intent.{ended}", payment, asked=asked)
     return payment.status
 
 
@@ -58,9 +59,27 @@ def clear(account: Account, payment: Payment, *, succeeded: bool) -> None:
     account.announce(f"payment_intent.{'succeeded' if succeeded else 'payment_failed'}", payment)
 
 
+def cancel(account: Account, payment: Payment, reason: str) -> None:
+    """Cancel a payment that was not made: what it was for is no longer wanted."""
+    if payment.status not in {"succeeded", "canceled"}:
+        payment.status = "canceled"
+        payment.canceled = (account.now, reason)
+        account.announce("payment_intent.canceled", payment)
+
+
 def settle_invoice(account: Account, payment: Payment) -> None:
     """Announce the invoice payment that ties a succeeded payment to its invoice."""
-    account.announce_rendered("invoice_payment.paid", invoice_payment(payment, account.livemode))
+    if payment.invoice is not None:
+        written = invoice_payment(
+            f"inpay_{payment.id[3:]}", payment.invoice, payment.amount, account.now, account.livemode, payment=payment
+        )
+        account.announce_rendered("invoice_payment.paid", written)
+
+
+def settle_outside(account: Account, invoice: Invoice, amount: int) -> None:
+    """Announce the invoice payment that says what was paid outside Stripe."""
+    written = invoice_payment(account.new_id("inpay"), invoice, amount, account.now, account.livemode)
+    account.announce_rendered("invoice_payment.paid", written)
 
 
 def refund(account: Account, charge: Charge, amount: int, *, fails: bool = False) -> Refund:

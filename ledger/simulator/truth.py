@@ -13,7 +13,8 @@ from fractions import Fraction
 from typing import Any, Final
 
 from ledger.simulator.catalog import Interval
-from ledger.simulator.objects import Customer, Subscription
+from ledger.simulator.objects import Customer, Invoice, Subscription
+from ledger.simulator.truth_cases import CLOSED, Cases
 
 GIVES_ACCESS: Final = frozenset({"active", "trialing", "past_due"})
 EARNS: Final = frozenset({"active", "past_due"})
@@ -46,6 +47,7 @@ class Noted:
     items: tuple[NotedItem, ...]
     percent_off_forever: int
     amount_off_forever: int
+    contained_tax_percent: int
     earns_while_collection_is_paused: bool
 
 
@@ -87,6 +89,7 @@ class Truth:
         self.lives: dict[str, Life] = {}
         self.purchases: dict[str, Purchase] = {}
         self.deleted: dict[str, int] = {}
+        self.cases = Cases()
 
     def subscription(self, at: int, one: Subscription) -> None:
         """Note a subscription as it is from ``at`` on."""
@@ -105,6 +108,7 @@ class Truth:
             ),
             percent_off_forever=(off.percent_off or 0) if off else 0,
             amount_off_forever=(off.amount_off or 0) if off else 0,
+            contained_tax_percent=one.tax_rate.percentage if one.tax_rate and one.tax_rate.inclusive else 0,
             earns_while_collection_is_paused=one.pause_collection in (None, "keep_as_draft"),
         )  # fmt: skip
         if life.states and life.states[-1].at == at:
@@ -121,6 +125,35 @@ class Truth:
         """Note that a customer is gone, and all access with it."""
         if self._keep:
             self.deleted[customer.id] = at
+
+    def invoice(self, at: int, one: Invoice) -> None:
+        """Note how an invoice stands from ``at`` on."""
+        if self._keep:
+            self.cases.note(at, one)
+
+    def dunning(self, moment: int) -> list[dict[str, Any]]:
+        """Return every case at a moment; one of a subscription carries the MRR that is at risk, its oldest open one."""
+        found = self.cases.at(moment, self._status)
+        carried: set[str] = set()
+        for case in found:
+            key, risks = case["subscription"], case["category"] != "initial" and case["state"] not in CLOSED
+            case["at_risk_mrr"] = monthly(self.lives[key].at(moment)) if risks and key and key not in carried else 0
+            if risks and key:
+                carried.add(key)
+        return found
+
+    def at_risk(self, moment: int) -> dict[str, int]:
+        """Return by currency the MRR of subscriptions with an open case at a moment."""
+        total: dict[str, int] = {}
+        for key in self.cases.at_risk(moment):
+            life = self.lives[key]
+            if amount := monthly(life.at(moment)):
+                total[life.currency] = total.get(life.currency, 0) + amount
+        return dict(sorted(total.items()))
+
+    def _status(self, key: str, moment: int) -> str | None:
+        state = self.lives[key].at(moment)
+        return state.status if state else None
 
     def statuses(self, moment: int) -> dict[str, str]:
         """Return every subscription's status at a moment."""
@@ -206,7 +239,8 @@ def monthly(state: Noted | None) -> int:
     exact = sum((MONTHLY[item.interval] * item.unit_amount * item.quantity for item in state.items), Fraction(0))
     exact *= Fraction(100 - state.percent_off_forever, 100)
     per_month = MONTHLY[state.items[0].interval] if state.items else Fraction(0)
-    return round(max(exact - state.amount_off_forever * per_month, Fraction(0)))
+    exact = max(exact - state.amount_off_forever * per_month, Fraction(0))
+    return round(exact / (1 + Fraction(state.contained_tax_percent, 100)))
 
 
 def _amounts(features: str, quantity: int) -> Iterable[tuple[str, int | None]]:

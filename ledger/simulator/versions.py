@@ -103,6 +103,7 @@ def _before_basil_subscription(made: Json) -> None:
 def _before_basil_invoice(made: Json) -> None:
     details = (made.pop("parent") or {}).get("subscription_details") or {}
     taxes = made.pop("total_taxes")
+    outside = made["_older"]["out_of_band"]
     del made["amount_overpaid"]
     made |= {
         "subscription": details.get("subscription"),
@@ -110,7 +111,9 @@ def _before_basil_invoice(made: Json) -> None:
         "charge": made["_older"]["charge"],
         "payment_intent": made["_older"]["payment_intent"],
         "paid": made["status"] == "paid",
-        "paid_out_of_band": False,
+        "paid_out_of_band": outside > 0,
+        "amount_paid": made["amount_paid"] - outside,
+        "amount_remaining": made["amount_remaining"] + outside,
         "quote": None,
         "discount": _old_discount(made),
         "transfer_data": None,
@@ -190,6 +193,23 @@ def _before_basil_invoice_item(made: Json) -> None:
     }
 
 
+def _before_endive_credit_note(made: Json) -> None:
+    for name in ("customer_account", "pre_payment_amount", "post_payment_amount"):
+        del made[name]
+    if made["type"] == "mixed":
+        made["type"] = "post_payment"
+
+
+def _before_basil_credit_note(made: Json) -> None:
+    made["refund"] = made["_older"]["refund"]
+    made["tax_amounts"] = [_old_tax(tax) for tax in made.pop("total_taxes")]
+    del made["refunds"]
+    lines = [line | {"tax_amounts": [_old_tax(tax) for tax in line["taxes"]]} for line in made["lines"]["data"]]
+    made["lines"] = made["lines"] | {
+        "data": [_in_order({key: value for key, value in line.items() if key != "taxes"}) for line in lines]
+    }
+
+
 _SESSION_SINCE_2024 = ("branding_settings", "wallet_options", "permissions", "origin_context", "collected_information")
 
 _BEFORE_ENDIVE: Final[dict[str, Undo]] = {
@@ -202,6 +222,8 @@ _BEFORE_ENDIVE: Final[dict[str, Undo]] = {
     "refund": _without("customer_account", "customer", "payment_method"),
     "dispute": _without("intended_submission_method"),
     "checkout.session": _without("customer_account", *_SESSION_SINCE_2024),
+    "credit_note": _before_endive_credit_note,
+    "payment_method": _without("customer_account"),
 }
 _BEFORE_BASIL: Final[dict[str, Undo]] = {
     "subscription": _before_basil_subscription,
@@ -209,6 +231,7 @@ _BEFORE_BASIL: Final[dict[str, Undo]] = {
     "invoiceitem": _before_basil_invoice_item,
     "charge": _before_basil_payment,
     "payment_intent": _before_basil_payment,
+    "credit_note": _before_basil_credit_note,
 }
 _BEFORE_2022_11: Final[dict[str, Undo]] = {"charge": _list_refunds, "payment_intent": _list_charges}
 

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Final
 
 from ledger.event import identifier
+from ledger.observation import OBSERVED
 from projections.contract import Rows, Subject, Terms
 from projections.entitlements.money import (
     charge_refunded,
@@ -25,13 +26,14 @@ from projections.entitlements.people import (
     grant_made,
     grant_revoked,
     summary_changed,
+    told_time,
 )
 from projections.entitlements.purchases import observed, session_changed
 from projections.entitlements.rows import CatalogRow, EvidenceRow, ProductRow, SourceRow
 from projections.entitlements.state import State, open_rows
 from projections.entitlements.subscriptions import subscription_changed
 from projections.facts import Fact
-from projections.shapes.common import amount, moment, text, text_at
+from projections.shapes.common import amount, text, text_at
 
 
 def begin(subject: Subject, *, org_metadata_key: str) -> State:
@@ -107,7 +109,7 @@ def _catalog_published(state: State, fact: Fact) -> None:
             book=state.subject.book,
             version=version,
             content=content,
-            effective_from=moment(fact.subject.get("effective_from")),
+            effective_from=told_time(fact.subject.get("effective_from")),
             published_at=fact.created,
             because=(fact.event_id,),
         )
@@ -128,7 +130,7 @@ STEPS: Final[dict[str, Callable[[State, Fact], None]]] = {
     "checkout.session.completed": session_changed,
     "checkout.session.async_payment_succeeded": session_changed,
     "checkout.session.async_payment_failed": session_changed,
-    "ledger.observation.recorded": observed,
+    OBSERVED: observed,
     **{f"invoice.{name}": invoice_changed for name in _INVOICE.split()},
     "invoice_payment.paid": invoice_payment_paid,
     "charge.refunded": charge_refunded,

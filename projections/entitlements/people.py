@@ -82,7 +82,7 @@ def grant_made(state: State, fact: Fact) -> None:
     key, feature = identifier(grant), text(grant.get("feature"))
     if key is None or feature is None:
         return
-    start, end = _time(grant.get("valid_from")) or fact.created, _time(grant.get("valid_until"))
+    start, end = told_time(grant.get("valid_from")) or fact.created, told_time(grant.get("valid_until"))
     if end is not None and end <= start:
         return
     row = _given(state, fact, "grant", key, key, feature, text(grant.get("reason")))
@@ -98,7 +98,8 @@ def grant_revoked(state: State, fact: Fact) -> None:
         put(state, row._replace(status="revoked", status_since=at, valid_from=at, because=(fact.event_id,)))
 
 
-def _time(value: object) -> datetime | None:
+def told_time(value: object) -> datetime | None:
+    """Return a time that one of our own events says."""
     try:
         return parse_rfc3339(value) if isinstance(value, str) else None
     except ValueError:

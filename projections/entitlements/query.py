@@ -165,6 +165,11 @@ async def read_many(
     }
 
 
+async def folded_position(connection: asyncpg.Connection, projection: Projection, book: str) -> int:
+    """Return how far the live build has folded a book."""
+    return (await enter_build(connection, projection.name, book)).position
+
+
 def _subjects(book: str, holdings: Holdings) -> set[str]:
     own = {stream_of_holder(book, holdings.holder)}
     return own | {row.subject for row in holdings.sources} | {row.subject for row in holdings.orgs}

@@ -44,9 +44,10 @@ async def test_migrating_again_changes_nothing(server: EmbeddedPostgres, databas
     assert dump(server, database_name) == before
 
 
-async def test_no_two_migrations_have_one_number() -> None:
+async def test_migrations_are_numbered_each_once() -> None:
     numbers = [one.number for one in migrations()]
     assert numbers == sorted(set(numbers))
+    assert numbers[0] == 1
 
 
 async def test_another_releases_schema_is_refused(owner: asyncpg.Connection) -> None:
