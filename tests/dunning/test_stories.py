@@ -136,7 +136,7 @@ STORIES: dict[str, tuple[str, dict[str, str]]] = {
             "31.0": "exhausted 1/1",
             "31.1": "exhausted 1/1 left_past_due",
             "39": "exhausted 1/1 left_past_due",
-            "40": "exhausted 1/1 subscription_canceled",
+            "40": "exhausted 1/1 left_past_due",
         },
     ),
     "written off, and paid late": (
