@@ -195,7 +195,7 @@ def _case(of: Tracked, opened: int, moment: int, status_at: StatusAt) -> dict[st
     if now is None or first is None:
         raise ValueError(f"{of.id} has no standing at {moment}")
     state = state_of(now, moment, automatic=of.automatic)
-    never_failed = now.was_blocked and not now.failures and not now.waits_for_action
+    never_failed = now.was_blocked and not now.failures and not now.attempts
     return {
         "case": of.id,
         "customer": of.customer,

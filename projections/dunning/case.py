@@ -143,10 +143,10 @@ class _Case:
             self.note(one, "action_required")
 
     def attempt(self, one: Attempt) -> None:
-        """See an attempt fail. One that only Stripe's counter knows of, with nothing new to charge, was none."""
+        """See an attempt fail. After a hard decline one without a payment was none: Stripe counts it, and skips it."""
         if self.now is None or not self.collects_by_itself:
             return
-        if self.stuck and one.declined is None:
+        if self.stuck and one.declined is None and one.kind != "no_method":
             return
         self.open(one.at, one.event)
         self.waits_for_action = self.clean = False
