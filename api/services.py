@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import asyncpg
@@ -21,6 +21,7 @@ from ledger.postgres import Database
 from ledger.wakeup import Notifier
 from projections.contract import Projection
 from projections.dunning.tables import DUNNING
+from projections.entitlements.changes import Changes
 from projections.entitlements.tables import entitlements
 from projections.revenue.tables import revenue
 
@@ -55,14 +56,14 @@ def database_of(settings: Settings) -> Database:
     return Database(settings.database_url or EmbeddedPostgres(settings.data_dir).url())
 
 
-def projections_of(settings: Settings) -> tuple[Projection, ...]:
+def projections_of(settings: Settings, clock: Clock = wall_clock) -> tuple[Projection, ...]:
     """Return every projection this release keeps, as these settings have it: a new one is registered here."""
-    return (entitlements(settings.org_metadata_key), DUNNING, revenue())
+    return (replace(entitlements(settings.org_metadata_key), consumer=Changes(clock)), DUNNING, revenue())
 
 
-def find_projection(settings: Settings, name: str) -> Projection:
+def find_projection(settings: Settings, name: str, clock: Clock = wall_clock) -> Projection:
     """Return a projection by its name. Raises ``MistakeError`` naming those there are."""
-    known = {one.name: one for one in projections_of(settings)}
+    known = {one.name: one for one in projections_of(settings, clock)}
     if name not in known:
         raise MistakeError(f"there is no projection {name}: there are {', '.join(known)}")
     return known[name]
@@ -93,7 +94,7 @@ async def open_services(
             pool=pool,
             appender=appender,
             notary=Notary(pool, appender, signer or load_signer(settings), outside_of(settings), clock),
-            entitlements=find_projection(settings, "entitlements"),
+            entitlements=find_projection(settings, "entitlements", clock),
             dunning=find_projection(settings, "dunning"),
             revenue=find_projection(settings, "revenue"),
         )

@@ -5,12 +5,13 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
+from ledger.observation import OBSERVED
 from projections.contract import Projection, Table
 from projections.entitlements import fold
 from projections.entitlements.rows import ProductRow, SourceRow
 
 NAME: Final = "entitlements"
-VERSION: Final = 2
+VERSION: Final = 3
 
 SOURCES: Final = Table(
     name="entitlement_source",
@@ -77,7 +78,7 @@ def entitlements(org_metadata_key: str) -> Projection:
     return Projection(
         name=NAME,
         version=VERSION,
-        types=frozenset(fold.STEPS),
+        types=frozenset(fold.STEPS) | {OBSERVED},
         tables=(SOURCES, PRODUCTS),
         state=fold.State,
         begin=partial(fold.begin, org_metadata_key=org_metadata_key),

@@ -66,7 +66,8 @@ def invoice_changed(facts: Facts, fact: Fact) -> None:
         known.lines, known.incomplete = _lines(shown), False
     known.status = shown.status
     known.amount_paid = max(known.amount_paid, shown.amount_paid)
-    known.amount_remaining = shown.amount_remaining
+    known.amount_remaining, known.amount_due = shown.amount_remaining, shown.amount_due
+    known.pre_payment_credit_notes = shown.pre_payment_credit_notes
     known.charge = shown.charge or known.charge
     known.payment_intent = shown.payment_intent or known.payment_intent
     known.out_of_band = known.out_of_band or shown.paid_out_of_band is True

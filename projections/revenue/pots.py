@@ -41,6 +41,12 @@ class Taken:
         """What it comes to."""
         return sum(move.amount for move in self.moves) + self.excess
 
+    def add(self, other: Taken) -> None:
+        """Take note of more that was taken by the same fact."""
+        self.moves = _merged([*self.moves, *other.moves])
+        self.excess += other.excess
+        self.at = max(self.at, other.at)
+
     def part(self, amount: int) -> Taken:
         """Split off an amount, in proportion; what is left stays."""
         moves = [*self.moves, Move("", "X", self.excess)]
@@ -72,7 +78,7 @@ class WrittenOff(NamedTuple):
 
 @dataclass(slots=True)
 class Line:
-    """A line's pots, how D is being earned, and what was written off."""
+    """A line's pots, what of it was written off, and how it is earned: ``before`` it was billed, then, from now on."""
 
     key: str
     start: int
@@ -81,6 +87,7 @@ class Line:
     r: int = 0
     g: int = 0
     x: int = 0
+    before: list[Span] = field(default_factory=list)
     spans: list[Span] = field(default_factory=list)
     past: list[Span] = field(default_factory=list)
     suspended: Suspended = field(default_factory=lambda: Suspended("", 0, 0, 0))
@@ -103,6 +110,8 @@ class Pots:
             unbilled = 0
         else:
             unbilled = amount - _left(amount, line, line.start, at, self.granularity)
+            early = spans_of(amount, line.start, line.end, line.start, self.granularity)
+            line.before = [span._replace(end=min(span.end, at)) for span in early if span.start < at]
         line.d, line.r, line.x = amount - unbilled, unbilled, tax
         self.lines[line.key] = line
         self._plan(line, at)

@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from fractions import Fraction
+from functools import lru_cache
 from itertools import pairwise
 from math import lcm
 from typing import Final, NamedTuple
@@ -18,6 +19,9 @@ from typing import Final, NamedTuple
 from projections.revenue.policy import Granularity
 
 DAY: Final = 86_400
+
+NEVER: Final = 2**40
+"""The start of a period that does not come: what is earned over it stays deferred."""
 
 
 class Span(NamedTuple):
@@ -47,7 +51,7 @@ def half_even(numerator: int, denominator: int) -> int:
 def spans_of(amount: int, start: int, end: int, since: int, granularity: Granularity) -> list[Span]:
     """Return how ``amount``, left at ``since``, is earned until ``end``; before ``start`` nothing is."""
     begin = max(start, since)
-    if amount == 0 or begin >= end:
+    if amount == 0 or begin >= end or start >= NEVER:
         return []
     if granularity == "month":
         return _by_month(amount, start, end, begin)
@@ -71,6 +75,8 @@ def left_at(spans: Sequence[Span], at: int) -> int:
 def fraction_left(start: int, end: int, since: int, at: int, granularity: Granularity) -> Fraction:
     """Return which part of what was left at ``since`` is still left at ``at``."""
     begin = max(start, since)
+    if start >= NEVER:
+        return Fraction(1)
     if at >= end or begin >= end:
         return Fraction(0)
     if at <= begin:
@@ -114,7 +120,12 @@ def months_after(start: int, months: int) -> int:
 
 def month_start(at: int, months: int = 0) -> int:
     """Return the first second of the UTC month that a second lies in, or of one so many months later."""
-    moment = datetime.fromtimestamp(at, UTC)
+    return _month_start(at // DAY, months)
+
+
+@lru_cache(maxsize=50_000)
+def _month_start(day: int, months: int) -> int:
+    moment = datetime.fromtimestamp(day * DAY, UTC)
     year, month = divmod(moment.year * 12 + moment.month - 1 + months, 12)
     return int(datetime(year, month + 1, 1, tzinfo=UTC).timestamp())
 
