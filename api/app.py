@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from api import console, dunning, entitlements, events, log, mrr, projections, webhook
+from api import console, dunning, entitlements, events, log, mrr, periods, projections, webhook
 from api.access import services
 from api.parameters import SlashesInPaths
 from api.problems import HANDLED, JSONResponse, Problem, answer_problem
@@ -50,6 +50,10 @@ def create_app(open_: Callable[[], AbstractAsyncContextManager[Services]]) -> St
             Route("/v1/dunning/summary", dunning.get_summary, methods=["GET"]),
             Route("/v1/revenue/mrr", mrr.get_mrr, methods=["GET"]),
             Route("/v1/revenue/mrr/movements", mrr.list_movements, methods=["GET"]),
+            Route("/v1/periods", periods.list_periods, methods=["GET"]),
+            Route("/v1/periods/{month}", periods.get_period, methods=["GET"]),
+            Route("/v1/periods/{month}/close", periods.close_period, methods=["POST"]),
+            Route("/v1/periods/{month}/reopen", periods.reopen_period, methods=["POST"]),
             Route("/v1/log/checkpoint", log.get_checkpoint, methods=["GET"]),
             Route("/v1/log/proof/{event_id}", log.get_proof, methods=["GET"]),
             Route("/v1/log/verifier-key", log.get_verifier_key, methods=["GET"]),

@@ -15,6 +15,8 @@ from ledger.errors import LedgerError, LogUnavailableError, MalformedEventError
 from ledger.notary import NotProvableError
 from ledger.postgres import AWAY
 from projections.builds import NoSuchBuildError
+from projections.periods.closing import NotReadyToCloseError
+from projections.periods.decisions import PeriodError
 
 _log = structlog.get_logger()
 
@@ -48,16 +50,26 @@ SLUGS: Mapping[int, str] = {
 
 
 class Problem(Exception):  # noqa: N818 - the RFC's own word
-    """A refusal to be sent to the caller; ``kind`` is the problem's type, by default the status's."""
+    """A refusal to be sent to the caller; ``kind`` is the problem's type, by default the status's.
+
+    ``more`` are further members, for machines.
+    """
 
     def __init__(
-        self, status: int, detail: str, *, kind: str | None = None, headers: Mapping[str, str] | None = None
+        self,
+        status: int,
+        detail: str,
+        *,
+        kind: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        more: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
         self.kind = kind or SLUGS[status]
         self.headers = dict(headers or {})
+        self.more = dict(more or {})
 
 
 class JSONResponse(Response):
@@ -81,6 +93,7 @@ class ProblemResponse(JSONResponse):
             "title": TITLES.get(problem.status, "Error"),
             "status": problem.status,
             "detail": problem.detail,
+            **problem.more,
         }
         super().__init__(content, status_code=problem.status, headers=problem.headers)
 
@@ -93,6 +106,12 @@ def problem_of(error: Exception) -> Problem:
         return Problem(400, str(error), kind="malformed-event")
     if isinstance(error, (NotProvableError, NoSuchBuildError)):
         return Problem(404, str(error))
+    if isinstance(error, NotReadyToCloseError):
+        return Problem(
+            409, str(error), kind="not-ready", more={"exceptions": [one.content for one in error.objections]}
+        )
+    if isinstance(error, PeriodError):
+        return Problem(409, str(error))
     if isinstance(error, LogUnavailableError):
         return Problem(503, str(error), headers={"Retry-After": str(error.retry_after)})
     if isinstance(error, AWAY):

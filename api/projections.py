@@ -12,7 +12,7 @@ from starlette.responses import Response
 from api.access import require, services
 from api.comparing import comparison_json
 from api.operations import BY_HTTP, Operations, Until
-from api.parameters import path_value
+from api.parameters import json_body, path_value
 from api.problems import JSONResponse, Problem
 from api.services import find_projection
 from ledger.errors import MistakeError
@@ -21,8 +21,6 @@ from projections.builds import Build, NoSuchBuildError, list_builds
 from projections.compare import NotComparableError
 from projections.promotion import PromotionRefusedError, Swapped
 from projections.rebuild import Progress
-
-_BODY_BYTES_MAX = 65_536
 
 
 async def list_projections(request: Request) -> Response:
@@ -58,7 +56,7 @@ def _digest(certificate: str | None) -> str | None:
 async def start_rebuild(request: Request) -> Response:
     """Ask for a new build; the service folds it, the answer says which one it is."""
     ready, by = _ready(request)
-    body = await _body(request, {"book", "until_position", "until_time", "reason"})
+    body = await json_body(request, {"book", "until_position", "until_time", "reason"})
     moment, position = _moment(body.get("until_time")), body.get("until_position")
     if moment is not None and position is not None:
         raise Problem(400, "until_time and until_position exclude each other")
@@ -90,7 +88,7 @@ async def get_diff(request: Request) -> Response:
 async def promote_build(request: Request) -> Response:
     """Make a build the live one."""
     ready, by = _ready(request)
-    body = await _body(request, {"reason", "force"})
+    body = await json_body(request, {"reason", "force"})
     force = _flag(body, "force")
     return await _swap(
         ready.promote(path_value(request, "build"), by=by, reason=_required(body, "reason"), force=force)
@@ -100,7 +98,7 @@ async def promote_build(request: Request) -> Response:
 async def roll_back(request: Request) -> Response:
     """Make the build that was live before live again; ``force`` although it lags."""
     ready, by = _ready(request)
-    body = await _body(request, {"reason", "force"})
+    body = await json_body(request, {"reason", "force"})
     return await _swap(ready.roll_back(by=by, reason=_required(body, "reason"), stale=_flag(body, "force")))
 
 
@@ -192,21 +190,6 @@ async def _swap(swapping: Any) -> Response:
             "lag_seconds": swapped.lag_seconds,
         }
     )
-
-
-async def _body(request: Request, known: set[str]) -> dict[str, Any]:
-    raw = await request.body()
-    if len(raw) > _BODY_BYTES_MAX:
-        raise Problem(413, f"a body of more than {_BODY_BYTES_MAX} bytes")
-    try:
-        content = orjson.loads(raw) if raw else {}
-    except orjson.JSONDecodeError as error:
-        raise Problem(400, f"the body is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise Problem(400, "the body is not a JSON object")
-    if strange := sorted(set(content) - known):
-        raise Problem(400, f"unknown: {', '.join(strange)}; there are {', '.join(sorted(known))}")
-    return content
 
 
 def _moment(value: object) -> datetime | None:

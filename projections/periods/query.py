@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Final
 
 import asyncpg
@@ -36,6 +36,11 @@ SELECT owner, policy, currency, kind, at, before, after, prior_period, paid, inv
 FROM sealed_movement
 WHERE book = $1 AND digest = ANY ($2)
 ORDER BY subject, place
+"""
+
+FIRST_MONTH: Final = """
+SELECT least((SELECT min(period) FROM revenue_sum WHERE book = $1 AND months = 1),
+             (SELECT min(date_trunc('month', at, 'UTC') AT TIME ZONE 'UTC')::date FROM mrr_movement WHERE book = $1))
 """
 
 BALANCES: Final = """
@@ -152,3 +157,9 @@ async def read_sealed_worth(
     """Return by currency what everything was worth after some seals, and of how many customers."""
     rows = await connection.fetch(WORTH, book, list(digests), policy)
     return {row["currency"]: (int(row["total"]), row["customers"]) for row in rows}
+
+
+async def read_first_month(connection: asyncpg.Connection, book: str) -> date | None:
+    """Return the first month of a book with an amount; the connection has entered a build of revenue."""
+    found: date | None = await connection.fetchval(FIRST_MONTH, book)
+    return found

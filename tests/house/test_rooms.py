@@ -26,7 +26,8 @@ SHELL = {
     "projections": {
         "ahead", "builds", "certify", "compare", "follower", "forgetting", "joining", "leases", "promotion",
         "reading", "rebuild", "refold", "runner", "writing", "dunning.query", "entitlements.changes",
-        "entitlements.feed", "entitlements.holdings", "entitlements.query", "mrr.query", "revenue.query",
+        "entitlements.feed", "entitlements.holdings", "entitlements.query", "mrr.query", "periods.closing",
+        "periods.effective", "periods.query", "revenue.query",
     },
 }  # fmt: skip
 """The rooms that touch the world. Every other room of these packages is pure; ``api`` is all shell."""
