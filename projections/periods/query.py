@@ -10,8 +10,10 @@ from typing import Any, Final
 import asyncpg
 import orjson
 
+from projections.builds import enter_build
 from projections.periods.months import month_after, month_end
 from projections.periods.seal import SealedLine, SealedMovement
+from projections.periods.tables import NAME
 
 PERIODS: Final = """
 SELECT p.month, p.seal, p.digest, p.chunks, p.position, p.by, p.at, p.reason, p.forced, p.exceptions, p.policies,
@@ -127,6 +129,13 @@ async def read_periods(connection: asyncpg.Connection, book: str) -> list[Period
 async def read_closed(connection: asyncpg.Connection, book: str, known: int | None = None) -> Closed:
     """Return which months are closed, as far as is known at a position."""
     return Closed(tuple(one for one in await read_periods(connection, book) if one.closed_at(known)))
+
+
+async def enter_closed(connection: asyncpg.Connection, book: str, known: int | None = None) -> Closed:
+    """Enter the live build of periods and return which months are closed; none are where there is no build yet."""
+    if (await enter_build(connection, NAME, book)).build is None:
+        return Closed(())
+    return await read_closed(connection, book, known)
 
 
 async def read_sealed_lines(connection: asyncpg.Connection, book: str, digests: Sequence[str]) -> list[SealedLine]:

@@ -141,6 +141,43 @@ async def test_what_is_learned_late_is_sealed_where_it_was_learned(book: Book) -
     assert (await book.get("periods/2026-01"))["change"]["usd"]["accounts_receivable"] == 9600
 
 
+async def test_worth_is_reported_as_sealed_and_what_changed_in_the_open_month(book: Book) -> None:
+    await book.close("2026-01")
+    await book.close("2026-02")
+    book.history.says("01-20", subscription("si_9 2 x 500/month", key="sub_9", customer="cus_9"), "created")
+    book.history.says("02-20", subscription("si_1 2 x 9000/3 month"))
+    book.history.says("03-20", subscription("si_1 3 x 9000/3 month"))
+    await book.tell()
+    end = {"at": "2026-02-28T23:59:59Z"}
+    sealed = await book.get("revenue/mrr", **end)
+    restated = await book.get("revenue/mrr", **end, basis="restated")
+    assert (sealed["basis"], sealed["mrr"]["usd"]["total"], sealed["mrr"]["usd"]["customers"]) == ("sealed", 3000, 1)
+    assert (restated["basis"], restated["mrr"]["usd"]["total"]) == ("restated", 7000)
+    inside = await book.client.get("/v1/revenue/mrr?at=2026-02-10T00:00:00Z")
+    assert (inside.status_code, inside.json()["type"]) == (409, "sealed")
+    assert "2026-02-28T23:59:59Z" in inside.json()["detail"]
+    assert (await book.get("revenue/mrr", at="2026-03-01T00:00:00Z"))["mrr"]["usd"]["total"] == 7000
+    whole = {"from": "2026-01", "to": "2026-05", "detail": "true"}
+    found = await book.get("revenue/mrr/movements", **whole)
+    assert [(one["opening"], one["new"], one["expansion"], one["closing"]) for one in found["intervals"]] == [
+        (0, 3000, 0, 3000), (3000, 0, 0, 3000), (3000, 1000, 6000, 10000), (10000, 0, 0, 10000),
+    ]  # fmt: skip
+    assert [(one["at"][:10], one["kind"], one["amount"], one["reason"]) for one in found["movements"]] == [
+        ("2026-01-10", "new", 3000, None),
+        ("2026-03-01", "expansion", 3000, "prior_period"),
+        ("2026-03-01", "new", 1000, "prior_period"),
+        ("2026-03-20", "expansion", 3000, None),
+    ]
+    march = await book.get("revenue/mrr/movements", **{"from": "2026-03", "to": "2026-04"})
+    assert march["intervals"] == [found["intervals"][2]]
+    april = await book.get("revenue/mrr/movements", **{"from": "2026-04", "to": "2026-05"})
+    assert april["intervals"] == [found["intervals"][3]]
+    before = await book.get("revenue/mrr/movements", **whole, basis="restated")
+    assert [one["closing"] for one in before["intervals"]] == [4000, 7000, 10000, 10000]
+    one = await book.get("revenue/mrr/movements", **whole, customer="cus_9")
+    assert [one["closing"] for one in one["intervals"]] == [0, 0, 1000, 1000]
+
+
 async def test_what_stands_against_it_is_listed_and_can_be_overruled(book: Book) -> None:
     book.history.says("01-11", subscription("si_2 1 x tiers/month", key="sub_2"), "created")
     await book.tell()
