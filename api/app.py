@@ -13,12 +13,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from api import console, dunning, entitlements, events, log, mrr, periods, projections, webhook
+from api import console, coverage, dunning, entitlements, events, log, mrr, periods, projections, webhook
 from api.access import services
+from api.outward import alarms
 from api.parameters import SlashesInPaths
 from api.problems import HANDLED, JSONResponse, Problem, answer_problem
 from api.services import Services
 from ledger.migrate import check_schema
+from ledger.postgres import AWAY
 from projections.builds import list_builds
 
 _LAG_SECONDS_READY = 60.0
@@ -42,6 +44,8 @@ def create_app(open_: Callable[[], AbstractAsyncContextManager[Services]]) -> St
             Route("/v1/events", events.list_events, methods=["GET"]),
             Route("/v1/events/{event_id}", events.get_event, methods=["GET"]),
             Route("/v1/events/{event_id}/raw", events.get_raw, methods=["GET"]),
+            Route("/v1/coverage", coverage.get_coverage, methods=["GET"]),
+            Route("/v1/observations", coverage.list_observations, methods=["GET"]),
             Route("/v1/customers/{customer}/entitlements", entitlements.list_entitlements, methods=["GET"]),
             Route("/v1/customers/{customer}/entitlements/{feature}", entitlements.get_entitlement, methods=["GET"]),
             Route("/v1/customers/{customer}/dunning", dunning.get_customer, methods=["GET"]),
@@ -96,6 +100,11 @@ async def readyz(request: Request) -> Response:
     return JSONResponse({"status": "ready"})
 
 
-async def prometheus(_: Request) -> Response:
-    """Answer this process's metrics."""
+async def prometheus(request: Request) -> Response:
+    """Answer this process's metrics, and what the database says to be alarmed of."""
+    serving = services(request)
+    with contextlib.suppress(*AWAY):
+        async with serving.pool.acquire() as connection:
+            asks_stripe = serving.settings.stripe_api_key is not None
+            await alarms.refresh(connection, serving.clock(), asks_stripe=asks_stripe)
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

@@ -40,7 +40,7 @@ async def list_events(request: Request) -> Response:
     page = events[:limit]
     data = [event_json(event, []) for event in page]
     next_cursor = encode_cursor(page[-1].position) if len(events) > limit else None
-    return _answer({"data": data, "next_cursor": next_cursor}, book, head)
+    return answer_at_head({"data": data, "next_cursor": next_cursor}, book, head)
 
 
 async def get_event(request: Request) -> Response:
@@ -51,7 +51,7 @@ async def get_event(request: Request) -> Response:
         event = await find_event(request, connection, book)
         conflicts = await conflicts_of(connection, book, event.event_id)
         head = await read_head(connection, book)
-    return _answer(event_json(event, list(conflicts)), book, head)
+    return answer_at_head(event_json(event, list(conflicts)), book, head)
 
 
 async def get_raw(request: Request) -> Response:
@@ -139,7 +139,8 @@ def _filter(request: Request, book: str, *, newest_first: bool) -> Filter:
     )
 
 
-def _answer(content: dict[str, Any], book: str, head: int) -> Response:
+def answer_at_head(content: dict[str, Any], book: str, head: int) -> Response:
+    """Answer what is read off the log itself, which is never behind."""
     content["freshness"] = {
         "book": book,
         "position": head,

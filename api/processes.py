@@ -1,4 +1,5 @@
-"""The processes of ``serve``: ``python -m api.processes web`` and ``… follower``; ``… fold`` and ``… rebuilder`` work.
+"""The processes of ``serve``: ``python -m api.processes web``, ``… follower`` and ``… outward`` (asks Stripe);
+``… fold`` and ``… rebuilder`` work.
 
 A child lives as long as its standard input is open: when the supervisor ends, however it ends, so do they.
 """
@@ -19,6 +20,7 @@ import uvicorn
 from api.app import create_app
 from api.logs import configure_logging
 from api.operations import BY_HTTP, Operations
+from api.outward.worker import run_outward
 from api.services import Services, database_of, find_projection, open_services, projections_of, wall_clock
 from api.settings import Settings, load_settings
 from ledger.errors import LogUnavailableError
@@ -193,6 +195,13 @@ class _Rebuilder:
             await self._process.wait()
 
 
+async def ask_stripe(settings: Settings) -> None:
+    """Ask Stripe what the log lacks until the supervisor ends or says so."""
+    stop = asyncio.create_task(_supervisor_gone())
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.cancel)
+    await run_outward(settings, stop)
+
+
 async def _supervisor_gone() -> None:
     """Return when standard input ends: the supervisor holds its other end and never writes."""
     reader = asyncio.StreamReader()
@@ -213,6 +222,9 @@ def main() -> None:
         elif sys.argv[1] == "fold":
             os.nice(_FOLLOWER_NICENESS)
             runner.run(fold_build(settings, sys.argv[2]))
+        elif sys.argv[1] == "outward":
+            os.nice(_FOLLOWER_NICENESS)
+            runner.run(ask_stripe(settings))
         elif sys.argv[1] == "rebuilder":
             os.nice(_FOLLOWER_NICENESS)
             runner.run(rebuild_requested(settings))

@@ -1,4 +1,4 @@
-"""``ledger backfill`` and ``ledger sweep``: what Stripe has and the log lacks."""
+"""``ledger backfill``, ``sweep`` and ``observe``: what Stripe has and the log lacks."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from api.output import progress_bar, show_json
 from api.outward.access import open_access
 from api.outward.coverage import KEPT
 from api.outward.gather import Gathered, Gathering
+from api.outward.observer import Observed, Observer
+from api.outward.wanted import try_again
 from api.services import open_services
 from api.settings import Settings, load_settings
 from ledger.postgres import Database
@@ -47,6 +49,35 @@ def sweep(
     `ledger serve` does the same every ten minutes. Status 1 where an event could not be read.
     """
     _gather("sweep", lambda gathering: gathering.sweep(), None, as_json=as_json)
+
+
+def observe(
+    retry: Annotated[bool, typer.Option("--retry", help="Ask again also for what was given up.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Ask Stripe what events left out (long lists, fees, tiers, coupons), and append the answers as observations.
+
+    `ledger serve` does the same as events come. Status 1 where a request fails; see GET /v1/observations.
+    """
+    settings = load_settings()
+    configure_logging(settings)
+    with running_database(settings) as database:
+        observed = asyncio.run(_observe(settings, database, retry=retry))
+    if as_json:
+        show_json({"answered": observed.answered, "waiting": observed.waiting, "given_up": observed.given_up})
+    else:
+        typer.echo(f"{observed.answered} answered, {observed.waiting} wait, {observed.given_up} given up")
+    if observed.waiting or observed.given_up:
+        raise typer.Exit(1)
+
+
+async def _observe(settings: Settings, database: Database, *, retry: bool) -> Observed:
+    async with open_services(settings, database=database) as services, open_access(settings, services.clock) as access:
+        if retry:
+            async with services.pool.acquire() as connection:
+                await try_again(connection, services.clock())
+        observer = Observer(access, services.pool, services.appender, settings.account, services.clock)
+        return await observer.work_off()
 
 
 def _gather(

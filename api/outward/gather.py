@@ -69,15 +69,15 @@ class Gathering:
         """Ask about every hour from ``since`` (at most 30 days back) that is not proven yet."""
         gathered = Gathered()
         for account in await read_accounts(self.access):
-            await self._gather(account, "backfill", since, None, gathered)
+            await self._gather(account, "backfill", None, since, self.clock(), gathered)
         return gathered
 
-    async def sweep(self) -> Gathered:
-        """Ask about every hour that is not proven, and once more about the latest ones."""
+    async def sweep(self, *, leave: timedelta = timedelta()) -> Gathered:
+        """Ask about every hour that is not proven, and once more about the latest ones; ``leave`` out the very last."""
         gathered = Gathered()
-        again_from = hour_of(self.clock() - OVERLAP)
+        now = self.clock() - leave
         for account in await read_accounts(self.access):
-            await self._gather(account, "sweep", None, again_from, gathered)
+            await self._gather(account, "sweep", hour_of(now - OVERLAP), None, now, gathered)
         return gathered
 
     def book(self, account: str | None) -> str:
@@ -85,9 +85,14 @@ class Gathering:
         return book_of(account or self.platform_account, livemode=self.access.livemode)
 
     async def _gather(
-        self, account: str | None, by: By, since: datetime | None, again_from: datetime | None, gathered: Gathered
+        self,
+        account: str | None,
+        by: By,
+        again_from: datetime | None,
+        since: datetime | None,
+        now: datetime,
+        gathered: Gathered,
     ) -> None:
-        now = self.clock()
         oldest = hour_of(now - KEPT) + HOUR
         begin = max(oldest, hour_of(since)) if since else oldest
         async with self.pool.acquire() as connection:
