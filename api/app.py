@@ -13,7 +13,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from api import console, coverage, dunning, entitlements, events, log, mrr, periods, projections, webhook
+from api import (
+    console,
+    coverage,
+    dunning,
+    entitlements,
+    events,
+    journal,
+    log,
+    mrr,
+    periods,
+    projections,
+    revenue,
+    webhook,
+)
 from api.access import services
 from api.outward import alarms
 from api.parameters import SlashesInPaths
@@ -52,6 +65,12 @@ def create_app(open_: Callable[[], AbstractAsyncContextManager[Services]]) -> St
             Route("/v1/dunning/cases", dunning.list_cases, methods=["GET"]),
             Route("/v1/dunning/attention", dunning.list_attention, methods=["GET"]),
             Route("/v1/dunning/summary", dunning.get_summary, methods=["GET"]),
+            Route("/v1/revenue/trial-balance", revenue.get_trial_balance, methods=["GET"]),
+            Route("/v1/revenue/recognition", revenue.get_recognition, methods=["GET"]),
+            Route("/v1/revenue/problems", revenue.get_problems, methods=["GET"]),
+            Route("/v1/revenue/journal", journal.list_journal, methods=["GET"]),
+            Route("/v1/revenue/explain", journal.explain, methods=["GET"]),
+            Route("/v1/revenue/ageing", journal.get_ageing, methods=["GET"]),
             Route("/v1/revenue/mrr", mrr.get_mrr, methods=["GET"]),
             Route("/v1/revenue/mrr/movements", mrr.list_movements, methods=["GET"]),
             Route("/v1/periods", periods.list_periods, methods=["GET"]),

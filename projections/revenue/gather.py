@@ -7,7 +7,7 @@ paid has been finalised, with the time it says itself.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, date, datetime
 from typing import Final
 
 from ledger.event import Json, identifier, mapping
@@ -48,6 +48,11 @@ _LONGEST: Final = 50 * 366 * 86_400
 def seconds(time: datetime | None) -> int | None:
     """Return a time as unix seconds."""
     return None if time is None else int(time.timestamp())
+
+
+def midnight(day: date) -> int:
+    """Return a UTC day's first second."""
+    return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp())
 
 
 def _at(fact: Fact) -> int:
