@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.access import services
-from api.basis import basis_json, sealed_month, wants_sealed
+from api.basis import basis_json, honours_closes, sealed_month, wants_sealed
 from api.parameters import MAX_LIMIT, identifier_parameter, integer_parameter
 from api.problems import Problem
 from api.reads import Asked, answer, asked_by, build_for, encode_key, key_parameter, read_build, time_json
@@ -84,7 +84,7 @@ async def read_sealed_totals(
 
     Raises 409 ``sealed`` for any other moment of a closed month.
     """
-    if asked.build is not None:
+    if not honours_closes(asked):
         return None
     closed = await enter_closed(connection, asked.book, asked.known)
     month = sealed_month(closed, at)
@@ -115,11 +115,17 @@ async def list_movements(request: Request) -> Response:
     since = None if after is None else (parse_rfc3339(after[0]), after[1], after[2])
 
     async def read(connection: asyncpg.Connection) -> Reported:
-        if not sealed or asked.build is not None:
+        if not sealed or not honours_closes(asked):
             single = await read_movements(connection, wanted, since, limit + 1) if detail else []
             return Reported(await read_moved(connection, wanted), single, is_sealed=False)
         return await read_reported(
-            connection, serving.revenue.name, wanted, known=asked.known, detail=limit + 1 if detail else 0, after=since
+            connection,
+            serving.revenue.name,
+            asked.build,
+            wanted,
+            known=asked.known,
+            detail=limit + 1 if detail else 0,
+            after=since,
         )
 
     found = await read_build(serving, serving.revenue.name, asked, read)

@@ -82,6 +82,7 @@ class Reported:
 async def read_reported(
     connection: asyncpg.Connection,
     revenue: str,
+    build: str | None,
     wanted: Wanted,
     *,
     known: int | None,
@@ -90,18 +91,18 @@ async def read_reported(
 ) -> Reported:
     """Return how worth moved, with up to ``detail`` single movements from after a given one on.
 
-    The connection has entered a build of revenue, and is back in the live one afterwards.
+    The connection has entered a build of revenue (None: the live one), and is back in it afterwards.
     """
     closed = await enter_closed(connection, wanted.book, known)
     until = closed.until
     if until is None:
-        await enter_build(connection, revenue, wanted.book)
+        await enter_build(connection, revenue, wanted.book, build)
         single = await read_movements(connection, wanted, after, detail) if detail else []
         opening = await read_opening(connection, wanted)
         return Reported(intervals_of(wanted.bounds, opening, await read_sums(connection, wanted)), single, False)
     sealed = await _sealed(connection, wanted, closed, until, detail, after)
     last = await _sealed_last(connection, wanted, closed)
-    await enter_build(connection, revenue, wanted.book)
+    await enter_build(connection, revenue, wanted.book, build)
     prior = await _prior(connection, wanted, closed, last, until)
     return await _joined(connection, wanted, until, sealed, prior, detail, after)
 

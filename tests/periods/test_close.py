@@ -178,6 +178,42 @@ async def test_worth_is_reported_as_sealed_and_what_changed_in_the_open_month(bo
     assert [one["closing"] for one in one["intervals"]] == [0, 0, 1000, 1000]
 
 
+async def test_the_books_are_reported_as_sealed_and_what_changed_in_the_open_month(book: Book) -> None:
+    months = {"from": "2026-01", "to": "2026-05"}
+    effective = await book.get("revenue/recognition", **months)
+    january = await book.get("revenue/trial-balance", at="2026-01-31T23:59:59Z")
+    for month in ("2026-01", "2026-02"):
+        await book.close(month)
+    closed = await book.get("revenue/recognition", **months)
+    assert (closed["months"], effective["basis"], closed["basis"]) == (effective["months"], "restated", "sealed")
+    finalize(book.history, "01-20", 600, "in_2", "01-20", "02-01")
+    await book.tell()
+    later = await book.get("revenue/recognition", **months)
+    restated = await book.get("revenue/recognition", **months, basis="restated")
+    assert [later["months"][month] for month in ("2026-01", "2026-02")] == [
+        effective["months"][month] for month in ("2026-01", "2026-02")
+    ]
+    assert (
+        restated["months"]["2026-01"]["usd"]["recognized"] == effective["months"]["2026-01"]["usd"]["recognized"] + 600
+    )
+    for key, sign in (("billed", 1), ("recognized", 1)):
+        march = later["months"]["2026-03"]["usd"]
+        assert march[key] == effective["months"]["2026-03"]["usd"][key] + sign * 600
+    assert later["months"]["2026-04"] == restated["months"]["2026-04"]
+    assert march["deferred_opening"] == effective["months"]["2026-03"]["usd"]["deferred_opening"]
+    at = {"at": "2026-01-31T23:59:59Z"}
+    assert (await book.get("revenue/trial-balance", **at))["balances"] == january["balances"]
+    assert (await book.get("revenue/trial-balance", **at, basis="restated"))["balances"] != january["balances"]
+    inside = await book.client.get("/v1/revenue/trial-balance?at=2026-02-10T00:00:00Z")
+    assert (inside.status_code, inside.json()["type"]) == (409, "sealed")
+    opened = {"at": "2026-03-10T00:00:00Z"}
+    now = await book.get("revenue/trial-balance", **opened)
+    assert now["balances"] == (await book.get("revenue/trial-balance", **opened, basis="restated"))["balances"]
+    change = await book.get("revenue/trial-balance", **opened, **{"from": "2026-03-01T00:00:00Z"})
+    assert change["balances"]["usd"]["accounts_receivable"] == 600
+    assert not any(sum(amounts.values()) for amounts in change["balances"].values())
+
+
 async def test_what_stands_against_it_is_listed_and_can_be_overruled(book: Book) -> None:
     book.history.says("01-11", subscription("si_2 1 x tiers/month", key="sub_2"), "created")
     await book.tell()
