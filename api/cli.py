@@ -10,7 +10,21 @@ import sys
 import asyncpg
 import typer
 
-from api.commands import builds, doctor, erase, events, gather, keys, log, migrate, serve, simulate, status, transfer
+from api.commands import (
+    builds,
+    doctor,
+    erase,
+    events,
+    gather,
+    keys,
+    log,
+    migrate,
+    periods,
+    serve,
+    simulate,
+    status,
+    transfer,
+)
 from ledger.errors import LedgerError, MistakeError
 from ledger.postgres import AWAY
 
@@ -43,6 +57,8 @@ app.command("backfill")(gather.backfill)
 app.command("sweep")(gather.sweep)
 app.command("observe")(gather.observe)
 app.command("import")(transfer.import_)
+app.command("close")(periods.close)
+app.command("reopen")(periods.reopen)
 app.command("export")(transfer.export)
 app.command("backup")(transfer.backup)
 app.command("restore")(transfer.restore)

@@ -24,6 +24,7 @@ from projections.contract import Projection
 from projections.dunning.tables import DUNNING
 from projections.entitlements.changes import Changes
 from projections.entitlements.tables import entitlements
+from projections.periods.tables import PERIODS_PROJECTION
 from projections.revenue.tables import revenue
 
 Clock = Callable[[], datetime]
@@ -60,7 +61,12 @@ def database_of(settings: Settings) -> Database:
 
 def projections_of(settings: Settings, clock: Clock = wall_clock) -> tuple[Projection, ...]:
     """Return every projection this release keeps, as these settings have it: a new one is registered here."""
-    return (replace(entitlements(settings.org_metadata_key), consumer=Changes(clock)), DUNNING, revenue())
+    return (
+        replace(entitlements(settings.org_metadata_key), consumer=Changes(clock)),
+        DUNNING,
+        revenue(),
+        PERIODS_PROJECTION,
+    )
 
 
 def find_projection(settings: Settings, name: str, clock: Clock = wall_clock) -> Projection:

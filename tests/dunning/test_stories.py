@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import pytest
 
-from projections.dunning.rows import CaseRow
 from projections.facts import Fact
 from tests.dunning.stories import SHAPES, Shape, cases_in, facts_of, fold, told, worth_in
 
