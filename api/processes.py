@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Sequence
 
 import structlog
@@ -30,7 +31,7 @@ from ledger.notary import ForkNeededError
 from ledger.postgres import AWAY, Database
 from ledger.wakeup import Listener
 from projections.builds import ensure_live
-from projections.follower import CheckpointMovedError
+from projections.follower import STEP_EVENTS, CheckpointMovedError
 from projections.runner import Runner, connect_runner
 
 _log = structlog.get_logger()
@@ -40,6 +41,8 @@ _RETRY_SECONDS = 0.5
 _SIGN_SECONDS = 60
 _LISTENER_FD_ARGUMENT = 2
 _FOLLOWER_NICENESS = 10
+_STREAMING_EVENTS = 200
+_GATHER_SECONDS = 1.0
 
 
 async def serve_web(settings: Settings, listening: socket.socket) -> None:
@@ -142,10 +145,16 @@ async def _follow_while_connected(settings: Settings, listener: Listener, stop: 
             runners.append(Runner(connection, projection, holder=f"{socket.gethostname()}/{os.getpid()}"))
         while not stop.done():
             await rebuilder.keep_running(runners)
-            if sum([await runner.turn() for runner in runners]) == 0:
+            began = time.monotonic()
+            passed = max([await runner.turn() for runner in runners])
+            if passed == 0:
                 news = asyncio.create_task(listener.wait(_POLL_SECONDS))
                 await asyncio.wait({news, stop}, return_when=asyncio.FIRST_COMPLETED)
                 news.cancel()
+            elif _STREAMING_EVENTS < passed < STEP_EVENTS:
+                # They come faster than they are folded one by one. Give way to those who acknowledge them, and let
+                # them gather: the more a subject has, the less each of them costs.
+                await asyncio.wait({stop}, timeout=min(time.monotonic() - began, _GATHER_SECONDS))
         for runner in runners:
             await runner.give_back()
     finally:
