@@ -17,6 +17,9 @@ from ledger.simulator.objects import Customer, Invoice, Subscription
 from ledger.simulator.truth_cases import CLOSED, Cases
 
 GIVES_ACCESS: Final = frozenset({"active", "trialing", "past_due"})
+UNPAID_TRIAL_SECONDS: Final = 3 * 86_400
+"""For how long what was never paid for gives access while it is past due."""
+
 EARNS: Final = frozenset({"active", "past_due"})
 MONTHLY: Final[dict[Interval, Fraction]] = {
     "month": Fraction(1),
@@ -49,6 +52,7 @@ class Noted:
     amount_off_forever: int
     contained_tax_percent: int
     earns_while_collection_is_paused: bool
+    ever_paid: bool = True
 
 
 @dataclass(slots=True)
@@ -63,6 +67,16 @@ class Life:
         """Return the state at a moment; None before there was one."""
         found = bisect_right(self.states, moment, key=lambda state: state.at)
         return self.states[found - 1] if found else None
+
+    def unpaid_too_long(self, moment: int) -> bool:
+        """Tell whether it never paid anything and has been past due for days: no trial lasts that long."""
+        found = bisect_right(self.states, moment, key=lambda state: state.at)
+        since: int | None = None
+        for state in reversed(self.states[:found]):
+            if state.status != "past_due" or state.ever_paid:
+                break
+            since = state.at
+        return since is not None and moment >= since + UNPAID_TRIAL_SECONDS
 
 
 @dataclass(slots=True)
@@ -110,6 +124,7 @@ class Truth:
             amount_off_forever=(off.amount_off or 0) if off else 0,
             contained_tax_percent=one.tax_rate.percentage if one.tax_rate and one.tax_rate.inclusive else 0,
             earns_while_collection_is_paused=one.pause_collection in (None, "keep_as_draft"),
+            ever_paid=one.ever_paid,
         )  # fmt: skip
         if life.states and life.states[-1].at == at:
             life.states.pop()
@@ -175,7 +190,7 @@ class Truth:
     def _given(self, moment: int, *, purchases: bool) -> Iterator[tuple[str, str, str, int]]:
         for life in self.lives.values():
             state = life.at(moment)
-            if state is not None and state.status in GIVES_ACCESS:
+            if state is not None and state.status in GIVES_ACCESS and not life.unpaid_too_long(moment):
                 for item in state.items:
                     yield life.customer, item.features, item.product, item.quantity
         for bought in self.purchases.values() if purchases else ():
