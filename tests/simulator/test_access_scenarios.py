@@ -136,6 +136,7 @@ STORIES: dict[str, tuple[str, str]] = {
     "an invoice that is sent is owed from its due date": ('past_due = "grace"\npast_due_grace_days = 5', """
         given  day 0   subscribe team_month_usd*2 collect=send_invoice
                day 1   pay
+               day 32  bank insufficient_funds
         then   day 62  seats=2
                day 93  seats=2                # due since day 89
                day 95  no:seats=grace_over
