@@ -17,6 +17,8 @@ from ledger.simulator.truth_cases import CLOSED, Cases
 from ledger.simulator.truth_mrr import KINDS, Life, Movement, movements_of, noted
 
 GIVES_ACCESS: Final = frozenset({"active", "trialing", "past_due"})
+UNPAID_TRIAL_SECONDS: Final = 3 * 86_400
+"""For how long what was never paid for gives access while it is past due."""
 
 
 @dataclass(slots=True)
@@ -117,7 +119,7 @@ class Truth:
     def _given(self, moment: int, *, purchases: bool) -> Iterator[tuple[str, str, str, int]]:
         for life in self.lives.values():
             state = life.at(moment)
-            if state is not None and state.status in GIVES_ACCESS:
+            if state is not None and state.status in GIVES_ACCESS and not unpaid_too_long(life, moment):
                 for item in state.items:
                     yield life.customer, item.features, item.product, item.quantity
         for bought in self.purchases.values() if purchases else ():
@@ -155,3 +157,14 @@ def _amounts(features: str, quantity: int) -> Iterable[tuple[str, int | None]]:
         name, _, amount = part.partition("=")
         _, _, times = amount.partition("*")
         yield name, quantity * int(times or 1) if amount else None
+
+
+def unpaid_too_long(life: Life, moment: int) -> bool:
+    """Tell whether it never paid anything and has been past due for days: no trial lasts that long."""
+    found = bisect_right(life.states, moment, key=lambda state: state.at)
+    since: int | None = None
+    for state in reversed(life.states[:found]):
+        if state.status != "past_due" or state.ever_paid:
+            break
+        since = state.at
+    return since is not None and moment >= since + UNPAID_TRIAL_SECONDS
