@@ -70,15 +70,17 @@ def invoice_changed(facts: Facts, fact: Fact) -> None:
     elif known.incomplete and not shown.incomplete:
         known.lines, known.incomplete = _lines(shown), False
     known.status = shown.status
-    known.amount_paid = max(known.amount_paid, shown.amount_paid)
     known.amount_remaining, known.amount_due = shown.amount_remaining, shown.amount_due
     known.pre_payment_credit_notes = shown.pre_payment_credit_notes
-    known.charge = shown.charge or known.charge
-    known.payment_intent = shown.payment_intent or known.payment_intent
+    known.payments += [one for one in (shown.charge, shown.payment_intent) if one and one not in known.payments]
     known.out_of_band = known.out_of_band or shown.paid_out_of_band is True
     if shown.status == "paid" and known.paid_at is None:
         known.paid_at = seconds(shown.paid_at) or _at(fact)
         known.because["paid"] = fact.event_id
+    if shown.amount_paid > known.amount_paid:
+        known.amount_paid = shown.amount_paid
+        at = known.paid_at if shown.status == "paid" and known.paid_at is not None else _at(fact)
+        known.paid_steps.append((at, shown.amount_paid, fact.event_id))
     if shown.status == "void" and known.voided_at is None:
         known.voided_at = seconds(shown.voided_at) or _at(fact)
         known.because["void"] = fact.event_id
