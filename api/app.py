@@ -13,7 +13,23 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from api import console, coverage, dunning, entitlements, events, journal, log, mrr, projections, revenue, webhook
+from api import (
+    catalog,
+    console,
+    coverage,
+    dunning,
+    entitlements,
+    events,
+    journal,
+    log,
+    mrr,
+    periods,
+    present,
+    projections,
+    revenue,
+    stream,
+    webhook,
+)
 from api.access import services
 from api.outward import alarms
 from api.parameters import SlashesInPaths
@@ -47,7 +63,13 @@ def create_app(open_: Callable[[], AbstractAsyncContextManager[Services]]) -> St
             Route("/v1/coverage", coverage.get_coverage, methods=["GET"]),
             Route("/v1/observations", coverage.list_observations, methods=["GET"]),
             Route("/v1/customers/{customer}/entitlements", entitlements.list_entitlements, methods=["GET"]),
-            Route("/v1/customers/{customer}/entitlements/{feature}", entitlements.get_entitlement, methods=["GET"]),
+            Route("/v1/customers/{customer}/entitlements/{feature}", present.get_entitlement, methods=["GET"]),
+            Route("/v1/entitlements/check", entitlements.check, methods=["POST"]),
+            Route("/v1/catalog", catalog.put_catalog, methods=["PUT"]),
+            Route("/v1/catalog", catalog.list_catalogs, methods=["GET"]),
+            Route("/v1/grants", catalog.create_grant, methods=["POST"]),
+            Route("/v1/grants/{grant}", catalog.delete_grant, methods=["DELETE"]),
+            Route("/v1/entitlements/stream", stream.follow, methods=["GET"]),
             Route("/v1/customers/{customer}/dunning", dunning.get_customer, methods=["GET"]),
             Route("/v1/dunning/cases", dunning.list_cases, methods=["GET"]),
             Route("/v1/dunning/attention", dunning.list_attention, methods=["GET"]),
@@ -60,6 +82,10 @@ def create_app(open_: Callable[[], AbstractAsyncContextManager[Services]]) -> St
             Route("/v1/revenue/ageing", journal.get_ageing, methods=["GET"]),
             Route("/v1/revenue/mrr", mrr.get_mrr, methods=["GET"]),
             Route("/v1/revenue/mrr/movements", mrr.list_movements, methods=["GET"]),
+            Route("/v1/periods", periods.list_periods, methods=["GET"]),
+            Route("/v1/periods/{month}", periods.get_period, methods=["GET"]),
+            Route("/v1/periods/{month}/close", periods.close_period, methods=["POST"]),
+            Route("/v1/periods/{month}/reopen", periods.reopen_period, methods=["POST"]),
             Route("/v1/log/checkpoint", log.get_checkpoint, methods=["GET"]),
             Route("/v1/log/proof/{event_id}", log.get_proof, methods=["GET"]),
             Route("/v1/log/verifier-key", log.get_verifier_key, methods=["GET"]),

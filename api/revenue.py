@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.access import services
+from api.basis import Reporting, basis_json
 from api.parameters import MAX_LIMIT, integer_parameter, time_parameter
 from api.problems import Problem
 from api.reads import Asked, Found, answer, asked_by, build_for, read_build
@@ -44,11 +45,12 @@ async def get_trial_balance(request: Request) -> Response:
     at = seconds_of(asked.as_of or asked.now)
     since = time_parameter(request, "from")
     start = None if since is None else seconds_of(since)
+    reporting = Reporting(request, asked)
 
     async def rows(connection: asyncpg.Connection) -> query.Sums:
-        found = await query.balances(connection, asked.book, at)
+        found = await reporting.balances(connection, at)
         if start is not None:
-            for currency, amounts in (await query.balances(connection, asked.book, start - 1)).items():
+            for currency, amounts in (await reporting.balances(connection, start - 1)).items():
                 for name, amount in amounts.items():
                     found[currency][name] = found.get(currency, {}).get(name, 0) - amount
         return found
@@ -58,6 +60,7 @@ async def get_trial_balance(request: Request) -> Response:
 
     found = await read_books(request, asked, policy, rows, anew)
     content: dict[str, Any] = {"at": rfc3339(time_of(at)), "policy": policy_name(policy)}
+    content["basis"] = basis_json(is_sealed=reporting.is_sealed)
     if since is not None:
         content["from"] = rfc3339(since)
     shown = {currency: balances_json(amounts) for currency, amounts in sorted(found.value.items())}
@@ -76,11 +79,10 @@ async def get_recognition(request: Request) -> Response:
         raise Problem(400, "detail may only be waterfall")
     at = None if asked.as_of is None else seconds_of(asked.as_of)
     start, end = query.seconds(first), query.seconds(until)
+    reporting = Reporting(request, asked)
 
     async def rows(connection: asyncpg.Connection) -> tuple[query.Sums, dict[date, query.Sums]]:
-        return await query.opening(connection, asked.book, first), await query.months(
-            connection, asked.book, first, until, at
-        )
+        return await reporting.months(connection, first, until, at)
 
     def anew(made: list[Books]) -> tuple[query.Sums, dict[date, query.Sums]]:
         months: dict[date, query.Sums] = {}
@@ -93,7 +95,8 @@ async def get_recognition(request: Request) -> Response:
 
     found = await read_books(request, asked, policy, rows, anew)
     opening, months = found.value
-    content: dict[str, Any] = {"policy": policy_name(policy), "months": roll_forward(opening, months, first, until)}
+    content: dict[str, Any] = {"policy": policy_name(policy), "basis": basis_json(is_sealed=reporting.is_sealed)}
+    content["months"] = roll_forward(opening, months, first, until)
     if detail == "waterfall":
         waterfall = await _waterfall(request, asked, policy, start, end - 1 if at is None else min(end - 1, at))
         content["waterfall"] = waterfall

@@ -185,6 +185,19 @@ class PayoutFact:
 
 
 @dataclass(slots=True)
+class TransactionFact:
+    """What a charge or refund came to on Stripe's balance, in its currency: as Stripe answered when it was asked."""
+
+    key: str
+    source: str
+    currency: str
+    amount: int
+    fee: int
+    at: int
+    because: str
+
+
+@dataclass(slots=True)
 class BalanceFact:
     """A customer's balance as an event showed it (negative: credit)."""
 
@@ -224,6 +237,7 @@ class Facts:
     disputes: dict[str, DisputeFact] = field(default_factory=dict)
     sessions: dict[str, SessionFact] = field(default_factory=dict)
     payouts: dict[str, PayoutFact] = field(default_factory=dict)
+    transactions: dict[str, TransactionFact] = field(default_factory=dict)
     balances: list[BalanceFact] = field(default_factory=list)
     subscriptions: dict[str, SubscriptionFact] = field(default_factory=dict)
 

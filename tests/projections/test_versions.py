@@ -12,9 +12,10 @@ from projections.certify import source_digest
 from projections.contract import Projection
 
 KNOWN = {
-    ("entitlements", 3): "814930ca3083efe631a534be41af6dc1850134ef9e961de00ac6f21a94b7ae10",
-    ("dunning", 1): "5dbcaa3e7bf33a5efdb1d3bbce0aa6ae45df61d803543f73112068639375c431",
-    ("revenue", 1): "d9d2b88ba1ea2c44479207cceef9f2251a319b9459a91b0567d214c60184158c",
+    ("entitlements", 4): "a948c4e62b8ce86fd3edaf8b9f6e8f32d1efc685b39b09b0272adc9777aa0e9c",
+    ("dunning", 1): "04a4d1177545cdaeefe8344a1030a714bc0babb9c4cca2b234d56fd0bd09134f",
+    ("revenue", 1): "76d19c465baaa3fbc8f39854689368f186484b5c9fe3cb72775de9a603c5931c",
+    ("periods", 1): "a54143989a62fcac4b5007f4d16541d4a466015fd9637eff877d1d02b8d4b2cb",
 }
 """What each version's code was. Code that means the same may be entered anew; code that folds differently is a new
 version, so that builds of the old one are not taken for it."""

@@ -16,7 +16,7 @@ from ledger.simulator.truth import Truth
 from projections.causal import in_causal_order
 from projections.contract import Subject
 from projections.facts import Fact, fact_of
-from projections.links import links, merged, root_of
+from projections.links import Link, links, merged, root_of
 from projections.revenue import gather
 from projections.revenue.accounts import CLASSES
 from projections.revenue.facts import Facts
@@ -36,7 +36,8 @@ def company(version: str, seed: int = 5) -> tuple[tuple[bytes, ...], dict[str, T
 
 def facts_by_subject(bodies: tuple[bytes, ...]) -> dict[Subject, list[Fact]]:
     """Return each subject's facts, joined by the links that all events make."""
-    facts, standing = [], {}
+    facts: list[tuple[str, str, Fact]] = []
+    standing: dict[str, Link] = {}
     for position, body in enumerate(bodies, 1):
         envelope = parse_envelope(body)
         book = book_of(envelope.account or "self", livemode=envelope.livemode)
