@@ -23,7 +23,7 @@ from tests.mrr.notation import History, item, subscription
 from tests.projections.histories import disordered, new_events
 
 Json = dict[str, Any]
-ARGUMENTS = Arguments(customers=40, months=6, seed=7, api_version=MIXED)
+ARGUMENTS = Arguments(customers=40, months=6, seed=8, api_version=MIXED)
 
 
 async def fold_all(database: Database, services: Services) -> None:
@@ -66,6 +66,11 @@ async def test_a_company_over_http_is_its_truth(client: httpx.AsyncClient, compa
         mrr = await ask(client, "/v1/revenue/mrr", at=before)
         totals = {currency: one["total"] for currency, one in mrr["mrr"].items() if one["total"]}
         assert totals == company.mrr(end - 1)
+        at_risk = {currency: one["at_risk"] for currency, one in mrr["mrr"].items() if one["at_risk"]}
+        assert at_risk == company.at_risk(end - 1)
+        summary = await ask(client, "/v1/dunning/summary", as_of=before)
+        sums = {currency: one["at_risk_mrr"] for currency, one in summary["currencies"].items()}
+        assert at_risk == {currency: amount for currency, amount in sums.items() if amount}
         assert all(0 <= one["at_risk"] <= one["total"] and one["incomplete"] == 0 for one in mrr["mrr"].values())
         expected = {key: one for key, one in company.movements(start, end).items() if any(one.values())}
         found = {
