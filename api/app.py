@@ -25,6 +25,7 @@ from api import (
     periods,
     projections,
     revenue,
+    tie_out,
     webhook,
 )
 from api.access import services
@@ -71,6 +72,7 @@ def create_app(open_: Callable[[], AbstractAsyncContextManager[Services]]) -> St
             Route("/v1/revenue/journal", journal.list_journal, methods=["GET"]),
             Route("/v1/revenue/explain", journal.explain, methods=["GET"]),
             Route("/v1/revenue/ageing", journal.get_ageing, methods=["GET"]),
+            Route("/v1/revenue/tie-out", tie_out.get_tie_out, methods=["GET"]),
             Route("/v1/revenue/mrr", mrr.get_mrr, methods=["GET"]),
             Route("/v1/revenue/mrr/movements", mrr.list_movements, methods=["GET"]),
             Route("/v1/periods", periods.list_periods, methods=["GET"]),

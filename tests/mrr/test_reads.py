@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import httpx
@@ -86,6 +87,26 @@ async def test_a_company_over_http_is_its_truth(client: httpx.AsyncClient, compa
         assert sum(single) == sum(one[kind] for one in moved["intervals"])
     assert moved["movements"][0]["kind"] == "new"
     await _movements_come_in_pages_and_for_one_customer(client)
+    await _every_month_ties_out(client, ends)
+
+
+async def _every_month_ties_out(client: httpx.AsyncClient, ends: list[int]) -> None:
+    classes = set()
+    for start, end in pairwise(ends):
+        month = f"{datetime.fromtimestamp(start, UTC):%Y-%m}"
+        tied = (await ask(client, "/v1/revenue/tie-out", month=month))["currencies"]
+        mrr = (await ask(client, "/v1/revenue/mrr", at=rfc3339(datetime.fromtimestamp(end - 1, UTC))))["mrr"]
+        recognition = (await ask(client, "/v1/revenue/recognition", **{"from": month}))["months"][month]
+        for currency, one in tied.items():
+            steps = dict.fromkeys(("mrr_and_recognized", "recognized_and_cash"), 0)
+            for difference in one["differences"]:
+                steps[difference["between"]] += difference["amount"]
+                classes.add(difference["class"])
+            assert one["mrr"] + steps["mrr_and_recognized"] == one["recognized"]
+            assert one["recognized"] + steps["recognized_and_cash"] == one["cash"]
+            assert one["mrr"] == mrr.get(currency, {"total": 0})["total"]
+            assert one["recognized"] == recognition.get(currency, {"recognized": 0})["recognized"]
+    assert {"deferred", "tax", "changes_within_the_month", "periods_and_prorations", "not_recurring"} < classes
 
 
 async def _movements_come_in_pages_and_for_one_customer(client: httpx.AsyncClient) -> None:
