@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from api import (
+    catalog,
     console,
     coverage,
     dunning,
@@ -23,8 +24,10 @@ from api import (
     log,
     mrr,
     periods,
+    present,
     projections,
     revenue,
+    stream,
     tie_out,
     webhook,
 )
@@ -61,7 +64,13 @@ def create_app(open_: Callable[[], AbstractAsyncContextManager[Services]]) -> St
             Route("/v1/coverage", coverage.get_coverage, methods=["GET"]),
             Route("/v1/observations", coverage.list_observations, methods=["GET"]),
             Route("/v1/customers/{customer}/entitlements", entitlements.list_entitlements, methods=["GET"]),
-            Route("/v1/customers/{customer}/entitlements/{feature}", entitlements.get_entitlement, methods=["GET"]),
+            Route("/v1/customers/{customer}/entitlements/{feature}", present.get_entitlement, methods=["GET"]),
+            Route("/v1/entitlements/check", entitlements.check, methods=["POST"]),
+            Route("/v1/catalog", catalog.put_catalog, methods=["PUT"]),
+            Route("/v1/catalog", catalog.list_catalogs, methods=["GET"]),
+            Route("/v1/grants", catalog.create_grant, methods=["POST"]),
+            Route("/v1/grants/{grant}", catalog.delete_grant, methods=["DELETE"]),
+            Route("/v1/entitlements/stream", stream.follow, methods=["GET"]),
             Route("/v1/customers/{customer}/dunning", dunning.get_customer, methods=["GET"]),
             Route("/v1/dunning/cases", dunning.list_cases, methods=["GET"]),
             Route("/v1/dunning/attention", dunning.list_attention, methods=["GET"]),

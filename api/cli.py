@@ -20,6 +20,7 @@ from api.commands import (
     log,
     migrate,
     periods,
+    reconcile,
     serve,
     simulate,
     status,
@@ -55,6 +56,7 @@ app.command("prove")(log.prove)
 app.command("erase")(erase.erase)
 app.command("backfill")(gather.backfill)
 app.command("sweep")(gather.sweep)
+app.command("reconcile")(reconcile.reconcile)
 app.command("observe")(gather.observe)
 app.command("import")(transfer.import_)
 app.command("close")(periods.close)

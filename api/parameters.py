@@ -6,10 +6,8 @@ import base64
 import binascii
 import re
 from datetime import datetime
-from typing import Any
 from urllib.parse import unquote
 
-import orjson
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -19,7 +17,6 @@ from ledger.times import parse_rfc3339
 
 MAX_LIMIT = 500
 MAX_WAIT_SECONDS = 10
-_BODY_BYTES_MAX = 65_536
 _BOOK = re.compile(r"[A-Za-z0-9_]+:[a-z]+")
 
 
@@ -115,22 +112,6 @@ def read_book(name: str, text: str) -> str:
     if not _BOOK.fullmatch(text):
         raise Problem(400, f"{name} must read like self:live or acct_123:test")
     return text
-
-
-async def json_body(request: Request, known: set[str]) -> dict[str, Any]:
-    """Return the request's body, a JSON object with some of the ``known`` members; an empty one where it has none."""
-    raw = await request.body()
-    if len(raw) > _BODY_BYTES_MAX:
-        raise Problem(413, f"a body of more than {_BODY_BYTES_MAX} bytes")
-    try:
-        content = orjson.loads(raw) if raw else {}
-    except orjson.JSONDecodeError as error:
-        raise Problem(400, f"the body is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise Problem(400, "the body is not a JSON object")
-    if strange := sorted(set(content) - known):
-        raise Problem(400, f"unknown: {', '.join(strange)}; there are {', '.join(sorted(known))}")
-    return content
 
 
 def encode_cursor(position: int) -> str:

@@ -9,7 +9,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.access import book_of_request, require, services
-from api.parameters import integer_parameter, json_body, path_value
+from api.bodies import json_body, reason_of
+from api.parameters import integer_parameter, path_value
 from api.problems import JSONResponse, Problem
 from api.reads import answer, asked_by, read_build, time_json
 from projections.builds import enter_build
@@ -90,7 +91,7 @@ async def close_period(request: Request) -> Response:
     if not isinstance(force, bool):
         raise Problem(400, "force must be true or false")
     serving = services(request)
-    asked = Asked(book, _month(request), key.name, _reason(body), serving.clock(), force)
+    asked = Asked(book, _month(request), key.name, reason_of(body), serving.clock(), force)
     closing = await close_month(serving.pool, serving.appender, serving.revenue, asked)
     return JSONResponse(
         {
@@ -111,7 +112,7 @@ async def reopen_period(request: Request) -> Response:
     """Open the latest closed month again; its seal stays readable."""
     key = require(request, SCOPE)
     book = await book_of_request(request, key)
-    reason = _reason(await json_body(request, {"reason"}))
+    reason = reason_of(await json_body(request, {"reason"}))
     serving = services(request)
     month, now = _month(request), serving.clock()
     await reopen_month(serving.pool, serving.appender, book, month, by=key.name, reason=reason, now=now)
@@ -152,10 +153,3 @@ def _month(request: Request) -> str:
     if not is_month(month):
         raise Problem(400, "name a month such as 2026-01")
     return month
-
-
-def _reason(body: dict[str, Any]) -> str:
-    reason = body.get("reason")
-    if not isinstance(reason, str) or not reason.strip() or "\x00" in reason:
-        raise Problem(400, "give a reason: it stands in the log with your name")
-    return reason

@@ -10,13 +10,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.access import require, services
+from api.bodies import json_body, reason_of, text_of, time_of
 from api.comparing import comparison_json
 from api.operations import BY_HTTP, Operations, Until
-from api.parameters import json_body, path_value
+from api.parameters import path_value
 from api.problems import JSONResponse, Problem
 from api.services import find_projection
 from ledger.errors import MistakeError
-from ledger.times import parse_rfc3339, rfc3339
+from ledger.times import rfc3339
 from projections.builds import Build, NoSuchBuildError, list_builds
 from projections.compare import NotComparableError
 from projections.promotion import PromotionRefusedError, Swapped
@@ -57,14 +58,14 @@ async def start_rebuild(request: Request) -> Response:
     """Ask for a new build; the service folds it, the answer says which one it is."""
     ready, by = _ready(request)
     body = await json_body(request, {"book", "until_position", "until_time", "reason"})
-    moment, position = _moment(body.get("until_time")), body.get("until_position")
+    moment, position = time_of(body, "until_time"), body.get("until_position")
     if moment is not None and position is not None:
         raise Problem(400, "until_time and until_position exclude each other")
     if position is not None and (isinstance(position, bool) or not isinstance(position, int) or position < 1):
         raise Problem(400, "until_position is a position, a whole number from 1")
     book = body.get("book") or services(request).settings.book_by_default
     until = Until(moment, position, str(book))
-    build = await ready.request_rebuild(by=by, reason=_text(body, "reason"), until=until)
+    build = await ready.request_rebuild(by=by, reason=text_of(body, "reason"), until=until)
     return JSONResponse(await _build_json(ready, build.build_id), status_code=202)
 
 
@@ -90,16 +91,14 @@ async def promote_build(request: Request) -> Response:
     ready, by = _ready(request)
     body = await json_body(request, {"reason", "force"})
     force = _flag(body, "force")
-    return await _swap(
-        ready.promote(path_value(request, "build"), by=by, reason=_required(body, "reason"), force=force)
-    )
+    return await _swap(ready.promote(path_value(request, "build"), by=by, reason=reason_of(body), force=force))
 
 
 async def roll_back(request: Request) -> Response:
     """Make the build that was live before live again; ``force`` although it lags."""
     ready, by = _ready(request)
     body = await json_body(request, {"reason", "force"})
-    return await _swap(ready.roll_back(by=by, reason=_required(body, "reason"), stale=_flag(body, "force")))
+    return await _swap(ready.roll_back(by=by, reason=reason_of(body), stale=_flag(body, "force")))
 
 
 async def delete_build(request: Request) -> Response:
@@ -190,29 +189,6 @@ async def _swap(swapping: Any) -> Response:
             "lag_seconds": swapped.lag_seconds,
         }
     )
-
-
-def _moment(value: object) -> datetime | None:
-    if value is None:
-        return None
-    try:
-        return parse_rfc3339(str(value))
-    except (ValueError, OverflowError) as error:
-        raise Problem(400, f"until_time is no RFC 3339 time: {error}") from error
-
-
-def _text(body: dict[str, Any], name: str) -> str | None:
-    value = body.get(name)
-    if value is not None and not isinstance(value, str):
-        raise Problem(400, f"{name} is text")
-    return value
-
-
-def _required(body: dict[str, Any], name: str) -> str:
-    value = _text(body, name)
-    if not value:
-        raise Problem(400, f"say a {name}: it stands in the log with your name")
-    return value
 
 
 def _flag(body: dict[str, Any], name: str) -> bool:

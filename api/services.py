@@ -1,4 +1,4 @@
-"""What a web process works with, opened once and closed with it: pool, appender, notifier, projection, keys."""
+"""What a web process works with, opened once and closed with it: pool, appender, tail, projection, keys."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import asyncpg
 
 from api.credentials import Credentials, load_credentials
+from api.live import Live, open_live
 from api.settings import Settings
 from api.signing import load_signer, outside_of
 from ledger.appender import Appender, Limits
@@ -43,6 +44,7 @@ class Services:
     appender: Appender
     notary: Notary
     entitlements: Projection
+    live: Live
     dunning: Projection
     revenue: Projection
 
@@ -91,6 +93,7 @@ async def open_services(
         where.as_role("ledger_app").pool(max_size=_WEB_CONNECTIONS, command_timeout=15) as pool,
         Notifier(where) as notifier,
         Appender(where, clock=clock, on_commit=notifier.appended, limits=limits) as appender,
+        open_live(where, pool) as live,
     ):
         yield Services(
             settings=settings,
@@ -101,6 +104,7 @@ async def open_services(
             appender=appender,
             notary=Notary(pool, appender, signer or load_signer(settings), outside_of(settings), clock),
             entitlements=find_projection(settings, "entitlements", clock),
+            live=live,
             dunning=find_projection(settings, "dunning"),
             revenue=find_projection(settings, "revenue"),
         )

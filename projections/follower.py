@@ -24,7 +24,9 @@ from projections.writing import park, write
 
 _log = structlog.get_logger()
 
-STEP_EVENTS: Final = 1_000
+STEP_EVENTS: Final = 4_000
+"""The most one step takes: a subject with several of them is folded once for all, well within a lease."""
+
 DIRTY_AT_ONCE: Final = 100
 
 CHECKPOINT: Final = "SELECT position FROM ledger.checkpoint WHERE build_id = $1 AND book = $2"

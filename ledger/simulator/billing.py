@@ -224,6 +224,7 @@ def pass_over(account: Account, invoice: Invoice, retry_at: int | None) -> None:
 def rest(account: Account, invoice: Invoice) -> None:
     """Stop trying by itself: its subscription has ended."""
     if invoice.status == "open" and invoice.auto_advance:
+        invoice.customer.resting.append(invoice)
         invoice.auto_advance = False
         invoice.next_payment_attempt = None
         account.truth.invoice(account.now, invoice)

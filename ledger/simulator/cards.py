@@ -13,6 +13,7 @@ def attach(account: Account, customer: Customer) -> None:
     if customer.method is None:
         customer.method = Method(account.new_id("pm"), customer, account.now)
         account.announce("payment_method.attached", customer.method, asked=True)
+        _mend_resting(account, customer, "new_payment_method")
 
 
 def replace(account: Account, customer: Customer, subscriptions: Iterable[Subscription]) -> None:
@@ -26,6 +27,7 @@ def replace(account: Account, customer: Customer, subscriptions: Iterable[Subscr
         old.customer = None
         account.announce("payment_method.detached", old, asked=True)
     _mend(account, subscriptions, "new_payment_method")
+    _mend_resting(account, customer, "new_payment_method")
 
 
 def renew(account: Account, customer: Customer, subscriptions: Iterable[Subscription]) -> None:
@@ -34,12 +36,20 @@ def renew(account: Account, customer: Customer, subscriptions: Iterable[Subscrip
         customer.method.issue += 1
         account.announce("payment_method.automatically_updated", customer.method)
         _mend(account, subscriptions, "network_updater")
+        _mend_resting(account, customer, "network_updater")
 
 
 def _mend(account: Account, subscriptions: Iterable[Subscription], how: str) -> None:
     """Let what could not be collected be tried again with what is new."""
     for one in subscriptions:
         for invoice in one.open_invoices:
+            mended(account, invoice, how)
+
+
+def _mend_resting(account: Account, customer: Customer, how: str) -> None:
+    """Let what nobody tries any more be payable with what is new, should somebody."""
+    for invoice in customer.resting:
+        if invoice.status in {"open", "uncollectible"}:
             mended(account, invoice, how)
 
 

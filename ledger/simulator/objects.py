@@ -24,7 +24,7 @@ class Kept:
 
 @dataclass(slots=True, eq=False)
 class Customer(Kept):
-    """A customer; ``balance`` is Stripe's: negative is credit."""
+    """A customer; ``balance`` is Stripe's: negative is credit. ``resting`` invoices are open and no longer tried."""
 
     id: str
     number: int
@@ -35,6 +35,7 @@ class Customer(Kept):
     balance: int = 0
     invoices: int = 0
     deleted: bool = False
+    resting: list[Invoice] = field(default_factory=list)
 
     @property
     def card(self) -> str | None:

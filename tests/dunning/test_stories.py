@@ -136,7 +136,7 @@ STORIES: dict[str, tuple[str, dict[str, str]]] = {
             "31.0": "exhausted 1/1",
             "31.1": "exhausted 1/1 left_past_due",
             "39": "exhausted 1/1 left_past_due",
-            "40": "exhausted 1/1 subscription_canceled",
+            "40": "exhausted 1/1 left_past_due",
         },
     ),
     "written off, and paid late": (
@@ -220,9 +220,9 @@ STORIES: dict[str, tuple[str, dict[str, str]]] = {
         """,
         {
             "31": "needs_payment_method 1/1",
-            "33": "needs_payment_method 1/2",
-            "34": "retrying 1/2",
-            "38": "recovered 1/3 by new_payment_method",
+            "33": "needs_payment_method 2/2",
+            "34": "retrying 2/2",
+            "38": "recovered 2/3 by new_payment_method",
         },
     ),
     "a failure that was rendered after the payment": (

@@ -26,8 +26,8 @@ SHELL = {
     "projections": {
         "ahead", "builds", "certify", "compare", "follower", "forgetting", "joining", "leases", "promotion",
         "reading", "rebuild", "refold", "runner", "writing", "dunning.query", "entitlements.changes",
-        "entitlements.feed", "entitlements.holdings", "entitlements.query", "mrr.query", "periods.bridge",
-        "periods.closing", "periods.effective", "periods.query", "periods.sums", "periods.worth",
+        "entitlements.feed", "entitlements.holdings", "entitlements.known", "entitlements.query", "mrr.query",
+        "periods.bridge", "periods.closing", "periods.effective", "periods.query", "periods.sums", "periods.worth",
         "revenue.pages", "revenue.query",
     },
 }  # fmt: skip

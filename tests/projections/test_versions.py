@@ -12,8 +12,8 @@ from projections.certify import source_digest
 from projections.contract import Projection
 
 KNOWN = {
-    ("entitlements", 3): "814930ca3083efe631a534be41af6dc1850134ef9e961de00ac6f21a94b7ae10",
-    ("dunning", 1): "5dbcaa3e7bf33a5efdb1d3bbce0aa6ae45df61d803543f73112068639375c431",
+    ("entitlements", 4): "a948c4e62b8ce86fd3edaf8b9f6e8f32d1efc685b39b09b0272adc9777aa0e9c",
+    ("dunning", 1): "04a4d1177545cdaeefe8344a1030a714bc0babb9c4cca2b234d56fd0bd09134f",
     ("revenue", 1): "94ef14e003a616c57993374412841b6a40e42b3bc059b1a62871242218b07634",
     ("periods", 1): "a54143989a62fcac4b5007f4d16541d4a466015fd9637eff877d1d02b8d4b2cb",
 }
