@@ -18,6 +18,7 @@ from api import (
     projections,
     revenue,
     stream,
+    tie_out,
     webhook,
 )
 from api.declared import (
@@ -142,6 +143,9 @@ OPERATIONS: Final = (
                named("movement", "A movement of MRR."), CUSTOMER, POLICY), refuses=(404, 409)),
     Operation("GET", "/v1/revenue/ageing", journal.get_ageing, "What is owed, and since when.", {200: ref("Ageing")},
               revenue.SCOPE, (*READ, POLICY), refuses=(404, 409)),
+    Operation("GET", "/v1/revenue/tie-out", tie_out.get_tie_out, "From MRR to revenue to cash, each difference named.",
+              {200: ref("TieOut")}, revenue.SCOPE,
+              (*READ, matching("month", "The month (required).", r"\d{4}-(0[1-9]|1[0-2])"), BASIS), refuses=(404, 409)),
     Operation("GET", "/v1/periods", periods.list_periods, "Every month, open or closed.", {200: ref("Periods")},
               revenue.SCOPE, (BOOK,)),
     Operation("GET", "/v1/periods/{month}", periods.get_period, "What a close has sealed.", {200: ref("Seal")},

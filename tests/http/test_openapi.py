@@ -121,7 +121,8 @@ async def test_every_read_answers_as_it_says(client: httpx.AsyncClient, values: 
 
 
 def _asked(one: Operation) -> dict[str, str]:
-    return {"line": "il_unknown"} if one.path.endswith("/explain") else {}
+    needed = {"/v1/revenue/explain": {"line": "il_unknown"}, "/v1/revenue/tie-out": {"month": "2025-06"}}
+    return needed.get(one.path, {})
 
 
 @pytest.mark.parametrize("one", [one for one in GUARDED if one.query], ids=named)
