@@ -34,6 +34,7 @@ class Customer(Kept):
     method: Method | None = None
     balance: int = 0
     invoices: int = 0
+    open_invoices: list[Invoice] = field(default_factory=list)
     deleted: bool = False
 
     @property
@@ -113,7 +114,6 @@ class Subscription(Kept):
     latest_invoice: str | None = None
     org: str | None = None
     pending_lines: list[Line] = field(default_factory=list)
-    open_invoices: list[Invoice] = field(default_factory=list)
     ever_paid: bool = False
     billed: bool = False
 
@@ -341,6 +341,17 @@ class Dispute(Kept):
 
 
 @dataclass(slots=True, eq=False)
+class Payout(Kept):
+    """Money on its way to the company's bank."""
+
+    id: str
+    amount: int
+    currency: str
+    created: int
+    status: str = "pending"
+
+
+@dataclass(slots=True, eq=False)
 class Session(Kept):
     """A Checkout session for a subscription or a single purchase."""
 
@@ -356,6 +367,8 @@ class Session(Kept):
     payment: Payment | None = None
     subscription: Subscription | None = None
     invoice: str | None = None
+    named: bool = True
+    """Whether its metadata says what is bought."""
 
     @property
     def currency(self) -> str:
