@@ -13,12 +13,30 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from api import console, entitlements, events, log, projections, webhook
+from api import (
+    catalog,
+    console,
+    coverage,
+    dunning,
+    entitlements,
+    events,
+    journal,
+    log,
+    mrr,
+    periods,
+    present,
+    projections,
+    revenue,
+    stream,
+    webhook,
+)
 from api.access import services
+from api.outward import alarms
 from api.parameters import SlashesInPaths
 from api.problems import HANDLED, JSONResponse, Problem, answer_problem
 from api.services import Services
 from ledger.migrate import check_schema
+from ledger.postgres import AWAY
 from projections.builds import list_builds
 
 _LAG_SECONDS_READY = 60.0
@@ -42,8 +60,32 @@ def create_app(open_: Callable[[], AbstractAsyncContextManager[Services]]) -> St
             Route("/v1/events", events.list_events, methods=["GET"]),
             Route("/v1/events/{event_id}", events.get_event, methods=["GET"]),
             Route("/v1/events/{event_id}/raw", events.get_raw, methods=["GET"]),
+            Route("/v1/coverage", coverage.get_coverage, methods=["GET"]),
+            Route("/v1/observations", coverage.list_observations, methods=["GET"]),
             Route("/v1/customers/{customer}/entitlements", entitlements.list_entitlements, methods=["GET"]),
-            Route("/v1/customers/{customer}/entitlements/{feature}", entitlements.get_entitlement, methods=["GET"]),
+            Route("/v1/customers/{customer}/entitlements/{feature}", present.get_entitlement, methods=["GET"]),
+            Route("/v1/entitlements/check", entitlements.check, methods=["POST"]),
+            Route("/v1/catalog", catalog.put_catalog, methods=["PUT"]),
+            Route("/v1/catalog", catalog.list_catalogs, methods=["GET"]),
+            Route("/v1/grants", catalog.create_grant, methods=["POST"]),
+            Route("/v1/grants/{grant}", catalog.delete_grant, methods=["DELETE"]),
+            Route("/v1/entitlements/stream", stream.follow, methods=["GET"]),
+            Route("/v1/customers/{customer}/dunning", dunning.get_customer, methods=["GET"]),
+            Route("/v1/dunning/cases", dunning.list_cases, methods=["GET"]),
+            Route("/v1/dunning/attention", dunning.list_attention, methods=["GET"]),
+            Route("/v1/dunning/summary", dunning.get_summary, methods=["GET"]),
+            Route("/v1/revenue/trial-balance", revenue.get_trial_balance, methods=["GET"]),
+            Route("/v1/revenue/recognition", revenue.get_recognition, methods=["GET"]),
+            Route("/v1/revenue/problems", revenue.get_problems, methods=["GET"]),
+            Route("/v1/revenue/journal", journal.list_journal, methods=["GET"]),
+            Route("/v1/revenue/explain", journal.explain, methods=["GET"]),
+            Route("/v1/revenue/ageing", journal.get_ageing, methods=["GET"]),
+            Route("/v1/revenue/mrr", mrr.get_mrr, methods=["GET"]),
+            Route("/v1/revenue/mrr/movements", mrr.list_movements, methods=["GET"]),
+            Route("/v1/periods", periods.list_periods, methods=["GET"]),
+            Route("/v1/periods/{month}", periods.get_period, methods=["GET"]),
+            Route("/v1/periods/{month}/close", periods.close_period, methods=["POST"]),
+            Route("/v1/periods/{month}/reopen", periods.reopen_period, methods=["POST"]),
             Route("/v1/log/checkpoint", log.get_checkpoint, methods=["GET"]),
             Route("/v1/log/proof/{event_id}", log.get_proof, methods=["GET"]),
             Route("/v1/log/verifier-key", log.get_verifier_key, methods=["GET"]),
@@ -86,6 +128,11 @@ async def readyz(request: Request) -> Response:
     return JSONResponse({"status": "ready"})
 
 
-async def prometheus(_: Request) -> Response:
-    """Answer this process's metrics."""
+async def prometheus(request: Request) -> Response:
+    """Answer this process's metrics, and what the database says to be alarmed of."""
+    serving = services(request)
+    with contextlib.suppress(*AWAY):
+        async with serving.pool.acquire() as connection:
+            asks_stripe = serving.settings.stripe_api_key is not None
+            await alarms.refresh(connection, serving.clock(), asks_stripe=asks_stripe)
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

@@ -12,16 +12,16 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import asyncpg
 
 from ledger.appender import Appender
 from ledger.books import CONTROL_BOOK
-from ledger.errors import MistakeError, VersionConflictError
-from ledger.operator import operator_event
+from ledger.decisions import decide
+from ledger.errors import MistakeError
 from ledger.postgres import Database
-from ledger.reader import Filter, position_at, read_books, read_page
+from ledger.reader import position_at, read_books
 from projections import certify, rebuild
 from projections.ahead import reading_ahead
 from projections.builds import (
@@ -39,6 +39,7 @@ from projections.compare import Comparison, compare, note
 from projections.contract import Projection
 from projections.follower import clean, replay
 from projections.leases import take
+from projections.life import BuildLife
 from projections.promotion import Swapped, previous_build, promote, roll_back
 from projections.runner import Runner, connect_runner
 
@@ -53,7 +54,6 @@ ORDER BY p.since, p.subject
 BY_HTTP: Final = "key:"
 """What the name of who asked over HTTP begins with: `serve` does that work, the command line does its own."""
 
-_STREAM_EVENTS_MAX: Final = 10_000
 _CATCH_UP_PAUSE_SECONDS: Final = 0.1
 _CATCH_UP_TRIES: Final = 100
 _OTHERS_WORK_SECONDS: Final = 0.5
@@ -104,9 +104,10 @@ class Operations:
                     return one
             request = Request(by, reason, targets, until.bounded)
             build = await start_build(connection, self.projection, request)
-        content = {"projection": build.projection, "version": build.version, "bounded": build.bounded,
-                   "targets": targets, "by": by, "reason": reason}  # fmt: skip
-        await self._record(build.build_id, "ledger.build.requested", content)
+        await self._record(
+            build.build_id,
+            lambda life: life.request(build.projection, build.version, build.bounded, targets, by, reason),
+        )
         return build
 
     async def fold(self, build_id: str, report: Report = lambda _: None) -> None:
@@ -136,7 +137,7 @@ class Operations:
             build = await read_build(connection, build_id)
             certificate = await certify.certificate_of(connection, self.projection, build)
             await certify.keep_certificate(connection, build, certificate)
-            await self._record(build_id, "ledger.build.certified", certificate)
+            await self._record(build_id, lambda life: life.certify(**certificate))
             return await read_build(connection, build_id)
 
     async def _catch_up(self, connection: asyncpg.Connection, build_id: str) -> None:
@@ -198,7 +199,7 @@ class Operations:
             await self._to_the_head(connection, build)
             swapped = await promote(connection, self.projection, build, self.clock(), by=by, force=force)
         content = swapped.content(by=by, reason=reason, forced=force)
-        await self._record(build_id, "ledger.build.promoted", content)
+        await self._record(build_id, lambda life: life.promote(**content))
         return swapped
 
     async def roll_back(self, *, by: str, reason: str, stale: bool = False) -> Swapped:
@@ -207,14 +208,14 @@ class Operations:
             await self._to_the_head(connection, await previous_build(connection, self.projection))
             swapped = await roll_back(connection, self.projection, self.clock(), stale=stale)
         content = swapped.content(by=by, reason=reason, forced=stale)
-        await self._record(swapped.build, "ledger.build.rolled_back", content)
+        await self._record(swapped.build, lambda life: life.roll_back(**content))
         return swapped
 
     async def drop(self, build_id: str, *, by: str, reason: str | None = None) -> None:
         """Throw a build away; the live one is refused."""
         async with self._builder() as connection:
             await drop_build(connection, await self._own(connection, build_id))
-        await self._record(build_id, "ledger.build.dropped", {"by": by, "reason": reason})
+        await self._record(build_id, lambda life: life.drop(by, reason))
 
     async def read(self, build_id: str) -> tuple[Build, rebuild.Progress]:
         """Return a build and how far it is."""
@@ -248,15 +249,9 @@ class Operations:
             raise MistakeError(f"{build_id} is a build of {build.projection}, not of {self.projection.name}")
         return build
 
-    async def _record(self, build_id: str, type_: str, content: dict[str, Any]) -> None:
-        stream = Filter(stream_id=f"{CONTROL_BOOK}/{build_id}")
-        while True:
-            async with self._builder() as connection:
-                version = len(await read_page(connection, CONTROL_BOOK, stream, _STREAM_EVENTS_MAX)) + 1
-            event = operator_event(CONTROL_BOOK, build_id, version, type_, content, now=self.clock())
-            with contextlib.suppress(VersionConflictError):
-                await self.appender.append([event])
-                return
+    async def _record(self, build_id: str, decision: Callable[[BuildLife], None]) -> None:
+        async with self._builder() as connection:
+            await decide(connection, self.appender, BuildLife, CONTROL_BOOK, build_id, decision, now=self.clock())
 
 
 async def _targets(connection: asyncpg.Connection, until: Until) -> dict[str, int]:

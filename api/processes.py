@@ -1,4 +1,5 @@
-"""The processes of ``serve``: ``python -m api.processes web`` and ``… follower``; ``… fold`` and ``… rebuilder`` work.
+"""The processes of ``serve``: ``python -m api.processes web``, ``… follower`` and ``… outward`` (asks Stripe);
+``… fold`` and ``… rebuilder`` work.
 
 A child lives as long as its standard input is open: when the supervisor ends, however it ends, so do they.
 """
@@ -11,14 +12,17 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import Sequence
 
 import structlog
 import uvicorn
+from starlette.applications import Starlette
 
 from api.app import create_app
 from api.logs import configure_logging
 from api.operations import BY_HTTP, Operations
+from api.outward.worker import run_outward
 from api.services import Services, database_of, find_projection, open_services, projections_of, wall_clock
 from api.settings import Settings, load_settings
 from ledger.errors import LogUnavailableError
@@ -27,7 +31,7 @@ from ledger.notary import ForkNeededError
 from ledger.postgres import AWAY, Database
 from ledger.wakeup import Listener
 from projections.builds import ensure_live
-from projections.follower import CheckpointMovedError
+from projections.follower import STEP_EVENTS, CheckpointMovedError
 from projections.runner import Runner, connect_runner
 
 _log = structlog.get_logger()
@@ -37,18 +41,16 @@ _RETRY_SECONDS = 0.5
 _SIGN_SECONDS = 60
 _LISTENER_FD_ARGUMENT = 2
 _FOLLOWER_NICENESS = 10
+_STREAMING_EVENTS = 200
+_GATHER_SECONDS = 1.0
 
 
 async def serve_web(settings: Settings, listening: socket.socket) -> None:
     """Answer HTTP on a socket the supervisor has bound."""
 
-    @contextlib.asynccontextmanager
-    async def opened() -> AsyncIterator[Services]:
-        async with open_services(settings) as services:
-            yield services
-
+    app = create_app(lambda: open_services(settings))
     config = uvicorn.Config(
-        create_app(opened),
+        app,
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -56,12 +58,26 @@ async def serve_web(settings: Settings, listening: socket.socket) -> None:
         timeout_graceful_shutdown=10,
         timeout_keep_alive=75,
     )
-    server = uvicorn.Server(config)
+    server = _Server(config, app)
     watcher = asyncio.create_task(_stop_when_orphaned(server))
     try:
         await server.serve(sockets=[listening])
     finally:
         watcher.cancel()
+
+
+class _Server(uvicorn.Server):
+    """A server that ends the streams before it waits for its connections: they would go on for ever."""
+
+    def __init__(self, config: uvicorn.Config, app: Starlette) -> None:
+        super().__init__(config)
+        self._app = app
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the streams, then everything else in its order."""
+        if (serving := getattr(self._app.state, "services", None)) is not None:
+            serving.live.end()
+        await super().shutdown(sockets)
 
 
 async def _stop_when_orphaned(server: uvicorn.Server) -> None:
@@ -129,10 +145,16 @@ async def _follow_while_connected(settings: Settings, listener: Listener, stop: 
             runners.append(Runner(connection, projection, holder=f"{socket.gethostname()}/{os.getpid()}"))
         while not stop.done():
             await rebuilder.keep_running(runners)
-            if sum([await runner.turn() for runner in runners]) == 0:
+            began = time.monotonic()
+            passed = max([await runner.turn() for runner in runners])
+            if passed == 0:
                 news = asyncio.create_task(listener.wait(_POLL_SECONDS))
                 await asyncio.wait({news, stop}, return_when=asyncio.FIRST_COMPLETED)
                 news.cancel()
+            elif _STREAMING_EVENTS < passed < STEP_EVENTS:
+                # They come faster than they are folded one by one. Give way to those who acknowledge them, and let
+                # them gather: the more a subject has, the less each of them costs.
+                await asyncio.wait({stop}, timeout=min(time.monotonic() - began, _GATHER_SECONDS))
         for runner in runners:
             await runner.give_back()
     finally:
@@ -193,6 +215,13 @@ class _Rebuilder:
             await self._process.wait()
 
 
+async def ask_stripe(settings: Settings) -> None:
+    """Ask Stripe what the log lacks until the supervisor ends or says so."""
+    stop = asyncio.create_task(_supervisor_gone())
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.cancel)
+    await run_outward(settings, stop)
+
+
 async def _supervisor_gone() -> None:
     """Return when standard input ends: the supervisor holds its other end and never writes."""
     reader = asyncio.StreamReader()
@@ -213,6 +242,9 @@ def main() -> None:
         elif sys.argv[1] == "fold":
             os.nice(_FOLLOWER_NICENESS)
             runner.run(fold_build(settings, sys.argv[2]))
+        elif sys.argv[1] == "outward":
+            os.nice(_FOLLOWER_NICENESS)
+            runner.run(ask_stripe(settings))
         elif sys.argv[1] == "rebuilder":
             os.nice(_FOLLOWER_NICENESS)
             runner.run(rebuild_requested(settings))

@@ -1,15 +1,16 @@
-"""What a web process works with, opened once and closed with it: pool, appender, notifier, projection, keys."""
+"""What a web process works with, opened once and closed with it: pool, appender, tail, projection, keys."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import asyncpg
 
 from api.credentials import Credentials, load_credentials
+from api.live import Live, open_live
 from api.settings import Settings
 from api.signing import load_signer, outside_of
 from ledger.appender import Appender, Limits
@@ -20,7 +21,11 @@ from ledger.note import SignerKey
 from ledger.postgres import Database
 from ledger.wakeup import Notifier
 from projections.contract import Projection
+from projections.dunning.tables import DUNNING
+from projections.entitlements.changes import Changes
 from projections.entitlements.tables import entitlements
+from projections.periods.tables import PERIODS_PROJECTION
+from projections.revenue.tables import revenue
 
 Clock = Callable[[], datetime]
 
@@ -39,6 +44,9 @@ class Services:
     appender: Appender
     notary: Notary
     entitlements: Projection
+    live: Live
+    dunning: Projection
+    revenue: Projection
 
 
 def wall_clock() -> datetime:
@@ -51,14 +59,19 @@ def database_of(settings: Settings) -> Database:
     return Database(settings.database_url or EmbeddedPostgres(settings.data_dir).url())
 
 
-def projections_of(settings: Settings) -> tuple[Projection, ...]:
+def projections_of(settings: Settings, clock: Clock = wall_clock) -> tuple[Projection, ...]:
     """Return every projection this release keeps, as these settings have it: a new one is registered here."""
-    return (entitlements(settings.org_metadata_key),)
+    return (
+        replace(entitlements(settings.org_metadata_key), consumer=Changes(clock)),
+        DUNNING,
+        revenue(),
+        PERIODS_PROJECTION,
+    )
 
 
-def find_projection(settings: Settings, name: str) -> Projection:
+def find_projection(settings: Settings, name: str, clock: Clock = wall_clock) -> Projection:
     """Return a projection by its name. Raises ``MistakeError`` naming those there are."""
-    known = {one.name: one for one in projections_of(settings)}
+    known = {one.name: one for one in projections_of(settings, clock)}
     if name not in known:
         raise MistakeError(f"there is no projection {name}: there are {', '.join(known)}")
     return known[name]
@@ -80,6 +93,7 @@ async def open_services(
         where.as_role("ledger_app").pool(max_size=_WEB_CONNECTIONS, command_timeout=15) as pool,
         Notifier(where) as notifier,
         Appender(where, clock=clock, on_commit=notifier.appended, limits=limits) as appender,
+        open_live(where, pool) as live,
     ):
         yield Services(
             settings=settings,
@@ -89,5 +103,8 @@ async def open_services(
             pool=pool,
             appender=appender,
             notary=Notary(pool, appender, signer or load_signer(settings), outside_of(settings), clock),
-            entitlements=find_projection(settings, "entitlements"),
+            entitlements=find_projection(settings, "entitlements", clock),
+            live=live,
+            dunning=find_projection(settings, "dunning"),
+            revenue=find_projection(settings, "revenue"),
         )

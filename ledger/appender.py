@@ -22,10 +22,11 @@ import structlog
 
 from ledger.append_call import Answer, Place, append_batch, lock_heads
 from ledger.batch import Head, Key, Numbered, Prepared, number, prepare
+from ledger.books import CONTROL_BOOK
 from ledger.codec import BodyCodec, shipped_dictionary
 from ledger.conflicts import record_conflicts
-from ledger.dictionary import BodyReader, read_dictionaries, registration
-from ledger.errors import LogUnavailableError, VersionConflictError
+from ledger.dictionary import BodyReader, read_dictionaries
+from ledger.errors import LedgerError, LogUnavailableError, VersionConflictError
 from ledger.event import NewEvent
 from ledger.postgres import AWAY, Database
 
@@ -158,7 +159,7 @@ class Appender:
                 await self._arrived.wait()
             try:
                 connection = await self._connected()
-            except (*AWAY, asyncpg.PostgresError) as error:
+            except (*AWAY, asyncpg.PostgresError, LedgerError) as error:
                 self._stay_away(error)
                 await asyncio.sleep(_RECONNECT_SECONDS)
                 continue
@@ -178,13 +179,12 @@ class Appender:
 
     async def _use_dictionary(self, connection: asyncpg.Connection) -> None:
         """Encode with the shipped dictionary from now on, registering it first where the log does not have it."""
-        registered = await read_dictionaries(connection)
-        while self._dictionary not in registered:
-            event = self._prepare(registration(self._dictionary, len(registered) + 1, self._clock()))
-            caller = _Waiting([event], len(event.event.body), asyncio.get_running_loop().create_future())
+        while self._dictionary not in (registered := await read_dictionaries(connection)).contents:
+            registered.add(self._dictionary)
+            events = [self._prepare(event) for event in registered.new_events(CONTROL_BOOK, self._clock())]
+            caller = _Waiting(events, 0, asyncio.get_running_loop().create_future())
             await self._write(connection, [caller])
             caller.answer.exception()  # another process may have registered one first: look again
-            registered = await read_dictionaries(connection)
         self._codec.use(self._dictionary)
 
     async def _disconnect(self) -> None:

@@ -60,10 +60,10 @@ async def record_conflicts(
     versions = [place.version for _, place in copies]
     rows = await connection.fetch(FIRST_COPIES, streams, versions)
     await bodies.prepare(connection, rows)
-    firsts = {(row["stream_id"], row["version"]): bodies.decode(row) for row in rows}
-    different = [
-        copy for copy, place in copies if not same_event(firsts[place.stream_id, place.version], copy.event.body)
-    ]
+    # Of an event that was erased no copy is kept: it would bring back what had to go.
+    firsts = {(row["stream_id"], row["version"]): bodies.decode(row) for row in rows if row["salt"]}
+    known = [(copy, firsts.get((place.stream_id, place.version))) for copy, place in copies]
+    different = [copy for copy, first in known if first is not None and not same_event(first, copy.event.body)]
     if different:
         await connection.executemany(RECORD, [_columns(copy) for copy in different])
     return different

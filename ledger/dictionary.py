@@ -4,39 +4,50 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Mapping
-from datetime import datetime
 from typing import Any, Final
 
 import asyncpg
-import orjson
+from eventsourcing.domain import event
 
-from ledger.books import CONTROL_BOOK
 from ledger.codec import BodyCodec, dictionary_id_of
-from ledger.event import NewEvent
-from ledger.operator import operator_event
+from ledger.operator import OperatorAggregate, Recorded
 
 STREAM: Final = "dictionaries"
 REGISTERED: Final = "ledger.dictionary.registered"
 
 DICTIONARIES = """
-SELECT version, encoding, body
+SELECT version, type, created, encoding, body
 FROM ledger.event
 WHERE stream_id = 'ledger:control/dictionaries'
 ORDER BY version
 """
 
 
-async def read_dictionaries(connection: asyncpg.Connection) -> list[bytes]:
-    """Return every dictionary the log holds, oldest first."""
+class Dictionaries(OperatorAggregate):
+    """Every dictionary the log holds, oldest first."""
+
+    def __init__(self) -> None:
+        self.contents: list[bytes] = []
+
+    def add(self, content: bytes) -> None:
+        """Make sure that the log holds a dictionary."""
+        if content not in self.contents:
+            self.register(dictionary_id_of(content), base64.b64encode(content).decode())
+
+    @event("Registered", topic=REGISTERED)
+    def register(self, dictionary_id: int, content: str) -> None:
+        """Hold a dictionary from now on."""
+        self.contents.append(base64.b64decode(content))
+
+
+async def read_dictionaries(connection: asyncpg.Connection) -> Dictionaries:
+    """Return the dictionaries the log holds; they themselves are written without one."""
     codec = BodyCodec()
-    bodies = [codec.decode(row["encoding"], row["body"]) for row in await connection.fetch(DICTIONARIES)]
-    return [base64.b64decode(orjson.loads(body)["data"]["object"]["content"]) for body in bodies]
-
-
-def registration(content: bytes, version: int, now: datetime) -> NewEvent:
-    """Make the event that registers a dictionary as the ``version``-th."""
-    described = {"dictionary_id": dictionary_id_of(content), "content": base64.b64encode(content).decode()}
-    return operator_event(CONTROL_BOOK, STREAM, version, REGISTERED, described, now=now)
+    stored = [
+        Recorded(row["version"], row["type"], row["created"], codec.decode(row["encoding"], row["body"]))
+        for row in await connection.fetch(DICTIONARIES)
+    ]
+    return Dictionaries.restore(STREAM, stored)
 
 
 class BodyReader:
@@ -49,7 +60,8 @@ class BodyReader:
     async def prepare(self, connection: asyncpg.Connection, rows: Iterable[Mapping[str, Any]]) -> None:
         """Learn the dictionaries these rows need; asks the database only for one that is new to this process."""
         if any(row["dictionary_id"] not in self._known for row in rows if row["dictionary_id"] is not None):
-            self._known.update([self._codec.learn(content) for content in await read_dictionaries(connection)])
+            dictionaries = await read_dictionaries(connection)
+            self._known.update([self._codec.learn(content) for content in dictionaries.contents])
 
     def decode(self, row: Mapping[str, Any]) -> bytes:
         """Return a prepared row's exact bytes; none for a body that was erased. Raises ``UndecodableBodyError``."""

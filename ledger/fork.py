@@ -9,18 +9,30 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Final
 
 import asyncpg
+from eventsourcing.domain import event
 
 from ledger.appender import Appender
+from ledger.books import CONTROL_BOOK
+from ledger.decisions import restore, save
 from ledger.errors import MistakeError
-from ledger.identity import open_new_origin, read_identity
+from ledger.identity import read_identity
 from ledger.note import NoteError, VerifierKey, open_note, parse_checkpoint
-from ledger.operator import operator_event
-from ledger.reader import Filter, read_head, read_page
+from ledger.operator import OperatorAggregate
+from ledger.reader import read_head
 from ledger.verify import LOG_FORKED
 
-_FORKS_MAX = 10_000
+FORKS_STREAM: Final = "forks"
+
+
+class Forks(OperatorAggregate):
+    """What restores have lost of one book."""
+
+    @event("Forked", topic=LOG_FORKED)
+    def fork(self, origin: str, kept: int, lost: int, reason: str, checkpoint: str) -> None:
+        """Name as lost what follows ``kept`` up to ``lost``, which was signed under ``origin`` with a checkpoint."""
 
 
 class NothingLostError(MistakeError):
@@ -38,7 +50,7 @@ async def fork_log(
 ) -> dict[str, tuple[int, int]]:
     """Fork every book that is shorter than what was signed of it; return the lost ranges by book, both ends included.
 
-    Raises ``NothingLostError`` when no book is.
+    Raises ``NothingLostError`` when no book is, ``VersionConflictError`` when somebody else forks just now.
     """
     identity = await read_identity(connection)
     newest = _newest_by_book(outside_notes, trusted, identity.origin)
@@ -46,21 +58,16 @@ async def fork_log(
     for book, (size, note) in sorted(newest.items()):
         head = await read_head(connection, book)
         if size > head:
-            content = {
-                "origin": f"{identity.origin}/{book}",
-                "kept": head,
-                "lost": size,
-                "reason": reason,
-                "checkpoint": note,
-            }
-            forks = await read_page(connection, book, Filter(stream_id=f"{book}/forks"), _FORKS_MAX)
-            await appender.append([operator_event(book, "forks", len(forks) + 1, LOG_FORKED, content, now=now)])
+            forks = await restore(connection, Forks, book, FORKS_STREAM)
+            forks.fork(identity.origin_of(book), head, size, reason, note)
+            await save(appender, book, forks, now=now)
             lost[book] = (head + 1, size)
     if not lost:
         raise NothingLostError("everything that was signed is in the log: nothing to fork")
     # The control book may itself have been forked: look again.
-    origin = f"{identity.origins[0].partition('~')[0]}~{secrets.token_hex(4)}"
-    await open_new_origin(appender, await read_identity(connection), origin, now=now)
+    identity = await read_identity(connection)
+    identity.open(f"{identity.origins[0].partition('~')[0]}~{secrets.token_hex(4)}")
+    await save(appender, CONTROL_BOOK, identity, now=now)
     return lost
 
 

@@ -6,39 +6,34 @@ registered before they sign, and stay known when another takes over: old checkpo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import asyncpg
-import orjson
+from eventsourcing.domain import event
 
 from ledger.appender import Appender
 from ledger.books import CONTROL_BOOK
-from ledger.errors import LedgerError, VersionConflictError
+from ledger.decisions import decide, restore
+from ledger.errors import LedgerError
 from ledger.note import VerifierKey, parse_verifier_key
-from ledger.operator import operator_event
-from ledger.reader import Filter, StoredEvent, read_page
+from ledger.operator import OperatorAggregate
 
 LOG_STREAM: Final = "log"
 OPENED: Final = "ledger.log.opened"
 KEY_REGISTERED: Final = "ledger.key.registered"
-
-_STREAM_EVENTS_MAX: Final = 10_000
 
 
 class NoIdentityError(LedgerError):
     """The log has no origin yet: nothing has been signed, so nothing can be proved."""
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """The log's origin now, every origin it ever had, its registered keys, and the version of that stream."""
+class Identity(OperatorAggregate):
+    """Every origin the log ever had, and its registered keys."""
 
-    origins: tuple[str, ...]
-    keys: tuple[VerifierKey, ...]
-    version: int
+    def __init__(self) -> None:
+        self.origins: list[str] = []
+        self.keys: list[VerifierKey] = []
 
     @property
     def origin(self) -> str:
@@ -51,50 +46,32 @@ class Identity:
         """Return the origin line of a book's checkpoints."""
         return f"{self.origin}/{book}"
 
+    def establish(self, key: VerifierKey) -> None:
+        """Make sure that the log has an origin, at first the key's name, and that the key is registered."""
+        if not self.origins:
+            self.open(key.name)
+        if key not in self.keys:
+            self.register(key.encode())
+
+    @event("Opened", topic=OPENED)
+    def open(self, origin: str) -> None:
+        """Go on under a new origin."""
+        self.origins.append(origin)
+
+    @event("KeyRegistered", topic=KEY_REGISTERED)
+    def register(self, key: str) -> None:
+        """Know a key from now on."""
+        self.keys.append(parse_verifier_key(key))
+
 
 async def read_identity(connection: asyncpg.Connection) -> Identity:
-    """Fold the control book's stream of identity."""
-    stream = Filter(stream_id=f"{CONTROL_BOOK}/{LOG_STREAM}")
-    return fold_identity(await read_page(connection, CONTROL_BOOK, stream, _STREAM_EVENTS_MAX))
-
-
-def fold_identity(events: Sequence[StoredEvent]) -> Identity:
-    """Read origins and keys off the events that opened the log and registered keys."""
-    contents = [(event.type, orjson.loads(event.body)["data"]["object"]) for event in events]
-    return Identity(
-        origins=tuple(content["origin"] for type_, content in contents if type_ == OPENED),
-        keys=tuple(parse_verifier_key(content["key"]) for type_, content in contents if type_ == KEY_REGISTERED),
-        version=len(contents),
-    )
+    """Return who the log is."""
+    return await restore(connection, Identity, CONTROL_BOOK, LOG_STREAM)
 
 
 async def establish(connection: asyncpg.Connection, appender: Appender, key: VerifierKey, *, now: datetime) -> Identity:
-    """Return the identity after making sure that the log has an origin and that ``key`` is registered.
-
-    The first key's name is the first origin. Several processes may ask at once.
-    """
-    while True:
-        identity = await read_identity(connection)
-        if not identity.origins:
-            missing: tuple[str, dict[str, Any]] = (OPENED, {"origin": key.name})
-        elif key not in identity.keys:
-            missing = (KEY_REGISTERED, {"key": key.encode()})
-        else:
-            return identity
-        await _decide(appender, identity, *missing, now=now)
-
-
-async def open_new_origin(appender: Appender, identity: Identity, origin: str, *, now: datetime) -> None:
-    """Let the log go on under a new origin. Raises ``VersionConflictError`` when somebody else was faster."""
-    event = operator_event(CONTROL_BOOK, LOG_STREAM, identity.version + 1, OPENED, {"origin": origin}, now=now)
-    await appender.append([event])
-
-
-async def _decide(
-    appender: Appender, identity: Identity, type_: str, content: dict[str, Any], *, now: datetime
-) -> None:
-    event = operator_event(CONTROL_BOOK, LOG_STREAM, identity.version + 1, type_, content, now=now)
-    try:
-        await appender.append([event])
-    except VersionConflictError:
-        return  # another process decided meanwhile; look again
+    """Return the identity after making sure that the log has an origin and that ``key`` is registered."""
+    decided = await decide(
+        connection, appender, Identity, CONTROL_BOOK, LOG_STREAM, lambda log: log.establish(key), now=now
+    )
+    return decided.aggregate

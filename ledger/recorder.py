@@ -50,7 +50,7 @@ _PAGE_EVENTS: Final = 1_000
 
 
 class StripeEvent:
-    """Any event that is not one of ours, as the library's projections see it: ``type`` and the raw ``body``."""
+    """An event in Stripe's form (operator events have it too), as the library's projections see it."""
 
     def __init__(self, originator_id: UUID | str, originator_version: int, type_: str, body: bytes) -> None:
         self.originator_id = originator_id
@@ -60,11 +60,11 @@ class StripeEvent:
 
 
 class LedgerMapper(Mapper[Any]):
-    """Maps our own events to their classes and everything from outside to ``StripeEvent``."""
+    """Maps events of an application of ours to their classes and everything else in a book to ``StripeEvent``."""
 
     def to_domain_event(self, stored_event: StoredEvent) -> DomainEventProtocol[Any]:
         """Turn a stored event into a domain event without importing what an outside string names."""
-        if stored_event.topic.startswith(OWN_TYPES):
+        if stored_event.topic.startswith(OWN_TYPES) and ":" in stored_event.topic:  # module:class
             return super().to_domain_event(stored_event)
         return StripeEvent(
             stored_event.originator_id, stored_event.originator_version, stored_event.topic, stored_event.state

@@ -12,18 +12,37 @@ from datetime import datetime
 from typing import Any, Final
 
 import asyncpg
-import orjson
+from eventsourcing.domain import event
 
 from ledger.appender import Appender
+from ledger.decisions import restore
 from ledger.errors import MistakeError
 from ledger.event import NewEvent, Source, parse_envelope, received_event
-from ledger.operator import operator_event
+from ledger.operator import OperatorAggregate
 from ledger.postgres import Database
-from ledger.reader import read_books, read_event
+from ledger.reader import read_books
 from ledger.times import from_unix
 
 STREAM: Final = "simulation"
 _BATCH_EVENTS: Final = 1_000
+
+
+class Simulation(OperatorAggregate):
+    """What a book's simulated events were made from, and whether all of them are there."""
+
+    def __init__(self) -> None:
+        self.about: Mapping[str, Any] | None = None
+        self.finished = False
+
+    @event("Started", topic="ledger.simulation.started")
+    def start(self, about: Mapping[str, Any]) -> None:
+        """Begin a book with what is simulated in it."""
+        self.about = about
+
+    @event("Finished", topic="ledger.simulation.finished")
+    def finish(self) -> None:
+        """End it: nothing is missing."""
+        self.finished = True
 
 
 async def append_simulated(
@@ -44,20 +63,24 @@ async def append_simulated(
         return 0
     written = 0
     last: dict[str, datetime] = {}
+    simulations: dict[str, Simulation] = {}
     async with Appender(database, clock=clock, simulated=True) as appender:
         for batch in _batches(deliveries, platform_account):
-            first = {one.book: one.received_at for one in reversed(batch) if one.book not in last}
-            last |= {one.book: one.received_at for one in batch}
-            begun = [_marker(book, 1, "started", about, at) for book, at in first.items()]
+            begun: list[NewEvent] = []
+            for one in batch:
+                if one.book not in simulations:
+                    # Told again after an interruption, it is the same event.
+                    simulations[one.book] = Simulation.restore(STREAM)
+                    simulations[one.book].start(about)
+                    begun += simulations[one.book].new_events(one.book, one.received_at)
+                last[one.book] = one.received_at
             places = await appender.append([*begun, *batch])
             written += sum(not place.duplicate for place in places)
             progress(len(batch))
-        await appender.append([_marker(book, 2, "finished", about, at) for book, at in last.items()])
+        for book, simulation in simulations.items():
+            simulation.finish()
+            await appender.append(simulation.new_events(book, last[book]))
     return written
-
-
-def _marker(book: str, version: int, what: str, about: Mapping[str, Any], at: datetime) -> NewEvent:
-    return operator_event(book, STREAM, version, f"ledger.simulation.{what}", dict(about), now=at)
 
 
 async def _done(database: Database, about: Mapping[str, Any]) -> bool:
@@ -70,12 +93,12 @@ async def _done(database: Database, about: Mapping[str, Any]) -> bool:
 
 
 async def _is_finished(connection: asyncpg.Connection, book: str, about: Mapping[str, Any]) -> bool:
-    started = await read_event(connection, book, f"{STREAM}-1")
-    if started is None or started.position != 1:
+    found = await restore(connection, Simulation, book, STREAM)
+    if found.about is None:
         raise MistakeError(f"{book} holds events already: a simulation is only appended to an empty book")
-    if orjson.loads(started.body)["data"]["object"] != about:
+    if found.about != about:
         raise MistakeError(f"{book} holds another simulation; give this one a folder of its own")
-    return await read_event(connection, book, f"{STREAM}-2") is not None
+    return found.finished
 
 
 def _batches(deliveries: Iterable[tuple[int, bytes]], platform_account: str) -> Iterator[list[NewEvent]]:

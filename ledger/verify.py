@@ -82,11 +82,12 @@ class Signed:
 
 @dataclass(slots=True)
 class Report:
-    """What was looked at, and everything that is not as it should be."""
+    """What was looked at, and everything that is not as it should be; ``to_erase`` is true and yet to be erased."""
 
     events: int = 0
     checkpoints: int = 0
     erased: list[str] = field(default_factory=list)
+    to_erase: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
@@ -168,7 +169,7 @@ class _BookCheck:
         self._recorded_at: Any = None
         self._leaves: list[bytes] = []
         self._unread_bodies: dict[str, int] = {}
-        self._erasures: set[str] = set()
+        self._erasures: dict[int, str] = {}
         self._forks: list[dict[str, Any]] = []
 
     async def run(self) -> None:
@@ -231,7 +232,7 @@ class _BookCheck:
         whole = row if self._full else await self._connection.fetchrow(BODY, row["stream_id"], row["version"])
         content = orjson.loads(self._bodies.decode(whole))["data"]["object"]
         if row["type"] == BODY_ERASED:
-            self._erasures.add(content["event_id"])
+            self._erasures[content["position"]] = content["event_id"]
         else:
             self._forks.append(content)
 
@@ -275,10 +276,12 @@ class _BookCheck:
 
     def _judge_unread_bodies(self) -> None:
         for event_id, position in self._unread_bodies.items():
-            if event_id in self._erasures:
+            if self._erasures.pop(position, None) == event_id:
                 self._report.erased.append(f"{self._book}: {event_id}")
             else:
                 self._complain(position, f"the body of {event_id} is gone, and no erasure says why")
+        # Decided and not carried out: it was interrupted, or a restore has brought the bodies back.
+        self._report.to_erase += [f"{self._book}: {event_id}" for event_id in self._erasures.values()]
 
     async def _compare_head(self) -> None:
         head = await self._connection.fetchrow(HEAD, self._book)

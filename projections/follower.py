@@ -18,12 +18,15 @@ from ledger.reader import Heading, read_tail_headings
 from projections import joining
 from projections.builds import Build, enter
 from projections.contract import Projection
+from projections.joining import TermsReader
 from projections.refold import Refolding, Wanted, refold
 from projections.writing import park, write
 
 _log = structlog.get_logger()
 
-STEP_EVENTS: Final = 1_000
+STEP_EVENTS: Final = 4_000
+"""The most one step takes: a subject with several of them is folded once for all, well within a lease."""
+
 DIRTY_AT_ONCE: Final = 100
 
 CHECKPOINT: Final = "SELECT position FROM ledger.checkpoint WHERE build_id = $1 AND book = $2"
@@ -56,12 +59,22 @@ class CheckpointMovedError(Exception):
     """Another follower of the same build was faster, or leads it now; this step's work is dropped."""
 
 
-async def follow(connection: asyncpg.Connection, projection: Projection, build: Build, term: int = 0) -> int:
-    """Take one step in every book; return how much was done. 0 means the build has caught up and nothing is dirty."""
+async def follow(
+    connection: asyncpg.Connection,
+    projection: Projection,
+    build: Build,
+    term: int = 0,
+    terms: TermsReader | None = None,
+) -> int:
+    """Take one step in every book; return how much was done. 0 means the build has caught up and nothing is dirty.
+
+    ``terms`` is kept by whoever follows a build for long: what it has read need not be read again.
+    """
+    terms = terms or TermsReader()
     passed = 0
     for row in await connection.fetch(BOOKS):
-        passed += await step(connection, projection, build, row["book"], term=term)
-        passed += await clean(connection, projection, build, row["book"], term=term)
+        passed += await step(connection, projection, build, row["book"], term=term, terms=terms)
+        passed += await clean(connection, projection, build, row["book"], term=term, terms=terms)
     return passed
 
 
@@ -72,6 +85,7 @@ async def step(
     book: str,
     limit: int = STEP_EVENTS,
     term: int = 0,
+    terms: TermsReader | None = None,
 ) -> int:
     """Fold the next ``limit`` events of a book; return how many there were.
 
@@ -84,19 +98,25 @@ async def step(
     last = news[-1].position
     await enter(connection, build.schema_name)
     joined = await joining.join(connection, projection, book, news, last)
-    terms = await joining.read_terms(connection, projection, book, last)
-    refolding = await refold(connection, projection, book, joined.wanted, last, terms)
+    in_force = await (terms or TermsReader()).read(connection, projection, book, last)
+    refolding = await refold(connection, projection, book, joined.wanted, last, in_force)
     newest = _newest(joined.roots, news)
     async with connection.transaction():
         await _move(connection, build, book, position, last, term)
         await joining.write(connection, joined)
         await _drop(connection, projection, joined.no_longer_roots)
-        await _commit(connection, projection, build, book, refolding, newest)
+        await _commit(connection, projection, build, book, last, refolding, newest, joined.no_longer_roots)
     return len(news)
 
 
 async def clean(
-    connection: asyncpg.Connection, projection: Projection, build: Build, book: str, *, term: int = 0
+    connection: asyncpg.Connection,
+    projection: Projection,
+    build: Build,
+    book: str,
+    *,
+    term: int = 0,
+    terms: TermsReader | None = None,
 ) -> int:
     """Refold some subjects that something other than their own news has changed; return how many."""
     if not projection.joins and not projection.references:
@@ -105,7 +125,7 @@ async def clean(
     await enter(connection, build.schema_name)
     dirty = [row["subject"] for row in await connection.fetch(DIRTY, book, DIRTY_AT_ONCE)]
     if dirty:
-        await refold_subjects(connection, projection, build, book, dirty, position, term)
+        await refold_subjects(connection, projection, build, book, dirty, position, term, terms)
     return len(dirty)
 
 
@@ -117,16 +137,17 @@ async def refold_subjects(
     subjects: Sequence[str],
     position: int,
     term: int,
+    terms: TermsReader | None = None,
 ) -> Refolding:
     """Refold subjects whole, as of the checkpoint's position; they are clean afterwards, or parked."""
     streams = await joining.streams_below(connection, projection, subjects)
     wanted = [Wanted(subject, tuple(streams[subject])) for subject in subjects]
-    terms = await joining.read_terms(connection, projection, book, position)
-    refolding = await refold(connection, projection, book, wanted, position, terms)
+    in_force = await (terms or TermsReader()).read(connection, projection, book, position)
+    refolding = await refold(connection, projection, book, wanted, position, in_force)
     async with connection.transaction():
         await _move(connection, build, book, position, position, term)
         await connection.execute(CLEAN, list(subjects))
-        await _commit(connection, projection, build, book, refolding, {})
+        await _commit(connection, projection, build, book, position, refolding, {})
     return refolding
 
 
@@ -170,13 +191,18 @@ async def _commit(
     projection: Projection,
     build: Build,
     book: str,
+    position: int,
     refolding: Refolding,
     newest: dict[str, str],
+    gone: Sequence[str] = (),
 ) -> None:
     await write(connection, projection, refolding)
     for subject, error in refolding.failed.items():
         _log.error("subject_parked", build=build.build_id, subject=subject, error=repr(error))
     await park(connection, build.build_id, book, refolding, newest)
+    subjects = [*(one.subject for one in refolding.done), *refolding.failed, *gone]
+    if projection.consumer is not None and subjects:
+        await projection.consumer.changed(connection, build.build_id, book, position, subjects)
 
 
 def _newest(roots: dict[str, str], news: Iterable[Heading]) -> dict[str, str]:

@@ -66,7 +66,7 @@ USERS: Final = "SELECT DISTINCT subject FROM reference_use WHERE reference = ANY
 REFERENCES: Final = """
 SELECT stream_id, position, event_id, type, created, encoding, dictionary_id, salt, body
 FROM ledger.event
-WHERE book = $1 AND position <= $2 AND type = ANY ($3)
+WHERE book = $1 AND position > $2 AND position <= $3 AND type = ANY ($4)
 ORDER BY position
 """
 
@@ -197,10 +197,25 @@ async def write(connection: asyncpg.Connection, joined: Joined) -> None:
         await connection.execute(MARK_DIRTY, sorted(joined.dirty), joined.book, "terms")
 
 
+class TermsReader:
+    """Reads the terms of reference objects and keeps them, so that a follower's next step reads what is new alone."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[int, KnownTerms]] = {}
+
+    async def read(self, connection: asyncpg.Connection, projection: Projection, book: str, until: int) -> KnownTerms:
+        """Return the terms of every reference object of a book, as known by a position."""
+        if not projection.references:
+            return KnownTerms()
+        position, terms = self._known.get(book, (0, KnownTerms()))
+        if position > until:
+            position, terms = 0, KnownTerms()
+        rows = await connection.fetch(REFERENCES, book, position, until, list(projection.references))
+        terms.add(await facts_of(connection, rows))
+        self._known[book] = until, terms
+        return terms
+
+
 async def read_terms(connection: asyncpg.Connection, projection: Projection, book: str, until: int) -> KnownTerms:
-    """Return the terms of every reference object of a book, as known by a position."""
-    if not projection.references:
-        return KnownTerms()
-    rows = await connection.fetch(REFERENCES, book, until, list(projection.references))
-    facts: list[Fact] = await facts_of(connection, rows)
-    return KnownTerms(facts)
+    """Return the terms of every reference object of a book, as known by a position, once."""
+    return await TermsReader().read(connection, projection, book, until)

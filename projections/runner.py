@@ -7,6 +7,7 @@ lease after some seconds, and PostgreSQL ends whatever transaction it had left o
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from typing import Final
 
 import asyncpg
@@ -16,6 +17,7 @@ from ledger.postgres import Database
 from projections.builds import Build, builds_of, set_phase
 from projections.contract import Projection
 from projections.follower import CheckpointMovedError, follow
+from projections.joining import TermsReader
 from projections.leases import LEASE_SECONDS, Lease, fence, give_back, take
 
 _log = structlog.get_logger()
@@ -43,6 +45,7 @@ class Runner:
         self._holder = holder
         self._only = only
         self._leases: dict[str, Lease] = {}
+        self._terms: defaultdict[str, TermsReader] = defaultdict(TermsReader)
         self._builds: list[Build] = []
         self._renewed: float | None = None
         self._strange: set[str] = set()
@@ -58,7 +61,7 @@ class Runner:
             if lease is None:
                 continue
             try:
-                done = await follow(self._connection, self._projection, build, lease.term)
+                done = await follow(self._connection, self._projection, build, lease.term, self._terms[build.build_id])
             except CheckpointMovedError:
                 _log.info("another_runner_leads", build=build.build_id)
                 self._renewed = None
@@ -67,6 +70,8 @@ class Runner:
                 await set_phase(self._connection, build, "ready")
                 self._renewed = None
             passed += done
+            if self._projection.consumer is not None:
+                passed += await self._projection.consumer.turn(self._connection, build.build_id)
         return passed
 
     async def give_back(self) -> None:

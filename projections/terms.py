@@ -5,24 +5,36 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Final
 
 from ledger.event import Json, identifier
 from projections.causal import in_causal_order
 from projections.facts import Fact
+
+INCLUDABLE: Final = ("tiers", "currency_options")
+"""Parts of a price that only an observation shows and that never change: every form of it has them."""
 
 
 class KnownTerms:
     """Every known form of every reference object, in causal order; notes which ones were asked for."""
 
     def __init__(self, facts: Iterable[Fact] = ()) -> None:
+        self._facts: dict[str, list[Fact]] = {}
         self._forms: dict[str, list[tuple[datetime, Json]]] = {}
         self.used: set[str] = set()
-        by_object: dict[str, list[Fact]] = {}
+        self.add(facts)
+
+    def add(self, facts: Iterable[Fact]) -> None:
+        """Know more facts, in any order."""
+        touched: set[str] = set()
         for fact in facts:
             if key := identifier(fact.subject):
-                by_object.setdefault(key, []).append(fact)
-        for key, some in by_object.items():
-            self._forms[key] = [(fact.created, fact.subject) for fact in in_causal_order(some)]
+                self._facts.setdefault(key, []).append(fact)
+                touched.add(key)
+        for key in touched:
+            ordered = in_causal_order(self._facts[key])
+            extras = {part: fact.subject[part] for fact in ordered for part in INCLUDABLE if part in fact.subject}
+            self._forms[key] = [(fact.created, extras | fact.subject) for fact in ordered]
 
     def at(self, reference: str, moment: datetime) -> Json | None:
         """Return the object as it was at a moment; its earliest form for one before that; None if unknown."""

@@ -53,7 +53,7 @@ def verify(
     if as_json:
         show_json({
             "true": report.true, "events": report.events, "checkpoints": report.checkpoints,
-            "erased": report.erased, "lost": report.lost, "problems": report.problems,
+            "erased": report.erased, "to_erase": report.to_erase, "lost": report.lost, "problems": report.problems,
         })  # fmt: skip
     else:
         _say(report)
@@ -73,6 +73,8 @@ def _say(report: Report) -> None:
         typer.echo(f"NOT TRUE  {problem}")
     for erased in report.erased:
         typer.echo(f"erased    {erased}")
+    for waiting in report.to_erase:
+        typer.echo(f"to erase  {waiting}: decided, and its body is there: run `ledger erase` again")
     for lost in report.lost:
         typer.echo(f"lost      {lost}")
     verdict = "true" if report.true else "NOT TRUE"

@@ -13,6 +13,7 @@ def attach(account: Account, customer: Customer) -> None:
     if customer.method is None:
         customer.method = Method(account.new_id("pm"), customer, account.now)
         account.announce("payment_method.attached", customer.method, asked=True)
+        _mend(account, customer, "new_payment_method")
 
 
 def replace(account: Account, customer: Customer, subscriptions: Iterable[Subscription]) -> None:

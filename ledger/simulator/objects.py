@@ -24,7 +24,7 @@ class Kept:
 
 @dataclass(slots=True, eq=False)
 class Customer(Kept):
-    """A customer; ``balance`` is Stripe's: negative is credit."""
+    """A customer; ``balance`` is Stripe's: negative is credit. ``open_invoices`` may still be paid."""
 
     id: str
     number: int

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
 import pytest
+from eventsourcing.domain import event as happened
 
 from ledger.appender import Appender
+from ledger.event import NewEvent
+from ledger.operator import OperatorAggregate, operator_event
 from ledger.postgres import Database
 from projections.ahead import reading_ahead
 from projections.builds import Build, Request, ensure_live, start_build
 from projections.contract import Projection, Rows, Subject, Table, Terms
 from projections.facts import Fact, fact_of
 from projections.follower import clean, follow
+from projections.joining import TermsReader, read_terms
 from projections.links import Link, links, merged, rival, root_of
 from projections.rebuild import finish, fold_piece, plan, read_all_terms
 from projections.runner import connect_runner
@@ -54,10 +58,11 @@ def rows(state: Money) -> Rows:
 JOINED = frozenset(
     {"refund.created", "charge.dispute.created", "charge.dispute.funds_withdrawn", "invoice_payment.paid"}
 )
+OWN = frozenset({"ledger.refund.given", "ledger.refund.raised", "ledger.observation.recorded"})
 MONEY = Projection(
     name="money",
     version=1,
-    types=JOINED | {"charge.succeeded", "customer.discount.created"},
+    types=JOINED | OWN | {"charge.succeeded", "customer.discount.created"},
     tables=(
         Table(
             "moved",
@@ -182,6 +187,68 @@ async def test_late_terms_reach_exactly_those_who_used_them(database: Database, 
     expected = sorted((f"self:live/cus_{n}", 20 if n % 2 else 35) for n in range(6))
     assert await table_of(connection, live, "discount") == expected
     assert await table_of(connection, await rebuilt(connection, database), "discount") == expected
+    await connection.close()
+
+
+class Refund(OperatorAggregate):
+    """A refund made by hand: a fact of ours about a customer."""
+
+    def __init__(self) -> None:
+        self.given = 0
+
+    @happened("Given", topic="ledger.refund.given")
+    def give(self, customer: str, amount: int) -> None:
+        self.given = amount
+
+    @happened("Raised", topic="ledger.refund.raised")
+    def raise_to(self, amount: int) -> None:
+        self.given = amount
+
+
+@pytest.mark.parametrize("order", ["raised given observed", "observed given raised", "given observed raised"])
+async def test_facts_of_our_own_are_folded_with_the_customer_they_name(
+    database: Database, clock: ManualClock, order: str
+) -> None:
+    """An aggregate's through its first event, an observation as it stands in its customer's stream."""
+    refund = Refund.restore("refund-1")
+    refund.give("cus_1", 5)
+    refund.raise_to(7)
+    given, raised = (replace(one, version=None) for one in refund.new_events("self:live", clock.now))
+    charge = {"id": "ch_1", "object": "charge", "customer": "cus_1", "amount": 9}
+    seen = operator_event("self:live", "cus_1", 1, "ledger.observation.recorded", charge, now=clock.now)
+    events = {"given": given, "raised": raised, "observed": replace(seen, version=None)}
+    connection = await connect_runner(database)
+    live = await ensure_live(connection, MONEY)
+    async with Appender(database, clock=clock) as appender:
+        for name in order.split():
+            await appender.append([events[name]])
+            await catch_up(connection, live)
+    expected = [
+        ("self:live/cus_1", "ch_1:ledger.observation.recorded", "ledger.observation.recorded", 9),
+        ("self:live/cus_1", "refund-1:ledger.refund.given", "ledger.refund.given", 5),
+        ("self:live/cus_1", "refund-1:ledger.refund.raised", "ledger.refund.raised", 7),
+    ]
+    assert await table_of(connection, live, "moved") == expected
+    assert await table_of(connection, await rebuilt(connection, database), "moved") == expected
+    await connection.close()
+
+
+async def test_terms_are_read_once_and_then_only_what_is_new(database: Database, clock: ManualClock) -> None:
+    def coupon(number: int, percent: int) -> NewEvent:
+        subject = {"id": f"co_{number % 300}", "object": "coupon", "percent_off": percent}
+        return new_events([body_of(event(f"evt_{number}", "coupon.updated", subject, created=number))])[0]
+
+    connection = await connect_runner(database)
+    kept = TermsReader()
+    async with Appender(database, clock=clock) as appender:
+        await appender.append([coupon(number, number % 7) for number in range(900)])
+        for last in (300, 650, 900, 400):
+            terms = await kept.read(connection, MONEY, "self:live", last)
+            fresh = await read_terms(connection, MONEY, "self:live", last)
+            for number in range(0, 300, 17):
+                for moment in (number, 500, 899):
+                    at = datetime.fromtimestamp(moment, UTC)
+                    assert terms.at(f"co_{number}", at) == fresh.at(f"co_{number}", at)
     await connection.close()
 
 

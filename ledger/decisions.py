@@ -1,0 +1,84 @@
+"""Deciding: an aggregate is restored from its stream, decides, and its new events are appended or refused together.
+
+Several processes may decide at once. Who comes second restores the aggregate again, sees what the first one decided,
+and decides anew, which may be nothing or a refusal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Generic, TypeVar
+
+import asyncpg
+
+from ledger.appender import Appended, Appender
+from ledger.dictionary import BodyReader
+from ledger.errors import VersionConflictError
+from ledger.operator import OperatorAggregate, Recorded
+
+A = TypeVar("A", bound=OperatorAggregate)
+
+_TRIES: Final = 20
+
+OWN_STREAM: Final = """
+SELECT version, type, created, encoding, dictionary_id, salt, body
+FROM ledger.event
+WHERE stream_id = $1
+ORDER BY version
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Decided(Generic[A]):
+    """The aggregate after a decision, and where its new events stand: nowhere when there was nothing to decide."""
+
+    aggregate: A
+    places: list[Appended]
+
+
+async def restore(connection: asyncpg.Connection, kind: type[A], book: str, name: str) -> A:
+    """Return the aggregate that the stream ``name`` of a book has led to: an empty one where there is no such stream.
+
+    Raises ``UnknownDecisionError`` where a later release has written to it.
+    """
+    rows = await connection.fetch(OWN_STREAM, f"{book}/{name}")
+    bodies = BodyReader()
+    await bodies.prepare(connection, rows)
+    stored = [Recorded(row["version"], row["type"], row["created"], bodies.decode(row)) for row in rows]
+    return kind.restore(name, stored)
+
+
+async def save(appender: Appender, book: str, aggregate: OperatorAggregate, *, now: datetime) -> list[Appended]:
+    """Append what an aggregate decided, all or none; return where that stands.
+
+    Raises ``VersionConflictError`` when its stream has gone on since it was restored.
+    """
+    return await appender.append(aggregate.new_events(book, now))
+
+
+async def decide(
+    connection: asyncpg.Connection,
+    appender: Appender,
+    kind: type[A],
+    book: str,
+    name: str,
+    decision: Callable[[A], None],
+    *,
+    now: datetime,
+) -> Decided[A]:
+    """Restore the aggregate in the stream ``name``, let it decide, and save it; again where somebody was faster.
+
+    What ``decision`` raises, refuses it. Raises ``VersionConflictError`` where somebody was faster every time.
+    """
+    tries = 0
+    while True:
+        aggregate = await restore(connection, kind, book, name)
+        decision(aggregate)
+        tries += 1
+        try:
+            return Decided(aggregate, await save(appender, book, aggregate, now=now))
+        except VersionConflictError:
+            if tries == _TRIES:
+                raise

@@ -1,0 +1,60 @@
+"""Forgetting an event whose body was erased: every subject that had folded it is folded again, without it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import asyncpg
+
+from ledger.reader import StoredEvent
+from projections import joining
+from projections.builds import Build, builds_of, enter
+from projections.contract import Projection
+from projections.follower import CHECKPOINT, replay
+
+_FOLDED: Final = frozenset({"live", "ready", "retired", "catching_up"})
+
+
+@dataclass(slots=True)
+class Forgotten:
+    """The builds that folded the event's subject again, and those that keep what they made of it."""
+
+    folded: list[str] = field(default_factory=list)
+    untouched: list[str] = field(default_factory=list)
+
+
+async def forget(connection: asyncpg.Connection, projections: Sequence[Projection], event: StoredEvent) -> Forgotten:
+    """Fold what an erased event had a part in again, in every build that this release folds.
+
+    Builds of other releases, audit copies and what is being rebuilt stay as they are.
+    """
+    forgotten = Forgotten()
+    for projection in projections:
+        if event.type not in projection.types | projection.references:
+            continue
+        for build in await builds_of(connection, projection.name):
+            if build.phase not in _FOLDED or build.bounded or build.version != projection.version:
+                forgotten.untouched.append(build.build_id)
+                continue
+            await enter(connection, build.schema_name)
+            subjects = await _subjects(connection, projection, build, event)
+            if subjects:
+                await replay(connection, projection, build, event.book, subjects)
+            forgotten.folded.append(build.build_id)
+    return forgotten
+
+
+async def _subjects(
+    connection: asyncpg.Connection, projection: Projection, build: Build, event: StoredEvent
+) -> list[str]:
+    """Return whose rows the event may stand in: its own subject's, or everybody's who used its terms."""
+    folded_to = await connection.fetchval(CHECKPOINT, build.build_id, event.book)
+    if folded_to is None or folded_to < event.position:
+        return []
+    if event.type in projection.references:
+        # A reference object's stream is named as its users note it.
+        return [row["subject"] for row in await connection.fetch(joining.USERS, [event.stream_id])]
+    roots = await joining.roots_of(connection, projection, [event.stream_id])
+    return [roots.get(event.stream_id, event.stream_id)]
