@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from api import console, coverage, dunning, entitlements, events, log, mrr, projections, webhook
+from api import checkout, console, coverage, dunning, entitlements, events, log, mrr, projections, webhook
 from api.access import services
 from api.outward import alarms
 from api.parameters import SlashesInPaths
@@ -54,6 +54,8 @@ def create_app(open_: Callable[[], AbstractAsyncContextManager[Services]]) -> St
             Route("/v1/dunning/summary", dunning.get_summary, methods=["GET"]),
             Route("/v1/revenue/mrr", mrr.get_mrr, methods=["GET"]),
             Route("/v1/revenue/mrr/movements", mrr.list_movements, methods=["GET"]),
+            Route("/v1/checkout-sessions", checkout.create_checkout_session, methods=["POST"]),
+            Route("/v1/portal-sessions", checkout.create_portal_session, methods=["POST"]),
             Route("/v1/log/checkpoint", log.get_checkpoint, methods=["GET"]),
             Route("/v1/log/proof/{event_id}", log.get_proof, methods=["GET"]),
             Route("/v1/log/verifier-key", log.get_verifier_key, methods=["GET"]),

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import orjson
+import stripe
 import structlog
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api.outward.access import StripeRefusedError
 from ledger.errors import LedgerError, LogUnavailableError, MalformedEventError
 from ledger.notary import NotProvableError
 from ledger.postgres import AWAY
@@ -29,6 +31,7 @@ TITLES: Mapping[int, str] = {
     413: "Content too large",
     500: "Internal error",
     501: "Not configured",
+    502: "Bad gateway",
     503: "Unavailable",
 }
 
@@ -43,6 +46,7 @@ SLUGS: Mapping[int, str] = {
     413: "too-large",
     500: "internal",
     501: "not-configured",
+    502: "bad-gateway",
     503: "unavailable",
 }
 
@@ -93,6 +97,8 @@ def problem_of(error: Exception) -> Problem:
         return Problem(400, str(error), kind="malformed-event")
     if isinstance(error, (NotProvableError, NoSuchBuildError)):
         return Problem(404, str(error))
+    if isinstance(error, StripeRefusedError):
+        return _refused_by_stripe(error)
     if isinstance(error, LogUnavailableError):
         return Problem(503, str(error), headers={"Retry-After": str(error.retry_after)})
     if isinstance(error, AWAY):
@@ -103,6 +109,18 @@ def problem_of(error: Exception) -> Problem:
     if isinstance(error, LedgerError):
         return Problem(400, str(error))
     return Problem(500, "the ledger could not answer; its log says why")
+
+
+def _refused_by_stripe(refused: StripeRefusedError) -> Problem:
+    """Translate an error of Stripe's: what was asked wrongly is the caller's, a key that is refused is ours."""
+    error = refused.error
+    if isinstance(error, stripe.IdempotencyError):
+        return Problem(409, str(refused), kind="idempotency-key-reused")
+    if isinstance(error, (stripe.InvalidRequestError, stripe.CardError)):
+        return Problem(400, str(refused), kind="stripe-refused")
+    if isinstance(error, (stripe.AuthenticationError, stripe.PermissionError)):
+        return Problem(502, str(refused), kind="stripe-key")
+    return Problem(503, str(refused), kind="stripe-unavailable", headers={"Retry-After": "5"})
 
 
 async def answer_problem(_: Request, error: Exception) -> Response:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import asyncpg
 
 from api.credentials import Credentials, load_credentials
+from api.outward.access import Patience, StripeAccess, open_access
 from api.settings import Settings
 from api.signing import load_signer, outside_of
 from ledger.appender import Appender, Limits
@@ -28,6 +29,7 @@ from projections.revenue.tables import revenue
 Clock = Callable[[], datetime]
 
 _WEB_CONNECTIONS = 16
+_WHILE_SOMEBODY_WAITS = Patience(attempts=3, seconds=20, wait_seconds_max=2, answer_seconds=20)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,8 @@ class Services:
     entitlements: Projection
     dunning: Projection
     revenue: Projection
+    stripe: StripeAccess | None
+    """Asks Stripe while somebody waits for it; None without a key."""
 
 
 def wall_clock() -> datetime:
@@ -85,6 +89,7 @@ async def open_services(
         where.as_role("ledger_app").pool(max_size=_WEB_CONNECTIONS, command_timeout=15) as pool,
         Notifier(where) as notifier,
         Appender(where, clock=clock, on_commit=notifier.appended, limits=limits) as appender,
+        _stripe_of(settings, clock) as stripe,
     ):
         yield Services(
             settings=settings,
@@ -97,4 +102,14 @@ async def open_services(
             entitlements=find_projection(settings, "entitlements", clock),
             dunning=find_projection(settings, "dunning"),
             revenue=find_projection(settings, "revenue"),
+            stripe=stripe,
         )
+
+
+@contextlib.asynccontextmanager
+async def _stripe_of(settings: Settings, clock: Clock) -> AsyncIterator[StripeAccess | None]:
+    if settings.stripe_api_key is None:
+        yield None
+        return
+    async with open_access(settings, clock, _WHILE_SOMEBODY_WAITS) as access:
+        yield access
