@@ -76,6 +76,11 @@ def test_serve_sweeps_and_observes_by_itself(service: Service, standin: StandIn)
     assert 'ledger_coverage_found_events{book="self:test"} 1.0' in metrics
     assert 'ledger_observations{book="self:test",state="answered"} 1.0' in metrics
     assert 'ledger_coverage_unproven_hours{book="self:test"} 0.0' in metrics
+    examined = service.run("doctor", "--production", "--json")
+    checks = {one["name"]: one for one in orjson.loads(examined.stdout)["checks"]}
+    assert examined.returncode == 1
+    assert (checks["restricted key"]["ok"], checks["restricted key"]["value"]) == (False, "rk_test_…")
+    assert checks["signatures"]["ok"] is checks["fsync"]["ok"] is True
     service.kill()
     service.start()
     service.until(observed, "the same after a kill")
