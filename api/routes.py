@@ -6,6 +6,7 @@ from typing import Final
 
 from api import (
     catalog,
+    checkout,
     coverage,
     dunning,
     entitlements,
@@ -154,6 +155,12 @@ OPERATIONS: Final = (
               {200: ref("Closed")}, periods.SCOPE, (BOOK,), body=REASON_AND_FORCE, refuses=(404, 409, 413)),
     Operation("POST", "/v1/periods/{month}/reopen", periods.reopen_period, "Open the latest closed month again.",
               {200: ref("Reopened")}, periods.SCOPE, (BOOK,), body=REASON, refuses=(404, 409, 413)),
+    Operation("POST", "/v1/checkout-sessions", checkout.create_checkout_session, "A hosted Checkout.",
+              {200: ref("Session")}, checkout.SCOPE, (BOOK,), body=checkout.CheckoutWanted.model_json_schema(),
+              refuses=(409, 413, 501, 502), idempotent=True),
+    Operation("POST", "/v1/portal-sessions", checkout.create_portal_session, "A session of the customer portal.",
+              {200: ref("Portal")}, checkout.SCOPE, (BOOK,), body=checkout.PortalWanted.model_json_schema(),
+              refuses=(409, 413, 501, 502), idempotent=True),
     Operation("GET", "/v1/projections", projections.list_projections, "The live builds, and how far they are.",
               {200: ref("Projections")}, "admin"),
     Operation("POST", "/v1/projections/{name}/rebuilds", projections.start_rebuild, "Ask for a new build.",

@@ -136,8 +136,8 @@ SCHEMAS: Final[dict[str, Json]] = {
     "Explained": fresh("entry line movement", policy=TEXT, because=TEXTS, entry=TEXT, line=TEXT, movement=TEXT),
     "Ageing": fresh(at=TIME, currencies=by_key(shape(buckets=BUCKETS, total=WHOLE, data=some(
         shape(customer=TEXT, buckets=BUCKETS, total=WHOLE))))),
-    "TieOut": fresh(month=TEXT, policy=TEXT, basis=TEXT, currencies=by_key(shape(mrr=WHOLE, recognized=WHOLE, cash=WHOLE,
-        differences=some({"type": "object", "required": ["class", "between", "amount"]})))),
+    "TieOut": fresh(month=TEXT, policy=TEXT, basis=TEXT, currencies=by_key(shape(
+        mrr=WHOLE, recognized=WHOLE, cash=WHOLE, differences=some(shape(class_=TEXT, between={}, amount=WHOLE))))),
     "Period": PERIOD,
     "Periods": {"type": "object", "required": ["data"], "properties": {"data": some(ref("Period"))}},
     "Seal": {"type": "object"},
