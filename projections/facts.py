@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import NamedTuple
 
 import orjson
 
 from ledger.event import Json, mapping
 
 
-@dataclass(frozen=True, slots=True)
-class Fact:
+class Fact(NamedTuple):
     """One event of a subject: ``subject`` is its snapshot (``data.object``), ``previous`` what that changed from.
 
     Both are empty for thin events, which are stored and never folded. ``position`` identifies and explains; no fold
