@@ -19,6 +19,7 @@ from api.services import Services
 from ledger.event import IDENTIFIER
 from ledger.reader import position_at, read_head
 from ledger.times import rfc3339
+from projections.builds import Freshness
 from projections.entitlements.answer import Answer, Contribution, Value
 from projections.entitlements.compared import Compared
 from projections.entitlements.query import Entitlements, Moment, fold_known, read_many
@@ -54,8 +55,13 @@ async def list_entitlements(request: Request) -> Response:
 async def get_entitlement(request: Request) -> Response:
     """Answer for one feature: always an answer, granted or not."""
     [found] = await _read(request, [customer_of(path_value(request, "customer"))])
+    return respond_one(request, found, path_value(request, "feature"))
+
+
+def respond_one(request: Request, found: Entitlements, feature: str) -> Response:
+    """Respond with the answer for one feature. Raises 503 for a customer whose answers are too old."""
     _refuse_long_parked(found)
-    answer = found.answer(path_value(request, "feature"))
+    answer = found.answer(feature)
     content = answer_json(answer) | {"customer": found.customer, "org": found.org}
     return _respond(request, content, [found], stale=answer.stale)
 
@@ -221,18 +227,23 @@ def _refuse_long_parked(found: Entitlements) -> None:
 
 def _respond(request: Request, content: dict[str, Any], found: Sequence[Entitlements], *, stale: bool) -> Response:
     freshness = found[0].freshness
-    lag_seconds = round(freshness.lag_seconds(services(request).clock()), 3)
-    parked = any(one.parked for one in found)
-    content["freshness"] = {
+    parked, dirty = any(one.parked for one in found), any(one.dirty for one in found)
+    content["freshness"] = freshness_json(freshness, services(request).clock(), stale=stale or dirty, parked=parked)
+    return JSONResponse(content, headers={"Ledger-Position": str(freshness.position), "Cache-Control": "no-store"})
+
+
+def freshness_json(freshness: Freshness, now: datetime, *, stale: bool, parked: bool) -> dict[str, Any]:
+    """Write how fresh an answer is; what is parked or far behind is ``stale`` too."""
+    lag_seconds = round(freshness.lag_seconds(now), 3)
+    return {
         "book": freshness.book,
         "position": freshness.position,
         "head": freshness.head,
         "lag_seconds": lag_seconds,
         "build": freshness.build,
-        "stale": stale or parked or lag_seconds > _STALE_SECONDS or any(one.dirty for one in found),
+        "stale": stale or parked or lag_seconds > _STALE_SECONDS,
         "parked": parked,
     }
-    return JSONResponse(content, headers={"Ledger-Position": str(freshness.position), "Cache-Control": "no-store"})
 
 
 def value_json(value: Value) -> bool | int | float | str | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import asyncpg
 
+from api.memory import Memory
 from api.readers import Streams
 from api.tail import Tail
 from ledger.postgres import Database
@@ -19,6 +20,7 @@ class Live:
 
     tail: Tail
     streams: Streams
+    memory: Memory
 
     def end(self) -> None:
         """End what would otherwise go on for ever, so that the process can."""
@@ -28,16 +30,6 @@ class Live:
 @contextlib.asynccontextmanager
 async def open_live(database: Database, pool: asyncpg.Pool) -> AsyncIterator[Live]:
     """Open them; the log is followed only while somebody asks."""
-    streams = Streams()
-    async with Tail(database, pool, Nobody(), streams.publish, streams.listened_to) as tail:
-        yield Live(tail, streams)
-
-
-class Nobody:
-    """Keeps nothing."""
-
-    def forget(self, book: str, holders: set[str] | None, touch: int) -> None:
-        """Forget nothing."""
-
-    def forget_all(self) -> None:
-        """Forget nothing."""
+    streams, memory = Streams(), Memory()
+    async with Tail(database, pool, memory, streams.publish, streams.listened_to) as tail:
+        yield Live(tail, streams, memory)

@@ -32,6 +32,7 @@ _PAUSE_SECONDS: Final = 0.01
 _RETRY_SECONDS: Final = 0.5
 _IDLE_SECONDS: Final = 60.0
 _CHANGES_AT_ONCE: Final = 1_000
+_EVERY_TOUCH: Final = 2**63 - 1
 
 
 class Keeper(Protocol):
@@ -136,12 +137,13 @@ class Tail:
 
     async def _forget_touched(self, connection: asyncpg.Connection, book: str, state: BookState) -> None:
         before = self._states.get(book)
-        if state.touch is None or (before is not None and state.touch == before.touch):
-            return
-        known = before is not None and before.touch is not None and before.freshness.build == state.freshness.build
-        after = before.touch if known and before is not None and before.touch is not None else state.touch
-        touched = await read_touched(connection, book, after, state.touch) if after < state.touch else None
-        self._keeper.forget(book, touched, state.touch)
+        if state.touch is None or before is None or before.touch is None:
+            self._keeper.forget(book, None, _EVERY_TOUCH if state.touch is None else state.touch)
+        elif before.freshness.build != state.freshness.build:
+            self._keeper.forget(book, None, state.touch)
+        elif before.touch < state.touch:
+            touched = await read_touched(connection, book, before.touch, state.touch)
+            self._keeper.forget(book, touched, state.touch)
 
     async def _pass_on(self, connection: asyncpg.Connection, book: str, state: BookState) -> None:
         if not self._read.is_set():
