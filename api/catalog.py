@@ -18,7 +18,6 @@ from api.granting import (
     KeyUsedError,
     MisfitError,
     NoSuchGrantError,
-    Publication,
     make_grant,
     publish_catalog,
     read_publications,
@@ -27,7 +26,7 @@ from api.granting import (
 from api.parameters import MAX_WAIT_SECONDS, path_value, seconds_parameter, time_parameter
 from api.problems import JSONResponse, Problem
 from api.services import Services
-from ledger.errors import VersionConflictError
+from ledger.catalogs import Publication
 from projections.catalog import CatalogError, parse_catalog
 from projections.entitlements.query import folded_position
 from projections.facts import number
@@ -39,7 +38,10 @@ _POLL_SECONDS: Final = 0.02
 
 
 async def put_catalog(request: Request) -> Response:
-    """Publish a catalog; answered as soon as it counts, or after ``wait`` seconds (by default one)."""
+    """Publish a catalog; answered as soon as it counts, or after ``wait`` seconds (by default one).
+
+    ``position`` is null where that text holds already.
+    """
     key = require(request, "admin")
     book = await book_of_request(request, key)
     since = time_parameter(request, "effective_from")
@@ -50,14 +52,12 @@ async def put_catalog(request: Request) -> Response:
         raise CatalogError(0, "", "not UTF-8") from error
     serving = services(request)
     async with serving.pool.acquire() as connection:
-        try:
-            made, new = await publish_catalog(
-                connection, serving.appender, book, text, effective_from=since, by=key.name, now=serving.clock()
-            )
-        except VersionConflictError as error:
-            raise Problem(409, "somebody else has just published a catalog: look at it, then try again") from error
-    await _until_folded(serving, book, made.position, wait_seconds)
-    return JSONResponse(_publication_json(made) | {"book": book, "published": new})
+        made, position = await publish_catalog(
+            connection, serving.appender, book, text, effective_from=since, by=key.name, now=serving.clock()
+        )
+    if position is not None:
+        await _until_folded(serving, book, position, wait_seconds)
+    return JSONResponse(_publication_json(made) | {"book": book, "position": position})
 
 
 async def list_catalogs(request: Request) -> Response:
@@ -72,9 +72,8 @@ async def list_catalogs(request: Request) -> Response:
 def _publication_json(made: Publication) -> dict[str, Any]:
     catalog = parse_catalog(made.content)
     return {
-        "version": made.version,
+        "version": made.number,
         "effective_from": made.effective_from,
-        "position": made.position,
         "by": made.by,
         "features": sorted(catalog.features),
         "plans": len(catalog.plans),

@@ -10,7 +10,21 @@ import sys
 import asyncpg
 import typer
 
-from api.commands import builds, doctor, erase, events, gather, keys, log, migrate, serve, simulate, status, transfer
+from api.commands import (
+    access,
+    builds,
+    doctor,
+    erase,
+    events,
+    gather,
+    keys,
+    log,
+    migrate,
+    serve,
+    simulate,
+    status,
+    transfer,
+)
 from ledger.errors import LedgerError, MistakeError
 from ledger.postgres import AWAY
 
@@ -42,10 +56,12 @@ app.command("erase")(erase.erase)
 app.command("backfill")(gather.backfill)
 app.command("sweep")(gather.sweep)
 app.command("observe")(gather.observe)
+app.command("grant")(access.grant)
 app.command("import")(transfer.import_)
 app.command("export")(transfer.export)
 app.command("backup")(transfer.backup)
 app.command("restore")(transfer.restore)
+app.add_typer(access.app, name="catalog")
 app.add_typer(keys.app, name="keys")
 app.add_typer(log.app, name="log")
 

@@ -1,7 +1,7 @@
 """Catalogs and grants as facts: what people decide about access, behind both HTTP and the command line.
 
-A catalog is the next version of its book's stream, so of two publishers at once one is told. A grant stands in the
-stream of its holder; its id is a function of what the caller calls it, so that asking again grants nothing twice.
+A grant stands in the stream of its holder; its id is a function of what the caller calls it, so that asking again
+grants nothing twice.
 """
 
 from __future__ import annotations
@@ -16,19 +16,17 @@ import asyncpg
 import orjson
 
 from ledger.appender import Appender
+from ledger.catalogs import STREAM, Catalogs, Publication
+from ledger.decisions import decide, restore
 from ledger.errors import LedgerError, MistakeError
 from ledger.event import NewEvent, Source
-from ledger.operator import operator_event
-from ledger.reader import Filter, StoredEvent, read_event, read_page
+from ledger.reader import read_event
 from ledger.times import parse_rfc3339, rfc3339
 from projections.catalog import Kind, Published, catalog_at, parse_catalog
-from projections.entitlements.holdings import CATALOG_STREAM, stream_of_holder
+from projections.entitlements.holdings import stream_of_holder
 
-PUBLISHED: Final = "ledger.catalog.published"
 GRANTED: Final = "ledger.grant.created"
 REVOKED: Final = "ledger.grant.deleted"
-
-_CATALOGS_MAX: Final = 100_000
 
 
 class NoSuchGrantError(MistakeError):
@@ -44,17 +42,6 @@ class KeyUsedError(LedgerError):
 
 class MisfitError(MistakeError):
     """A grant's value is not of its feature's kind."""
-
-
-@dataclass(frozen=True, slots=True)
-class Publication:
-    """A catalog that was published: which version of its book's, from when it holds, and where it stands."""
-
-    version: int
-    content: str
-    effective_from: str | None
-    position: int
-    by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +70,8 @@ class Grant:
 
 
 async def read_publications(connection: asyncpg.Connection, book: str) -> list[Publication]:
-    """Return every catalog a book has published, oldest first, as the log has them."""
-    stream = Filter(stream_id=stream_of_holder(book, CATALOG_STREAM), type=PUBLISHED)
-    return [_publication(event) for event in await read_page(connection, book, stream, _CATALOGS_MAX)]
+    """Return every catalog a book has published, oldest first."""
+    return (await restore(connection, Catalogs, book, STREAM)).published
 
 
 async def publish_catalog(
@@ -97,34 +83,23 @@ async def publish_catalog(
     effective_from: datetime | None,
     by: str,
     now: datetime,
-) -> tuple[Publication, bool]:
-    """Publish a catalog; return it, and whether it is new. The text that holds already is not published again.
+) -> tuple[Publication, int | None]:
+    """Publish a catalog; return it and its position, which is None where that text holds already.
 
-    Raises ``CatalogError``, and ``VersionConflictError`` where somebody else was faster.
+    Raises ``CatalogError``.
     """
     parse_catalog(text)
-    known = await read_publications(connection, book)
-    if known and known[-1].content == text and effective_from is None:
-        return known[-1], False
-    # The first one says what always held; a later one changes what holds from now on, or from a given time.
-    since = None if not known else rfc3339(effective_from or now)
-    content = {
-        "object": "ledger.catalog",
-        "version": len(known) + 1,
-        "content": text,
-        "effective_from": since,
-        "by": by,
-    }
-    event = operator_event(book, CATALOG_STREAM, len(known) + 1, PUBLISHED, content, now=now)
-    [place] = await appender.append([event])
-    return Publication(len(known) + 1, text, since, place.position, by), True
-
-
-def _publication(event: StoredEvent) -> Publication:
-    content = _content(event.body)
-    return Publication(
-        content["version"], content["content"], content["effective_from"], event.position, content.get("by")
+    since = rfc3339(effective_from) if effective_from else None
+    decided = await decide(
+        connection,
+        appender,
+        Catalogs,
+        book,
+        STREAM,
+        lambda catalogs: catalogs.publish(text, since, rfc3339(now.replace(microsecond=0)), by),
+        now=now,
     )
+    return decided.aggregate.published[-1], decided.places[0].position if decided.places else None
 
 
 async def make_grant(

@@ -17,6 +17,9 @@ from ledger.simulator.objects import Customer, Invoice, Subscription
 from ledger.simulator.truth_cases import CLOSED, Cases
 
 GIVES_ACCESS: Final = frozenset({"active", "trialing", "past_due"})
+UNPAID_TRIAL_SECONDS: Final = 3 * 86_400
+"""For how long what was never paid for gives access while it is past due."""
+
 EARNS: Final = frozenset({"active", "past_due"})
 MONTHLY: Final[dict[Interval, Fraction]] = {
     "month": Fraction(1),
@@ -49,6 +52,7 @@ class Noted:
     amount_off_forever: int
     contained_tax_percent: int
     earns_while_collection_is_paused: bool
+    ever_paid: bool = True
 
 
 @dataclass(slots=True)
@@ -63,6 +67,16 @@ class Life:
         """Return the state at a moment; None before there was one."""
         found = bisect_right(self.states, moment, key=lambda state: state.at)
         return self.states[found - 1] if found else None
+
+    def unpaid_since(self, moment: int) -> int | None:
+        """Return since when it is past due without ever having paid anything; None where it is not."""
+        found = bisect_right(self.states, moment, key=lambda state: state.at)
+        since: int | None = None
+        for state in reversed(self.states[:found]):
+            if state.status != "past_due" or state.ever_paid:
+                break
+            since = state.at
+        return since
 
 
 @dataclass(slots=True)
@@ -110,6 +124,7 @@ class Truth:
             amount_off_forever=(off.amount_off or 0) if off else 0,
             contained_tax_percent=one.tax_rate.percentage if one.tax_rate and one.tax_rate.inclusive else 0,
             earns_while_collection_is_paused=one.pause_collection in (None, "keep_as_draft"),
+            ever_paid=one.ever_paid,
         )  # fmt: skip
         if life.states and life.states[-1].at == at:
             life.states.pop()
@@ -173,14 +188,22 @@ class Truth:
         return {customer: dict(sorted(granted[customer].items())) for customer in sorted(granted)}
 
     def _given(self, moment: int, *, purchases: bool) -> Iterator[tuple[str, str, str, int]]:
-        for life in self.lives.values():
+        for key, life in self.lives.items():
             state = life.at(moment)
-            if state is not None and state.status in GIVES_ACCESS:
+            if state is not None and state.status in GIVES_ACCESS and not self._unpaid_too_long(key, life, moment):
                 for item in state.items:
                     yield life.customer, item.features, item.product, item.quantity
         for bought in self.purchases.values() if purchases else ():
             if bought.holds_at(moment):
                 yield bought.customer, bought.features, bought.product, bought.quantity
+
+    def _unpaid_too_long(self, key: str, life: Life, moment: int) -> bool:
+        """Tell whether days have passed since the first failure that is still open: no trial lasts that long."""
+        since = life.unpaid_since(moment)
+        if since is None:
+            return False
+        failed = self.cases.failed_since(key, moment)
+        return moment >= (since if failed is None else failed) + UNPAID_TRIAL_SECONDS
 
     def mrr(self, moment: int) -> dict[str, int]:
         """Return monthly recurring revenue by currency at a moment (stripe-domain §5.1, policy stripe-2026)."""

@@ -171,6 +171,17 @@ class Cases:
         found = sorted((at, key) for at, key in opened if at is not None and at <= moment)
         return [_case(self.invoices[key], at, moment, status_at) for at, key in found]
 
+    def failed_since(self, subscription: str, moment: int) -> int | None:
+        """Return since when something of a subscription is owed at a moment, its first payment apart."""
+        owed = [
+            opened
+            for one in self.invoices.values()
+            if one.subscription == subscription and one.category != "initial"
+            and (standing := one.at(moment)) is not None and standing.status == "open"
+            and (opened := one.opened) is not None and opened <= moment
+        ]  # fmt: skip
+        return min(owed, default=None)
+
     def at_risk(self, moment: int) -> Iterator[str]:
         """Name the subscriptions that have an open case at a moment, a first payment's apart."""
         seen = set()

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
+from ledger.catalogs import PUBLISHED
 from ledger.event import identifier
 from ledger.observation import OBSERVED
 from projections.contract import Rows, Subject, Terms
@@ -23,15 +24,16 @@ from projections.entitlements.money import (
 from projections.entitlements.people import (
     customer_changed,
     customer_deleted,
+    entitlements_observed,
     grant_made,
     grant_revoked,
     summary_changed,
     told_time,
 )
-from projections.entitlements.purchases import observed, session_changed
+from projections.entitlements.purchases import line_items_observed, lines_observed, session_changed
 from projections.entitlements.rows import CatalogRow, EvidenceRow, ProductRow, SourceRow
 from projections.entitlements.state import State, open_rows
-from projections.entitlements.subscriptions import subscription_changed
+from projections.entitlements.subscriptions import items_observed, subscription_changed
 from projections.facts import Fact
 from projections.shapes.common import amount, text, text_at
 
@@ -102,17 +104,31 @@ def _product_changed(state: State, fact: Fact) -> None:
 
 
 def _catalog_published(state: State, fact: Fact) -> None:
-    version, content = amount(fact.subject.get("version")), text(fact.subject.get("content"))
-    if version is not None and content is not None:
-        state.catalogs[version] = CatalogRow(
+    number, content = amount(fact.subject.get("number")), text(fact.subject.get("content"))
+    if number is not None and content is not None:
+        state.catalogs[number] = CatalogRow(
             subject=state.subject.stream_id,
             book=state.subject.book,
-            version=version,
+            version=number,
             content=content,
             effective_from=told_time(fact.subject.get("effective_from")),
             published_at=fact.created,
             because=(fact.event_id,),
         )
+
+
+_OBSERVATIONS: Final[dict[str, Callable[[State, Fact], None]]] = {
+    "checkout.session.line_items": line_items_observed,
+    "customer.active_entitlements": entitlements_observed,
+    "invoice.lines": lines_observed,
+    "subscription.items": items_observed,
+}
+
+
+def _observed(state: State, fact: Fact) -> None:
+    """Take what Stripe was asked for because no event shows the whole of it."""
+    if (change := _OBSERVATIONS.get(str(fact.subject.get("kind")))) is not None:
+        change(state, fact)
 
 
 _SUBSCRIPTION: Final = (
@@ -130,7 +146,7 @@ STEPS: Final[dict[str, Callable[[State, Fact], None]]] = {
     "checkout.session.completed": session_changed,
     "checkout.session.async_payment_succeeded": session_changed,
     "checkout.session.async_payment_failed": session_changed,
-    OBSERVED: observed,
+    OBSERVED: _observed,
     **{f"invoice.{name}": invoice_changed for name in _INVOICE.split()},
     "invoice_payment.paid": invoice_payment_paid,
     "charge.refunded": charge_refunded,
@@ -141,7 +157,7 @@ STEPS: Final[dict[str, Callable[[State, Fact], None]]] = {
     "ledger.grant.deleted": grant_revoked,
     "product.created": _product_changed,
     "product.updated": _product_changed,
-    "ledger.catalog.published": _catalog_published,
+    PUBLISHED: _catalog_published,
 }
 """What each event type does. A type that is not here changes nothing."""
 

@@ -7,6 +7,7 @@ from typing import Any, Final, TypeVar
 
 import asyncpg
 
+from ledger.catalogs import STREAM
 from projections.catalog import Published, parse_catalog
 from projections.contract import Row
 from projections.entitlements.rows import (
@@ -19,7 +20,7 @@ from projections.entitlements.rows import (
     SourceRow,
 )
 
-CATALOG_STREAM: Final = "catalog"
+CATALOG_STREAM: Final = STREAM
 
 SOURCES: Final = """
 SELECT subject, book, customer, kind, source, item, product, price, lookup_key, quantity, feature, value, status,

@@ -26,7 +26,8 @@ SHELL = {
     "projections": {
         "ahead", "builds", "certify", "compare", "follower", "forgetting", "joining", "leases", "promotion",
         "reading", "rebuild", "refold", "runner", "writing", "dunning.query", "entitlements.changes",
-        "entitlements.feed", "entitlements.holdings", "entitlements.known", "entitlements.query", "mrr.query",
+        "entitlements.feed", "entitlements.holdings", "entitlements.known", "entitlements.preview",
+        "entitlements.query", "mrr.query",
         "revenue.query",
     },
 }  # fmt: skip

@@ -57,7 +57,7 @@ async def test_a_first_catalog_holds_from_the_beginning_and_a_later_one_from_its
     assert await features(client, as_of="2026-01-15T11:53:30Z") == {"seats": 80, "support": "mail"}
     assert await features(client, known_position="2") == {"prod_1": True, "seats": 8, "sso": True}
     again = (await publish(client, CATALOG)).json()
-    assert (again["version"], again["published"]) == (1, False)
+    assert (again["version"], again["position"]) == (1, None)
 
     clock.forward(hours=1)
     later = CATALOG.replace("quantity*10", "quantity").replace('"mail" }', '"phone" }')

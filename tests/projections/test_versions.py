@@ -12,7 +12,7 @@ from projections.certify import source_digest
 from projections.contract import Projection
 
 KNOWN = {
-    ("entitlements", 4): "adabd7d58ebe429823e72baad67136453fff2c29b1fe8fa8a408bb13232020d3",
+    ("entitlements", 4): "cd6f49da21ae5e07a4cf9812d0073a51e1034f978119048c294b09d50c9611e5",
     ("dunning", 1): "5dbcaa3e7bf33a5efdb1d3bbce0aa6ae45df61d803543f73112068639375c431",
     ("revenue", 1): "94ef14e003a616c57993374412841b6a40e42b3bc059b1a62871242218b07634",
 }
