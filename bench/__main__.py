@@ -12,11 +12,11 @@ from typing import Annotated
 import orjson
 import typer
 
-from bench import engine, http, log, orders
+from bench import engine, http, live, log, orders
 from bench.ground import Ground
 from bench.table import Row, as_json, show
 
-ROWS = ("append", "import", "log", "rebuild", "lag", "orders", "http")
+ROWS = ("append", "import", "log", "rebuild", "lag", "orders", "http", "live")
 
 
 async def _append_and_proof(ground: Ground, events: int) -> list[Row]:
@@ -42,13 +42,15 @@ async def _run(ground: Ground, events: int, names: list[str]) -> list[Row]:
     if "http" in names:
         rows += await http.webhook_rows(ground.folder, events // 2)
         rows.append(await http.during_rebuild_row(ground.folder, 20 * events))
+    if "live" in names:
+        rows += await live.live_rows(ground)
     return rows
 
 
 def main(
     events: Annotated[int, typer.Option(min=1_000, help="How many events each row moves.")] = 20_000,
     only: Annotated[
-        list[str] | None, typer.Option(help="Only these rows: append, import, log, rebuild, lag, http.")
+        list[str] | None, typer.Option(help="Only these rows: append, import, log, rebuild, lag, http, live.")
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the rows to this file too.")] = None,
 ) -> None:
