@@ -77,6 +77,7 @@ class Account:
         self.truth = truth
         self.livemode = livemode
         self.now = 0
+        self.held: dict[str, int] = {}
         self._version = version
         self._connected = connected
         self._numbers = 0
@@ -127,6 +128,15 @@ class Account:
     def rendered(self, thing: Any) -> Json:
         """Write an object as the pinned API version has it now."""
         return _RENDER[type(thing)](thing, self.livemode)
+
+    def move(self, currency: str, **amounts: int) -> None:
+        """Move money between places, debits positive; note it, and what Stripe holds by it."""
+        self.truth.books.entry(self.now, currency, **amounts)
+        self.hold(currency, amounts.get("stripe_balance", 0))
+
+    def hold(self, currency: str, amount: int) -> None:
+        """Hold more, or less, for the account."""
+        self.held[currency] = self.held.get(currency, 0) + amount
 
     def announce_rendered(self, type_: str, rendered: Json) -> None:
         """Send an event about something that is written but not kept."""

@@ -13,6 +13,7 @@ from typing import Literal
 from ledger.simulator import payments
 from ledger.simulator.account import Account
 from ledger.simulator.calendar import DAY
+from ledger.simulator.catalog import charged
 from ledger.simulator.declines import DECLINES
 from ledger.simulator.objects import Customer, Discount, Invoice, Line, Subscription, Trouble
 
@@ -56,7 +57,7 @@ def take_off(invoice: Invoice) -> None:
     eligible = [line for line in invoice.lines if line.invoice_item is None and line.amount > 0]
     if invoice.discount is not None and eligible:
         whole = sum(line.amount for line in eligible)
-        off = round(invoice.discount.coupon.off(whole))
+        off = charged(invoice.discount.coupon.off(whole), invoice.currency)
         for line in eligible:
             line.discount = off * line.amount // whole
         max(eligible, key=lambda line: line.amount).discount += off - sum(line.discount for line in eligible)
@@ -64,7 +65,7 @@ def take_off(invoice: Invoice) -> None:
         rate = Fraction(invoice.tax_rate.percentage, 100)
         share = rate / (1 + rate) if invoice.tax_rate.inclusive else rate
         for line in invoice.lines:
-            line.tax = round((line.amount - line.discount) * share)
+            line.tax = charged((line.amount - line.discount) * share, invoice.currency)
     added = invoice.tax_rate is not None and not invoice.tax_rate.inclusive
     for line in invoice.lines:
         line.gross = line.amount - line.discount + (line.tax if added else 0)
@@ -95,6 +96,7 @@ def finalize(account: Account, invoice: Invoice) -> None:
     customer.balance = invoice.ending_balance
     if moved:
         account.announce("customer.updated", customer)
+    account.truth.books.finalized(account.now, invoice)
     account.truth.invoice(account.now, invoice)
     account.announce("invoice.finalized", invoice)
     if invoice.amount_due == 0:
@@ -190,6 +192,7 @@ def _received(account: Account, invoice: Invoice, by: Payer) -> bool:
     if payment is None:
         raise ValueError(f"{invoice.id} has no payment")
     invoice.amount_paid += payment.amount
+    account.truth.books.happened(account.now, invoice.id, "received", payment.amount, "payments_clearing")
     if invoice.amount_remaining == 0:
         close(account, invoice, by, asked=by == "customer")
     else:
@@ -220,8 +223,8 @@ def pass_over(account: Account, invoice: Invoice, retry_at: int | None) -> None:
 
 def rest(account: Account, invoice: Invoice) -> None:
     """Stop trying by itself: its subscription has ended."""
+    invoice.customer.resting.append(invoice)
     if invoice.status == "open" and invoice.auto_advance:
-        invoice.customer.resting.append(invoice)
         invoice.auto_advance = False
         invoice.next_payment_attempt = None
         account.truth.invoice(account.now, invoice)
@@ -233,12 +236,14 @@ def pay_out_of_band(account: Account, invoice: Invoice) -> None:
     paid = invoice.amount_remaining
     invoice.out_of_band += paid
     invoice.amount_paid += paid
+    account.truth.books.happened(account.now, invoice.id, "received", paid, "external_asset")
     close(account, invoice, "out_of_band", asked=True)
     payments.settle_outside(account, invoice, paid)
 
 
 def void(account: Account, invoice: Invoice) -> None:
     """Void an invoice that is not paid: as if it had never been; what the balance paid of it goes back there."""
+    account.truth.books.happened(account.now, invoice.id, "voided", invoice.amount_remaining)
     invoice.status = "void"
     invoice.voided_at = account.now
     _no_longer_open(invoice)
@@ -254,6 +259,7 @@ def void(account: Account, invoice: Invoice) -> None:
 
 def mark_uncollectible(account: Account, invoice: Invoice, reason: str) -> None:
     """Give up on an open invoice; it can still be paid."""
+    account.truth.books.happened(account.now, invoice.id, "written_off", invoice.amount_remaining)
     invoice.status = "uncollectible"
     invoice.uncollectible_at = account.now
     invoice.uncollectible_reason = reason

@@ -55,7 +55,7 @@ def _mend_resting(account: Account, customer: Customer, how: str) -> None:
 
 def mended(account: Account, invoice: Invoice, how: str) -> None:
     """Note that an invoice in trouble can be tried with another card."""
-    if invoice.trouble is not None:
+    if invoice.trouble is not None and (invoice.trouble.failures or invoice.trouble.attempts):
         invoice.trouble.needs_method = False
         invoice.trouble.new_method = how
         account.truth.invoice(account.now, invoice)

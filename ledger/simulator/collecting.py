@@ -194,6 +194,8 @@ class Collecting(Statuses):
         one.ever_paid = one.ever_paid or invoice.amount_due > 0
         if one.pending_update is not None and one.pending_update.invoice == invoice.id:
             self._apply(one, one.pending_update)
+        if one.status == "incomplete":
+            self.account.truth.books.happened(self.account.now, invoice.id, "released")
         if one.status in {"incomplete", "past_due", "unpaid"} and one.latest_invoice == invoice.id:
             one.status = "active"
             self.say(one, "customer.subscription.updated")

@@ -36,6 +36,7 @@ def issue(
     invoice.credit_notes += 1
     invoice.pre_credited += pre
     invoice.post_credited += amount - pre
+    account.truth.books.credited(account.now, made)
     account.announce("credit_note.created", made, asked=True)
     if to_balance(made):
         invoice.customer.balance -= to_balance(made)
@@ -62,6 +63,7 @@ def void(account: Account, note: CreditNote) -> None:
     note.status = "void"
     note.voided_at = account.now
     note.invoice.pre_credited -= note.pre_payment
+    account.truth.books.credited(account.now, note)
     account.truth.invoice(account.now, note.invoice)
     account.announce("credit_note.voided", note, asked=True)
     account.announce("invoice.updated", note.invoice, asked=True)

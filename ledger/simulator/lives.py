@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
-from ledger.simulator import cards, catalog, checkout, payments
+from ledger.simulator import cards, catalog, checkout, reversals
 from ledger.simulator.account import Account
 from ledger.simulator.calendar import DAY
 from ledger.simulator.catalog import COURSE, STARTER, STORAGE, SUPPORT, TEAM, Interval, Price, price
@@ -79,7 +79,10 @@ class Life:
             tax_rate=luck.choice(catalog.TAX_RATES) if luck.random() < 0.4 else None,
             send_invoice=not without_card and luck.random() < 0.06,
             org=self.customer.org if luck.random() < 0.2 else None,
+            item_trial_days=30 if len(wanted) > 1 and not without_card and luck.random() < 0.25 else 0,
         )
+        if terms.item_trial_days:
+            terms = replace(terms, trial_days=0)
         started = self.billing.start(self.customer, wanted, terms)
         self.subscriptions.append(started)
         return started
@@ -229,7 +232,7 @@ class Life:
             return
         whole, fails = self.luck.random() < 0.6, self.luck.random() < 0.3
         amount = charge.payment.amount if whole else charge.payment.amount // 3
-        payments.refund(self.account, charge, amount, fails=fails)
+        reversals.refund(self.account, charge, amount, fails=fails)
         if whole:
             checkout.note(self.account, session, holds=False)
             if fails:
@@ -244,7 +247,7 @@ class Life:
         if session is None or charge is None or charge.amount_refunded or charge.dispute:
             return
         course = self.luck.choice(("inquiry", "won", "lost", "late_win"))
-        payments.dispute(self.account, charge, course, lambda holds: checkout.note(self.account, session, holds=holds))
+        reversals.dispute(self.account, charge, course, lambda holds: checkout.note(self.account, session, holds=holds))
 
     def ask_for_deletion(self) -> None:
         """Ask to be forgotten."""

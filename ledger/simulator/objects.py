@@ -6,7 +6,7 @@ Amounts are integers in the currency's smallest unit, times are unix seconds.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from ledger.simulator.catalog import Coupon, Price, TaxRate
 
@@ -63,6 +63,8 @@ class Item:
     created: int
     period_start: int
     period_end: int
+    trial_end: int | None = None
+    """Until when this item alone is on trial."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +269,7 @@ class CreditNote(Kept):
 
 @dataclass(slots=True, eq=False)
 class Payment(Kept):
-    """A payment intent, and the charge of its latest attempt."""
+    """A payment intent, and the charge of its latest attempt; ``pays`` is the invoice or session it is for."""
 
     id: str
     customer: Customer | None
@@ -280,6 +282,7 @@ class Payment(Kept):
     metadata: dict[str, str] = field(default_factory=dict)
     charge: Charge | None = None
     decline: str | None = None
+    pays: str | None = None
     canceled: tuple[int, str] | None = None
 
 
@@ -312,17 +315,30 @@ class Refund(Kept):
     amount: int
     created: int
     status: str
+    credited: bool = False
+    """Whether a credit note says what it is for."""
+
+
+class Movement(NamedTuple):
+    """An amount and a fee withdrawn (negative) or given back, in the currency the account is settled in."""
+
+    id: str
+    amount: int
+    fee: int
+    at: int
+    currency: str
+    rate: float | None
 
 
 @dataclass(slots=True, eq=False)
 class Dispute(Kept):
-    """A customer's bank wants the money back. ``movements``: amount and fee withdrawn (negative) or given back."""
+    """A customer's bank wants the money back."""
 
     id: str
     charge: Charge
     created: int
     status: str
-    movements: list[tuple[str, int, int, int]] = field(default_factory=list)
+    movements: list[Movement] = field(default_factory=list)
 
 
 @dataclass(slots=True, eq=False)
@@ -341,6 +357,16 @@ class Session(Kept):
     payment: Payment | None = None
     subscription: Subscription | None = None
     invoice: str | None = None
+
+    @property
+    def currency(self) -> str:
+        """The currency it is paid in."""
+        return self.customer.currency if self.customer else self.price.currency
+
+    @property
+    def amount(self) -> int:
+        """What it comes to."""
+        return self.price.amount(self.quantity, self.currency)
 
 
 @dataclass(slots=True, eq=False)

@@ -143,7 +143,7 @@ def line(one: Line, of: Invoice, livemode: bool) -> Json:
         pricing={
             "price_details": {"price": one.price.id, "product": one.price.product.id},
             "type": "price_details",
-            "unit_amount_decimal": str(one.price.unit_amount),
+            "unit_amount_decimal": str(one.price.unit(one.quantity, of.currency)),
         },
         quantity=one.quantity,
         quantity_decimal=str(one.quantity),
@@ -241,7 +241,7 @@ def invoice_item(one: Line, of: Subscription, livemode: bool) -> Json:
         pricing={
             "price_details": {"price": one.price.id, "product": one.price.product.id},
             "type": "price_details",
-            "unit_amount_decimal": str(one.price.unit_amount),
+            "unit_amount_decimal": str(one.price.unit(one.quantity, of.currency)),
         },
         proration=one.proration,
         quantity=one.quantity,

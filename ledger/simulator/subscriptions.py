@@ -30,6 +30,8 @@ class Terms:
     tax_rate: TaxRate | None = None
     send_invoice: bool = False
     org: str | None = None
+    item_trial_days: int = 0
+    """Of its last item alone."""
 
 
 @dataclass(slots=True, eq=False)
@@ -57,6 +59,9 @@ class Billing(Collecting):
             org=terms.org,
         )
         made.items = [self._item(made, price, quantity, trial_end) for price, quantity in wanted]
+        if terms.item_trial_days:
+            last = made.items[-1]
+            last.trial_end = last.period_end = now + terms.item_trial_days * DAY
         self.of_customer.setdefault(customer.id, []).append(made)
         invoice = self._draft(made, "subscription_create", self._lines(made, made.items))
         if made.discount is not None:
@@ -138,6 +143,7 @@ class Billing(Collecting):
         due = [item for item in one.items if item.period_end == at]
         for item in due:
             item.period_start, item.period_end = at, period_after(one.anchor, item.price.interval or "month", at)
+            item.trial_end = None
         invoice = self._draft(one, "subscription_cycle", [*self._lines(one, due), *one.pending_lines])
         one.pending_lines = []
         self.say(one, "customer.subscription.updated")
@@ -160,6 +166,7 @@ class Billing(Collecting):
         one.anchor = at
         for item in one.items:
             item.period_start, item.period_end = at, period_after(at, item.price.interval or "month", at)
+            item.trial_end = None
 
     # Invoices and what they mean for the subscription.
 
@@ -199,7 +206,7 @@ class Billing(Collecting):
                 item=item.id,
                 price=item.price,
                 quantity=item.quantity,
-                amount=0 if free else item.price.unit_amount * item.quantity,
+                amount=0 if free or item.trial_end is not None else item.price.amount(item.quantity, one.currency),
                 start=item.period_start,
                 end=item.period_end,
             )

@@ -9,60 +9,14 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import Any, Final
 
-from ledger.simulator.catalog import Interval
 from ledger.simulator.objects import Customer, Invoice, Subscription
+from ledger.simulator.truth_books import Books
 from ledger.simulator.truth_cases import CLOSED, Cases
+from ledger.simulator.truth_mrr import KINDS, Life, Movement, movements_of, noted
 
 GIVES_ACCESS: Final = frozenset({"active", "trialing", "past_due"})
-EARNS: Final = frozenset({"active", "past_due"})
-MONTHLY: Final[dict[Interval, Fraction]] = {
-    "month": Fraction(1),
-    "year": Fraction(1, 12),
-    "week": Fraction(365, 84),
-}
-"""How many months' worth one interval's price is (stripe-domain §5.1)."""
-
-
-@dataclass(frozen=True, slots=True)
-class NotedItem:
-    """An item as it was: what it sells, how many, at what."""
-
-    product: str
-    features: str
-    quantity: int
-    unit_amount: int
-    interval: Interval
-
-
-@dataclass(frozen=True, slots=True)
-class Noted:
-    """A subscription as it was from ``at`` on."""
-
-    at: int
-    status: str
-    org: str | None
-    items: tuple[NotedItem, ...]
-    percent_off_forever: int
-    amount_off_forever: int
-    contained_tax_percent: int
-    earns_while_collection_is_paused: bool
-
-
-@dataclass(slots=True)
-class Life:
-    """All states of one subscription, oldest first; of one second only the last."""
-
-    customer: str
-    currency: str
-    states: list[Noted] = field(default_factory=list)
-
-    def at(self, moment: int) -> Noted | None:
-        """Return the state at a moment; None before there was one."""
-        found = bisect_right(self.states, moment, key=lambda state: state.at)
-        return self.states[found - 1] if found else None
 
 
 @dataclass(slots=True)
@@ -90,30 +44,18 @@ class Truth:
         self.purchases: dict[str, Purchase] = {}
         self.deleted: dict[str, int] = {}
         self.cases = Cases()
+        self.books = Books(keep=keep)
+        self._movements: list[Movement] | None = None
 
     def subscription(self, at: int, one: Subscription) -> None:
         """Note a subscription as it is from ``at`` on."""
         if not self._keep:
             return
         life = self.lives.setdefault(one.id, Life(one.customer.id, one.currency))
-        off = one.discount.coupon if one.discount and one.discount.coupon.duration == "forever" else None
-        state = Noted(
-            at=at,
-            status=one.status,
-            org=one.org or one.customer.org,
-            items=tuple(
-                NotedItem(item.price.product.id, item.price.product.features, item.quantity, item.price.unit_amount,
-                          item.price.interval or "month")
-                for item in one.items
-            ),
-            percent_off_forever=(off.percent_off or 0) if off else 0,
-            amount_off_forever=(off.amount_off or 0) if off else 0,
-            contained_tax_percent=one.tax_rate.percentage if one.tax_rate and one.tax_rate.inclusive else 0,
-            earns_while_collection_is_paused=one.pause_collection in (None, "keep_as_draft"),
-        )  # fmt: skip
         if life.states and life.states[-1].at == at:
             life.states.pop()
-        life.states.append(state)
+        life.states.append(noted(at, one))
+        self._movements = None
 
     def purchase(self, at: int, key: str, customer: Customer, product: Any, quantity: int, *, holds: bool) -> None:
         """Note that a purchase gives access from ``at`` on, or no longer does."""
@@ -133,11 +75,11 @@ class Truth:
 
     def dunning(self, moment: int) -> list[dict[str, Any]]:
         """Return every case at a moment; one of a subscription carries the MRR that is at risk, its oldest open one."""
-        found = self.cases.at(moment, self._status)
+        found = self.cases.at(moment, self._statuses)
         carried: set[str] = set()
         for case in found:
             key, risks = case["subscription"], case["category"] != "initial" and case["state"] not in CLOSED
-            case["at_risk_mrr"] = monthly(self.lives[key].at(moment)) if risks and key and key not in carried else 0
+            case["at_risk_mrr"] = self.lives[key].monthly(moment) if risks and key and key not in carried else 0
             if risks and key:
                 carried.add(key)
         return found
@@ -147,13 +89,12 @@ class Truth:
         total: dict[str, int] = {}
         for key in self.cases.at_risk(moment):
             life = self.lives[key]
-            if amount := monthly(life.at(moment)):
+            if amount := life.monthly(moment):
                 total[life.currency] = total.get(life.currency, 0) + amount
         return dict(sorted(total.items()))
 
-    def _status(self, key: str, moment: int) -> str | None:
-        state = self.lives[key].at(moment)
-        return state.status if state else None
+    def _statuses(self, key: str) -> list[tuple[int, str]]:
+        return [(state.at, state.status) for state in self.lives[key].states]
 
     def statuses(self, moment: int) -> dict[str, str]:
         """Return every subscription's status at a moment."""
@@ -186,61 +127,26 @@ class Truth:
         """Return monthly recurring revenue by currency at a moment (stripe-domain §5.1, policy stripe-2026)."""
         total: dict[str, int] = {}
         for life in self.lives.values():
-            if amount := monthly(life.at(moment)):
+            if amount := life.monthly(moment):
                 total[life.currency] = total.get(life.currency, 0) + amount
         return dict(sorted(total.items()))
 
     def movements(self, start: int, end: int) -> dict[str, dict[str, int]]:
-        """Return by currency how MRR moved in ``[start, end)``, from one change of a customer to the next."""
+        """Return by currency how MRR moved in ``[start, end)``, both of them the beginning of a UTC day."""
         moved: dict[str, dict[str, int]] = {}
-        for (_, currency), changes in self._by_customer().items():
-            kinds = moved.setdefault(currency, dict.fromkeys(("opening", *KINDS, "closing"), 0))
-            for at, before, after, ever in changes:
-                if at < start:
-                    kinds["opening"] += after - before
-                if at < end:
-                    kinds["closing"] += after - before
-                if start <= at < end:
-                    kinds[_kind(before, after, ever=ever)] += abs(after - before)
+        for one in self.all_movements():
+            kinds = moved.setdefault(one.currency, dict.fromkeys(("opening", *KINDS, "closing"), 0))
+            signed = -one.amount if one.kind in {"contraction", "churn"} else one.amount
+            kinds["opening"] += signed if one.at < start else 0
+            kinds["closing"] += signed if one.at < end else 0
+            kinds[one.kind] += one.amount if start <= one.at < end else 0
         return dict(sorted(moved.items()))
 
-    def _by_customer(self) -> dict[tuple[str, str], list[tuple[int, int, int, bool]]]:
-        """Return the changes of each customer and currency: when, from, to, and whether there had been any before."""
-        lives: dict[tuple[str, str], list[Life]] = {}
-        for life in self.lives.values():
-            lives.setdefault((life.customer, life.currency), []).append(life)
-        return {key: list(_changes(lives[key])) for key in sorted(lives)}
-
-
-KINDS: Final = ("new", "reactivation", "expansion", "contraction", "churn")
-
-
-def _kind(before: int, after: int, *, ever: bool) -> str:
-    if before == 0:
-        return "reactivation" if ever else "new"
-    if after == 0:
-        return "churn"
-    return "expansion" if after > before else "contraction"
-
-
-def _changes(lives: list[Life]) -> Iterator[tuple[int, int, int, bool]]:
-    before, ever = 0, False
-    for at in sorted({state.at for life in lives for state in life.states}):
-        after = sum(monthly(life.at(at)) for life in lives)
-        if after != before:
-            yield at, before, after, ever
-            before, ever = after, True
-
-
-def monthly(state: Noted | None) -> int:
-    """Return what a subscription in this state is worth a month, rounded half to even."""
-    if state is None or state.status not in EARNS or not state.earns_while_collection_is_paused:
-        return 0
-    exact = sum((MONTHLY[item.interval] * item.unit_amount * item.quantity for item in state.items), Fraction(0))
-    exact *= Fraction(100 - state.percent_off_forever, 100)
-    per_month = MONTHLY[state.items[0].interval] if state.items else Fraction(0)
-    exact = max(exact - state.amount_off_forever * per_month, Fraction(0))
-    return round(exact / (1 + Fraction(state.contained_tax_percent, 100)))
+    def all_movements(self) -> list[Movement]:
+        """Return every movement there ever was."""
+        if self._movements is None:
+            self._movements = list(movements_of(self.lives.values()))
+        return self._movements
 
 
 def _amounts(features: str, quantity: int) -> Iterable[tuple[str, int | None]]:

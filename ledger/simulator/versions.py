@@ -188,7 +188,7 @@ def _before_basil_invoice_item(made: Json) -> None:
         "price": _price(key),
         "subscription": details["subscription"],
         "subscription_item": details["subscription_item"],
-        "unit_amount": _PRICES[key].unit_amount,
+        "unit_amount": int(pricing["unit_amount_decimal"]),
         "unit_amount_decimal": pricing["unit_amount_decimal"],
     }
 
