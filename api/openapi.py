@@ -71,7 +71,12 @@ def _operation(operation: Operation) -> Json:
     }
     if operation.idempotent:
         described["parameters"].append(
-            {"name": "Idempotency-Key", "in": "header", "required": False, "schema": {"type": "string", "maxLength": 255}}
+            {
+                "name": "Idempotency-Key",
+                "in": "header",
+                "required": False,
+                "schema": {"type": "string", "maxLength": 255},
+            }
         )
     if operation.scope is not None:
         described["security"] = [{"key": []}]
@@ -83,7 +88,13 @@ def _operation(operation: Operation) -> Json:
 
 def _path_parameter(name: str) -> Json:
     about = "Percent-encoded, a slash too."
-    return {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}, "description": about}
+    return {
+        "name": name,
+        "in": "path",
+        "required": True,
+        "schema": {"type": "string", "minLength": 1},
+        "description": about,
+    }
 
 
 def _query_parameter(one: Parameter) -> Json:
