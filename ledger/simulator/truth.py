@@ -11,12 +11,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from ledger.simulator.catalog import Product
 from ledger.simulator.objects import Customer, Invoice, Subscription
 from ledger.simulator.truth_books import Books
 from ledger.simulator.truth_cases import CLOSED, Cases
 from ledger.simulator.truth_mrr import KINDS, Life, Movement, movements_of, noted
 
 GIVES_ACCESS: Final = frozenset({"active", "trialing", "past_due"})
+UNPAID_TRIAL_SECONDS: Final = 3 * 86_400
+"""For how long what was never paid for gives access while it is past due."""
 
 
 @dataclass(slots=True)
@@ -27,6 +30,7 @@ class Purchase:
     features: str
     product: str
     quantity: int
+    named: bool
     switches: list[tuple[int, bool]] = field(default_factory=list)
 
     def holds_at(self, moment: int) -> bool:
@@ -57,10 +61,13 @@ class Truth:
         life.states.append(noted(at, one))
         self._movements = None
 
-    def purchase(self, at: int, key: str, customer: Customer, product: Any, quantity: int, *, holds: bool) -> None:
-        """Note that a purchase gives access from ``at`` on, or no longer does."""
+    def purchase(
+        self, at: int, key: str, customer: Customer, product: Product, quantity: int, *, holds: bool, named: bool = True
+    ) -> None:
+        """Note that a purchase gives access from ``at`` on, or no longer; ``named``: events say what was bought."""
         if self._keep:
-            bought = self.purchases.setdefault(key, Purchase(customer.id, product.features, product.id, quantity))
+            made = Purchase(customer.id, product.features, product.id, quantity, named)
+            bought = self.purchases.setdefault(key, made)
             bought.switches.append((at, holds))
 
     def customer_deleted(self, at: int, customer: Customer) -> None:
@@ -102,10 +109,15 @@ class Truth:
         states = {key: life.at(moment) for key, life in self.lives.items()}
         return {key: state.status for key, state in sorted(states.items()) if state is not None}
 
-    def entitlements(self, moment: int, *, purchases: bool = True) -> dict[str, dict[str, int | bool]]:
-        """Return what each customer may use at a moment: feature to true, or to how much of it."""
+    def entitlements(
+        self, moment: int, *, purchases: bool = True, unnamed: bool = False
+    ) -> dict[str, dict[str, int | bool]]:
+        """Return what each customer may use at a moment: feature to true, or to how much of it.
+
+        ``unnamed``: also what was bought in a session that does not say what, as only Stripe's API can.
+        """
         granted: dict[str, dict[str, int | bool]] = {}
-        for customer, features, product, quantity in self._given(moment, purchases=purchases):
+        for customer, features, product, quantity in self._given(moment, purchases=purchases, unnamed=unnamed):
             if self.deleted.get(customer, moment + 1) <= moment:
                 continue
             holder = granted.setdefault(customer, {})
@@ -114,14 +126,14 @@ class Truth:
                 holder[name] = True if amount is None else int(holder.get(name, 0)) + amount
         return {customer: dict(sorted(granted[customer].items())) for customer in sorted(granted)}
 
-    def _given(self, moment: int, *, purchases: bool) -> Iterator[tuple[str, str, str, int]]:
+    def _given(self, moment: int, *, purchases: bool, unnamed: bool) -> Iterator[tuple[str, str, str, int]]:
         for life in self.lives.values():
             state = life.at(moment)
-            if state is not None and state.status in GIVES_ACCESS:
+            if state is not None and state.status in GIVES_ACCESS and not unpaid_too_long(life, moment):
                 for item in state.items:
                     yield life.customer, item.features, item.product, item.quantity
         for bought in self.purchases.values() if purchases else ():
-            if bought.holds_at(moment):
+            if bought.holds_at(moment) and (bought.named or unnamed):
                 yield bought.customer, bought.features, bought.product, bought.quantity
 
     def mrr(self, moment: int) -> dict[str, int]:
@@ -155,3 +167,14 @@ def _amounts(features: str, quantity: int) -> Iterable[tuple[str, int | None]]:
         name, _, amount = part.partition("=")
         _, _, times = amount.partition("*")
         yield name, quantity * int(times or 1) if amount else None
+
+
+def unpaid_too_long(life: Life, moment: int) -> bool:
+    """Tell whether it never paid anything and has been past due for days: no trial lasts that long."""
+    found = bisect_right(life.states, moment, key=lambda state: state.at)
+    since: int | None = None
+    for state in reversed(life.states[:found]):
+        if state.status != "past_due" or state.ever_paid:
+            break
+        since = state.at
+    return since is not None and moment >= since + UNPAID_TRIAL_SECONDS

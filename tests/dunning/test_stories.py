@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
 
@@ -288,7 +287,7 @@ def _arrivals(facts: Sequence[Fact], seed: str) -> list[list[Fact]]:
 @pytest.mark.parametrize("name", STORIES)
 def test_two_events_that_say_the_same_count_once(name: str, shape: Shape) -> None:
     facts = facts_of(STORIES[name][0], shape)
-    again = [replace(fact, event_id=f"{fact.event_id}_again", position=fact.position + 100) for fact in facts]
+    again = [fact._replace(event_id=f"{fact.event_id}_again", position=fact.position + 100) for fact in facts]
     assert told(fold([*facts, *again]), STORIES[name][1]) == STORIES[name][1]
 
 
