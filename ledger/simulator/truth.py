@@ -127,7 +127,7 @@ class Truth:
     def _given(self, moment: int, *, purchases: bool, unnamed: bool) -> Iterator[tuple[str, str, str, int]]:
         for life in self.lives.values():
             state = life.at(moment)
-            if state is not None and state.status in GIVES_ACCESS:
+            if state is not None and state.status in GIVES_ACCESS and not life.unpaid_too_long(moment):
                 for item in state.items:
                     yield life.customer, item.features, item.product, item.quantity
         for bought in self.purchases.values() if purchases else ():

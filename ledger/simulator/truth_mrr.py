@@ -26,6 +26,10 @@ MONTHLY: Final[dict[Interval, Fraction]] = {
 """How many months' worth one interval's price is."""
 
 
+UNPAID_TRIAL_SECONDS: Final = 3 * DAY
+"""For how long what was never paid for gives access while it is past due."""
+
+
 @dataclass(frozen=True, slots=True)
 class NotedItem:
     """An item as it was: what it gives, and how many of it."""
@@ -45,6 +49,7 @@ class Noted:
     items: tuple[NotedItem, ...]
     monthly: int
     failed: bool
+    ever_paid: bool
 
 
 @dataclass(slots=True)
@@ -59,6 +64,15 @@ class Life:
         """Return the state at a moment; None before there was one."""
         found = bisect_right(self.states, moment, key=lambda state: state.at)
         return self.states[found - 1] if found else None
+
+    def unpaid_too_long(self, moment: int) -> bool:
+        """Tell whether it never paid anything and has been past due for days: no trial lasts that long."""
+        since: int | None = None
+        for state in reversed([state for state in self.states if state.at <= moment]):
+            if state.status != "past_due" or state.ever_paid:
+                break
+            since = state.at
+        return since is not None and moment >= since + UNPAID_TRIAL_SECONDS
 
     def monthly(self, moment: int) -> int:
         """Return what it was worth a month at a moment."""
@@ -88,7 +102,7 @@ def noted(at: int, one: Subscription) -> Noted:
     items = tuple(
         NotedItem(item.price.product.id, item.price.product.features, item.quantity) for item in one.items
     )  # fmt: skip
-    return Noted(at, one.status, one.org or one.customer.org, items, monthly_now(one), failed)
+    return Noted(at, one.status, one.org or one.customer.org, items, monthly_now(one), failed, one.ever_paid)
 
 
 def monthly_now(one: Subscription) -> int:
