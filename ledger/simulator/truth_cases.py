@@ -146,10 +146,10 @@ def recovered_by(one: Standing) -> str | None:
     """Return what brought the money, by the order of stripe-domain §4.4."""
     if one.status != "paid":
         return None
+    if one.was_blocked and not one.failures and not one.attempts:
+        return "unknown"
     if one.closed_by in {"out_of_band", "credit", "credit_note"}:
         return "out_of_band" if one.closed_by == "out_of_band" else "credit"
-    if not one.failures and one.was_blocked and not one.attempts:
-        return "unknown"
     if one.new_method is not None:
         return one.new_method
     return "automatic_retry" if one.closed_by == "schedule" else "customer"
