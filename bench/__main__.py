@@ -12,11 +12,11 @@ from typing import Annotated
 import orjson
 import typer
 
-from bench import engine, http, log, orders
+from bench import backfill, engine, http, log, orders
 from bench.ground import Ground
 from bench.table import Row, as_json, show
 
-ROWS = ("append", "import", "log", "rebuild", "lag", "orders", "http")
+ROWS = ("append", "import", "backfill", "log", "rebuild", "lag", "orders", "http")
 
 
 async def _append_and_proof(ground: Ground, events: int) -> list[Row]:
@@ -31,6 +31,8 @@ async def _run(ground: Ground, events: int, names: list[str]) -> list[Row]:
         rows += await _append_and_proof(ground, events)
     if "import" in names:
         rows.append(await log.import_row(ground, events))
+    if "backfill" in names:
+        rows.append(await backfill.backfill_row(ground, 5 * events))
     if "log" in names:
         rows += await log.filled_rows(ground, events)
     if "rebuild" in names:
@@ -48,7 +50,7 @@ async def _run(ground: Ground, events: int, names: list[str]) -> list[Row]:
 def main(
     events: Annotated[int, typer.Option(min=1_000, help="How many events each row moves.")] = 20_000,
     only: Annotated[
-        list[str] | None, typer.Option(help="Only these rows: append, import, log, rebuild, lag, http.")
+        list[str] | None, typer.Option(help="Only these rows: append, import, backfill, log, rebuild, lag, http.")
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the rows to this file too.")] = None,
 ) -> None:
