@@ -440,7 +440,8 @@ CREATE TABLE ledger.entitlement_feed (
     touch         bigint NOT NULL DEFAULT 0,
     position      bigint NOT NULL DEFAULT 0,
     recheck_after text,               -- null: nobody's answers wait to be looked at again
-    recheck_cause text
+    recheck_cause text,
+    catalog_at    timestamptz         -- when the next catalog that is published already begins to hold
 );
 SELECT ledger.distribute('ledger.entitlement_feed', 'book');
 
@@ -455,7 +456,8 @@ CREATE TABLE ledger.entitlement_touch (
 );
 SELECT ledger.distribute('ledger.entitlement_touch', 'book');
 
--- What was last told of each customer and organisation, and when time alone may change it.
+-- What was last told of each customer and organisation, and when time alone may change it; and of each product
+-- (as product:ID), what its metadata said then.
 
 CREATE TABLE ledger.entitlement_told (
     book     text        NOT NULL,

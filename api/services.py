@@ -1,4 +1,4 @@
-"""What a web process works with, opened once and closed with it: pool, appender, notifier, projection, keys."""
+"""What a web process works with, opened once and closed with it: pool, appender, tail, projection, keys."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import asyncpg
 
 from api.credentials import Credentials, load_credentials
+from api.live import Live, open_live
 from api.outward.access import Patience, StripeAccess, open_access
 from api.settings import Settings
 from api.signing import load_signer, outside_of
@@ -24,6 +25,7 @@ from projections.contract import Projection
 from projections.dunning.tables import DUNNING
 from projections.entitlements.changes import Changes
 from projections.entitlements.tables import entitlements
+from projections.periods.tables import PERIODS_PROJECTION
 from projections.revenue.tables import revenue
 
 Clock = Callable[[], datetime]
@@ -44,6 +46,7 @@ class Services:
     appender: Appender
     notary: Notary
     entitlements: Projection
+    live: Live
     dunning: Projection
     revenue: Projection
     stripe: StripeAccess | None
@@ -62,7 +65,12 @@ def database_of(settings: Settings) -> Database:
 
 def projections_of(settings: Settings, clock: Clock = wall_clock) -> tuple[Projection, ...]:
     """Return every projection this release keeps, as these settings have it: a new one is registered here."""
-    return (replace(entitlements(settings.org_metadata_key), consumer=Changes(clock)), DUNNING, revenue())
+    return (
+        replace(entitlements(settings.org_metadata_key), consumer=Changes(clock)),
+        DUNNING,
+        revenue(),
+        PERIODS_PROJECTION,
+    )
 
 
 def find_projection(settings: Settings, name: str, clock: Clock = wall_clock) -> Projection:
@@ -89,6 +97,7 @@ async def open_services(
         where.as_role("ledger_app").pool(max_size=_WEB_CONNECTIONS, command_timeout=15) as pool,
         Notifier(where) as notifier,
         Appender(where, clock=clock, on_commit=notifier.appended, limits=limits) as appender,
+        open_live(where, pool) as live,
         _stripe_of(settings, clock) as stripe,
     ):
         yield Services(
@@ -100,6 +109,7 @@ async def open_services(
             appender=appender,
             notary=Notary(pool, appender, signer or load_signer(settings), outside_of(settings), clock),
             entitlements=find_projection(settings, "entitlements", clock),
+            live=live,
             dunning=find_projection(settings, "dunning"),
             revenue=find_projection(settings, "revenue"),
             stripe=stripe,

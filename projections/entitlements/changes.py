@@ -16,13 +16,16 @@ from typing import Final
 import asyncpg
 import orjson
 
-from projections.entitlements.holdings import Holding, read_holdings
-from projections.entitlements.query import ORG_PREFIX
+from projections.catalog import Published
+from projections.entitlements.answer import answer_all, next_turn
+from projections.entitlements.holdings import CATALOG_STREAM, read_catalogs, read_holdings, stream_of_holder
+from projections.entitlements.query import Moment
+from projections.entitlements.rows import ORG_PREFIX, Holdings
 from projections.entitlements.tables import NAME
 from projections.entitlements.telling import NOTHING, Cause, Change, Told, changes, granted_values
 
 LOCK: Final = """
-SELECT seq, touch, position, recheck_after, recheck_cause
+SELECT seq, touch, position, recheck_after, recheck_cause, catalog_at
 FROM ledger.entitlement_feed
 WHERE book = $1 AND build_id = $2
 FOR UPDATE
@@ -58,7 +61,8 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 MOVE: Final = """
 WITH moved AS (
     UPDATE ledger.entitlement_feed
-    SET seq = $2, touch = $3, position = greatest(position, $4), recheck_after = $5, recheck_cause = $6
+    SET seq = $2, touch = $3, position = greatest(position, $4), recheck_after = $5, recheck_cause = $6,
+        catalog_at = $9
     WHERE book = $1
     RETURNING book
 ), touched AS (
@@ -88,6 +92,7 @@ RETURNING f.book
 DUE: Final = """
 SELECT f.book,
        f.recheck_after IS NOT NULL AS recheck,
+       f.catalog_at <= $2 AS catalog,
        EXISTS (SELECT FROM ledger.entitlement_told AS t WHERE t.book = f.book AND t.next_at <= $2) AS due
 FROM ledger.entitlement_feed AS f
 WHERE f.build_id = $1
@@ -107,7 +112,7 @@ SELECT customer
 FROM (
     (SELECT customer
      FROM ledger.entitlement_told
-     WHERE book = $1 AND customer > $2
+     WHERE book = $1 AND customer > $2 AND NOT starts_with(customer, 'product:')
      ORDER BY customer
      LIMIT $3)
     UNION
@@ -121,11 +126,31 @@ ORDER BY customer
 LIMIT $3
 """
 
+CUSTOMERS_OF: Final = """
+SELECT DISTINCT substr(subject, length($1) + 2) AS customer
+FROM entitlement_org
+WHERE book = $1 AND org = ANY ($2)
+"""
+
+# What a product says matters to those who hold it; those whose rows are written as well are looked at anyway.
+PRODUCTS_HELD: Final = """
+SELECT substr(p.subject, length($1) + 2) AS product, jsonb_agg(to_jsonb(p) ORDER BY p.valid_from)::text AS says
+FROM product AS p
+WHERE p.subject = ANY ($2)
+GROUP BY p.subject
+HAVING EXISTS (
+    SELECT FROM entitlement_source AS s
+    WHERE s.book = $1 AND s.product = min(p.product) AND s.subject <> ALL ($3)
+)
+"""
+
 FORGET_CHANGES: Final = "DELETE FROM ledger.entitlement_change WHERE book = $1 AND at < now() - interval '7 days'"
 
 FORGET_TOUCHES: Final = "DELETE FROM ledger.entitlement_touch WHERE book = $1 AND at < now() - interval '10 minutes'"
 
-_AT_ONCE: Final = 100
+_AT_ONCE: Final = 50
+_PRODUCT: Final = "product:"
+_CUSTOMER: Final = "cus_"
 _LOOK_SECONDS: Final = 0.2
 _FORGET_SECONDS: Final = 60.0
 
@@ -140,7 +165,11 @@ class _Feed:
     position: int
     recheck_after: str | None
     recheck_cause: Cause | None
+    catalog_at: datetime | None
     changed: list[tuple[str | None, str | None, bool | None, str | None, int, Cause]] = field(default_factory=list)
+
+    told: dict[str, Told] = field(default_factory=dict)
+    marked: bool = False
 
     def say(self, found: Iterable[Change], position: int, cause: Cause) -> None:
         """Add changes to the log."""
@@ -150,6 +179,7 @@ class _Feed:
         """Say that everybody's answers are others, and have them looked at again."""
         self.changed.append((None, None, None, None, self.position, cause))
         self.recheck_after, self.recheck_cause = "", cause
+        self.marked = True
 
 
 class Changes:
@@ -168,9 +198,30 @@ class Changes:
         if feed is None:
             return
         feed.position = max(feed.position, position)
-        customers = [subject.removeprefix(f"{book}/") for subject in subjects]
-        touched = await self._look(connection, feed, customers, "event")
-        await _move(connection, feed, touched)
+        keys = [subject.removeprefix(f"{book}/") for subject in subjects]
+        if await self._terms_changed(connection, feed, keys):
+            feed.mark("catalog")
+        if orgs := [key.removeprefix(ORG_PREFIX) for key in keys if key.startswith(ORG_PREFIX)]:
+            keys += [row["customer"] for row in await connection.fetch(CUSTOMERS_OF, book, orgs)]
+        touched = await self._look(connection, feed, list(dict.fromkeys(keys)), "event")
+        await _move(connection, feed, None if feed.marked else touched)
+
+    async def _terms_changed(self, connection: asyncpg.Connection, feed: _Feed, keys: list[str]) -> bool:
+        """Take catalog and products out of what was written; tell whether what they give may be other for anybody."""
+        changed = CATALOG_STREAM in keys
+        published = await read_catalogs(connection, feed.book) if changed else ()
+        if changed:
+            keys.remove(CATALOG_STREAM)
+            feed.catalog_at = _next_catalog(published, self._clock())
+        others = [stream_of_holder(feed.book, key) for key in keys if not key.startswith((_CUSTOMER, ORG_PREFIX))]
+        written = [stream_of_holder(feed.book, key) for key in keys]
+        rows = await connection.fetch(PRODUCTS_HELD, feed.book, others, written) if others else ()
+        said = {f"{_PRODUCT}{row['product']}": Told({"says": row["says"]}) for row in rows}
+        told = await _read_told(connection, feed.book, list(said)) if said else {}
+        new = {key: one for key, one in said.items() if told.get(key) != one}
+        await _write_told(connection, feed.book, new)
+        # Where a catalog is published, the products' metadata counts for nothing.
+        return changed or (bool(new) and not await read_catalogs(connection, feed.book))
 
     async def promoted(self, connection: asyncpg.Connection, build_id: str) -> None:
         """Let another build speak from here on, in every book."""
@@ -188,6 +239,8 @@ class Changes:
         await self.promoted(connection, build_id)
         done = 0
         for row in await connection.fetch(DUE, build_id, self._clock()):
+            if row["catalog"]:
+                done += await self._begin_catalog(connection, build_id, row["book"])
             if row["due"]:
                 done += await self._look_at_due(connection, build_id, row["book"])
             if row["recheck"]:
@@ -203,6 +256,17 @@ class Changes:
             self._forgot[book] = now
             await connection.execute(FORGET_CHANGES, book)
             await connection.execute(FORGET_TOUCHES, book)
+
+    async def _begin_catalog(self, connection: asyncpg.Connection, build_id: str, book: str) -> int:
+        """Say that a catalog which was published before holds from now on."""
+        async with connection.transaction():
+            feed = await _lock(connection, build_id, book)
+            if feed is None:
+                return 0
+            feed.catalog_at = _next_catalog(await read_catalogs(connection, book), self._clock())
+            feed.mark("catalog")
+            await _move(connection, feed, None)
+        return 1
 
     async def _look_at_due(self, connection: asyncpg.Connection, build_id: str, book: str) -> int:
         async with connection.transaction():
@@ -230,40 +294,50 @@ class Changes:
         self, connection: asyncpg.Connection, feed: _Feed, customers: Sequence[str], cause: Cause, *, orgs: bool = True
     ) -> list[str]:
         """Write down what is other than what was told; return whom was looked at, organisations among them."""
+        if not customers:
+            return []
         holdings = await read_holdings(connection, feed.book, customers)
         told = await _read_told(connection, feed.book, customers)
         if orgs:
-            named = {org for one in holdings.values() for org in one.orgs} | {
-                org for one in told.values() for org in one.orgs
-            }
+            named = {org for one in holdings.values() for org in _orgs(one)}
+            named |= {org for one in told.values() for org in one.orgs}
             also = sorted({f"{ORG_PREFIX}{org}" for org in named} - set(holdings))
             if also:
                 holdings |= await read_holdings(connection, feed.book, also)
                 told |= await _read_told(connection, feed.book, also)
-        await self._tell(connection, feed, holdings, told, cause)
+        published = await read_catalogs(connection, feed.book)
+        self._tell(feed, holdings, published, told, cause)
+        await _write_told(connection, feed.book, feed.told)
         return list(holdings)
 
-    async def _tell(
+    def _tell(
         self,
-        connection: asyncpg.Connection,
         feed: _Feed,
-        holdings: Mapping[str, Holding],
+        holdings: Mapping[str, Holdings],
+        published: Sequence[Published],
         told: Mapping[str, Told],
         cause: Cause,
     ) -> None:
-        now = self._clock()
-        records = []
-        for customer, holding in holdings.items():
-            before = told.get(customer, NOTHING)
-            answers = holding.answers(now)
+        now = Moment(self._clock())
+        for customer, one in holdings.items():
+            before, at = told.get(customer, NOTHING), now.among(one)
+            answers = answer_all(one, published, at)
             feed.say(changes(customer, before.answers, answers), feed.position, cause)
-            orgs = frozenset() if customer.startswith(ORG_PREFIX) else holding.orgs
-            after = Told(granted_values(answers), orgs, holding.next_after(now))
+            after = Told(granted_values(answers), _orgs(one), next_turn(one, published, at))
             if after != before:
-                answers_text = orjson.dumps(after.answers).decode()
-                records.append((feed.book, customer, answers_text, sorted(after.orgs), after.next_at))
-        if records:
-            await connection.executemany(TELL, records)
+                feed.told[customer] = after
+
+
+def _orgs(holdings: Holdings) -> frozenset[str]:
+    """Return the organisations that hear of a customer's changes."""
+    if holdings.holder.startswith(ORG_PREFIX):
+        return frozenset()
+    return frozenset(row.org for row in holdings.orgs if row.org)
+
+
+def _next_catalog(published: Sequence[Published], now: datetime) -> datetime | None:
+    coming = [one.effective_from for one in published if one.effective_from is not None and one.effective_from > now]
+    return min(coming, default=None)
 
 
 async def _lock(connection: asyncpg.Connection, build_id: str, book: str) -> _Feed | None:
@@ -295,10 +369,28 @@ async def _move(connection: asyncpg.Connection, feed: _Feed, touched: Sequence[s
     is_touch = touched is None or bool(touched)
     feed.touch += is_touch
     await connection.execute(
-        MOVE, feed.book, feed.seq, feed.touch, feed.position, feed.recheck_after, feed.recheck_cause, touched, is_touch
+        MOVE,
+        feed.book,
+        feed.seq,
+        feed.touch,
+        feed.position,
+        feed.recheck_after,
+        feed.recheck_cause,
+        touched,
+        is_touch,
+        feed.catalog_at,
     )
 
 
 async def _read_told(connection: asyncpg.Connection, book: str, customers: Sequence[str]) -> dict[str, Told]:
     rows = await connection.fetch(TOLD, book, customers)
     return {row["customer"]: Told(orjson.loads(row["answers"]), frozenset(row["orgs"]), row["next_at"]) for row in rows}
+
+
+async def _write_told(connection: asyncpg.Connection, book: str, told: Mapping[str, Told]) -> None:
+    records = [
+        (book, customer, orjson.dumps(one.answers).decode(), sorted(one.orgs), one.next_at)
+        for customer, one in told.items()
+    ]
+    if records:
+        await connection.executemany(TELL, records)

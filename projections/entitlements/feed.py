@@ -15,14 +15,14 @@ CHANNEL: Final = "ledger_entitlements"
 
 STATES: Final = """
 SELECT h.book, b.build_id, coalesce(c.position, 0) AS position, h.position AS head,
-       coalesce(f.seq, 0) AS seq, coalesce(f.touch, 0) AS touch,
+       coalesce(f.seq, 0) AS seq, CASE WHEN f.build_id = b.build_id THEN f.touch END AS touch,
        (SELECT e.recorded_at
         FROM ledger.event AS e
         WHERE e.book = h.book AND e.position = coalesce(c.position, 0) + 1) AS waiting_since
 FROM ledger.head AS h
 LEFT JOIN ledger.build AS b ON b.projection = $1 AND b.phase = 'live'
 LEFT JOIN ledger.checkpoint AS c ON c.build_id = b.build_id AND c.book = h.book
-LEFT JOIN ledger.entitlement_feed AS f ON f.book = h.book AND f.build_id = b.build_id
+LEFT JOIN ledger.entitlement_feed AS f ON f.book = h.book
 WHERE h.position > 0 AND h.book <> 'ledger:control'
 """
 
@@ -41,19 +41,26 @@ ORDER BY seq
 LIMIT $4
 """
 
+TOUCH: Final = """
+SELECT f.touch
+FROM ledger.entitlement_feed AS f
+JOIN ledger.build AS b ON b.build_id = f.build_id AND b.phase = 'live'
+WHERE f.book = $1
+"""
+
 OLDEST: Final = "SELECT min(seq) FROM ledger.entitlement_change WHERE book = $1"
 
 
 @dataclass(frozen=True, slots=True)
 class BookState:
-    """Where a book's live answers were at one snapshot: how fresh, how many commits touched whom, the last change.
+    """Where a book's live answers were at one snapshot: how fresh, the last change, how many commits wrote rows.
 
-    ``seq`` and ``touch`` are 0 while the live build has not spoken.
+    ``touch`` is None while the live build has not spoken: whose rows it writes is then not known.
     """
 
     freshness: Freshness
     seq: int
-    touch: int
+    touch: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +84,12 @@ async def read_states(connection: asyncpg.Connection) -> dict[str, BookState]:
         freshness = Freshness(row["book"], row["build_id"], row["position"], row["head"], since)
         states[row["book"]] = BookState(freshness, row["seq"], row["touch"])
     return states
+
+
+async def read_touch(connection: asyncpg.Connection, book: str) -> int | None:
+    """Return the number of the live build's last commit that wrote rows; None while it has not spoken."""
+    touch: int | None = await connection.fetchval(TOUCH, book)
+    return touch
 
 
 async def read_touched(connection: asyncpg.Connection, book: str, after: int, until: int) -> set[str] | None:

@@ -2,31 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 import asyncpg
 
-from projections.entitlements.answer import Answer, answer_all
-from projections.entitlements.query import ORG_PREFIX, Moment, stream_of_customer
-from projections.entitlements.rows import ProductRow, SourceRow
+from ledger.catalogs import STREAM
+from projections.catalog import Published, parse_catalog
+from projections.contract import Row
+from projections.entitlements.rows import (
+    ORG_PREFIX,
+    CatalogRow,
+    EvidenceRow,
+    Holdings,
+    OrgRow,
+    ProductRow,
+    SourceRow,
+)
+
+CATALOG_STREAM: Final = STREAM
 
 SOURCES: Final = """
-SELECT subject, book, customer, kind, source, item, product, price, quantity, status, org, ends_at,
-       valid_from, valid_to, because
+SELECT subject, book, customer, kind, source, item, product, price, lookup_key, quantity, feature, value, status,
+       status_since, ends_at, expires_at, note, valid_from, valid_to, because
 FROM entitlement_source
 WHERE subject = ANY ($1)
 ORDER BY source, item, valid_from
 """
 
-ORG_SOURCES: Final = """
-SELECT subject, book, customer, kind, source, item, product, price, quantity, status, org, ends_at,
-       valid_from, valid_to, because
-FROM entitlement_source
-WHERE book = $1 AND org = ANY ($2)
-ORDER BY source, item, valid_from
+EVIDENCE: Final = """
+SELECT subject, book, source, kind, key, covers_from, covers_to, valid_from, valid_to, because
+FROM entitlement_evidence
+WHERE subject = ANY ($1)
+ORDER BY source, kind, key, valid_from
+"""
+
+ORGS: Final = """
+SELECT subject, book, customer, source, org, valid_from, valid_to, because
+FROM entitlement_org
+WHERE subject = ANY ($1)
+ORDER BY source, valid_from
 """
 
 PRODUCTS: Final = """
@@ -36,57 +51,93 @@ WHERE subject = ANY ($1)
 ORDER BY product, valid_from
 """
 
+CATALOGS: Final = """
+SELECT subject, book, version, content, effective_from, published_at, because
+FROM catalog
+WHERE subject = $1
+ORDER BY version
+"""
 
-@dataclass(slots=True)
-class Holding:
-    """One customer's or organisation's rows."""
+SUBJECTS_OF_ORGS: Final = "SELECT DISTINCT org, subject FROM entitlement_org WHERE book = $1 AND org = ANY ($2)"
 
-    sources: list[SourceRow] = field(default_factory=list)
-    products: list[ProductRow] = field(default_factory=list)
-
-    def answers(self, now: datetime) -> list[Answer]:
-        """Answer for every feature at ``now``."""
-        return answer_all(self.sources, self.products, Moment(now).among(self.sources))
-
-    @property
-    def orgs(self) -> frozenset[str]:
-        """The organisations its rows are in, at any time."""
-        return frozenset(row.org for row in self.sources if row.org)
-
-    def next_after(self, now: datetime) -> datetime | None:
-        """Return the next moment at which an answer may change by time alone."""
-        at = Moment(now).among(self.sources)
-        rows: list[SourceRow | ProductRow] = [*self.sources, *self.products]
-        moments = [moment for row in rows for moment in (row.valid_from, row.valid_to) if moment and moment > at]
-        return min(moments, default=None)
+Found = Mapping[str, Sequence[Row]]
+R = TypeVar("R", SourceRow, EvidenceRow, OrgRow, ProductRow, CatalogRow)
 
 
-async def read_holdings(connection: asyncpg.Connection, book: str, customers: Iterable[str]) -> dict[str, Holding]:
-    """Read what customers and organisations hold. The build's schema must be entered."""
-    found = {customer: Holding() for customer in customers}
-    orgs = [one.removeprefix(ORG_PREFIX) for one in found if one.startswith(ORG_PREFIX)]
-    subjects = [stream_of_customer(book, one) for one in found if not one.startswith(ORG_PREFIX)]
-    for row in await connection.fetch(SOURCES, subjects) if subjects else ():
-        source = _source(row)
-        found[source.subject.removeprefix(f"{book}/")].sources.append(source)
-    for row in await connection.fetch(ORG_SOURCES, book, orgs) if orgs else ():
-        found[f"{ORG_PREFIX}{row['org']}"].sources.append(_source(row))
-    products = await _read_products(connection, book, found.values())
-    for holding in found.values():
-        held = sorted({row.product for row in holding.sources if row.product})
-        holding.products = [row for product in held for row in products.get(product, ())]
+def stream_of_holder(book: str, holder: str) -> str:
+    """Name the stream of a customer or an organisation."""
+    return f"{book}/{holder}"
+
+
+async def read_catalogs(connection: asyncpg.Connection, book: str) -> tuple[Published, ...]:
+    """Return every catalog that a book has published, in that order. The build's schema must be entered."""
+    rows = await connection.fetch(CATALOGS, stream_of_holder(book, CATALOG_STREAM))
+    return published([_as(CatalogRow, row) for row in rows])
+
+
+def published(rows: Iterable[CatalogRow]) -> tuple[Published, ...]:
+    """Read published catalogs; the first holds from the beginning of time."""
+    return tuple(Published(row.effective_from, parse_catalog(row.content)) for row in rows)
+
+
+async def read_holdings(connection: asyncpg.Connection, book: str, holders: Iterable[str]) -> dict[str, Holdings]:
+    """Read what customers and organisations hold, whatever the moment. The build's schema must be entered."""
+    wanted = list(dict.fromkeys(holders))
+    subjects = await subjects_of(connection, book, wanted)
+    every = sorted({subject for some in subjects.values() for subject in some})
+    orgs = [_as(OrgRow, row) for row in await connection.fetch(ORGS, every)]
+    granting = sorted({stream_of_holder(book, f"{ORG_PREFIX}{row.org}") for row in orgs if row.org} - set(every))
+    sources = [_as(SourceRow, row) for row in await connection.fetch(SOURCES, [*every, *granting])]
+    evidence = [_as(EvidenceRow, row) for row in await connection.fetch(EVIDENCE, every)]
+    sold = sorted({stream_of_holder(book, row.product) for row in sources if row.product})
+    products = [_as(ProductRow, row) for row in (await connection.fetch(PRODUCTS, sold) if sold else ())]
+    return gathered(book, subjects, sources, evidence, orgs, products)
+
+
+async def subjects_of(connection: asyncpg.Connection, book: str, holders: Sequence[str]) -> dict[str, list[str]]:
+    """Return the subjects whose rows tell of each holder: of an organisation everybody who ever belonged to it."""
+    found = {holder: [stream_of_holder(book, holder)] for holder in holders}
+    orgs = [holder.removeprefix(ORG_PREFIX) for holder in holders if holder.startswith(ORG_PREFIX)]
+    for row in await connection.fetch(SUBJECTS_OF_ORGS, book, orgs) if orgs else ():
+        found[f"{ORG_PREFIX}{row['org']}"].append(row["subject"])
     return found
 
 
-async def _read_products(
-    connection: asyncpg.Connection, book: str, holdings: Iterable[Holding]
-) -> dict[str, list[ProductRow]]:
-    held = {row.product for holding in holdings for row in holding.sources if row.product}
-    products: dict[str, list[ProductRow]] = {}
-    for row in await connection.fetch(PRODUCTS, sorted(stream_of_customer(book, one) for one in held)) if held else ():
-        products.setdefault(row["product"], []).append(ProductRow(**{**row, "because": tuple(row["because"])}))
-    return products
+def gathered(
+    book: str,
+    subjects: Mapping[str, Sequence[str]],
+    sources: Iterable[SourceRow],
+    evidence: Iterable[EvidenceRow],
+    orgs: Iterable[OrgRow],
+    products: Iterable[ProductRow],
+) -> dict[str, Holdings]:
+    """Give every holder the rows that tell of it: of its subjects, and of the organisations these belonged to."""
+    sources_of, evidence_of = _by_subject(sources), _by_subject(evidence)
+    orgs_of, products_of = _by_subject(orgs), _by_subject(products)
+    found: dict[str, Holdings] = {}
+    for holder, own in subjects.items():
+        belongs = [row for subject in own for row in orgs_of.get(subject, ())]
+        granting: list[str] = []
+        if not holder.startswith(ORG_PREFIX):
+            granting = sorted({stream_of_holder(book, f"{ORG_PREFIX}{row.org}") for row in belongs if row.org})
+        rows = [row for subject in (*own, *granting) for row in sources_of.get(subject, ())]
+        sold = dict.fromkeys(stream_of_holder(book, row.product) for row in rows if row.product)
+        found[holder] = Holdings(
+            holder,
+            tuple(rows),
+            tuple(row for subject in own for row in evidence_of.get(subject, ())),
+            tuple(belongs),
+            tuple(row for subject in sold for row in products_of.get(subject, ())),
+        )
+    return found
 
 
-def _source(row: asyncpg.Record) -> SourceRow:
-    return SourceRow(**{**row, "because": tuple(row["because"])})
+def _by_subject(rows: Iterable[R]) -> dict[str, list[R]]:
+    found: dict[str, list[R]] = {}
+    for row in rows:
+        found.setdefault(row.subject, []).append(row)
+    return found
+
+
+def _as(kind: type[R], record: Mapping[str, Any]) -> R:
+    return kind(**{**record, "because": tuple(record["because"])})

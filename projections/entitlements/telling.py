@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 import orjson
 
-from projections.entitlements.answer import Answer
+from projections.entitlements.answer import Answer, Value
 
 Cause = Literal["event", "time", "catalog", "promotion"]
 
@@ -44,7 +44,7 @@ class Change:
     value: str
 
 
-def value_text(value: bool | Decimal | str | None) -> str:
+def value_text(value: Value) -> str:
     """Write an answer's value as JSON, a number without an exponent or idle zeros."""
     if not isinstance(value, Decimal):
         return orjson.dumps(value).decode()

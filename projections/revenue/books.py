@@ -1,4 +1,4 @@
-"""The books part: natural facts into documents, as one fold of the revenue projection."""
+"""The books part: natural facts into documents and the journal, as one fold of the revenue projection."""
 
 from __future__ import annotations
 
@@ -6,9 +6,15 @@ from typing import Final
 
 from projections.contract import Rows, Terms
 from projections.facts import Fact
-from projections.revenue import documents, gather
+from projections.revenue import documents, gather, ledgers
 from projections.revenue.facts import Facts
+from projections.revenue.journal import books_of
 from projections.revenue.part import Part
+from projections.revenue.policy import POLICIES, Policy
+from projections.revenue.recognition import earnings
+from projections.revenue.sums import monthly, sum_rows
+
+PUBLISHED: Final = POLICIES["second"]
 
 
 def step(facts: Facts, fact: Fact, _: Terms) -> None:
@@ -17,21 +23,39 @@ def step(facts: Facts, fact: Fact, _: Terms) -> None:
         note(facts, fact)
 
 
-def rows(facts: Facts) -> Rows:
+def rows(facts: Facts, policy: Policy = PUBLISHED) -> Rows:
     """Return what a subject's facts come to."""
+    made = books_of(facts, policy)
+    found = list(earnings(made.bills))
     return {
         "invoice": list(documents.invoice_rows(facts)),
         "invoice_line": list(documents.line_rows(facts)),
         "subscription": list(documents.subscription_rows(facts)),
+        "journal_entry": ledgers.entry_rows(facts, made.journal.entries),
+        "earning_span": ledgers.span_rows(facts, found),
+        "revenue_sum": sum_rows(facts.subject.stream_id, facts.subject.book, monthly(made.journal.entries, found)),
+        "revenue_problem": ledgers.problem_rows(facts, made.journal.problems),
     }
 
 
 BOOKS: Final = Part(
     name="books",
     types=frozenset(gather.STEPS),
-    tables=(documents.INVOICES, documents.LINES, documents.SUBSCRIPTIONS),
+    tables=(
+        documents.INVOICES,
+        documents.LINES,
+        documents.SUBSCRIPTIONS,
+        ledgers.ENTRIES,
+        ledgers.SPANS,
+        ledgers.SUMS,
+        ledgers.PROBLEMS,
+    ),
     begin=Facts,
     step=step,
     rows=rows,
-    views={"invoices": documents.INVOICES_VIEW, "subscriptions": documents.SUBSCRIPTIONS_VIEW},
+    views={
+        "invoices": documents.INVOICES_VIEW,
+        "subscriptions": documents.SUBSCRIPTIONS_VIEW,
+        "journal_lines": ledgers.JOURNAL_LINES,
+    },
 )

@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from fractions import Fraction
+from functools import lru_cache
 from itertools import pairwise
 from math import lcm
 from typing import Final, NamedTuple
@@ -119,7 +120,12 @@ def months_after(start: int, months: int) -> int:
 
 def month_start(at: int, months: int = 0) -> int:
     """Return the first second of the UTC month that a second lies in, or of one so many months later."""
-    moment = datetime.fromtimestamp(at, UTC)
+    return _month_start(at // DAY, months)
+
+
+@lru_cache(maxsize=50_000)
+def _month_start(day: int, months: int) -> int:
+    moment = datetime.fromtimestamp(day * DAY, UTC)
     year, month = divmod(moment.year * 12 + moment.month - 1 + months, 12)
     return int(datetime(year, month + 1, 1, tzinfo=UTC).timestamp())
 

@@ -129,7 +129,7 @@ def invoice_of(source: Json) -> Invoice | None:
     key = identifier(source.get("id"))
     if key is None:
         return None
-    details = mapping(mapping(source.get("parent")).get("subscription_details"))
+    details = _subscription_details(source)
     old_details = mapping(source.get("subscription_details"))
     transitions = mapping(source.get("status_transitions"))
     tax, total_ = _tax(source), amount(source.get("total")) or 0
@@ -137,7 +137,7 @@ def invoice_of(source: Json) -> Invoice | None:
     return Invoice(
         id=key,
         customer=first_id(source.get("customer"), source.get("customer_account")),
-        subscription=first_id(details.get("subscription"), source.get("subscription")),
+        subscription=subscription_of_invoice(source),
         status=text(source.get("status")) or "",
         currency=currency(source),
         billing_reason=text(source.get("billing_reason")),
@@ -178,6 +178,46 @@ def invoice_of(source: Json) -> Invoice | None:
     )
 
 
+def subscription_of_invoice(source: Json) -> str | None:
+    """Name the subscription an invoice is for."""
+    return first_id(_subscription_details(source).get("subscription"), source.get("subscription"))
+
+
+def _subscription_details(source: Json) -> Json:
+    return mapping(mapping(source.get("parent")).get("subscription_details"))
+
+
+def lines_sold_once(source: Json) -> list[Line]:
+    """Return the lines of an invoice that sell something once: no period of a subscription and no proration."""
+    by_hand = [
+        line_of(line)
+        for line in listing(source.get("lines"))
+        if _kind(line, mapping(line.get("parent"))) == "invoice_item_details"
+    ]
+    return [
+        line for line in by_hand
+        if line is not None and not line.proration and line.price_type != "recurring" and (line.price or line.product)
+    ]  # fmt: skip
+
+
+def period_of_lines(source: Json) -> tuple[datetime, datetime] | None:
+    """Return from when to when an invoice's lines give service, prorations aside where there are others."""
+    periods: list[tuple[bool, datetime, datetime]] = []
+    for line in listing(source.get("lines")):
+        period = mapping(line.get("period"))
+        start, end = moment(period.get("start")), moment(period.get("end"))
+        if start is not None and end is not None:
+            periods.append((_is_proration(line), start, end))
+    chosen = [one for one in periods if not one[0]] or periods
+    return (min(one[1] for one in chosen), max(one[2] for one in chosen)) if chosen else None
+
+
+def _is_proration(source: Json) -> bool:
+    parent = mapping(source.get("parent"))
+    details = mapping(parent.get("subscription_item_details")) or mapping(parent.get("invoice_item_details"))
+    return details.get("proration") is True or source.get("proration") is True
+
+
 def line_of(source: Json) -> Line | None:
     """Read an invoice's line; None where it has no id."""
     key = identifier(source.get("id"))
@@ -201,7 +241,7 @@ def line_of(source: Json) -> Line | None:
         billing_credits=_billing_credits(source, "pretax_credit_amounts"),
         start=moment(period.get("start")),
         end=moment(period.get("end")),
-        proration=details.get("proration") is True or source.get("proration") is True,
+        proration=_is_proration(source),
         credited=tuple(_credited(details, source)),
         subscription=first_id(details.get("subscription"), source.get("subscription")),
         item=first_id(by_item.get("subscription_item"), source.get("subscription_item")),

@@ -8,16 +8,18 @@ from typing import NamedTuple
 
 from ledger.event import Json, identifier, mapping
 from projections.facts import listing, number
-from projections.shapes.common import moment
+from projections.shapes.common import moment, text
 
 
 class Item(NamedTuple):
-    """One item of a subscription. ``quantity`` is None where usage is metered."""
+    """One item of a subscription. ``quantity`` is None where usage is metered; ``trial_end`` is of its own trial."""
 
     item: str
     product: str | None
     price: str | None
     quantity: Decimal | None
+    lookup_key: str | None = None
+    trial_end: datetime | None = None
 
 
 def items_of(subscription: Json) -> list[Item]:
@@ -33,13 +35,17 @@ def _item(source: Json) -> Item | None:
     if key is None:
         return None
     price = source.get("price")
-    product = identifier(price.get("product")) if isinstance(price, dict) else None
+    named = price if isinstance(price, dict) else {}
+    product = identifier(named.get("product"))
     quantity = source.get("quantity_decimal")
+    trial = source.get("current_trial")
     return Item(
         item=key,
         product=product or identifier(mapping(source.get("plan")).get("product")),
         price=identifier(price) or identifier(source.get("plan")),
         quantity=number(source.get("quantity") if number(quantity) is None else quantity),
+        lookup_key=text(named.get("lookup_key")),
+        trial_end=moment(trial.get("end_date")) if isinstance(trial, dict) else None,
     )
 
 

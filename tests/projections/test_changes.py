@@ -15,8 +15,10 @@ from ledger.event import NewEvent
 from ledger.postgres import Database
 from projections.builds import Build, ensure_live, read_build
 from projections.contract import Projection, Terms
+from projections.entitlements.answer import answer_all
 from projections.entitlements.changes import Changes
 from projections.entitlements.holdings import read_holdings
+from projections.entitlements.query import Moment
 from projections.entitlements.tables import entitlements
 from projections.entitlements.telling import granted_values
 from projections.facts import Fact
@@ -30,7 +32,7 @@ LOG = "SELECT seq, customer, feature, granted, value, position, cause FROM ledge
 EVERYBODY = """
 SELECT customer FROM entitlement_source
 UNION
-SELECT 'org:' || org FROM entitlement_source WHERE org IS NOT NULL
+SELECT 'org:' || org FROM entitlement_org WHERE org IS NOT NULL
 """
 
 
@@ -57,7 +59,7 @@ def sold(
     event_id: str, status: str = "active", quantity: int = 2, at: int = 0, product_id: str = "prod_1", **more: Any
 ) -> NewEvent:
     subject = subscription(items=f"si_1:{product_id}*{quantity}", status=status, **more)
-    return new_event(event(event_id, "customer.subscription.updated", subject, created=1_768_000_000 + at))
+    return new_event(event(event_id, "customer.subscription.updated", subject, created=1_768_478_000 + at))
 
 
 async def said(owner: asyncpg.Connection) -> list[str]:
@@ -150,8 +152,8 @@ async def everything_granted(owner: asyncpg.Connection, build: Build, clock: Man
     holdings = await read_holdings(owner, "self:live", [row["customer"] for row in rows])
     return {
         (customer, feature): value
-        for customer, holding in holdings.items()
-        for feature, value in granted_values(holding.answers(clock.now)).items()
+        for customer, one in holdings.items()
+        for feature, value in granted_values(answer_all(one, (), Moment(clock.now).among(one))).items()
     }
 
 
@@ -179,7 +181,7 @@ async def test_nothing_is_said_where_the_transaction_fails(
 def forgetful(state: Any, fact: Fact, terms: Terms) -> None:
     """Fold with a bug: past due counts as canceled."""
     if fact.subject.get("status") == "past_due":
-        fact = replace(fact, subject=fact.subject | {"status": "canceled"})
+        fact = fact._replace(subject=fact.subject | {"status": "canceled"})
     entitlements("org_id").step(state, fact, terms)
 
 

@@ -12,9 +12,10 @@ from projections.certify import source_digest
 from projections.contract import Projection
 
 KNOWN = {
-    ("entitlements", 3): "33bbc08ae78cc29f307f241a6174129faf7c61b0bcc5faa3c102adbbfe92d62d",
-    ("dunning", 1): "2d46a3b233352485a5769639dc7b8f3c9ee9d38c2af9cab085e6091f6ace4126",
-    ("revenue", 1): "dd7b22dd6ccd0f214cd26d0a78d17e2183b57eac34bf4b42c834cb92d77e372f",
+    ("entitlements", 4): "2030331945a2edf4e47035f817a561d86e9507fe9d67e32d6809e474c86ac094",
+    ("dunning", 1): "8a8100c99ec5d1e88c90bde158e23513456c4a9c03380ad7e344df5e47216929",
+    ("revenue", 1): "243a243456e2d7a79cadd6690f33e40a4d512ef78c13e91ad411c3ec1a8d2ef8",
+    ("periods", 1): "41fb578828b775495d38cd194746a2fc31d596676d70e6b6e5d761657e57b8db",
 }
 """What each version's code was. Code that means the same may be entered anew; code that folds differently is a new
 version, so that builds of the old one are not taken for it."""

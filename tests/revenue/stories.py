@@ -1,3 +1,4 @@
+# ruff: noqa: A002 - the stories name arguments as Stripe does
 """Books as an accountant tells them: a table of what happened, turned into Stripe's events in any shape.
 
 A line is a date, a verb and what belongs to it:
@@ -59,7 +60,7 @@ class Teller:
         content = event(f"evt_{next(self.numbers)}", type_, orjson.loads(orjson.dumps(subject)), created=at)
         self.events.append(content)
 
-    def invoice(self, at: int, *lines: str, id: str = "in_1", tax: str = "", balance: str = "0", **more: str) -> None:  # noqa: A002
+    def invoice(self, at: int, *lines: str, id: str = "in_1", tax: str = "", balance: str = "0", **more: str) -> None:
         taxes = [int(one) for one in tax.split(",")] if tax else [0] * len(lines)
         made = [
             self._line(f"il_{id[3:]}_{n}", text, taxed)
@@ -145,7 +146,7 @@ class Teller:
         self.tell(at, "invoice.paid", one)
         self.tell(at, "invoice.payment_succeeded", one)
 
-    def paid(self, at: int, amount: str = "", id: str = "in_1", charge: str = "ch_1", oob: str = "") -> None:  # noqa: A002
+    def paid(self, at: int, amount: str = "", id: str = "in_1", charge: str = "ch_1", oob: str = "") -> None:
         one = self.invoices[id]
         paid = int(amount) if amount else one["amount_remaining"]
         one["amount_paid"] += paid
@@ -195,10 +196,10 @@ class Teller:
         if one["amount_remaining"] <= 0:
             self._close(at, one)
 
-    def void(self, at: int, id: str = "in_1") -> None:  # noqa: A002
+    def void(self, at: int, id: str = "in_1") -> None:
         self._end(at, id, "void", "voided_at", "invoice.voided")
 
-    def uncollectible(self, at: int, id: str = "in_1") -> None:  # noqa: A002
+    def uncollectible(self, at: int, id: str = "in_1") -> None:
         self._end(at, id, "uncollectible", "marked_uncollectible_at", "invoice.marked_uncollectible")
 
     def _end(self, at: int, key: str, status: str, transition: str, type_: str) -> None:
