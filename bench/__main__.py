@@ -12,11 +12,11 @@ from typing import Annotated
 import orjson
 import typer
 
-from bench import engine, http, live, log, orders, revenue
+from bench import backfill, engine, http, live, log, orders, revenue
 from bench.ground import Ground
 from bench.table import Row, as_json, show
 
-ROWS = ("append", "import", "log", "rebuild", "lag", "orders", "revenue", "http", "live")
+ROWS = ("append", "import", "backfill", "log", "rebuild", "lag", "orders", "revenue", "http", "live")
 
 
 async def _append_and_proof(ground: Ground, events: int) -> list[Row]:
@@ -31,6 +31,8 @@ async def _run(ground: Ground, events: int, names: list[str]) -> list[Row]:
         rows += await _append_and_proof(ground, events)
     if "import" in names:
         rows.append(await log.import_row(ground, events))
+    if "backfill" in names:
+        rows.append(await backfill.backfill_row(ground, 5 * events))
     if "log" in names:
         rows += await log.filled_rows(ground, events)
     if "rebuild" in names:
