@@ -53,7 +53,7 @@ def time_of(body: dict[str, Any], name: str) -> datetime | None:
 def text_of(body: dict[str, Any], name: str) -> str | None:
     """Return a text of a body; None where it is not given."""
     value = body.get(name)
-    if value is not None and not isinstance(value, str):
+    if value is not None and (not isinstance(value, str) or "\x00" in value):
         raise Problem(400, f"{name} is text")
     return value
 
@@ -61,6 +61,6 @@ def text_of(body: dict[str, Any], name: str) -> str | None:
 def reason_of(body: dict[str, Any]) -> str:
     """Return why something is done, which must be said."""
     value = text_of(body, "reason")
-    if not value:
+    if value is None or not value.strip():
         raise Problem(400, "say a reason: it stands in the log with your name")
     return value

@@ -20,6 +20,8 @@ from api.commands import (
     keys,
     log,
     migrate,
+    periods,
+    reconcile,
     serve,
     simulate,
     status,
@@ -55,9 +57,12 @@ app.command("prove")(log.prove)
 app.command("erase")(erase.erase)
 app.command("backfill")(gather.backfill)
 app.command("sweep")(gather.sweep)
+app.command("reconcile")(reconcile.reconcile)
 app.command("observe")(gather.observe)
 app.command("grant")(access.grant)
 app.command("import")(transfer.import_)
+app.command("close")(periods.close)
+app.command("reopen")(periods.reopen)
 app.command("export")(transfer.export)
 app.command("backup")(transfer.backup)
 app.command("restore")(transfer.restore)

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.access import services
+from api.basis import basis_json, honours_closes, sealed_month, wants_sealed
 from api.parameters import MAX_LIMIT, identifier_parameter, integer_parameter
 from api.problems import Problem
 from api.reads import Asked, answer, asked_by, build_for, encode_key, key_parameter, read_build, time_json
@@ -31,6 +32,8 @@ from projections.mrr.query import (
 )
 from projections.mrr.rows import MovementRow
 from projections.mrr.worth import POLICIES, Policy
+from projections.periods.query import enter_closed, read_sealed_worth
+from projections.periods.worth import Reported, read_reported
 
 SCOPE: Final = "revenue:read"
 MAX_INTERVALS: Final = 1_000
@@ -38,26 +41,29 @@ MAX_INTERVALS: Final = 1_000
 
 async def get_mrr(request: Request) -> Response:
     """Say what everything is worth a month at one moment, by currency, and how much of it is at risk."""
-    policy = policy_parameter(request)
+    policy, sealed = policy_parameter(request), wants_sealed(request)
     serving = services(request)
     asked = await build_for(serving, serving.revenue.name, await asked_by(request, SCOPE))
 
-    async def read(connection: asyncpg.Connection) -> tuple[datetime, list[Total], dict[str, int] | None]:
+    async def read(connection: asyncpg.Connection) -> tuple[datetime, list[Total], dict[str, int] | None, bool]:
         risky, at = None, asked.as_of or asked.now
         dunning = await _enter_dunning(connection, asked)
         if dunning:
             newest = await read_newest(connection, asked.book)
             at = present(asked.now, asked.as_of, [newest] if newest else [])
             risky = await read_subscriptions_at_risk(connection, asked.book, at)
+        worth = await read_sealed_totals(connection, asked, at, policy) if sealed else None
         await enter_build(connection, serving.revenue.name, asked.book, asked.build)
         totals = await read_totals(connection, asked.book, at, policy)
-        return at, totals, None if risky is None else await read_at_risk(connection, risky, at, policy)
+        at_risk = None if risky is None else await read_at_risk(connection, risky, at, policy)
+        return at, totals if worth is None else worth, at_risk, worth is not None
 
     found = await read_build(serving, serving.revenue.name, asked, read)
-    at, totals, at_risk = found.value
+    at, totals, at_risk, is_sealed = found.value
     content = {
         "at": rfc3339(at),
         "policy": policy,
+        "basis": basis_json(is_sealed=is_sealed),
         "mrr": {
             one.currency: {
                 "total": one.total,
@@ -71,6 +77,23 @@ async def get_mrr(request: Request) -> Response:
     return answer(asked, content, found)
 
 
+async def read_sealed_totals(
+    connection: asyncpg.Connection, asked: Asked, at: datetime, policy: Policy
+) -> list[Total] | None:
+    """Return what was sealed for the month that ends at a moment; None where its month is open.
+
+    Raises 409 ``sealed`` for any other moment of a closed month.
+    """
+    if not honours_closes(asked):
+        return None
+    closed = await enter_closed(connection, asked.book, asked.known)
+    month = sealed_month(closed, at)
+    if month is None:
+        return None
+    worth = await read_sealed_worth(connection, asked.book, closed.digests(month), policy)
+    return [Total(currency, total, customers, 0) for currency, (total, customers) in worth.items()]
+
+
 async def _enter_dunning(connection: asyncpg.Connection, asked: Asked) -> bool:
     """Turn to the cases that are read beside: the live ones, for a kept build of revenue has none of its own."""
     if asked.build is not None:
@@ -80,7 +103,7 @@ async def _enter_dunning(connection: asyncpg.Connection, asked: Asked) -> bool:
 
 async def list_movements(request: Request) -> Response:
     """Say how worth moved in each interval of a range of UTC days; with ``detail``, in which single movements."""
-    policy = policy_parameter(request)
+    policy, sealed = policy_parameter(request), wants_sealed(request)
     customer = identifier_parameter(request, "customer")
     detail = flag_parameter(request, "detail")
     limit = integer_parameter(request, "limit", MAX_LIMIT, 1, MAX_LIMIT)
@@ -91,13 +114,27 @@ async def list_movements(request: Request) -> Response:
     wanted = Wanted(asked.book, policy, bounds, customer, asked.as_of or datetime.max.replace(tzinfo=UTC))
     since = None if after is None else (parse_rfc3339(after[0]), after[1], after[2])
 
-    async def read(connection: asyncpg.Connection) -> tuple[list[Moved], list[MovementRow]]:
-        single = await read_movements(connection, wanted, since, limit + 1) if detail else []
-        return await read_moved(connection, wanted), single
+    async def read(connection: asyncpg.Connection) -> Reported:
+        if not sealed or not honours_closes(asked):
+            single = await read_movements(connection, wanted, since, limit + 1) if detail else []
+            return Reported(await read_moved(connection, wanted), single, is_sealed=False)
+        return await read_reported(
+            connection,
+            serving.revenue.name,
+            asked.build,
+            wanted,
+            known=asked.known,
+            detail=limit + 1 if detail else 0,
+            after=since,
+        )
 
     found = await read_build(serving, serving.revenue.name, asked, read)
-    intervals, single = found.value
-    content: dict[str, Any] = {"policy": policy, "intervals": [interval_json(one) for one in intervals]}
+    single = found.value.single
+    content: dict[str, Any] = {
+        "policy": policy,
+        "basis": basis_json(is_sealed=found.value.is_sealed),
+        "intervals": [interval_json(one) for one in found.value.moved],
+    }
     if detail:
         shown, last = single[:limit], single[limit - 1 : limit] if len(single) > limit else []
         content["movements"] = [movement_json(one, asked.as_of or asked.now) for one in shown]

@@ -63,6 +63,7 @@ async def follow(
     build: Build,
     term: int = 0,
     terms: TermsReader | None = None,
+    limit: int = STEP_EVENTS,
 ) -> int:
     """Take one step in every book; return how much was done. 0 means the build has caught up and nothing is dirty.
 
@@ -71,7 +72,7 @@ async def follow(
     terms = terms or TermsReader()
     passed = 0
     for row in await connection.fetch(BOOKS):
-        passed += await step(connection, projection, build, row["book"], term=term, terms=terms)
+        passed += await step(connection, projection, build, row["book"], limit, term, terms)
         passed += await clean(connection, projection, build, row["book"], term=term, terms=terms)
     return passed
 

@@ -14,6 +14,7 @@ from ledger.observation import NAMES, OBSERVED
 
 _FAMILY: Final = {
     "charge": "charge",
+    "checkout.session": "checkout.session",
     "coupon": "coupon",
     "credit_note": "credit_note",
     "customer": "customer",
@@ -34,6 +35,7 @@ _FAMILY: Final = {
 
 _BY_STATUS: Final = {
     "charge": {"succeeded": "succeeded", "failed": "failed", "pending": "pending"},
+    "checkout.session": {"complete": "completed", "expired": "expired"},
     "invoice": {
         "open": "finalized",
         "paid": "paid",

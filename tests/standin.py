@@ -46,6 +46,7 @@ COLLECTIONS = {
     "subscription_items": "subscription_item",
     "subscriptions": "subscription",
     "tax_rates": "tax_rate",
+    "webhook_endpoints": "webhook_endpoint",
 }
 """What the last part of a list's path lists."""
 
@@ -77,6 +78,7 @@ class StandIn:
         self.worlds: dict[str | None, World] = {None: World()}
         self.faults: Iterator[str] = itertools.repeat("")
         self.slow_seconds = 1.0
+        self.api_key = API_KEY
         self.now: datetime | None = None
         self.requests: list[tuple[str, str, dict[str, str], dict[str, str]]] = []
         self.port = 0
@@ -133,11 +135,11 @@ class StandIn:
             return StreamingResponse(_broken(), headers={"Content-Length": "1000"})
         elif fault:
             return self._refuse(int(fault), f"fault {fault}")
-        if headers.get("authorization") != f"Bearer {API_KEY}":
+        if headers.get("authorization") != f"Bearer {self.api_key}":
             return self._refuse(401, f"Invalid API Key provided: {headers.get('authorization', '')}")
         account = headers.get("stripe-account")
         if account not in self.worlds:
-            return self._refuse(403, f"The provided key {API_KEY} does not have access to account {account}")
+            return self._refuse(403, f"The provided key {self.api_key} does not have access to account {account}")
         world = self.worlds[account]
         if request.method == "POST":
             return self._make(world, path, params, body, headers.get("idempotency-key"))
@@ -149,19 +151,21 @@ class StandIn:
             owner = self._object(world, parts[:-1]) if len(parts) > 2 else world.find("customer", params["customer"])
             if owner is None:
                 return self._refuse(404, f"No such object: '{parts[-2]}'", code="resource_missing")
-            return self._list(owner.get(f"_{SUBLISTS[parts[-1]]}", []), params, path)
+            return self._list(world, owner.get(f"_{SUBLISTS[parts[-1]]}", []), params, path)
+        if parts == ["checkout", "sessions"]:
+            return self._list(world, _listed(world, "checkout.session", params), params, path)
         if len(parts) == 1 and parts[0] in COLLECTIONS:
-            return self._list(_listed(world, COLLECTIONS[parts[0]], params), params, path)
+            return self._list(world, _listed(world, COLLECTIONS[parts[0]], params), params, path)
         found = self._object(world, parts)
         if found is None:
             return self._refuse(404, f"No such object: '{parts[-1]}'", code="resource_missing")
-        return self._json(shown(found, params))
+        return self._json(shown(world, found, params))
 
     def _object(self, world: World, parts: list[str]) -> Json | None:
         kind = "checkout.session" if parts[:2] == ["checkout", "sessions"] else COLLECTIONS.get(parts[0], "")
         return world.find(kind, parts[-1])
 
-    def _list(self, newest_last: list[Json], params: dict[str, str], path: str) -> Response:
+    def _list(self, world: World, newest_last: list[Json], params: dict[str, str], path: str) -> Response:
         limit = int(params.get("limit", 10))
         if not 1 <= limit <= 100:
             return self._refuse(400, "Invalid limit", param="limit")
@@ -180,7 +184,7 @@ class StandIn:
         else:
             end = min(limit, len(found))
             more = end < len(found)
-        data = [shown(one, params) for one in found[start:end]]
+        data = [shown(world, one, params) for one in found[start:end]]
         return self._json({"object": "list", "data": data, "has_more": more, "url": path})
 
     def _make(self, world: World, path: str, params: dict[str, str], body: bytes, key: str | None) -> Response:
@@ -229,18 +233,18 @@ class StandIn:
         return Response(body, status, named | (headers or {}), media_type="application/json")
 
 
-def shown(one: Json, params: dict[str, str]) -> Json:
-    """Return an object as it is answered: hidden parts only where they are asked for."""
+def shown(world: World, one: Json, params: dict[str, str]) -> Json:
+    """Return an object as it is answered: hidden parts and whole discounts only where they are asked for."""
     expanded = {value.removeprefix("data.") for key, value in params.items() if key.startswith("expand")}
     hidden = set(_HIDDEN.get(str(one["object"]), ())) - expanded
     answer = {key: value for key, value in one.items() if key not in hidden and not key.startswith("_")}
     if "discounts" in expanded:
-        answer["discounts"] = one.get("_discounts", one.get("discounts"))
+        answer["discounts"] = [world.find("discount", key) or key for key in one.get("discounts", ())]
     return answer
 
 
 def _listed(world: World, kind: str, params: dict[str, str]) -> list[Json]:
-    found: Iterable[Json] = world.objects.get(kind, {}).values()
+    found: Iterable[Json] = [one for one in world.objects.get(kind, {}).values() if not one.get("deleted")]
     if kind == "event":
         found = sorted(found, key=lambda one: int(one["created"]))
     types = {value for key, value in params.items() if key.startswith("types[")}

@@ -20,6 +20,7 @@ from ledger.simulator.objects import (
     Kept,
     Method,
     Payment,
+    Payout,
     Refund,
     Session,
     Subscription,
@@ -46,6 +47,7 @@ _RENDER: Final[dict[type, Callable[[Any, bool], Json]]] = {
     Session: render_payment.session,
     CreditNote: render_credit.credit_note,
     Method: render_credit.method,
+    Payout: render_credit.payout,
 }
 _ALSO_CHANGES: Final = frozenset(
     {
@@ -77,6 +79,7 @@ class Account:
         self.truth = truth
         self.livemode = livemode
         self.now = 0
+        self.held: dict[str, int] = {}
         self._version = version
         self._connected = connected
         self._numbers = 0
@@ -127,6 +130,15 @@ class Account:
     def rendered(self, thing: Any) -> Json:
         """Write an object as the pinned API version has it now."""
         return _RENDER[type(thing)](thing, self.livemode)
+
+    def move(self, currency: str, **amounts: int) -> None:
+        """Move money between places, debits positive; note it, and what Stripe holds by it."""
+        self.truth.books.entry(self.now, currency, **amounts)
+        self.hold(currency, amounts.get("stripe_balance", 0))
+
+    def hold(self, currency: str, amount: int) -> None:
+        """Hold more, or less, for the account."""
+        self.held[currency] = self.held.get(currency, 0) + amount
 
     def announce_rendered(self, type_: str, rendered: Json) -> None:
         """Send an event about something that is written but not kept."""

@@ -13,6 +13,7 @@ from typing import Literal
 from ledger.simulator import payments
 from ledger.simulator.account import Account
 from ledger.simulator.calendar import DAY
+from ledger.simulator.catalog import charged
 from ledger.simulator.declines import DECLINES
 from ledger.simulator.objects import Customer, Discount, Invoice, Line, Subscription, Trouble
 
@@ -56,7 +57,7 @@ def take_off(invoice: Invoice) -> None:
     eligible = [line for line in invoice.lines if line.invoice_item is None and line.amount > 0]
     if invoice.discount is not None and eligible:
         whole = sum(line.amount for line in eligible)
-        off = round(invoice.discount.coupon.off(whole))
+        off = charged(invoice.discount.coupon.off(whole), invoice.currency)
         for line in eligible:
             line.discount = off * line.amount // whole
         max(eligible, key=lambda line: line.amount).discount += off - sum(line.discount for line in eligible)
@@ -64,7 +65,7 @@ def take_off(invoice: Invoice) -> None:
         rate = Fraction(invoice.tax_rate.percentage, 100)
         share = rate / (1 + rate) if invoice.tax_rate.inclusive else rate
         for line in invoice.lines:
-            line.tax = round((line.amount - line.discount) * share)
+            line.tax = charged((line.amount - line.discount) * share, invoice.currency)
     added = invoice.tax_rate is not None and not invoice.tax_rate.inclusive
     for line in invoice.lines:
         line.gross = line.amount - line.discount + (line.tax if added else 0)
@@ -95,6 +96,7 @@ def finalize(account: Account, invoice: Invoice) -> None:
     customer.balance = invoice.ending_balance
     if moved:
         account.announce("customer.updated", customer)
+    account.truth.books.finalized(account.now, invoice)
     account.truth.invoice(account.now, invoice)
     account.announce("invoice.finalized", invoice)
     if invoice.amount_due == 0:
@@ -102,7 +104,7 @@ def finalize(account: Account, invoice: Invoice) -> None:
         return
     if invoice.subscription is not None:
         invoice.subscription.billed = True
-        invoice.subscription.open_invoices.append(invoice)
+    customer.open_invoices.append(invoice)
     if invoice.collection_method == "send_invoice":
         account.announce("invoice.sent", invoice)
 
@@ -123,10 +125,20 @@ def close(account: Account, invoice: Invoice, by: str, *, asked: bool = False) -
     if invoice.trouble is not None:
         invoice.trouble.closed_by = by
         invoice.trouble.waits_for_action = False
+    note_bought(account, invoice, holds=True)
     account.truth.invoice(account.now, invoice)
     account.announce("invoice.updated", invoice, asked=asked)
     account.announce("invoice.paid", invoice, asked=asked)
     account.announce("invoice.payment_succeeded", invoice, asked=asked)
+
+
+def note_bought(account: Account, invoice: Invoice, *, holds: bool) -> None:
+    """Tell the truth whether what an invoice sells once gives access from now on."""
+    for line in invoice.lines:
+        if line.price.interval is None:
+            account.truth.purchase(
+                account.now, line.id, invoice.customer, line.price.product, line.quantity, holds=holds
+            )
 
 
 def in_trouble(invoice: Invoice) -> Trouble:
@@ -138,8 +150,8 @@ def in_trouble(invoice: Invoice) -> Trouble:
 
 def _no_longer_open(invoice: Invoice) -> None:
     invoice.next_payment_attempt = None
-    if invoice.subscription is not None and invoice in invoice.subscription.open_invoices:
-        invoice.subscription.open_invoices.remove(invoice)
+    if invoice in invoice.customer.open_invoices:
+        invoice.customer.open_invoices.remove(invoice)
 
 
 def collect(
@@ -190,6 +202,7 @@ def _received(account: Account, invoice: Invoice, by: Payer) -> bool:
     if payment is None:
         raise ValueError(f"{invoice.id} has no payment")
     invoice.amount_paid += payment.amount
+    account.truth.books.happened(account.now, invoice.id, "received", payment.amount, "payments_clearing")
     if invoice.amount_remaining == 0:
         close(account, invoice, by, asked=by == "customer")
     else:
@@ -232,12 +245,14 @@ def pay_out_of_band(account: Account, invoice: Invoice) -> None:
     paid = invoice.amount_remaining
     invoice.out_of_band += paid
     invoice.amount_paid += paid
+    account.truth.books.happened(account.now, invoice.id, "received", paid, "external_asset")
     close(account, invoice, "out_of_band", asked=True)
     payments.settle_outside(account, invoice, paid)
 
 
 def void(account: Account, invoice: Invoice) -> None:
     """Void an invoice that is not paid: as if it had never been; what the balance paid of it goes back there."""
+    account.truth.books.happened(account.now, invoice.id, "voided", invoice.amount_remaining)
     invoice.status = "void"
     invoice.voided_at = account.now
     _no_longer_open(invoice)
@@ -253,6 +268,7 @@ def void(account: Account, invoice: Invoice) -> None:
 
 def mark_uncollectible(account: Account, invoice: Invoice, reason: str) -> None:
     """Give up on an open invoice; it can still be paid."""
+    account.truth.books.happened(account.now, invoice.id, "written_off", invoice.amount_remaining)
     invoice.status = "uncollectible"
     invoice.uncollectible_at = account.now
     invoice.uncollectible_reason = reason

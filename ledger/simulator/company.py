@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
-from ledger.simulator import catalog
+from ledger.simulator import catalog, payouts
 from ledger.simulator.account import Account
-from ledger.simulator.calendar import DAY, later, month_ends, unix
+from ledger.simulator.calendar import DAY, later, unix
+from ledger.simulator.dealings import DOINGS
 from ledger.simulator.faults import Delivery
 from ledger.simulator.lives import Life
 from ledger.simulator.objects import Customer, Json
@@ -56,8 +57,13 @@ class Company:
             self._open_catalogue(account)
             yield from account.announced()
             account.schedule(account.now, self._arrivals(book))
+            payouts.begin(account)
         while (following := self._next()) is not None:
             yield from following.step()
+
+    def customers(self, book: str) -> list[Customer]:
+        """Return all customers that have come so far."""
+        return [life.customer for life in self._lives[book].values()]
 
     def deliveries(self, *, indented: bool = False) -> Iterator[Delivery]:
         """Give every event as Stripe delivers it, a moment after it was caused."""
@@ -108,10 +114,10 @@ class Company:
     def _arrive(self, book: str, number: int) -> None:
         account = self._accounts[book]
         luck = random.Random(f"{self.arguments.seed}/{book}/{number}")  # noqa: S311 - repeatable, not secret
-        currency = luck.choices(catalog.CURRENCIES, (60, 30, 10))[0]
+        currency = luck.choices(catalog.CURRENCIES, (56, 24, 10, 4, 6))[0]
         org = f"org_{luck.randrange(40)}" if luck.random() < 0.7 else None
         customer = Customer(account.new_id("cus"), number, currency, account.now, org=org)
-        life = Life(account, self._billing[book], customer, luck)
+        life = Life(account, self._billing[book], customer, luck, DOINGS)
         self._lives[book][customer.id] = life
         life.begin()
 
@@ -121,30 +127,3 @@ def _versions(api_version: str, seed: str) -> Callable[[], str]:
         return lambda: api_version
     luck = random.Random(f"{seed}/version")  # noqa: S311 - repeatable, not secret
     return lambda: luck.choice(VERSIONS)
-
-
-def answers(company: Company, *, instants: int) -> dict[str, Any]:
-    """Write the truth of a company that has run to its end: at every month's end, and at random instants."""
-    arguments = company.arguments
-    luck = random.Random(f"{arguments.seed}/instants")  # noqa: S311 - repeatable, not secret
-    ends = month_ends(arguments.start, arguments.end)
-    sampled = sorted(luck.randrange(arguments.start, arguments.end) for _ in range(instants))
-    return {
-        book: {
-            "months": [_at(truth, at) | {"movements": truth.movements(begin, at)}
-                       for begin, at in zip([arguments.start, *ends], ends, strict=False)],
-            "instants": [_at(truth, at) for at in sampled],
-        }
-        for book, truth in company.truth.items()
-    }  # fmt: skip
-
-
-def _at(truth: Truth, at: int) -> dict[str, Any]:
-    return {
-        "at": at,
-        "entitlements": truth.entitlements(at),
-        "subscriptions": truth.statuses(at),
-        "mrr": truth.mrr(at),
-        "at_risk": truth.at_risk(at),
-        "cases": truth.dunning(at),
-    }

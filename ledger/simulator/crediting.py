@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ledger.simulator import billing
 from ledger.simulator.account import Account
-from ledger.simulator.objects import CreditNote, Invoice, Line, Refund
+from ledger.simulator.objects import CreditNote, Customer, Invoice, Line, Refund
 
 
 def issue(
@@ -36,6 +36,14 @@ def issue(
     invoice.credit_notes += 1
     invoice.pre_credited += pre
     invoice.post_credited += amount - pre
+    for refund in made.refunds:
+        if not refund.credited:
+            # It was made earlier, and is only now explained.
+            account.truth.books.happened(
+                account.now, invoice.id, "undone", refund.id, "refunds", {"refunds_clearing": -refund.amount}
+            )
+            refund.credited = True
+    account.truth.books.credited(account.now, made)
     account.announce("credit_note.created", made, asked=True)
     if to_balance(made):
         invoice.customer.balance -= to_balance(made)
@@ -57,11 +65,19 @@ def to_balance(note: CreditNote) -> int:
     return note.amount - note.pre_payment - note.out_of_band - sum(refund.amount for refund in note.refunds)
 
 
+def adjust(account: Account, customer: Customer, amount: int) -> None:
+    """Change a customer's balance by hand: a negative amount is credit given."""
+    customer.balance += amount
+    account.truth.books.entry(account.now, customer.currency, customer_balance=amount, customer_balance_adj=-amount)
+    account.announce("customer.updated", customer, asked=True)
+
+
 def void(account: Account, note: CreditNote) -> None:
     """Take a credit note back, which Stripe allows on open invoices."""
     note.status = "void"
     note.voided_at = account.now
     note.invoice.pre_credited -= note.pre_payment
+    account.truth.books.credited(account.now, note)
     account.truth.invoice(account.now, note.invoice)
     account.announce("credit_note.voided", note, asked=True)
     account.announce("invoice.updated", note.invoice, asked=True)

@@ -6,7 +6,7 @@ Amounts are integers in the currency's smallest unit, times are unix seconds.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from ledger.simulator.catalog import Coupon, Price, TaxRate
 
@@ -24,7 +24,7 @@ class Kept:
 
 @dataclass(slots=True, eq=False)
 class Customer(Kept):
-    """A customer; ``balance`` is Stripe's: negative is credit."""
+    """A customer; ``balance`` is Stripe's: negative is credit. ``open_invoices`` may still be paid."""
 
     id: str
     number: int
@@ -34,6 +34,7 @@ class Customer(Kept):
     method: Method | None = None
     balance: int = 0
     invoices: int = 0
+    open_invoices: list[Invoice] = field(default_factory=list)
     deleted: bool = False
 
     @property
@@ -62,6 +63,8 @@ class Item:
     created: int
     period_start: int
     period_end: int
+    trial_end: int | None = None
+    """Until when this item alone is on trial."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +114,6 @@ class Subscription(Kept):
     latest_invoice: str | None = None
     org: str | None = None
     pending_lines: list[Line] = field(default_factory=list)
-    open_invoices: list[Invoice] = field(default_factory=list)
     ever_paid: bool = False
     billed: bool = False
 
@@ -266,7 +268,7 @@ class CreditNote(Kept):
 
 @dataclass(slots=True, eq=False)
 class Payment(Kept):
-    """A payment intent, and the charge of its latest attempt."""
+    """A payment intent, and the charge of its latest attempt; ``pays`` is the invoice or session it is for."""
 
     id: str
     customer: Customer | None
@@ -279,6 +281,7 @@ class Payment(Kept):
     metadata: dict[str, str] = field(default_factory=dict)
     charge: Charge | None = None
     decline: str | None = None
+    pays: str | None = None
     canceled: tuple[int, str] | None = None
 
 
@@ -311,17 +314,41 @@ class Refund(Kept):
     amount: int
     created: int
     status: str
+    credited: bool = False
+    """Whether a credit note says what it is for."""
+
+
+class Movement(NamedTuple):
+    """An amount and a fee withdrawn (negative) or given back, in the currency the account is settled in."""
+
+    id: str
+    amount: int
+    fee: int
+    at: int
+    currency: str
+    rate: float | None
 
 
 @dataclass(slots=True, eq=False)
 class Dispute(Kept):
-    """A customer's bank wants the money back. ``movements``: amount and fee withdrawn (negative) or given back."""
+    """A customer's bank wants the money back."""
 
     id: str
     charge: Charge
     created: int
     status: str
-    movements: list[tuple[str, int, int, int]] = field(default_factory=list)
+    movements: list[Movement] = field(default_factory=list)
+
+
+@dataclass(slots=True, eq=False)
+class Payout(Kept):
+    """Money on its way to the company's bank."""
+
+    id: str
+    amount: int
+    currency: str
+    created: int
+    status: str = "pending"
 
 
 @dataclass(slots=True, eq=False)
@@ -340,6 +367,18 @@ class Session(Kept):
     payment: Payment | None = None
     subscription: Subscription | None = None
     invoice: str | None = None
+    named: bool = True
+    """Whether its metadata says what is bought."""
+
+    @property
+    def currency(self) -> str:
+        """The currency it is paid in."""
+        return self.customer.currency if self.customer else self.price.currency
+
+    @property
+    def amount(self) -> int:
+        """What it comes to."""
+        return self.price.amount(self.quantity, self.currency)
 
 
 @dataclass(slots=True, eq=False)

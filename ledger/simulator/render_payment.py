@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ledger.simulator.declines import DECLINES
-from ledger.simulator.objects import Charge, Customer, Dispute, Json, Payment, Refund, Session
+from ledger.simulator.objects import Charge, Customer, Dispute, Json, Movement, Payment, Refund, Session
 from ledger.simulator.render import NO_ADDRESS, filled, template
 from ledger.simulator.render_catalog import email
 
@@ -279,40 +279,43 @@ def dispute(one: Dispute, livemode: bool) -> Json:
     )
 
 
-def _movement(of: Dispute, moved: tuple[str, int, int, int]) -> Json:
-    key, amount, fee, at = moved
-    kind: dict[str, Any] = {"amount": fee, "application": None, "currency": of.charge.payment.currency}
+def _movement(of: Dispute, moved: Movement) -> Json:
+    kind: dict[str, Any] = {"amount": moved.fee, "application": None, "currency": moved.currency}
     return filled(
         _MOVEMENT,
-        id=key,
-        amount=amount,
-        available_on=at,
-        created=at,
-        currency=of.charge.payment.currency,
-        fee=fee,
+        id=moved.id,
+        amount=moved.amount,
+        available_on=moved.at,
+        created=moved.at,
+        currency=moved.currency,
+        exchange_rate=moved.rate,
+        fee=moved.fee,
         fee_details=[kind | {"description": "Dispute fee", "type": "stripe_fee"}],
-        net=amount - fee,
+        net=moved.amount - moved.fee,
         source=of.id,
     )
 
 
 def session(one: Session, livemode: bool) -> Json:
     """Write a Checkout session; its line items are not part of it."""
-    amount = one.price.unit_amount * one.quantity
-    bought = {
-        "ledger_price": one.price.id,
-        "ledger_product": one.price.product.id,
-        "ledger_quantity": str(one.quantity),
-    }
+    bought = (
+        {
+            "ledger_price": one.price.id,
+            "ledger_product": one.price.product.id,
+            "ledger_quantity": str(one.quantity),
+        }
+        if one.named
+        else {}
+    )
     return filled(
         _SESSION,
         id=one.id,
         livemode=livemode,
-        amount_subtotal=amount,
-        amount_total=amount,
+        amount_subtotal=one.amount,
+        amount_total=one.amount,
         client_reference_id=one.org,
         created=one.created,
-        currency=one.price.currency,
+        currency=one.currency,
         customer=one.customer.id if one.customer else None,
         expires_at=one.created + _SECONDS_OPEN,
         invoice=one.invoice,

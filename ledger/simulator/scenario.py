@@ -28,7 +28,7 @@ from fractions import Fraction
 from typing import Final
 
 from ledger.errors import MistakeError
-from ledger.simulator import stage_access, stage_money
+from ledger.simulator import stage_money
 from ledger.simulator.account import Account
 from ledger.simulator.calendar import DAY, unix
 from ledger.simulator.objects import Json
@@ -38,7 +38,7 @@ from ledger.simulator.versions import ENDIVE
 
 START: Final = unix(2026, 1)
 
-_WORDS: Final = WORDS | stage_money.WORDS | stage_access.WORDS
+_WORDS: Final = WORDS | stage_money.WORDS
 _ABOUT: Final = ("case", "at_risk", "books", "mrr")
 
 

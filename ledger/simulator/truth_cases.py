@@ -76,6 +76,11 @@ class Tracked:
         standing = self.at(due) if due is not None and not self.automatic else None
         return due if standing is not None and standing.status == "open" else None
 
+    def since(self, standing: Standing) -> int:
+        """Return since when the invoice had the status that it had in a standing."""
+        before = [one.at for one in self.standings if one.at < standing.at and one.status != standing.status]
+        return min(one.at for one in self.standings if not before or one.at > before[-1])
+
     def exhausted(self, moment: int) -> int | None:
         """Return since when no further attempt is planned after a failure, up to a moment."""
         for one in self.standings if self.automatic else ():
@@ -201,7 +206,7 @@ def _case(of: Tracked, opened: int, moment: int, status_at: StatusAt) -> dict[st
     if now is None or first is None:
         raise ValueError(f"{of.id} has no standing at {moment}")
     state = state_of(now, moment, automatic=of.automatic)
-    never_failed = now.was_blocked and not now.failures and not now.waits_for_action
+    never_failed = now.was_blocked and not now.failures and not now.attempts
     return {
         "case": of.id,
         "customer": of.customer,
@@ -210,7 +215,7 @@ def _case(of: Tracked, opened: int, moment: int, status_at: StatusAt) -> dict[st
         "category": of.category,
         "state": state,
         "opened_at": opened,
-        "closed_at": now.at if state in CLOSED else None,
+        "closed_at": of.since(now) if state in CLOSED else None,
         "amount_due": now.amount_due,
         "open_amount": 0 if state in CLOSED else now.amount_remaining,
         "volume": 0 if never_failed and state == "recovered" else first.amount_remaining,

@@ -87,7 +87,11 @@ class Context(NamedTuple):
 
 @dataclass(slots=True)
 class _Case:
-    """A case being gone through; ``spans`` and ``steps`` are what it comes to."""
+    """A case being gone through; ``spans`` and ``steps`` are what it comes to.
+
+    ``stopped`` is when it last failed (before that: asked for action, or fell due), with Stripe's count of attempts
+    then. ``clean`` while all that ever went wrong is that it could not be finalised.
+    """
 
     bill: Bill
     context: Context
@@ -97,11 +101,13 @@ class _Case:
     before: Snapshot | None = None
     opened_at: datetime | None = None
     at_stake: Snapshot | None = None
+    clean: bool = True
     overdue: bool = False
     waits_for_action: bool = False
+    actions: int = 0
     stuck: bool = False
     failures: list[Attempt] = field(default_factory=list)
-    count_at_failure: int = 0
+    stopped: tuple[datetime, int] | None = None
     status: str = ""
     exhausted_at: datetime | None = None
     outcome: Outcome | None = None
@@ -128,21 +134,24 @@ class _Case:
 
     def action_asked(self, one: Snapshot) -> None:
         """The bank wants to see the customer."""
-        if self.collects_by_itself(one.at):
-            self.open(one.at, one.event, at_stake=True)
-            self.waits_for_action = True
+        if self.collects_by_itself:
+            self.open(one.at, one.event)
+            self.waits_for_action, self.clean = True, False
+            self.actions += 1
+            if not self.failures:
+                self.stopped = (one.at, one.attempt_count)
             self.note(one, "action_required")
 
     def attempt(self, one: Attempt) -> None:
-        """See an attempt fail. One that only Stripe's counter knows of, with nothing new to charge, was none."""
-        if self.now is None or not self.collects_by_itself(one.at):
+        """See an attempt fail. After a hard decline one without a payment was none: Stripe counts it, and skips it."""
+        if self.now is None or not self.collects_by_itself:
             return
-        if self.stuck and one.declined is None:
+        if self.stuck and one.declined is None and one.kind != "no_method":
             return
-        self.open(one.at, one.event, at_stake=True)
-        self.waits_for_action = False
+        self.open(one.at, one.event)
+        self.waits_for_action = self.clean = False
         self.failures.append(one)
-        self.count_at_failure = self.now.attempt_count
+        self.stopped = (one.at, self.now.attempt_count)
         self.stuck = one.kind in ("hard", "no_method")
         self.because["failure"] = one.event
         self.steps.append(Step(one.at, one.event, "failure", self.now.amount_remaining, one))
@@ -157,7 +166,7 @@ class _Case:
         """See the subscription change."""
         self.status = one.status
         if self.is_open and self.gave_up:
-            self.settle_outcome(one.at, one.event)
+            self.settle_outcome(one.event)
         if self.opened_at is not None and self.closed_at is None and one.status in _TURNS_TOLD:
             self.steps.append(Step(one.at, one.event, f"subscription_{one.status}"))
 
@@ -178,34 +187,34 @@ class _Case:
 
     def how_it_was_closed(self, one: Snapshot) -> RecoveredBy:
         """Tell what closed the invoice."""
-        if self.at_stake is None:
+        if self.clean:
             return "unknown"  # its finalisation failed once; then it was paid like any other
-        failed = (self.failures[-1].at, self.count_at_failure) if self.failures else None
-        return recovered_by(one, self.before, failed, self.context.remedies, off_stripe=self.context.off_stripe)
+        return recovered_by(one, self.before, self.stopped, self.context.remedies, off_stripe=self.context.off_stripe)
 
     def falls_due(self, at: datetime) -> None:
         """The due date of an invoice that was sent has come, and it is not paid."""
-        told = self.now.event if self.now else ""
-        self.open(at, told, at_stake=True)
-        self.overdue = True
-        self.steps.append(Step(at, told, "due", self.now.amount_remaining if self.now else None))
+        if self.now is None:
+            return
+        self.open(at, self.now.event)
+        self.overdue, self.clean = True, False
+        self.stopped = (at, self.now.attempt_count)
+        self.steps.append(Step(at, self.now.event, "due", self.now.amount_remaining))
 
     # What that makes of it.
 
-    def open(self, at: datetime, event: str, *, at_stake: bool = False) -> None:
-        """Open the case where it is not open; ``at_stake``: from now on what remains of it is in danger."""
+    def open(self, at: datetime, event: str) -> None:
+        """Open the case where it is not open: from now on what remains of the invoice is at stake."""
         if self.opened_at is None:
-            self.opened_at = at
+            self.opened_at, self.at_stake = at, self.now
             self.because["opened"] = event
-        if at_stake and self.at_stake is None:
-            self.at_stake = self.now
 
     def note(self, one: Snapshot, kind: str) -> None:
         """Write down what an event of the invoice said."""
         self.because["invoice"] = one.event
         self.steps.append(Step(one.at, one.event, kind, one.amount_remaining or one.amount_due))
 
-    def collects_by_itself(self, at: datetime) -> bool:
+    @property
+    def collects_by_itself(self) -> bool:
         """Tell whether a failure opens a case: of an invoice that was sent, none before its due date does."""
         return self.bill.automatic or self.overdue
 
@@ -217,25 +226,24 @@ class _Case:
     @property
     def gave_up(self) -> bool:
         """Whether nothing more will be tried by itself."""
-        tried = bool(self.failures) or self.waits_for_action or self.overdue
-        return tried and self.now is not None and self.now.next_attempt is None and self.context.category != "initial"
+        tried = self.bill.automatic and bool(self.failures) and self.context.category != "initial"
+        return tried and self.now is not None and self.now.next_attempt is None
 
-    def settle_outcome(self, at: datetime, event: str) -> None:
+    def settle_outcome(self, event: str) -> None:
         """Note what became of the subscription once nothing more is tried; its first change stands."""
-        if self.outcome in (None, "left_past_due") and (outcome := ENDS.get(self.status)) is not None:
+        if self.outcome is None and (outcome := ENDS.get(self.status)) is not None:
             self.outcome = outcome
             self.because["outcome"] = event
 
-    def exhausted(self, at: datetime) -> None:
+    def note_exhaustion(self, at: datetime) -> None:
         """Note since when nothing more is tried, or that it is again."""
-        ended = self.is_open and self.gave_up and self.bill.automatic and bool(self.failures)
-        if not ended or self.waits_for_action:
+        if not (self.is_open and self.gave_up):
             self.exhausted_at = None
-        elif self.exhausted_at is None:
+            return
+        if self.exhausted_at is None:
             self.exhausted_at = at
-            self.steps.append(Step(at, self.because.get("failure", ""), "exhausted"))
-        if self.is_open and self.gave_up:
-            self.settle_outcome(at, "")
+            self.steps.append(Step(at, self.because["failure"], "exhausted"))
+        self.settle_outcome("")
 
     @property
     def credited(self) -> int:
@@ -263,7 +271,7 @@ class _Case:
             return "needs_payment_method"
         if self.overdue:
             return "overdue"
-        return "retrying" if now.next_attempt is not None or not self.failures else "exhausted"
+        return "retrying" if now.next_attempt is not None else "exhausted"
 
     # Writing it down.
 
@@ -286,7 +294,7 @@ class _Case:
                 return
             if self.exhausted_at is not None and self.bill.automatic:
                 self.outcome = "left_past_due"
-                self.steps.append(Step(moment, self.because.get("failure", ""), "left_past_due"))
+                self.steps.append(Step(moment, self.because["failure"], "left_past_due"))
             else:
                 self.falls_due(at)
             self.write(moment)
@@ -295,7 +303,7 @@ class _Case:
         """Write the case down as it is at a moment."""
         if self.opened_at is None or self.now is None:
             return
-        self.exhausted(at)
+        self.note_exhaustion(at)
         state = self.state()
         over = state in OVER
         volume, recovered, lost = self.volumes(state)
@@ -316,7 +324,7 @@ class _Case:
             due_date=self.now.due_date,
             stripe_attempt_count=self.now.attempt_count,
             failures=len(self.failures),
-            attempts=self.attempts(state),
+            attempts=self.actions + sum(1 for one in self.failures if one.was_made),
             next_attempt_at=None if over else self.now.next_attempt,
             last_failure=self.failures[-1] if self.failures else None,
             because=tuple(dict.fromkeys(event for event in self.because.values() if event)),
@@ -329,7 +337,7 @@ class _Case:
 
     def volumes(self, state: CaseState) -> tuple[int, int, int]:
         """Return what was at stake, and what of it has been recovered and lost."""
-        if self.at_stake is None or self.now is None:
+        if self.at_stake is None or self.now is None or (state == "recovered" and self.clean):
             return (0, 0, 0)
         whole = max(self.at_stake.amount_remaining, 0)
         credited = min(self.credited, whole)
@@ -339,12 +347,6 @@ class _Case:
         if state in OVER or self.outcome is not None:
             return (whole, paid, whole - paid)
         return (whole, paid, credited)
-
-    def attempts(self, state: CaseState) -> int:
-        """Return how often a payment was really tried: every failure with something to charge, and the success."""
-        failed = sum(1 for one in self.failures if one.kind != "no_method")
-        paid = state == "recovered" and self.closed_by not in ("out_of_band", "credit")
-        return failed + (1 if paid else 0)
 
 
 def _later(at: datetime, by: timedelta) -> datetime | None:

@@ -104,9 +104,9 @@ def _append(bill: Bill, snapshot: Snapshot) -> None:
     if _is_repeated(bill, snapshot):
         return
     bill.snapshots.append(snapshot)
-    if snapshot.status in CLOSED and not any(one.told in _SIGNALS or one.finalization_failed for one in bill.snapshots):
-        # Collected without a word so far; its due date and what it was worth before are all that can still matter.
-        del bill.snapshots[:-2]
+    trouble = any(one.told in _SIGNALS or one.finalization_failed for one in bill.snapshots)
+    if snapshot.status in CLOSED and bill.automatic and not trouble:
+        del bill.snapshots[:-2]  # collected without a word: what it was worth before is all that can still matter
 
 
 def _is_repeated(bill: Bill, snapshot: Snapshot) -> bool:
@@ -246,7 +246,8 @@ def _customer(state: State, fact: Fact) -> None:
         return
     settings = mapping(fact.subject.get("invoice_settings"))
     default = first_id(settings.get("default_payment_method"), fact.subject.get("default_source"))
-    if state.methods and default is not None and default != state.default:
+    in_use = {contract.default for contract in state.contracts.values()}
+    if state.methods and default is not None and default != state.default and default not in in_use:
         _remedy(state, fact, "default_changed", default)
     state.default = default
     _note_methods(state, fact, seen=True)

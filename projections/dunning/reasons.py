@@ -19,6 +19,9 @@ Confidence = Literal["exact", "observed", "heuristic"]
 TOGETHER: Final = timedelta(seconds=10)
 """How far apart a failed payment and its invoice's failure may be told."""
 
+FAILED_ACTION: Final = "payment_intent_authentication_failure"
+"""What a payment ends with whose customer was asked to do something, and did not or could not."""
+
 
 class Attempt(NamedTuple):
     """A failed attempt to collect an invoice, as far as events tell: when it was told of, and why it failed.
@@ -32,6 +35,12 @@ class Attempt(NamedTuple):
     declined: Declined | None
     kind: DeclineClass
     confidence: Confidence | None
+
+    @property
+    def was_made(self) -> bool:
+        """Whether something was charged: there was a method, and no earlier attempt ended so."""
+        failed_action = self.declined is not None and self.declined.failure.code == FAILED_ACTION
+        return self.kind != "no_method" and not failed_action
 
 
 def attempts_of(state: State) -> dict[str, list[Attempt]]:

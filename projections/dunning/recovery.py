@@ -16,21 +16,21 @@ RecoveredBy = Literal[
 def recovered_by(
     paid: Snapshot,
     before: Snapshot | None,
-    failed: tuple[datetime, int] | None,
+    stopped: tuple[datetime, int] | None,
     remedies: Iterable[Remedy],
     *,
     off_stripe: bool,
 ) -> RecoveredBy:
     """Tell what closed an invoice, ``paid`` after ``before``.
 
-    ``failed`` is when it last failed, with Stripe's count of attempts then.
+    ``stopped`` is when collecting it last came to a stop, with Stripe's count of attempts then.
     """
     if off_stripe or paid.out_of_band:
         return "out_of_band"
     if paid.amount_paid <= (0 if before is None else before.amount_paid):
         return "credit"
-    if failed is not None:
-        since, count = failed
+    if stopped is not None:
+        since, count = stopped
         mended = [one for one in remedies if one.mends and since < one.at <= paid.at]
         if mended:
             return "network_updater" if mended[-1].kind == "method_renewed_by_network" else "new_payment_method"

@@ -115,7 +115,7 @@ def summarise(
 def _sums(cases: Sequence[Standing], at: datetime) -> Sums:
     recovered = [one.case for one in cases if one.case.state == "recovered"]
     hours = [Fraction(int((one.closed_at - one.opened_at).total_seconds()), 3600) for one in recovered if one.closed_at]
-    attempts = [Fraction(one.attempts) for one in recovered if one.attempts]
+    attempts = [Fraction(_attempts(one)) for one in recovered if _attempts(one)]
     everything = _group(cases)
     return Sums(
         opened=everything.opened,
@@ -124,7 +124,7 @@ def _sums(cases: Sequence[Standing], at: datetime) -> Sums:
         open=Tally(sum(1 for one in cases if one.is_open), sum(one.case.open_amount for one in cases)),
         cohorts=_cohorts(cases, at),
         by_class=_by_class(cases),
-        by_attempt={n: _tally(one for one in recovered if one.attempts == n) for n in sorted({*map(int, attempts)})},
+        by_attempt={n: _tally(one for one in recovered if _attempts(one) == n) for n in sorted({*map(int, attempts)})},
         by_recovery={
             how: _tally(one for one in recovered if one.recovered_by == how)
             for how in sorted({one.recovered_by or "unknown" for one in recovered})
@@ -132,6 +132,11 @@ def _sums(cases: Sequence[Standing], at: datetime) -> Sums:
         median_attempts=median(attempts) if attempts else None,
         median_hours=median(hours) if hours else None,
     )
+
+
+def _attempts(case: CaseRow) -> int:
+    """Return which attempt brought the money; 0 where no attempt did."""
+    return 0 if case.recovered_by in ("out_of_band", "credit") else case.attempts + 1
 
 
 def _group(cases: Iterable[Standing]) -> Group:

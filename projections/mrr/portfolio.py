@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from ledger.event import mapping
+from ledger.event import identifier, mapping
+from ledger.observation import OBSERVED, TERMS_OBSERVED
 from projections.contract import Terms
-from projections.facts import Fact
+from projections.facts import Fact, listing
 from projections.mrr.agreement import Agreement, agreement_of, discounts_in
 from projections.mrr.amounts import Billed
 from projections.mrr.worth import EARNS, Known, Worth, priced, turning_points, worth_of
@@ -122,7 +123,7 @@ def _from(life: Life, fact: Fact) -> datetime:
     if life.agreement.status != "canceled" or ended is None:
         return fact.created
     begun = [span.since for span in life.spans if span.since <= fact.created]
-    return min(max(ended, *begun[-1:]), fact.created)
+    return min(max([ended, *begun[-1:]]), fact.created)
 
 
 def _learn_discounts(portfolio: Portfolio, found: Iterable[Discount], fact: Fact, terms: Terms) -> None:
@@ -185,6 +186,17 @@ def _customer_deleted(portfolio: Portfolio, fact: Fact, terms: Terms) -> None:
         life.agreement = life.agreement._replace(status="canceled", ended_at=fact.created)
         life.because = fact.event_id
         _revalue(portfolio, life, fact.created, fact.event_id)
+
+
+def _observed(portfolio: Portfolio, fact: Fact, terms: Terms) -> None:
+    """Take in the discounts that a subscription only named, as they were asked of Stripe."""
+    if fact.subject.get("kind") != "subscription.discounts":
+        return
+    for source in listing(fact.subject):
+        _learn_discounts(portfolio, discounts_in(source), fact, terms)
+        life = portfolio.lives.get(identifier(source) or "")
+        if life is not None:
+            _revalue(portfolio, life, fact.created, fact.event_id)
 
 
 def _running(portfolio: Portfolio) -> list[Life]:
@@ -293,11 +305,12 @@ STEPS: Final[dict[str, Callable[[Portfolio, Fact, Terms], None]]] = {
     "invoice.finalized": _invoice,
     "invoice.paid": _invoice,
     "invoice.payment_succeeded": _invoice,
+    OBSERVED: _observed,
 }
 """What each event type does. A type that is not here changes nothing."""
 
 TYPES: Final = frozenset(STEPS)
 """The event types a projection must fold to know worth."""
 
-REFERENCES: Final = frozenset({"coupon.created", "coupon.updated", "price.created", "price.updated"})
+REFERENCES: Final = frozenset({"coupon.created", "coupon.updated", "price.created", "price.updated", TERMS_OBSERVED})
 """The types of the reference objects whose terms worth is worked out with."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -88,6 +88,10 @@ SIGNS: Final = {"new": 1, "reactivation": 1, "expansion": 1, "contraction": -1, 
 """Which way each kind moves the total."""
 
 
+SumsOfKinds = dict[tuple[datetime, str, str], int]
+"""Amounts by the start of an interval, currency and kind."""
+
+
 @dataclass(frozen=True, slots=True)
 class Total:
     """What everything in one currency is worth at a moment. ``incomplete`` counts subscriptions not fully known."""
@@ -150,31 +154,42 @@ async def read_at_risk(
 
 async def read_moved(connection: asyncpg.Connection, wanted: Wanted) -> list[Moved]:
     """Return how worth moved, in every interval and currency, oldest first."""
-    start, end = wanted.bounds.start, wanted.bounds.end
-    rows = await connection.fetch(OPENING, wanted.book, wanted.policy, start, wanted.customer)
-    opening = {row["currency"]: int(row["total"]) for row in rows}
+    opening = await read_opening(connection, wanted)
+    return intervals_of(wanted.bounds, opening, await read_sums(connection, wanted))
+
+
+async def read_opening(connection: asyncpg.Connection, wanted: Wanted) -> dict[str, int]:
+    """Return by currency what everything was worth before the first interval."""
+    rows = await connection.fetch(OPENING, wanted.book, wanted.policy, wanted.bounds.start, wanted.customer)
+    return {row["currency"]: int(row["total"]) for row in rows}
+
+
+async def read_sums(connection: asyncpg.Connection, wanted: Wanted) -> SumsOfKinds:
+    """Return how much moved in which interval, by currency and kind."""
+    start, end, interval = wanted.bounds
     rows = await connection.fetch(
-        MOVED, wanted.book, wanted.policy, start, end, wanted.bounds.interval, wanted.customer, wanted.as_of
-    )
+        MOVED, wanted.book, wanted.policy, start, end, interval, wanted.customer, wanted.as_of
+    )  # fmt: skip
     sums = {(row["since"], row["currency"], row["kind"]): int(row["total"]) for row in rows}
     for row in await _begun(connection, wanted):
         key = (wanted.bounds.start_of(row.at), row.currency, row.kind)
         sums[key] = sums.get(key, 0) + row.amount
-    currencies = {currency for currency, total in opening.items() if total} | {key[1] for key in sums}
-    return list(_intervals(wanted.bounds, sorted(currencies), opening, sums))
+    return sums
 
 
-def _intervals(
-    bounds: Bounds, currencies: Sequence[str], opening: dict[str, int], sums: dict[tuple[datetime, str, str], int]
-) -> Iterable[Moved]:
+def intervals_of(bounds: Bounds, opening: Mapping[str, int], sums: SumsOfKinds) -> list[Moved]:
+    """Return what moved interval by interval, in every currency that was or came to be worth something."""
+    found: list[Moved] = []
     at = dict(opening)
+    currencies = sorted({currency for currency, total in opening.items() if total} | {key[1] for key in sums})
     for since, until in bounds.intervals():
         for currency in currencies:
             before = at.get(currency, 0)
             kinds: dict[str, int] = {kind: sums.get((since, currency, kind), 0) for kind in KINDS}
             after = before + sum(SIGNS[kind] * amount for kind, amount in kinds.items())
             at[currency] = after
-            yield Moved(since, until, currency, before, kinds, after)
+            found.append(Moved(since, until, currency, before, kinds, after))
+    return found
 
 
 async def read_movements(

@@ -12,7 +12,7 @@ from typing import Any, Final
 import asyncpg
 
 from ledger.appender import Appender
-from ledger.decisions import decide
+from ledger.decisions import decide, restore
 from ledger.errors import LedgerError, VersionConflictError
 from ledger.event import NewEvent
 from ledger.operator import operator_event
@@ -29,6 +29,8 @@ from projections.periods.reported import reported_lines, reported_movements
 from projections.periods.seal import Seal, chunks_of, sealed
 
 _POLL_SECONDS: Final = 0.05
+
+ANY_PARKED: Final = "SELECT EXISTS (SELECT FROM ledger.parked WHERE build_id = $1 AND book = $2)"
 
 
 class NotReadyToCloseError(LedgerError):
@@ -81,7 +83,9 @@ async def close_month(pool: asyncpg.Pool, appender: Appender, revenue: Projectio
         raise PeriodError(f"{asked.month} has not ended")
     async with pool.acquire() as connection:
         behind = await _catch_up(connection, revenue, asked)
-        report = await _report(connection, revenue, asked)
+        decided = await restore(connection, Periods, asked.book, STREAM)
+        report = await _report(connection, revenue, asked, decided)
+        decided.check(asked.month, report.oldest)
         objections = (*behind, *report.objections)
         if objections and not asked.force:
             raise NotReadyToCloseError(asked.month, objections)
@@ -91,6 +95,8 @@ async def close_month(pool: asyncpg.Pool, appender: Appender, revenue: Projectio
         numbers: list[int] = []
 
         def close(periods: Periods) -> None:
+            if periods.version != decided.version:
+                raise PeriodError("a month was closed or reopened meanwhile: look again")
             number = periods.close(
                 asked.month,
                 oldest=report.oldest,
@@ -140,15 +146,20 @@ async def _catch_up(connection: asyncpg.Connection, revenue: Projection, asked: 
         await asyncio.sleep(_POLL_SECONDS)
 
 
-async def _report(connection: asyncpg.Connection, revenue: Projection, asked: Asked) -> _Report:
+async def _report(connection: asyncpg.Connection, revenue: Projection, asked: Asked, decided: Periods) -> _Report:
+    """Read what the month reports. Raises ``PeriodError`` where not all that was sealed before can be read."""
     end = month_end(asked.month)
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         freshness = await enter_build(connection, revenue.name, asked.book)
         lines = await read_lines(connection, asked.book, end)
         moved = await read_movements(connection, asked.book, end)
-        objections = await read_objections(connection, freshness.build, asked.book, end)
-        await enter_build(connection, tables.NAME, asked.book)
+        objections = await read_objections(connection, freshness.build, asked.book, lines, end)
+        seals = await enter_build(connection, tables.NAME, asked.book)
         closed = await read_closed(connection, asked.book)
+        if {one.month: one.seal for one in closed.periods} != {one: decided.seals[one] for one in decided.closed}:
+            raise PeriodError("what was closed last is not folded yet: try again")
+        if await connection.fetchval(ANY_PARKED, seals.build, asked.book):
+            raise PeriodError("a seal cannot be read: `ledger parked` says why")
         sealed_lines = await read_sealed_lines(connection, asked.book, closed.digests())
         sealed_moved = await read_sealed_movements(connection, asked.book, closed.digests())
     months = [one.original_month for one in lines] + [month_of(one.at) for one in moved]

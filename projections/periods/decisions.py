@@ -28,6 +28,14 @@ class Periods(OperatorAggregate):
         self.closed: list[str] = []
         self.seals: dict[str, int] = {}
 
+    def check(self, month: str, oldest: str) -> None:
+        """Raise ``PeriodError`` where it is not this month's turn to be closed."""
+        following = month_after(self.closed[-1]) if self.closed else oldest
+        if month in self.closed:
+            raise PeriodError(f"{month} is closed already: reopen it first")
+        if month != following:
+            raise PeriodError(f"{month} cannot be closed before {following}: months are closed in order")
+
     def close(
         self,
         month: str,
@@ -47,11 +55,7 @@ class Periods(OperatorAggregate):
 
         Raises ``PeriodError`` where it is closed already or another comes first.
         """
-        following = month_after(self.closed[-1]) if self.closed else oldest
-        if month in self.closed:
-            raise PeriodError(f"{month} is closed already: reopen it first")
-        if month != following:
-            raise PeriodError(f"{month} cannot be closed before {following}: months are closed in order")
+        self.check(month, oldest)
         number = self.seals.get(month, 0) + 1
         self._closed(
             month, number, digest, chunks, position, by, reason, forced, [*exceptions], {**policies}, code

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Final
 
 import asyncpg
 import orjson
 
+from projections.builds import enter_build
 from projections.periods.months import month_after, month_end
 from projections.periods.seal import SealedLine, SealedMovement
+from projections.periods.tables import NAME
 
 PERIODS: Final = """
 SELECT p.month, p.seal, p.digest, p.chunks, p.position, p.by, p.at, p.reason, p.forced, p.exceptions, p.policies,
@@ -36,6 +38,11 @@ SELECT owner, policy, currency, kind, at, before, after, prior_period, paid, inv
 FROM sealed_movement
 WHERE book = $1 AND digest = ANY ($2)
 ORDER BY subject, place
+"""
+
+FIRST_MONTH: Final = """
+SELECT least((SELECT min(period) FROM revenue_sum WHERE book = $1 AND months = 1),
+             (SELECT min(date_trunc('month', at, 'UTC') AT TIME ZONE 'UTC')::date FROM mrr_movement WHERE book = $1))
 """
 
 BALANCES: Final = """
@@ -124,6 +131,13 @@ async def read_closed(connection: asyncpg.Connection, book: str, known: int | No
     return Closed(tuple(one for one in await read_periods(connection, book) if one.closed_at(known)))
 
 
+async def enter_closed(connection: asyncpg.Connection, book: str, known: int | None = None) -> Closed:
+    """Enter the live build of periods and return which months are closed; none are where there is no build yet."""
+    if (await enter_build(connection, NAME, book)).build is None:
+        return Closed(())
+    return await read_closed(connection, book, known)
+
+
 async def read_sealed_lines(connection: asyncpg.Connection, book: str, digests: Sequence[str]) -> list[SealedLine]:
     """Return the postings of some seals, each in its order."""
     rows = await connection.fetch(LINES, book, list(digests))
@@ -152,3 +166,9 @@ async def read_sealed_worth(
     """Return by currency what everything was worth after some seals, and of how many customers."""
     rows = await connection.fetch(WORTH, book, list(digests), policy)
     return {row["currency"]: (int(row["total"]), row["customers"]) for row in rows}
+
+
+async def read_first_month(connection: asyncpg.Connection, book: str) -> date | None:
+    """Return the first month of a book with an amount; the connection has entered a build of revenue."""
+    found: date | None = await connection.fetchval(FIRST_MONTH, book)
+    return found

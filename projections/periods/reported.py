@@ -82,12 +82,13 @@ def reported_movements(
         else:
             key = (one.owner, one.policy, one.currency)
             now[key] = max(now.get(key, one), one, key=lambda movement: movement.at)
-    return [*_prior_movements(now, sealed, first_open), *found]
+    return [*prior_movements(now, sealed, first_open), *found]
 
 
-def _prior_movements(
+def prior_movements(
     now: Mapping[tuple[str, str, str], SealedMovement], sealed: Sequence[SealedMovement], first_open: str
 ) -> Iterable[SealedMovement]:
+    """Return the movements from what was last reported to what is so now (the ``now`` of each), where they differ."""
     last: dict[tuple[str, str, str], int] = {}
     ever: set[tuple[str, str]] = set()
     because: dict[tuple[str, str, str], SealedMovement] = dict(now)

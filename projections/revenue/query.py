@@ -5,14 +5,18 @@ All of it needs a transaction in which the build was entered, so that registry a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import asyncpg
 
 from projections.revenue.documents import time_of
-from projections.revenue.schedule import month_start
+from projections.revenue.gather import midnight
+from projections.revenue.journal import Books
+from projections.revenue.pages import Wanted, read_journal
+from projections.revenue.schedule import month_name, month_start
+from projections.revenue.shown import Shown, show_all
 from projections.revenue.sums import COLUMNS, flow_of, month_of
 
 # The columns' names are constants of this code.
@@ -63,14 +67,23 @@ GROUP BY s.currency, s.account
 """
 """What the month from $2 to $4 has earned by $3; in the last second of a span's month it has earned all of it."""
 
-WATERFALL: Final = """
-SELECT to_char(i.finalized_at AT TIME ZONE 'UTC', 'YYYY-MM') AS invoiced, to_char(j.at AT TIME ZONE 'UTC', 'YYYY-MM')
-       AS recognized, j.currency, sum(-j.amount) AS amount
-FROM ledger.journal_lines AS j
-JOIN invoice AS i ON i.invoice = j.invoice
-WHERE j.book = $1 AND j.account = 'revenue' AND j.at >= $2 AND j.at < $3
-GROUP BY 1, 2, 3
-ORDER BY 1, 2, 3
+POSITION: Final = """
+SELECT c.position
+FROM ledger.checkpoint AS c
+JOIN ledger.build AS b USING (build_id)
+WHERE c.book = $1
+  AND CASE WHEN $2::text IS NULL THEN b.projection = 'revenue' AND b.phase = 'live' ELSE b.build_id = $2 END
+"""
+
+RECEIVABLE: Final = """
+SELECT e.customer, e.currency, e.invoice, i.due_date, i.finalized_at, sum(posted.amount) AS amount
+FROM journal_entry AS e
+CROSS JOIN LATERAL unnest(e.accounts, e.amounts) AS posted (account, amount)
+LEFT JOIN invoice AS i ON i.subject = e.subject AND i.invoice = e.invoice
+WHERE e.book = $1 AND e.at <= $2 AND posted.account = 'accounts_receivable'
+GROUP BY e.customer, e.currency, e.invoice, i.due_date, i.finalized_at
+HAVING sum(posted.amount) <> 0
+ORDER BY e.customer, e.invoice
 """
 
 PROBLEMS: Final = """
@@ -80,6 +93,24 @@ WHERE book = $1 AND at <= $2
 ORDER BY at, kind, key
 LIMIT $3
 """
+
+INVOICED: Final = """
+SELECT invoice, to_char(finalized_at AT TIME ZONE 'UTC', 'YYYY-MM') AS month FROM invoice WHERE book = $1
+"""
+
+
+class Owed(NamedTuple):
+    """What is owed on an invoice, and since when it is due: where Stripe names no day, since it was finalised."""
+
+    customer: str | None
+    currency: str
+    invoice: str | None
+    due: datetime | None
+    amount: int
+
+
+Falls = dict[tuple[str, str, str], int]
+"""Amounts by currency, month of invoice and month of service."""
 
 Sums = dict[str, dict[str, int]]
 """Amounts by currency and column."""
@@ -130,12 +161,59 @@ async def opening(connection: asyncpg.Connection, book: str, month: date) -> Sum
     return await _before(connection, book, month)
 
 
-async def waterfall(
-    connection: asyncpg.Connection, book: str, first: datetime, until: datetime
-) -> list[dict[str, Any]]:
-    """Return what each month's invoices were recognised in each month."""
-    rows = await connection.fetch(WATERFALL, book, first, until)
-    return [dict(row) | {"amount": int(row["amount"])} for row in rows]
+async def waterfall(connection: asyncpg.Connection, book: str, since: int, until: int) -> list[dict[str, Any]]:
+    """Return by month of invoice and month of service what was recognised, oldest first."""
+    invoiced = {row["invoice"]: row["month"] for row in await connection.fetch(INVOICED, book)}
+    sums: Falls = {}
+    async for some in read_journal(connection, Wanted(book, since, until, account="revenue")):
+        _fall(sums, some, invoiced)
+    return _waterfall(sums)
+
+
+def waterfall_of(made: Iterable[Books], since: int, until: int) -> list[dict[str, Any]]:
+    """Return the same of subjects that were folded anew."""
+    books = list(made)
+    invoiced = {key: month_name(one.finalized_at) for some in books for key, one in some.facts.invoices.items()}
+    sums: Falls = {}
+    _fall(sums, show_all(books, since, until), invoiced)
+    return _waterfall(sums)
+
+
+def _fall(sums: Falls, entries: Iterable[Shown], invoiced: Mapping[str, str]) -> None:
+    for entry in entries:
+        for line in entry.lines:
+            if line.account == "revenue":
+                recognized = month_name(entry.at)
+                key = (entry.currency, invoiced.get(line.invoice or "", recognized), recognized)
+                sums[key] = sums.get(key, 0) - line.amount
+
+
+def _waterfall(sums: Falls) -> list[dict[str, Any]]:
+    return [
+        {"currency": currency, "invoiced": invoiced, "recognized": recognized, "amount": amount}
+        for (currency, invoiced, recognized), amount in sorted(sums.items())
+    ]
+
+
+async def position_of(connection: asyncpg.Connection, book: str, build: str | None) -> int:
+    """Return how far a build, or the live one, has folded a book."""
+    return int(await connection.fetchval(POSITION, book, build) or 0)
+
+
+def seconds(day: date) -> int:
+    """Return a UTC day's first second."""
+    return midnight(day)
+
+
+async def receivable(connection: asyncpg.Connection, book: str, at: datetime) -> list[Owed]:
+    """Return what is owed on each invoice at a moment."""
+    rows = await connection.fetch(RECEIVABLE, book, at)
+    return [
+        Owed(
+            row["customer"], row["currency"], row["invoice"], row["due_date"] or row["finalized_at"], int(row["amount"])
+        )
+        for row in rows
+    ]
 
 
 async def problems(connection: asyncpg.Connection, book: str, at: datetime, limit: int) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from ledger.observation import OBSERVED
 from projections.contract import Projection
 from projections.revenue import fold
 
@@ -14,7 +15,7 @@ JOINS: Final = frozenset(
     type_
     for part in fold.PARTS
     for type_ in part.types
-    if type_.startswith(("invoice_payment.", "charge.", "refund.", "checkout."))
+    if type_.startswith(("invoice_payment.", "charge.", "refund.", "checkout.", "ledger.observation."))
 )
 """Objects that may name no customer, and join theirs through what they pay or give back."""
 
@@ -24,7 +25,7 @@ def revenue() -> Projection:
     return Projection(
         name=NAME,
         version=VERSION,
-        types=frozenset(type_ for part in fold.PARTS for type_ in part.types),
+        types=frozenset(type_ for part in fold.PARTS for type_ in part.types) | {OBSERVED},
         tables=tuple(table for part in fold.PARTS for table in part.tables),
         state=fold.State,
         begin=fold.begin,

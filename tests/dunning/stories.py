@@ -81,7 +81,7 @@ def _invoice(plain: list[str], named: dict[str, str], shape: Shape) -> Json:
         "last_finalization_error": {"code": "tax_location_invalid"} if "blocked" in plain else None,
     }  # fmt: skip
     if shape == "new":
-        details = {"subscription": subscription, "metadata": {}}
+        details: Json = {"subscription": subscription, "metadata": {}}
         made["parent"] = {"type": "subscription_details", "subscription_details": details} if subscription else None
     else:
         made |= {"subscription": subscription, "payment_intent": intent, "charge": None, "paid": status == "paid",

@@ -37,7 +37,7 @@ def fact(at: float, type_: str, subject: Json, name: str | None = None) -> Fact:
 
 def observation(at: float, kind: str, of: str, data: list[Json]) -> Fact:
     subject = {"object": "list", "kind": kind, "of": of, "data": data}
-    return replace(fact(at, "ledger.observation.recorded", {}, f"obs_{of}"), subject=subject, observed=True)
+    return fact(at, "ledger.observation.recorded", {}, f"obs_{of}")._replace(subject=subject, observed=True)
 
 
 def holdings_of(facts: Sequence[Fact], holder: str = "cus_1") -> Holdings:

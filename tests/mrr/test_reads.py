@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import httpx
@@ -23,7 +24,7 @@ from tests.mrr.notation import History, item, subscription
 from tests.projections.histories import disordered, new_events
 
 Json = dict[str, Any]
-ARGUMENTS = Arguments(customers=40, months=6, seed=7, api_version=MIXED)
+ARGUMENTS = Arguments(customers=40, months=6, seed=8, api_version=MIXED)
 
 
 async def fold_all(database: Database, services: Services) -> None:
@@ -66,6 +67,11 @@ async def test_a_company_over_http_is_its_truth(client: httpx.AsyncClient, compa
         mrr = await ask(client, "/v1/revenue/mrr", at=before)
         totals = {currency: one["total"] for currency, one in mrr["mrr"].items() if one["total"]}
         assert totals == company.mrr(end - 1)
+        at_risk = {currency: one["at_risk"] for currency, one in mrr["mrr"].items() if one["at_risk"]}
+        assert at_risk == company.at_risk(end - 1)
+        summary = await ask(client, "/v1/dunning/summary", as_of=before)
+        sums = {currency: one["at_risk_mrr"] for currency, one in summary["currencies"].items()}
+        assert at_risk == {currency: amount for currency, amount in sums.items() if amount}
         assert all(0 <= one["at_risk"] <= one["total"] and one["incomplete"] == 0 for one in mrr["mrr"].values())
         expected = {key: one for key, one in company.movements(start, end).items() if any(one.values())}
         found = {
@@ -81,6 +87,26 @@ async def test_a_company_over_http_is_its_truth(client: httpx.AsyncClient, compa
         assert sum(single) == sum(one[kind] for one in moved["intervals"])
     assert moved["movements"][0]["kind"] == "new"
     await _movements_come_in_pages_and_for_one_customer(client)
+    await _every_month_ties_out(client, ends)
+
+
+async def _every_month_ties_out(client: httpx.AsyncClient, ends: list[int]) -> None:
+    classes = set()
+    for start, end in pairwise(ends):
+        month = f"{datetime.fromtimestamp(start, UTC):%Y-%m}"
+        tied = (await ask(client, "/v1/revenue/tie-out", month=month))["currencies"]
+        mrr = (await ask(client, "/v1/revenue/mrr", at=rfc3339(datetime.fromtimestamp(end - 1, UTC))))["mrr"]
+        recognition = (await ask(client, "/v1/revenue/recognition", **{"from": month}))["months"][month]
+        for currency, one in tied.items():
+            steps = dict.fromkeys(("mrr_and_recognized", "recognized_and_cash"), 0)
+            for difference in one["differences"]:
+                steps[difference["between"]] += difference["amount"]
+                classes.add(difference["class"])
+            assert one["mrr"] + steps["mrr_and_recognized"] == one["recognized"]
+            assert one["recognized"] + steps["recognized_and_cash"] == one["cash"]
+            assert one["mrr"] == mrr.get(currency, {"total": 0})["total"]
+            assert one["recognized"] == recognition.get(currency, {"recognized": 0})["recognized"]
+    assert {"deferred", "tax", "changes_within_the_month", "periods_and_prorations", "not_recurring"} < classes
 
 
 async def _movements_come_in_pages_and_for_one_customer(client: httpx.AsyncClient) -> None:

@@ -127,8 +127,8 @@ async def test_each_thing_is_asked_once(observer: Observer, services: Services, 
 
 
 async def test_what_an_answer_names_is_asked_in_turn(observer: Observer, services: Services, standin: StandIn) -> None:
-    found = [{"id": "di_1", "object": "discount", "source": {"coupon": "a/b?c"}}]
-    standin.world.put(subscription(discounts=["di_1"], _discounts=found), {"id": "a/b?c", "object": "coupon"})
+    discount = {"id": "di_1", "object": "discount", "source": {"coupon": "a/b?c"}}
+    standin.world.put(subscription(discounts=["di_1"]), discount, {"id": "a/b?c", "object": "coupon"})
     await append(services, told("evt_1", "customer.subscription.created", subscription(discounts=["di_1"])))
     await observer.work_off()
     assert next(path for _, path, _, _ in standin.requests) == "/v1/subscriptions/sub_1"

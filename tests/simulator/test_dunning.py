@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ledger.simulator.company import Arguments, Company
+from ledger.simulator.company import Company
 from ledger.simulator.scenario import Story, play
 from ledger.simulator.truth import Truth
 from ledger.simulator.truth_cases import CLOSED
@@ -153,6 +153,8 @@ def last_case(truth: Truth, at: int) -> dict[str, Any]:
 def said_of(story: Story, about: str, at: int) -> dict[str, Any]:
     if about == "case":
         return last_case(story.truth, at)
+    if about == "books":
+        return dict(story.truth.books.trial_balance(at)["usd"])
     return dict(story.truth.at_risk(at) if about == "at_risk" else story.truth.mrr(at))
 
 
@@ -180,14 +182,6 @@ def test_every_version_says_in_its_own_way_what_was_paid_outside() -> None:
             assert version in {BASIL, ENDIVE}
             assert paid["amount_paid"] == 900
             assert linked[-1]["payment"]["type"] == "payment_record"
-
-
-@pytest.fixture(scope="module")
-def company() -> Company:
-    made = Company(Arguments())
-    for _ in made.events():
-        pass
-    return made
 
 
 def test_the_company_has_every_kind_of_case(company: Company) -> None:
