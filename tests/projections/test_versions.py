@@ -13,7 +13,7 @@ from projections.contract import Projection
 
 KNOWN = {
     ("entitlements", 4): "e2f5aba1ddf910833b35b0d11dae3233a43b006fab6a07e61a41c738cd2b9e13",
-    ("dunning", 1): "e5ae5fd381a6a1885133bbb06bfec1c30fab067cbb84426e707439e7a8b1ac46",
+    ("dunning", 1): "c5fab678e9fdd4ed5f32a667b479b3da70ef77b7e3a9bed3b8d4d0e0ca8a9017",
     ("revenue", 1): "30b7202e65686b828ed30535db2b7c40964bba359197328eff66bc46b214d094",
     ("periods", 1): "4e75b28c9a5f7cfee7327981bee021d80a946315fd4b4e3e68058d96debc055c",
 }
