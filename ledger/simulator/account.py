@@ -20,6 +20,7 @@ from ledger.simulator.objects import (
     Kept,
     Method,
     Payment,
+    Payout,
     Refund,
     Session,
     Subscription,
@@ -46,6 +47,7 @@ _RENDER: Final[dict[type, Callable[[Any, bool], Json]]] = {
     Session: render_payment.session,
     CreditNote: render_credit.credit_note,
     Method: render_credit.method,
+    Payout: render_credit.payout,
 }
 _ALSO_CHANGES: Final = frozenset(
     {

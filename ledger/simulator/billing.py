@@ -104,7 +104,7 @@ def finalize(account: Account, invoice: Invoice) -> None:
         return
     if invoice.subscription is not None:
         invoice.subscription.billed = True
-        invoice.subscription.open_invoices.append(invoice)
+    customer.open_invoices.append(invoice)
     if invoice.collection_method == "send_invoice":
         account.announce("invoice.sent", invoice)
 
@@ -125,10 +125,20 @@ def close(account: Account, invoice: Invoice, by: str, *, asked: bool = False) -
     if invoice.trouble is not None:
         invoice.trouble.closed_by = by
         invoice.trouble.waits_for_action = False
+    note_bought(account, invoice, holds=True)
     account.truth.invoice(account.now, invoice)
     account.announce("invoice.updated", invoice, asked=asked)
     account.announce("invoice.paid", invoice, asked=asked)
     account.announce("invoice.payment_succeeded", invoice, asked=asked)
+
+
+def note_bought(account: Account, invoice: Invoice, *, holds: bool) -> None:
+    """Tell the truth whether what an invoice sells once gives access from now on."""
+    for line in invoice.lines:
+        if line.price.interval is None:
+            account.truth.purchase(
+                account.now, line.id, invoice.customer, line.price.product, line.quantity, holds=holds
+            )
 
 
 def in_trouble(invoice: Invoice) -> Trouble:
@@ -140,8 +150,8 @@ def in_trouble(invoice: Invoice) -> Trouble:
 
 def _no_longer_open(invoice: Invoice) -> None:
     invoice.next_payment_attempt = None
-    if invoice.subscription is not None and invoice in invoice.subscription.open_invoices:
-        invoice.subscription.open_invoices.remove(invoice)
+    if invoice in invoice.customer.open_invoices:
+        invoice.customer.open_invoices.remove(invoice)
 
 
 def collect(
@@ -224,7 +234,6 @@ def pass_over(account: Account, invoice: Invoice, retry_at: int | None) -> None:
 def rest(account: Account, invoice: Invoice) -> None:
     """Stop trying by itself: its subscription has ended."""
     if invoice.status == "open" and invoice.auto_advance:
-        invoice.customer.resting.append(invoice)
         invoice.auto_advance = False
         invoice.next_payment_attempt = None
         account.truth.invoice(account.now, invoice)

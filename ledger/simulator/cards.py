@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ledger.simulator.account import Account
-from ledger.simulator.objects import Customer, Invoice, Method, Subscription
+from ledger.simulator.objects import Customer, Method, Subscription
 
 
 def attach(account: Account, customer: Customer) -> None:
@@ -13,7 +13,7 @@ def attach(account: Account, customer: Customer) -> None:
     if customer.method is None:
         customer.method = Method(account.new_id("pm"), customer, account.now)
         account.announce("payment_method.attached", customer.method, asked=True)
-        _mend_resting(account, customer, "new_payment_method")
+        _mend(account, customer, "new_payment_method")
 
 
 def replace(account: Account, customer: Customer, subscriptions: Iterable[Subscription]) -> None:
@@ -26,36 +26,21 @@ def replace(account: Account, customer: Customer, subscriptions: Iterable[Subscr
     if old is not None:
         old.customer = None
         account.announce("payment_method.detached", old, asked=True)
-    _mend(account, subscriptions, "new_payment_method")
-    _mend_resting(account, customer, "new_payment_method")
+    _mend(account, customer, "new_payment_method")
 
 
-def renew(account: Account, customer: Customer, subscriptions: Iterable[Subscription]) -> None:
+def renew(account: Account, customer: Customer) -> None:
     """Let the card's network tell of a new number or date; the payment method keeps its id."""
     if customer.method is not None:
         customer.method.issue += 1
         account.announce("payment_method.automatically_updated", customer.method)
-        _mend(account, subscriptions, "network_updater")
-        _mend_resting(account, customer, "network_updater")
+        _mend(account, customer, "network_updater")
 
 
-def _mend(account: Account, subscriptions: Iterable[Subscription], how: str) -> None:
-    """Let what could not be collected be tried again with what is new."""
-    for one in subscriptions:
-        for invoice in one.open_invoices:
-            mended(account, invoice, how)
-
-
-def _mend_resting(account: Account, customer: Customer, how: str) -> None:
-    """Let what nobody tries any more be payable with what is new, should somebody."""
-    for invoice in customer.resting:
-        if invoice.status in {"open", "uncollectible"}:
-            mended(account, invoice, how)
-
-
-def mended(account: Account, invoice: Invoice, how: str) -> None:
-    """Note that an invoice in trouble can be tried with another card."""
-    if invoice.trouble is not None:
-        invoice.trouble.needs_method = False
-        invoice.trouble.new_method = how
-        account.truth.invoice(account.now, invoice)
+def _mend(account: Account, customer: Customer, how: str) -> None:
+    """Note that what could not be collected can be tried again with what is new."""
+    for invoice in customer.open_invoices:
+        if invoice.trouble is not None and (invoice.trouble.failures or invoice.trouble.attempts):
+            invoice.trouble.needs_method = False
+            invoice.trouble.new_method = how
+            account.truth.invoice(account.now, invoice)

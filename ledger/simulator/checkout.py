@@ -62,7 +62,9 @@ def note(account: Account, session: Session, *, holds: bool) -> None:
     """Tell the truth whether a purchase gives access from now on."""
     if session.customer is not None:
         product = session.price.product
-        account.truth.purchase(account.now, session.id, session.customer, product, session.quantity, holds=holds)
+        account.truth.purchase(
+            account.now, session.id, session.customer, product, session.quantity, holds=holds, named=session.named
+        )
 
 
 def subscribed(account: Account, session: Session, subscription: Subscription) -> None:

@@ -13,11 +13,11 @@ from ledger.simulator.calendar import DAY, HOUR
 from ledger.simulator.objects import Customer, Invoice, PendingUpdate, Subscription
 from ledger.simulator.statuses import Statuses
 
-Bank = Callable[[Subscription, Invoice], str]
+Bank = Callable[[Invoice], str]
 """What the bank answers to the next attempt: see ``payments.attempt``."""
 
 Exhausted = Literal["cancel", "unpaid", "past_due", "pause", "uncollectible"]
-Told = Callable[[Subscription, Invoice], None]
+Told = Callable[[Invoice], None]
 """Told that an invoice has just failed for the first time, or for the last."""
 
 INCOMPLETE_SECONDS: Final = 23 * HOUR
@@ -38,37 +38,43 @@ def _nobody(*_: object) -> None:
 class Collecting(Statuses):
     """Collection: retries after ``retry_days``, then what ``exhausted`` says of the subscription.
 
-    ``blocks`` says whether an invoice cannot be finalised now; ``failed`` and ``gave_up`` are told of trouble.
+    ``blocks`` says whether an invoice cannot be finalised now; ``failed`` and ``gave_up`` are told of trouble, and
+    ``settled`` of payments.
     """
 
     bank: Bank
-    exhausted: Callable[[Subscription], Exhausted] = lambda _: "cancel"
+    exhausted: Callable[[Invoice], Exhausted] = lambda _: "cancel"
     retry_days: tuple[int, ...] = (3, 5, 7)
-    blocks: Callable[[Subscription, Invoice], bool] = _never
+    blocks: Callable[[Invoice], bool] = _never
     failed: Told = _nobody
     gave_up: Told = _nobody
+    settled: Told = _nobody
 
-    def finalize(self, one: Subscription, invoice: Invoice) -> None:
+    def finalize(self, invoice: Invoice) -> None:
         """Finalise a draft, unless something is missing for it, and begin to collect it."""
-        if invoice.reason == "subscription_cycle" and self.blocks(one, invoice):
+        if invoice.reason == "subscription_cycle" and self.blocks(invoice):
             billing.block(self.account, invoice)
-            self.account.schedule(self.account.now + _BLOCKED_SECONDS, lambda: self.finalize(one, invoice))
+            self.account.schedule(self.account.now + _BLOCKED_SECONDS, lambda: self.finalize(invoice))
             return
+        one = invoice.subscription
+        if one is None and invoice.customer.deleted:
+            return
+        held = one.pause_collection if one is not None else None
         billing.finalize(self.account, invoice)
         if invoice.status == "paid":
-            self.paid(one, invoice)
-        elif one.pause_collection == "void":
+            self.paid(invoice)
+        elif held == "void":
             billing.void(self.account, invoice)
-        elif one.pause_collection == "mark_uncollectible" or one.ended:
-            reason = "subscription_canceled" if one.ended else "subscription_paused"
+        elif held == "mark_uncollectible" or (one is not None and one.ended):
+            reason = "subscription_paused" if held == "mark_uncollectible" else "subscription_canceled"
             billing.mark_uncollectible(self.account, invoice, reason)
-        elif one.collection_method == "charge_automatically":
-            self._attempt(one, invoice, 0)
+        elif invoice.collection_method == "charge_automatically":
+            self._attempt(invoice, 0)
         else:
-            self._await_transfer(one, invoice)
+            self._await_transfer(invoice)
 
-    def _attempt(self, one: Subscription, invoice: Invoice, attempts: int) -> None:
-        if invoice.status != "open" or (attempts and one.ended):
+    def _attempt(self, invoice: Invoice, attempts: int) -> None:
+        if invoice.status != "open" or not invoice.auto_advance:
             return
         retry = self.retry_days[attempts] * DAY if attempts < len(self.retry_days) else None
         first = invoice.reason == "subscription_create"
@@ -78,67 +84,75 @@ class Collecting(Statuses):
         elif billing.collect(
             self.account,
             invoice,
-            self._answer(one, invoice),
+            self._answer(invoice),
             by="customer" if first and attempts else "schedule",
             retry_at=retry_at,
         ):
-            self.paid(one, invoice)
+            self.paid(invoice)
             return
         if first:
             # The customer stands before it: they try again, or leave it until it expires.
             if attempts < 2:
-                self.account.schedule(self.account.now + HOUR, lambda: self._attempt(one, invoice, attempts + 1))
+                self.account.schedule(self.account.now + HOUR, lambda: self._attempt(invoice, attempts + 1))
             return
-        if one.status in {"active", "trialing"}:
+        self._past_due(invoice, "active", "trialing")
+        if not attempts:
+            self.failed(invoice)
+        if retry_at is not None:
+            self.account.schedule(retry_at, lambda: self._attempt(invoice, attempts + 1))
+        else:
+            self._give_up(invoice)
+
+    def _past_due(self, invoice: Invoice, *statuses: str) -> None:
+        one = invoice.subscription
+        if one is not None and one.status in statuses:
             one.status = "past_due"
             self.say(one, "customer.subscription.updated")
-        if not attempts:
-            self.failed(one, invoice)
-        if retry_at is not None:
-            self.account.schedule(retry_at, lambda: self._attempt(one, invoice, attempts + 1))
-        else:
-            self._give_up(one, invoice)
 
-    def _answer(self, one: Subscription, invoice: Invoice) -> str:
-        return self.bank(one, invoice) if one.customer.method else billing.NO_METHOD
+    def _answer(self, invoice: Invoice) -> str:
+        return self.bank(invoice) if invoice.customer.method else billing.NO_METHOD
 
-    def _await_transfer(self, one: Subscription, invoice: Invoice) -> None:
+    def _await_transfer(self, invoice: Invoice) -> None:
         """Wait for a bank transfer; ``bank`` says whether it comes in time, late, or never."""
         due = invoice.due_date or self.account.now
-        answer = self.bank(one, invoice)
-        self.account.schedule(due, lambda: self._overdue(one, invoice))
+        answer = self.bank(invoice)
+        self.account.schedule(due, lambda: self._overdue(invoice))
         if answer in {"ok", "action"}:
-            self.account.schedule(due - 10 * DAY, lambda: self.pay(one, invoice))
+            self.account.schedule(due - 10 * DAY, lambda: self.pay(invoice))
         elif answer == "insufficient_funds":
-            self.account.schedule(due + 12 * DAY, lambda: self.pay(one, invoice))
+            self.account.schedule(due + 12 * DAY, lambda: self.pay(invoice))
         else:
-            self.account.schedule(due + 25 * DAY, lambda: self._give_up_transfer(one, invoice))
+            self.account.schedule(due + 25 * DAY, lambda: self._give_up_transfer(invoice))
 
-    def _overdue(self, one: Subscription, invoice: Invoice) -> None:
-        if invoice.status != "open" or one.ended:
+    def _overdue(self, invoice: Invoice) -> None:
+        if invoice.status != "open" or not invoice.auto_advance:
             return
         billing.in_trouble(invoice)
-        if one.customer.number % 2 == 0:
+        if invoice.customer.number % 2 == 0:
             # Only accounts with an automation for it are told; everybody else has the due date alone.
             self.account.announce("invoice.overdue", invoice)
-        if one.status == "active":
-            one.status = "past_due"
-            self.say(one, "customer.subscription.updated")
-        self.failed(one, invoice)
+        self._past_due(invoice, "active")
+        self.failed(invoice)
 
-    def _give_up_transfer(self, one: Subscription, invoice: Invoice) -> None:
+    def _give_up_transfer(self, invoice: Invoice) -> None:
+        one = invoice.subscription
         if invoice.status == "open":
             billing.mark_uncollectible(self.account, invoice, "payment_not_received")
-            if not one.ended:
+            if one is not None and not one.ended:
                 self.cancel(one, "payment_failed")
-            self.gave_up(one, invoice)
+            self.gave_up(invoice)
 
-    def _give_up(self, one: Subscription, invoice: Invoice) -> None:
-        if one.ended:
-            return
-        outcome = self.exhausted(one)
-        if outcome == "uncollectible":
-            billing.mark_uncollectible(self.account, invoice, "max_payment_attempts")
+    def _give_up(self, invoice: Invoice) -> None:
+        one = invoice.subscription
+        if one is None or not one.ended:
+            outcome = self.exhausted(invoice)
+            if outcome == "uncollectible":
+                billing.mark_uncollectible(self.account, invoice, "max_payment_attempts")
+            if one is not None:
+                self._become(one, outcome)
+            self.gave_up(invoice)
+
+    def _become(self, one: Subscription, outcome: Exhausted) -> None:
         if outcome == "unpaid":
             one.status = "unpaid"
             self.say(one, "customer.subscription.updated")
@@ -146,28 +160,26 @@ class Collecting(Statuses):
             self.pause(one, "final_payment_failure")
         elif outcome != "past_due":
             self.cancel(one, "payment_failed")
-        self.gave_up(one, invoice)
 
     # What people do about it.
 
-    def pay(self, one: Subscription, invoice: Invoice, *, answer: str = "ok", amount: int | None = None) -> None:
+    def pay(self, invoice: Invoice, *, answer: str = "ok", amount: int | None = None) -> None:
         """Let the customer pay an open or uncollectible invoice, or a part; its subscription recovers if it can."""
-        if invoice.status in {"open", "uncollectible"} and billing.collect(
-            self.account, invoice, answer, by="customer", amount=amount
-        ):
-            self.paid(one, invoice)
+        collectible = invoice.status in {"open", "uncollectible"} and not invoice.customer.deleted
+        if collectible and billing.collect(self.account, invoice, answer, by="customer", amount=amount):
+            self.paid(invoice)
 
-    def pay_out_of_band(self, one: Subscription, invoice: Invoice) -> None:
+    def pay_out_of_band(self, invoice: Invoice) -> None:
         """Mark an invoice as paid outside Stripe."""
         if invoice.status in {"open", "uncollectible"}:
             billing.pay_out_of_band(self.account, invoice)
-            self.paid(one, invoice)
+            self.paid(invoice)
 
-    def forgive(self, one: Subscription, invoice: Invoice) -> None:
+    def forgive(self, invoice: Invoice) -> None:
         """Credit all that is still open of an invoice."""
         if invoice.status in {"open", "uncollectible"}:
             crediting.issue(self.account, invoice, invoice.amount_remaining)
-            self.paid(one, invoice)
+            self.paid(invoice)
 
     def void(self, invoice: Invoice) -> None:
         """Void an invoice that nothing has been paid of; Stripe voids no others."""
@@ -185,12 +197,16 @@ class Collecting(Statuses):
 
     def renew_card(self, customer: Customer) -> None:
         """Let the network renew a customer's card."""
-        cards.renew(self.account, customer, tuple(self.of_customer.get(customer.id, ())))
+        cards.renew(self.account, customer)
 
     # What a payment means.
 
-    def paid(self, one: Subscription, invoice: Invoice) -> None:
+    def paid(self, invoice: Invoice) -> None:
         """Let a subscription have what its paid invoice means for it."""
+        self.settled(invoice)
+        one = invoice.subscription
+        if one is None:
+            return
         one.ever_paid = one.ever_paid or invoice.amount_due > 0
         if one.pending_update is not None and one.pending_update.invoice == invoice.id:
             self._apply(one, one.pending_update)
@@ -218,8 +234,8 @@ class Collecting(Statuses):
 
     def _try_pending(self, one: Subscription, invoice: Invoice, pending: PendingUpdate) -> None:
         waits = one.pending_update is pending and invoice.status == "open"
-        if waits and billing.collect(self.account, invoice, self._answer(one, invoice), by="customer"):
-            self.paid(one, invoice)
+        if waits and billing.collect(self.account, invoice, self._answer(invoice), by="customer"):
+            self.paid(invoice)
 
     def _apply(self, one: Subscription, pending: PendingUpdate) -> None:
         periods = {item.id: item for item in one.items}

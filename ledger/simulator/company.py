@@ -9,9 +9,10 @@ from typing import Final
 
 import orjson
 
-from ledger.simulator import catalog
+from ledger.simulator import catalog, payouts
 from ledger.simulator.account import Account
 from ledger.simulator.calendar import DAY, later, unix
+from ledger.simulator.dealings import DOINGS
 from ledger.simulator.faults import Delivery
 from ledger.simulator.lives import Life
 from ledger.simulator.objects import Customer, Json
@@ -56,8 +57,13 @@ class Company:
             self._open_catalogue(account)
             yield from account.announced()
             account.schedule(account.now, self._arrivals(book))
+            payouts.begin(account)
         while (following := self._next()) is not None:
             yield from following.step()
+
+    def customers(self, book: str) -> list[Customer]:
+        """Return all customers that have come so far."""
+        return [life.customer for life in self._lives[book].values()]
 
     def deliveries(self, *, indented: bool = False) -> Iterator[Delivery]:
         """Give every event as Stripe delivers it, a moment after it was caused."""
@@ -111,7 +117,7 @@ class Company:
         currency = luck.choices(catalog.CURRENCIES, (56, 24, 10, 4, 6))[0]
         org = f"org_{luck.randrange(40)}" if luck.random() < 0.7 else None
         customer = Customer(account.new_id("cus"), number, currency, account.now, org=org)
-        life = Life(account, self._billing[book], customer, luck)
+        life = Life(account, self._billing[book], customer, luck, DOINGS)
         self._lives[book][customer.id] = life
         life.begin()
 

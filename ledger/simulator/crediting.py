@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ledger.simulator import billing
 from ledger.simulator.account import Account
-from ledger.simulator.objects import CreditNote, Invoice, Line, Refund
+from ledger.simulator.objects import CreditNote, Customer, Invoice, Line, Refund
 
 
 def issue(
@@ -36,6 +36,13 @@ def issue(
     invoice.credit_notes += 1
     invoice.pre_credited += pre
     invoice.post_credited += amount - pre
+    for refund in made.refunds:
+        if not refund.credited:
+            # It was made earlier, and is only now explained.
+            account.truth.books.happened(
+                account.now, invoice.id, "undone", refund.id, "refunds", {"refunds_clearing": -refund.amount}
+            )
+            refund.credited = True
     account.truth.books.credited(account.now, made)
     account.announce("credit_note.created", made, asked=True)
     if to_balance(made):
@@ -56,6 +63,13 @@ def _count(invoice: Invoice) -> str:
 def to_balance(note: CreditNote) -> int:
     """Return what of a credit note becomes the customer's balance."""
     return note.amount - note.pre_payment - note.out_of_band - sum(refund.amount for refund in note.refunds)
+
+
+def adjust(account: Account, customer: Customer, amount: int) -> None:
+    """Change a customer's balance by hand: a negative amount is credit given."""
+    customer.balance += amount
+    account.truth.books.entry(account.now, customer.currency, customer_balance=amount, customer_balance_adj=-amount)
+    account.announce("customer.updated", customer, asked=True)
 
 
 def void(account: Account, note: CreditNote) -> None:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal
+from typing import Final, NamedTuple
 
 from ledger.simulator import cards, catalog, checkout, reversals
 from ledger.simulator.account import Account
 from ledger.simulator.calendar import DAY
-from ledger.simulator.catalog import COURSE, STARTER, STORAGE, SUPPORT, TEAM, Interval, Price, price
+from ledger.simulator.catalog import ARCHIVE, COURSE, PRICED_IN, STARTER, STORAGE, SUPPORT, TEAM, Interval, Price, price
 from ledger.simulator.objects import Customer, Invoice, Session, Subscription
 from ledger.simulator.subscriptions import Billing, Terms, Wanted
 
@@ -21,16 +21,26 @@ _BAD: Final = ("stolen_card", "lost_card", "expired_card")
 _DAYS_BETWEEN: Final = (18, 110)
 
 
+class Doings(NamedTuple):
+    """What customers may do when they come back, each with its weight: by how their subscriptions are."""
+
+    running: tuple[tuple[Callable[[Life], None], int], ...]
+    troubled: tuple[tuple[Callable[[Life], None], int], ...]
+    without: tuple[tuple[Callable[[Life], None], int], ...]
+
+
 @dataclass(slots=True)
 class Life:
-    """One customer on one account, and the luck they have."""
+    """One customer on one account, and the luck they have. ``last_paid`` is the invoice they paid last."""
 
     account: Account
     billing: Billing
     customer: Customer
     luck: random.Random
+    doings: Doings
     subscriptions: list[Subscription] = field(default_factory=list)
     purchases: list[Session] = field(default_factory=list)
+    last_paid: Invoice | None = None
     declines_left: int = 0
     decline: str = "insufficient_funds"
 
@@ -111,9 +121,8 @@ class Life:
             return
         self.subscriptions = [one for one in self.subscriptions if not one.ended]
         running = [one for one in self.subscriptions if one.status in {"active", "trialing"}]
-        doings = _RUNNING if running else _TROUBLED if self.subscriptions else _WITHOUT
-        name = self.luck.choices([name for name, _ in doings], [weight for _, weight in doings])[0]
-        DOINGS[name](self)
+        doings = self.doings.running if running else self.doings.troubled if self.subscriptions else self.doings.without
+        self.luck.choices([doing for doing, _ in doings], [weight for _, weight in doings])[0](self)
         if not self.customer.deleted:
             self._come_back()
 
@@ -123,38 +132,41 @@ class Life:
 
     def change_seats(self) -> None:
         """Take more or fewer seats, or move up to a team."""
-        if one := self._one("active", "trialing"):
+        one = self._one("active", "trialing")
+        if one is not None and one.items[0].price.product in {STARTER, TEAM}:
             wanted = [(item.price, item.quantity) for item in one.items]
             first, quantity = wanted[0]
             if first.product is TEAM:
                 wanted[0] = (first, max(1, quantity + self.luck.choice((-3, -2, 2, 3, 5))))
-            else:
-                wanted[0] = (price(TEAM, first.interval, first.currency), self.luck.randrange(2, 8))
+            elif one.currency not in PRICED_IN:
+                wanted[0] = (price(TEAM, first.interval, one.currency), self.luck.randrange(2, 8))
             self.billing.change(one, wanted, invoice_now=self.luck.random() < 0.5)
 
     def downgrade(self) -> None:
         """Move down from a team."""
         if one := self._one():
             first = one.items[0].price
-            if first.product is TEAM and first.interval != "week":
+            if first.product is TEAM and first.interval != "week" and one.currency not in PRICED_IN:
                 rest = [(item.price, item.quantity) for item in one.items[1:]]
-                self.billing.change(one, [(price(STARTER, first.interval, first.currency), 1), *rest])
+                self.billing.change(one, [(price(STARTER, first.interval, one.currency), 1), *rest])
 
     def change_storage(self) -> None:
-        """Buy extra storage as a subscription of its own, or end it."""
-        extra = next(
-            (one for one in self.subscriptions if one.items[0].price.product is STORAGE and not one.ended), None
-        )
+        """Buy extra storage, or an archive, as a subscription of its own; or end it."""
+        product = ARCHIVE if self.luck.random() < 0.35 and self.customer.currency not in PRICED_IN else STORAGE
+        running = [one for one in self.subscriptions if not one.ended]
+        extra = next((one for one in running if one.items[0].price.product is product), None)
         if extra is None:
-            storage = price(STORAGE, "month", self.customer.currency)
-            self.subscriptions.append(self.billing.start(self.customer, [(storage, self.luck.randrange(1, 6))]))
+            wanted = price(product, "month", self.customer.currency)
+            most = 30 if product is ARCHIVE else 6
+            self.subscriptions.append(self.billing.start(self.customer, [(wanted, self.luck.randrange(1, most))]))
         elif extra.status in {"active", "past_due"}:
             self.billing.cancel(extra)
 
     def change_support(self) -> None:
         """Add the yearly add-on to a monthly subscription, or take it off."""
         one = self._one()
-        if one is None or one.items[0].price.interval != "month":
+        # What an item added in the middle costs in a currency without prices of its own, no invoice says for a year.
+        if one is None or one.items[0].price.interval != "month" or one.currency in PRICED_IN:
             return
         wanted = [(item.price, item.quantity) for item in one.items]
         if len(wanted) > 1:
@@ -208,6 +220,8 @@ class Life:
         session = checkout.open_session(
             self.account, self.customer, price(COURSE, None, self.customer.currency), 1, recurring=False
         )
+        # A payment link of somebody's who does not know of the ledger.
+        session.named = self.luck.random() < 0.93
         chance = self.luck.random()
         if chance < 0.15:
             checkout.abandon(self.account, session)
@@ -277,42 +291,3 @@ class Life:
     def is_blocked(self, invoice: Invoice) -> bool:
         """Say whether something is missing that an invoice needs to be finalised; it is, for some days."""
         return self.luck.random() < (0.5 if invoice.finalization_error else 0.005)
-
-
-Doing = Callable[[Life], None]
-Name = Literal[
-    "seats", "downgrade", "storage", "support", "plan the end", "leave", "hold", "pause", "resume", "card", "move",
-    "buy", "give back", "dispute", "delete", "subscribe", "nothing",
-]  # fmt: skip
-DOINGS: Final[dict[Name, Doing]] = {
-    "seats": Life.change_seats,
-    "downgrade": Life.downgrade,
-    "storage": Life.change_storage,
-    "support": Life.change_support,
-    "plan the end": Life.plan_the_end,
-    "leave": Life.leave,
-    "hold": Life.hold_collection,
-    "pause": Life.pause,
-    "resume": Life.resume,
-    "card": Life.mend_card,
-    "move": Life.move,
-    "buy": Life.buy,
-    "give back": Life.give_back,
-    "dispute": Life.dispute,
-    "delete": Life.ask_for_deletion,
-    "subscribe": Life.subscribe,
-    "nothing": Life.nothing,
-}
-_RUNNING: Final[tuple[tuple[Name, int], ...]] = (
-    ("seats", 24), ("downgrade", 6), ("storage", 8), ("support", 8), ("plan the end", 7), ("leave", 3), ("hold", 4),
-    ("pause", 3), ("resume", 3), ("card", 3), ("move", 3), ("buy", 12), ("give back", 5), ("dispute", 4), ("delete", 1),
-    ("nothing", 6),
-)  # fmt: skip
-_TROUBLED: Final[tuple[tuple[Name, int], ...]] = (("resume", 5), ("card", 4), ("leave", 3), ("nothing", 2))
-_WITHOUT: Final[tuple[tuple[Name, int], ...]] = (
-    ("subscribe", 5),
-    ("buy", 3),
-    ("give back", 1),
-    ("nothing", 3),
-    ("delete", 1),
-)

@@ -24,7 +24,7 @@ class Kept:
 
 @dataclass(slots=True, eq=False)
 class Customer(Kept):
-    """A customer; ``balance`` is Stripe's: negative is credit. ``resting`` invoices are open and no longer tried."""
+    """A customer; ``balance`` is Stripe's: negative is credit. ``open_invoices`` may still be paid."""
 
     id: str
     number: int
@@ -34,8 +34,8 @@ class Customer(Kept):
     method: Method | None = None
     balance: int = 0
     invoices: int = 0
+    open_invoices: list[Invoice] = field(default_factory=list)
     deleted: bool = False
-    resting: list[Invoice] = field(default_factory=list)
 
     @property
     def card(self) -> str | None:
@@ -114,7 +114,6 @@ class Subscription(Kept):
     latest_invoice: str | None = None
     org: str | None = None
     pending_lines: list[Line] = field(default_factory=list)
-    open_invoices: list[Invoice] = field(default_factory=list)
     ever_paid: bool = False
     billed: bool = False
 
@@ -342,6 +341,17 @@ class Dispute(Kept):
 
 
 @dataclass(slots=True, eq=False)
+class Payout(Kept):
+    """Money on its way to the company's bank."""
+
+    id: str
+    amount: int
+    currency: str
+    created: int
+    status: str = "pending"
+
+
+@dataclass(slots=True, eq=False)
 class Session(Kept):
     """A Checkout session for a subscription or a single purchase."""
 
@@ -357,6 +367,8 @@ class Session(Kept):
     payment: Payment | None = None
     subscription: Subscription | None = None
     invoice: str | None = None
+    named: bool = True
+    """Whether its metadata says what is bought."""
 
     @property
     def currency(self) -> str:

@@ -9,7 +9,7 @@ from fractions import Fraction
 from ledger.simulator.account import Account
 from ledger.simulator.calendar import period_after
 from ledger.simulator.catalog import Price, charged
-from ledger.simulator.objects import Item, Line, Subscription
+from ledger.simulator.objects import Customer, Item, Line, Subscription
 from ledger.simulator.render_invoice import invoice_item
 
 
@@ -37,10 +37,10 @@ def changed(account: Account, one: Subscription, wanted: Sequence[tuple[Price, i
     return items, lines
 
 
-def announce(account: Account, one: Subscription, lines: Sequence[Line]) -> None:
-    """Announce the invoice items that prorations are."""
+def announce(account: Account, customer: Customer, one: Subscription | None, lines: Sequence[Line]) -> None:
+    """Announce the invoice items that prorations, and what is billed once, are."""
     for line in lines:
-        account.announce_rendered("invoiceitem.created", invoice_item(line, one, account.livemode))
+        account.announce_rendered("invoiceitem.created", invoice_item(line, customer, one, account.livemode))
 
 
 def _new(account: Account, one: Subscription, price: Price, quantity: int) -> Item:

@@ -1,10 +1,10 @@
-"""Credit notes and payment methods as Stripe writes them."""
+"""Credit notes, payment methods and payouts as Stripe writes them."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from ledger.simulator.objects import CreditNote, Json, Line, Method
+from ledger.simulator.objects import CreditNote, Json, Line, Method, Payout
 from ledger.simulator.render import NO_ADDRESS, filled, listed, template
 from ledger.simulator.render_catalog import email
 
@@ -56,6 +56,20 @@ _CARD: Final[Json] = {
     "three_d_secure_usage": {"supported": True},
     "wallet": None,
 }
+
+
+_PAYOUT: Final = template(
+    "payout",
+    "amount application_fee application_fee_amount arrival_date balance_transaction created currency description "
+    "destination failure_balance_transaction failure_code failure_message original_payout payout_method reversed_by "
+    "statement_descriptor status trace_id livemode",
+    automatic=True,
+    metadata={},
+    method="standard",
+    reconciliation_status="not_applicable",
+    source_type="card",
+    type="bank_account",
+)
 
 
 def credit_note(one: CreditNote, livemode: bool) -> Json:
@@ -160,4 +174,25 @@ def method(one: Method, livemode: bool) -> Json:
         card=_CARD | {"exp_year": 2034 + 2 * one.issue, "last4": f"{4242 + one.issue}"},
         created=one.created,
         customer=holder.id if holder else None,
+    )
+
+
+def payout(one: Payout, livemode: bool) -> Json:
+    """Write a payout."""
+    failed = one.status == "failed"
+    return filled(
+        _PAYOUT,
+        id=one.id,
+        livemode=livemode,
+        amount=one.amount,
+        arrival_date=one.created + 2 * 86_400,
+        balance_transaction=f"txn_{one.id[3:]}",
+        created=one.created,
+        currency=one.currency,
+        description="STRIPE PAYOUT",
+        destination="ba_00000000000000000000000a",
+        failure_balance_transaction=f"txn_f{one.id[3:]}" if failed else None,
+        failure_code="account_closed" if failed else None,
+        failure_message="The bank account has been closed." if failed else None,
+        status=one.status,
     )

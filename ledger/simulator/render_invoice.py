@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ledger.simulator.objects import Invoice, Json, Line, Payment, Subscription
+from ledger.simulator.objects import Customer, Invoice, Json, Line, Payment, Subscription
 from ledger.simulator.render import ISSUER, filled, listed, template
 from ledger.simulator.render_catalog import discount, email, tax_rate
 
@@ -223,30 +223,30 @@ def _tax(of: Invoice, amount: int, taxable: int) -> Json:
     }
 
 
-def invoice_item(one: Line, of: Subscription, livemode: bool) -> Json:
-    """Write a pending invoice item: a proration that waits for the next invoice."""
+def invoice_item(one: Line, customer: Customer, of: Subscription | None, livemode: bool) -> Json:
+    """Write a pending invoice item: a proration, or what is billed once, that waits for its invoice."""
+    details = {"subscription": of.id, "subscription_item": one.item or None} if of else None
     return filled(
         _INVOICE_ITEM,
         id=one.invoice_item,
         livemode=livemode,
         amount=one.amount,
-        currency=of.currency,
-        customer=of.customer.id,
+        currency=customer.currency,
+        customer=customer.id,
         date=one.start,
         description=f"{one.quantity} x {one.price.product.name}",
         net_amount=one.amount,
-        parent={"subscription_details": {"subscription": of.id, "subscription_item": one.item},
-                "type": "subscription_details"},
+        parent={"subscription_details": details, "type": "subscription_details"} if details else None,
         period={"end": one.end, "start": one.start},
         pricing={
             "price_details": {"price": one.price.id, "product": one.price.product.id},
             "type": "price_details",
-            "unit_amount_decimal": str(one.price.unit(one.quantity, of.currency)),
+            "unit_amount_decimal": str(one.price.unit(one.quantity, customer.currency)),
         },
         proration=one.proration,
         quantity=one.quantity,
         quantity_decimal=str(one.quantity),
-    )  # fmt: skip
+    )
 
 
 def invoice_payment(

@@ -298,11 +298,15 @@ def _movement(of: Dispute, moved: Movement) -> Json:
 
 def session(one: Session, livemode: bool) -> Json:
     """Write a Checkout session; its line items are not part of it."""
-    bought = {
-        "ledger_price": one.price.id,
-        "ledger_product": one.price.product.id,
-        "ledger_quantity": str(one.quantity),
-    }
+    bought = (
+        {
+            "ledger_price": one.price.id,
+            "ledger_product": one.price.product.id,
+            "ledger_quantity": str(one.quantity),
+        }
+        if one.named
+        else {}
+    )
     return filled(
         _SESSION,
         id=one.id,

@@ -6,13 +6,17 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Final
 
+from ledger.simulator import billing
 from ledger.simulator.account import Account
 from ledger.simulator.calendar import DAY
-from ledger.simulator.objects import Charge, Dispute, Movement, Refund
+from ledger.simulator.objects import Charge, Dispute, Invoice, Movement, Refund
 
 DISPUTE_FEE: Final = 1_500
 _EXCHANGED: Final = {"jpy": ("usd", Fraction(67, 100), 0.67), "kwd": ("usd", Fraction(13, 40), 0.325)}
 """Currencies the account holds no balance in: what they are exchanged for, at what rate."""
+
+COURSES: Final = ("inquiry", "won", "lost", "late_win")
+"""How a dispute may go."""
 
 Access = Callable[[bool], None]
 """Told whether what was paid for gives access from now on."""
@@ -43,6 +47,18 @@ def refund(account: Account, charge: Charge, amount: int, *, fails: bool = False
 
     account.schedule(account.now + 3 * DAY, end)
     return made
+
+
+def refund_invoice(account: Account, invoice: Invoice, amount: int, *, fails: bool = False) -> None:
+    """Refund what paid an invoice; all of it takes back what the invoice sells once, until it fails."""
+    charge = invoice.payment.charge if invoice.payment else None
+    if charge is None:
+        raise ValueError(f"{invoice.id} was paid by no charge")
+    refund(account, charge, amount, fails=fails)
+    if charge.amount_refunded == charge.amount:
+        billing.note_bought(account, invoice, holds=False)
+        if fails:
+            account.schedule(account.now + 3 * DAY, lambda: billing.note_bought(account, invoice, holds=True))
 
 
 def _fail(account: Account, made: Refund) -> None:

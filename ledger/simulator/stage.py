@@ -22,11 +22,11 @@ class Remembering(Billing):
 
     invoices: list[Invoice] = field(default_factory=list)
 
-    def finalize(self, one: Subscription, invoice: Invoice) -> None:
+    def finalize(self, invoice: Invoice) -> None:
         """Remember an invoice, then go on with it."""
         if invoice not in self.invoices:
             self.invoices.append(invoice)
-        Billing.finalize(self, one, invoice)
+        Billing.finalize(self, invoice)
 
 
 @dataclass(slots=True, eq=False)
@@ -47,7 +47,7 @@ class Stage:
         account = self.account
         self.customer = Customer(account.new_id("cus"), 1, "usd", account.now)
         self.billing = Remembering(
-            account, lambda *_: self.bank, lambda _: self.exhausted, blocks=lambda *_: self.blocked
+            account, lambda _: self.bank, lambda _: self.exhausted, blocks=lambda _: self.blocked
         )
         account.schedule(account.now, lambda: account.announce("customer.created", self.customer, asked=True))
 
@@ -62,6 +62,7 @@ class Stage:
             without_card=one_of(options.pop("ending", "create_invoice"), ("create_invoice", "pause", "cancel")),
             send_invoice=options.pop("collect", "card") == "send_invoice",
             org=options.pop("org", None),
+            item_trial_days=int(options.pop("item_trial", "0")),
         )
         _nothing_left(options)
         self.subscriptions.append(self.billing.start(self.customer, wanted, terms))

@@ -26,8 +26,9 @@ class Statuses:
         one.cancel_reason = one.cancel_reason or reason
         one.pending_update = None
         self.say(one, "customer.subscription.deleted", asked=reason == "cancellation_requested")
-        for invoice in tuple(one.open_invoices):
-            billing.rest(self.account, invoice)
+        for invoice in tuple(one.customer.open_invoices):
+            if invoice.subscription is one:
+                billing.rest(self.account, invoice)
 
     def pause(self, one: Subscription, by: PausedBy = "pause_requested") -> None:
         """Pause the service."""

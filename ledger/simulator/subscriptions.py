@@ -68,7 +68,7 @@ class Billing(Collecting):
             written = render_catalog.discount(made.discount, customer.id, made.id)
             self.account.announce_rendered("customer.discount.created", written)
         self.say(made, "customer.subscription.created")
-        self.finalize(made, invoice)
+        self.finalize(invoice)
         if trial_end:
             self._announce_later(made, trial_end - 3 * DAY, "customer.subscription.trial_will_end")
         if made.status == "incomplete":
@@ -86,7 +86,7 @@ class Billing(Collecting):
             return
         one.items = items
         one.pending_lines += lines
-        proration.announce(self.account, one, lines)
+        proration.announce(self.account, one.customer, one, lines)
         self.say(one, "customer.subscription.updated", asked=True)
         self._schedule_renewal(one)
 
@@ -109,7 +109,7 @@ class Billing(Collecting):
         self._begin_periods(one, self.account.now)
         invoice = self._draft(one, "subscription_update", self._lines(one, one.items))
         self.say(one, "customer.subscription.updated", "customer.subscription.resumed", asked=True)
-        self.finalize(one, invoice)
+        self.finalize(invoice)
         self._schedule_renewal(one)
 
     def customer_changed(self, customer: Customer) -> None:
@@ -122,6 +122,8 @@ class Billing(Collecting):
         """Delete a customer: everything that runs is canceled at once."""
         for one in tuple(self.of_customer.get(customer.id, ())):
             self.cancel(one)
+        for invoice in tuple(customer.open_invoices):
+            billing.rest(self.account, invoice)
         customer.deleted = True
         self.account.announce("customer.deleted", customer, asked=True)
         self.account.truth.customer_deleted(self.account.now, customer)
@@ -148,7 +150,7 @@ class Billing(Collecting):
         one.pending_lines = []
         self.say(one, "customer.subscription.updated")
         if one.status != "unpaid" and one.pause_collection != "keep_as_draft":
-            self.account.schedule(at + _DRAFT_SECONDS, lambda: self.finalize(one, invoice))
+            self.account.schedule(at + _DRAFT_SECONDS, lambda: self.finalize(invoice))
         self._schedule_renewal(one)
 
     def _leave_trial(self, one: Subscription) -> bool:
@@ -178,18 +180,40 @@ class Billing(Collecting):
     # Changes that come into force only when paid for.
 
     def _change_when_paid(self, one: Subscription, items: list[Item], lines: list[Line]) -> None:
-        proration.announce(self.account, one, lines)
+        proration.announce(self.account, one.customer, one, lines)
         invoice = self._draft(one, "subscription_update", lines)
         billing.finalize(self.account, invoice)
         expires_at = self.account.now + INCOMPLETE_SECONDS
         pending = PendingUpdate(items, expires_at, invoice.id)
-        answer = self._answer(one, invoice)
+        answer = self._answer(invoice)
         if invoice.status == "paid" or billing.collect(self.account, invoice, answer):
             one.items = items
             self.say(one, "customer.subscription.updated", asked=True)
             self._schedule_renewal(one)
             return
         self._await_change(one, invoice, pending)
+
+    # What is billed once.
+
+    def add_item(self, one: Subscription, price: Price) -> None:
+        """Let something be billed once, with the subscription's next invoice."""
+        line = self._once(price, one.currency)
+        one.pending_lines.append(line)
+        proration.announce(self.account, one.customer, one, [line])
+
+    def bill_once(self, customer: Customer, price: Price, *, by_transfer: bool = False) -> Invoice:
+        """Bill something once, on an invoice of its own that is charged, or sent."""
+        line = self._once(price, customer.currency)
+        proration.announce(self.account, customer, None, [line])
+        invoice = billing.draft(self.account, customer, None, "manual", [line])
+        if by_transfer:
+            invoice.collection_method = "send_invoice"
+        self.account.schedule(self.account.now + _DRAFT_SECONDS, lambda: self.finalize(invoice))
+        return invoice
+
+    def _once(self, price: Price, currency: str) -> Line:
+        now, key = self.account.now, self.account.new_id("il")
+        return Line(key, "", price, 1, price.amount(1, currency), now, now, invoice_item=self.account.new_id("ii"))
 
     # Making things, and saying so.
 

@@ -10,73 +10,73 @@ from ledger.simulator.account import Account
 from ledger.simulator.calendar import DAY, HOUR
 from ledger.simulator.collecting import Exhausted
 from ledger.simulator.lives import Life
-from ledger.simulator.objects import Invoice, Subscription
+from ledger.simulator.objects import Invoice
 from ledger.simulator.subscriptions import Billing
 
-Doing = Callable[[Life, Subscription, Invoice], None]
+Doing = Callable[[Life, Invoice], None]
 
 
-def change_card(life: Life, _one: Subscription, _invoice: Invoice) -> None:
+def change_card(life: Life, _invoice: Invoice) -> None:
     """Bring a card that works; the next attempt is made with it."""
     life.mend_card()
 
 
-def renew_card(life: Life, _one: Subscription, _invoice: Invoice) -> None:
+def renew_card(life: Life, _invoice: Invoice) -> None:
     """Have the network renew the card; the next attempt works."""
     life.declines_left = 0
     life.billing.renew_card(life.customer)
 
 
-def pay(life: Life, one: Subscription, invoice: Invoice) -> None:
+def pay(life: Life, invoice: Invoice) -> None:
     """Pay on the invoice's own page."""
-    life.billing.pay(one, invoice)
+    life.billing.pay(invoice)
 
 
-def pay_with_new_card(life: Life, one: Subscription, invoice: Invoice) -> None:
+def pay_with_new_card(life: Life, invoice: Invoice) -> None:
     """Bring another card, and pay with it at once."""
     life.mend_card()
-    life.billing.pay(one, invoice)
+    life.billing.pay(invoice)
 
 
-def pay_in_parts(life: Life, one: Subscription, invoice: Invoice) -> None:
+def pay_in_parts(life: Life, invoice: Invoice) -> None:
     """Pay a third, and the rest some days later."""
     if invoice.status == "open" and invoice.amount_remaining > 300:
-        life.billing.pay(one, invoice, amount=invoice.amount_remaining // 3)
-        life.account.schedule(life.account.now + 4 * DAY, lambda: life.billing.pay(one, invoice))
+        life.billing.pay(invoice, amount=invoice.amount_remaining // 3)
+        life.account.schedule(life.account.now + 4 * DAY, lambda: life.billing.pay(invoice))
 
 
-def pay_outside(life: Life, one: Subscription, invoice: Invoice) -> None:
+def pay_outside(life: Life, invoice: Invoice) -> None:
     """Pay outside Stripe."""
-    life.billing.pay_out_of_band(one, invoice)
+    life.billing.pay_out_of_band(invoice)
 
 
-def be_forgiven(life: Life, one: Subscription, invoice: Invoice) -> None:
+def be_forgiven(life: Life, invoice: Invoice) -> None:
     """Have all that is open credited."""
-    life.billing.forgive(one, invoice)
+    life.billing.forgive(invoice)
 
 
-def be_credited(life: Life, _one: Subscription, invoice: Invoice) -> None:
+def be_credited(life: Life, invoice: Invoice) -> None:
     """Have a part of it credited; the rest is still to be paid."""
     if invoice.status == "open" and invoice.amount_remaining > 300:
         crediting.issue(life.account, invoice, invoice.amount_remaining // 4)
 
 
-def be_voided(life: Life, _one: Subscription, invoice: Invoice) -> None:
+def be_voided(life: Life, invoice: Invoice) -> None:
     """Have it voided."""
     life.billing.void(invoice)
 
 
-def be_written_off(life: Life, one: Subscription, invoice: Invoice) -> None:
+def be_written_off(life: Life, invoice: Invoice) -> None:
     """Have it given up; some pay in the end all the same."""
     life.billing.write_off(invoice)
     chance = life.luck.random()
     if chance < 0.5:
         late = life.account.now + life.luck.randrange(5, 60) * DAY
         doing = pay if chance < 0.35 else pay_outside if chance < 0.45 else be_voided
-        life.account.schedule(late, lambda: doing(life, one, invoice))
+        life.account.schedule(late, lambda: doing(life, invoice))
 
 
-def nothing(_life: Life, _one: Subscription, _invoice: Invoice) -> None:
+def nothing(_life: Life, _invoice: Invoice) -> None:
     """Let it be."""
 
 
@@ -91,13 +91,13 @@ _GAVE_UP: Final[tuple[tuple[Doing, int], ...]] = (
 )  # fmt: skip
 
 
-def _later(life: Life, one: Subscription, invoice: Invoice, choices: tuple[tuple[Doing, int], ...], days: int) -> None:
+def _later(life: Life, invoice: Invoice, choices: tuple[tuple[Doing, int], ...], days: int) -> None:
     doing = life.luck.choices([doing for doing, _ in choices], [weight for _, weight in choices])[0]
     wait = life.luck.randrange(HOUR, days * DAY)
 
     def act() -> None:
         if not life.customer.deleted:
-            doing(life, one, invoice)
+            doing(life, invoice)
 
     life.account.schedule(life.account.now + wait, act)
 
@@ -105,18 +105,22 @@ def _later(life: Life, one: Subscription, invoice: Invoice, choices: tuple[tuple
 def billing_of(account: Account, lives: dict[str, Life]) -> Billing:
     """Make a billing in which each customer's own luck decides what their bank answers and what they do about it."""
 
-    def failed(one: Subscription, invoice: Invoice) -> None:
-        life = lives[one.customer.id]
+    def failed(invoice: Invoice) -> None:
+        life = lives[invoice.customer.id]
         if invoice.trouble is not None and invoice.trouble.waits_for_action and life.luck.random() < 0.6:
-            account.schedule(account.now + life.luck.randrange(DAY), lambda: pay(life, one, invoice))
+            account.schedule(account.now + life.luck.randrange(DAY), lambda: pay(life, invoice))
         else:
-            _later(life, one, invoice, _FAILED, 9)
+            _later(life, invoice, _FAILED, 9)
+
+    def settled(invoice: Invoice) -> None:
+        lives[invoice.customer.id].last_paid = invoice if invoice.amount_paid > 0 else None
 
     return Billing(
         account,
-        bank=lambda one, _: lives[one.customer.id].answer(),
-        exhausted=lambda one: lives[one.customer.id].luck.choice(_OUTCOMES),
-        blocks=lambda one, invoice: lives[one.customer.id].is_blocked(invoice),
+        bank=lambda invoice: lives[invoice.customer.id].answer(),
+        exhausted=lambda invoice: lives[invoice.customer.id].luck.choice(_OUTCOMES),
+        blocks=lambda invoice: lives[invoice.customer.id].is_blocked(invoice),
         failed=failed,
-        gave_up=lambda one, invoice: _later(lives[one.customer.id], one, invoice, _GAVE_UP, 40),
+        settled=settled,
+        gave_up=lambda invoice: _later(lives[invoice.customer.id], invoice, _GAVE_UP, 40),
     )

@@ -11,12 +11,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from ledger.simulator.catalog import Product
 from ledger.simulator.objects import Customer, Invoice, Subscription
 from ledger.simulator.truth_books import Books
 from ledger.simulator.truth_cases import CLOSED, Cases
 from ledger.simulator.truth_mrr import KINDS, Life, Movement, movements_of, noted
 
 GIVES_ACCESS: Final = frozenset({"active", "trialing", "past_due"})
+UNPAID_TRIAL_SECONDS: Final = 3 * 86_400
+"""For how long what was never paid for gives access while it is past due."""
 
 
 @dataclass(slots=True)
@@ -27,6 +30,7 @@ class Purchase:
     features: str
     product: str
     quantity: int
+    named: bool
     switches: list[tuple[int, bool]] = field(default_factory=list)
 
     def holds_at(self, moment: int) -> bool:
@@ -57,10 +61,13 @@ class Truth:
         life.states.append(noted(at, one))
         self._movements = None
 
-    def purchase(self, at: int, key: str, customer: Customer, product: Any, quantity: int, *, holds: bool) -> None:
-        """Note that a purchase gives access from ``at`` on, or no longer does."""
+    def purchase(
+        self, at: int, key: str, customer: Customer, product: Product, quantity: int, *, holds: bool, named: bool = True
+    ) -> None:
+        """Note that a purchase gives access from ``at`` on, or no longer; ``named``: events say what was bought."""
         if self._keep:
-            bought = self.purchases.setdefault(key, Purchase(customer.id, product.features, product.id, quantity))
+            made = Purchase(customer.id, product.features, product.id, quantity, named)
+            bought = self.purchases.setdefault(key, made)
             bought.switches.append((at, holds))
 
     def customer_deleted(self, at: int, customer: Customer) -> None:
@@ -75,7 +82,7 @@ class Truth:
 
     def dunning(self, moment: int) -> list[dict[str, Any]]:
         """Return every case at a moment; one of a subscription carries the MRR that is at risk, its oldest open one."""
-        found = self.cases.at(moment, self._status)
+        found = self.cases.at(moment, self._statuses)
         carried: set[str] = set()
         for case in found:
             key, risks = case["subscription"], case["category"] != "initial" and case["state"] not in CLOSED
@@ -93,19 +100,23 @@ class Truth:
                 total[life.currency] = total.get(life.currency, 0) + amount
         return dict(sorted(total.items()))
 
-    def _status(self, key: str, moment: int) -> str | None:
-        state = self.lives[key].at(moment)
-        return state.status if state else None
+    def _statuses(self, key: str) -> list[tuple[int, str]]:
+        return [(state.at, state.status) for state in self.lives[key].states]
 
     def statuses(self, moment: int) -> dict[str, str]:
         """Return every subscription's status at a moment."""
         states = {key: life.at(moment) for key, life in self.lives.items()}
         return {key: state.status for key, state in sorted(states.items()) if state is not None}
 
-    def entitlements(self, moment: int, *, purchases: bool = True) -> dict[str, dict[str, int | bool]]:
-        """Return what each customer may use at a moment: feature to true, or to how much of it."""
+    def entitlements(
+        self, moment: int, *, purchases: bool = True, unnamed: bool = False
+    ) -> dict[str, dict[str, int | bool]]:
+        """Return what each customer may use at a moment: feature to true, or to how much of it.
+
+        ``unnamed``: also what was bought in a session that does not say what, as only Stripe's API can.
+        """
         granted: dict[str, dict[str, int | bool]] = {}
-        for customer, features, product, quantity in self._given(moment, purchases=purchases):
+        for customer, features, product, quantity in self._given(moment, purchases=purchases, unnamed=unnamed):
             if self.deleted.get(customer, moment + 1) <= moment:
                 continue
             holder = granted.setdefault(customer, {})
@@ -114,15 +125,23 @@ class Truth:
                 holder[name] = True if amount is None else int(holder.get(name, 0)) + amount
         return {customer: dict(sorted(granted[customer].items())) for customer in sorted(granted)}
 
-    def _given(self, moment: int, *, purchases: bool) -> Iterator[tuple[str, str, str, int]]:
-        for life in self.lives.values():
+    def _given(self, moment: int, *, purchases: bool, unnamed: bool) -> Iterator[tuple[str, str, str, int]]:
+        for key, life in self.lives.items():
             state = life.at(moment)
-            if state is not None and state.status in GIVES_ACCESS:
+            if state is not None and state.status in GIVES_ACCESS and not self._unpaid_too_long(key, life, moment):
                 for item in state.items:
                     yield life.customer, item.features, item.product, item.quantity
         for bought in self.purchases.values() if purchases else ():
-            if bought.holds_at(moment):
+            if bought.holds_at(moment) and (bought.named or unnamed):
                 yield bought.customer, bought.features, bought.product, bought.quantity
+
+    def _unpaid_too_long(self, key: str, life: Life, moment: int) -> bool:
+        """Tell whether days have passed since the first failure that is still open: no trial lasts that long."""
+        since = unpaid_since(life, moment)
+        if since is None:
+            return False
+        failed = self.cases.failed_since(key, moment)
+        return moment >= (since if failed is None else failed) + UNPAID_TRIAL_SECONDS
 
     def mrr(self, moment: int) -> dict[str, int]:
         """Return monthly recurring revenue by currency at a moment (stripe-domain §5.1, policy stripe-2026)."""
@@ -155,3 +174,14 @@ def _amounts(features: str, quantity: int) -> Iterable[tuple[str, int | None]]:
         name, _, amount = part.partition("=")
         _, _, times = amount.partition("*")
         yield name, quantity * int(times or 1) if amount else None
+
+
+def unpaid_since(life: Life, moment: int) -> int | None:
+    """Return since when it is past due without ever having paid anything; None where it is not."""
+    found = bisect_right(life.states, moment, key=lambda state: state.at)
+    since: int | None = None
+    for state in reversed(life.states[:found]):
+        if state.status != "past_due" or state.ever_paid:
+            break
+        since = state.at
+    return since

@@ -26,6 +26,7 @@ MONTHLY: Final[dict[Interval, Fraction]] = {
 """How many months' worth one interval's price is."""
 
 
+
 @dataclass(frozen=True, slots=True)
 class NotedItem:
     """An item as it was: what it gives, and how many of it."""
@@ -37,7 +38,10 @@ class NotedItem:
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """A subscription as it was from ``at`` on; ``failed`` where it came to nothing because money did not come."""
+    """A subscription as it was from ``at`` on; ``failed`` where it came to nothing because money did not come.
+
+    ``ever_paid`` says that an invoice that asked for something was once paid.
+    """
 
     at: int
     status: str
@@ -45,6 +49,7 @@ class Noted:
     items: tuple[NotedItem, ...]
     monthly: int
     failed: bool
+    ever_paid: bool
 
 
 @dataclass(slots=True)
@@ -88,7 +93,7 @@ def noted(at: int, one: Subscription) -> Noted:
     items = tuple(
         NotedItem(item.price.product.id, item.price.product.features, item.quantity) for item in one.items
     )  # fmt: skip
-    return Noted(at, one.status, one.org or one.customer.org, items, monthly_now(one), failed)
+    return Noted(at, one.status, one.org or one.customer.org, items, monthly_now(one), failed, one.ever_paid)
 
 
 def monthly_now(one: Subscription) -> int:

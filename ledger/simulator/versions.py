@@ -182,9 +182,10 @@ def _whole_list(data: list[Json], url: str) -> Json:
 
 def _before_basil_invoice_item(made: Json) -> None:
     parent, pricing = made.pop("parent"), made.pop("pricing")
-    details, key = parent["subscription_details"], pricing["price_details"]["price"]
+    details = parent["subscription_details"] if parent else {"subscription": None, "subscription_item": None}
+    key = pricing["price_details"]["price"]
     made |= {
-        "plan": _plan(key),
+        "plan": _plan(key) if _PRICES[key].interval else None,
         "price": _price(key),
         "subscription": details["subscription"],
         "subscription_item": details["subscription_item"],

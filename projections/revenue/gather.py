@@ -7,7 +7,6 @@ paid has been finalised, with the time it says itself.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import Final
 
@@ -326,7 +325,7 @@ def observed(facts: Facts, fact: Fact) -> None:
         _transaction(facts, fact)
     for one in listing(source.get("data")):
         if source.get("kind") == "invoice_payments":
-            invoice_paid(facts, replace(fact, subject=one))
+            invoice_paid(facts, fact._replace(subject=one))
     known = facts.invoices.get(str(source.get("of")))
     if source.get("kind") == "invoice.lines" and known is not None and known.incomplete:
         lines = [line for one in listing(source.get("data")) if (line := line_of(one)) is not None]
