@@ -80,7 +80,7 @@ class Truth:
 
     def dunning(self, moment: int) -> list[dict[str, Any]]:
         """Return every case at a moment; one of a subscription carries the MRR that is at risk, its oldest open one."""
-        found = self.cases.at(moment, self._status)
+        found = self.cases.at(moment, self._statuses)
         carried: set[str] = set()
         for case in found:
             key, risks = case["subscription"], case["category"] != "initial" and case["state"] not in CLOSED
@@ -98,9 +98,11 @@ class Truth:
                 total[life.currency] = total.get(life.currency, 0) + amount
         return dict(sorted(total.items()))
 
-    def _status(self, key: str, moment: int) -> str | None:
-        state = self.lives[key].at(moment)
-        return state.status if state else None
+    def _statuses(self, key: str, since: int, until: int) -> list[str]:
+        """Return the statuses a subscription had in a span of time, beginning with the one at its start."""
+        first = self.lives[key].at(since)
+        later = [state.status for state in self.lives[key].states if since < state.at <= until]
+        return [first.status, *later] if first else later
 
     def statuses(self, moment: int) -> dict[str, str]:
         """Return every subscription's status at a moment."""

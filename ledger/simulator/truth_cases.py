@@ -23,8 +23,8 @@ _CHANGES: Final = {
     "paused": "subscription_paused",
 }
 
-StatusAt = Callable[[str, int], str | None]
-"""A subscription's status at a moment."""
+Statuses = Callable[[str, int, int], list[str]]
+"""The statuses that a subscription had from one moment to another, both included, in their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,11 +170,11 @@ class Cases:
             tracked.standings.pop()
         tracked.standings.append(standing_of(at, invoice))
 
-    def at(self, moment: int, status_at: StatusAt) -> list[dict[str, Any]]:
+    def at(self, moment: int, statuses: Statuses) -> list[dict[str, Any]]:
         """Return every case that has opened up to a moment, as it is then; by opening, then invoice."""
         opened = [(one.opened, one.id) for one in self.invoices.values()]
         found = sorted((at, key) for at, key in opened if at is not None and at <= moment)
-        return [_case(self.invoices[key], at, moment, status_at) for at, key in found]
+        return [_case(self.invoices[key], at, moment, statuses) for at, key in found]
 
     def at_risk(self, moment: int) -> Iterator[str]:
         """Name the subscriptions that have an open case at a moment, a first payment's apart."""
@@ -190,7 +190,7 @@ class Cases:
                 yield one.subscription
 
 
-def _case(of: Tracked, opened: int, moment: int, status_at: StatusAt) -> dict[str, Any]:
+def _case(of: Tracked, opened: int, moment: int, statuses: Statuses) -> dict[str, Any]:
     now, first = of.at(moment), of.at(opened)
     if now is None or first is None:
         raise ValueError(f"{of.id} has no standing at {moment}")
@@ -215,7 +215,7 @@ def _case(of: Tracked, opened: int, moment: int, status_at: StatusAt) -> dict[st
         "next_attempt_at": None if state in CLOSED else now.next_attempt,
         "decline_code": now.decline if now.decline in DECLINES else None,
         "decline_class": _class(now.decline),
-        "outcome": _outcome(of, moment, status_at),
+        "outcome": _outcome(of, moment, statuses),
         "recovered_by": recovered_by(now),
         "late": state == "recovered" and any(one.status == "uncollectible" for one in of.standings),
     }
@@ -225,13 +225,13 @@ def _class(code: str | None) -> str | None:
     return None if code not in DECLINES else "hard" if DECLINES[code].hard else "soft"
 
 
-def _outcome(of: Tracked, moment: int, status_at: StatusAt) -> str | None:
+def _outcome(of: Tracked, moment: int, statuses: Statuses) -> str | None:
     """Return what the subscription became when all attempts had failed, or that it stayed as it was for a day."""
     exhausted = of.exhausted(moment)
     if exhausted is None or of.subscription is None:
         return None
-    settled = min(moment, exhausted + DAY)
-    changed = _CHANGES.get(status_at(of.subscription, settled) or "")
-    if changed is not None:
-        return changed
-    return "left_past_due" if moment >= exhausted + DAY and status_at(of.subscription, settled) == "past_due" else None
+    had = statuses(of.subscription, exhausted, min(moment, exhausted + DAY))
+    ended = next((_CHANGES[status] for status in had if status in _CHANGES), None)
+    if ended is None and moment >= exhausted + DAY and had[-1] == "past_due":
+        return "left_past_due"
+    return ended
