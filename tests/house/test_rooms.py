@@ -24,7 +24,7 @@ SHELL = {
     },
     "projections": {
         "ahead", "builds", "certify", "compare", "follower", "forgetting", "joining", "leases", "promotion", "reading",
-        "rebuild", "refold", "runner", "writing", "entitlements.query",
+        "rebuild", "refold", "rivals", "runner", "writing", "entitlements.query",
     },
 }  # fmt: skip
 """The rooms that touch the world. Every other room of these packages is pure; ``api`` is all shell."""
