@@ -1,6 +1,7 @@
 -- The whole schema of the ledger, read from top to bottom:
 --
---   roles ─ schema ─ the log (heads, events, keys, conflicts) ─ what defends it ─ append ─ projections' registry
+--   roles ─ schema ─ the log (heads, events, keys, conflicts) ─ what defends it ─ append ─ projections' registry ─
+--   nothing lost
 --
 -- ledger/migrations/NNNN_*.sql lead to exactly this; a test compares both. Each build of a projection lives in a
 -- schema of its own (build_…), made by the runner and thrown away with the build.
@@ -409,10 +410,130 @@ CREATE TABLE ledger.parked (
 );
 SELECT ledger.distribute('ledger.parked', '');
 
+-- Every change of an answer, in the order it was made, numbered without a gap per book. It is written in the
+-- transaction that changes the live build's rows; builds and their digests know nothing of it. Kept seven days.
+-- A row without a customer is a marker: another catalog or build answers from here on, for everybody.
+
+CREATE TABLE ledger.entitlement_change (
+    book     text        NOT NULL,
+    seq      bigint      NOT NULL,
+    customer text,                    -- cus_… or org:NAME
+    feature  text,
+    granted  boolean,
+    value    jsonb,
+    position bigint      NOT NULL,    -- of the log, that the answer rests on
+    cause    text        NOT NULL,
+    at       timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (book, seq),
+    CHECK (cause IN ('event', 'time', 'catalog', 'promotion')),
+    CHECK ((customer IS NULL) = (feature IS NULL))
+);
+SELECT ledger.distribute('ledger.entitlement_change', 'book');
+
+-- One row a book: who may write changes (the live build), the last numbers given, and how far everybody's answers
+-- have been looked at again since a marker. Its lock is what makes the numbers gapless.
+
+CREATE TABLE ledger.entitlement_feed (
+    book          text   PRIMARY KEY,
+    build_id      text   NOT NULL,
+    seq           bigint NOT NULL DEFAULT 0,
+    touch         bigint NOT NULL DEFAULT 0,
+    position      bigint NOT NULL DEFAULT 0,
+    recheck_after text,               -- null: nobody's answers wait to be looked at again
+    recheck_cause text,
+    catalog_at    timestamptz         -- when the next catalog that is published already begins to hold
+);
+SELECT ledger.distribute('ledger.entitlement_feed', 'book');
+
+-- Whose rows each commit of the live build wrote, whether or not an answer changed: what a cache must forget.
+
+CREATE TABLE ledger.entitlement_touch (
+    book   text        NOT NULL,
+    number bigint      NOT NULL,
+    keys   text[],                    -- customers and organisations; null: everybody
+    at     timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (book, number)
+);
+SELECT ledger.distribute('ledger.entitlement_touch', 'book');
+
+-- What was last told of each customer and organisation, and when time alone may change it; and of each product
+-- (as product:ID), what its metadata said then.
+
+CREATE TABLE ledger.entitlement_told (
+    book     text        NOT NULL,
+    customer text        NOT NULL,
+    answers  jsonb       NOT NULL,    -- by feature that is granted, its value as JSON text
+    orgs     text[]      NOT NULL,    -- organisations its rows are in
+    next_at  timestamptz,
+    PRIMARY KEY (book, customer)
+);
+CREATE INDEX entitlement_told_next ON ledger.entitlement_told (book, next_at) WHERE next_at IS NOT NULL;
+SELECT ledger.distribute('ledger.entitlement_told', 'book');
+
 GRANT SELECT, INSERT, UPDATE, DELETE ON ledger.build, ledger.checkpoint, ledger.parked TO ledger_builder;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ledger.lease, ledger.build_part, ledger.build_diff TO ledger_builder;
 GRANT SELECT ON ledger.build, ledger.checkpoint, ledger.parked TO ledger_app;
 GRANT SELECT ON ledger.lease, ledger.build_part, ledger.build_diff TO ledger_app;
+GRANT SELECT, INSERT, UPDATE, DELETE
+    ON ledger.entitlement_change, ledger.entitlement_feed, ledger.entitlement_touch, ledger.entitlement_told
+    TO ledger_builder;
+GRANT SELECT ON ledger.entitlement_change, ledger.entitlement_feed, ledger.entitlement_touch TO ledger_app;
 GRANT EXECUTE ON FUNCTION ledger.distribute TO ledger_builder;
 REVOKE EXECUTE ON FUNCTION ledger.append_batch FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ledger.append_batch TO ledger_app;
+
+-------------------------------------------------------------------------------------------------- nothing lost --
+-- What the log has to itself to be complete: which hours are proven, and which answers of Stripe's API are wanted.
+
+-- Which hours of a book are proven complete: every event Stripe lists for them is in the log. An hour is listed as far
+-- as `until`; it is proven once that is its end and it was listed late enough for Stripe to show everything.
+
+CREATE TABLE ledger.coverage (
+    book      text        NOT NULL,
+    hour      timestamptz NOT NULL,
+    until     timestamptz NOT NULL,
+    proven    boolean     NOT NULL,
+    by        text        NOT NULL,
+    listed_at timestamptz NOT NULL,          -- when Stripe was last asked
+    listed    bigint      NOT NULL,          -- events Stripe has of this hour
+    found     bigint      NOT NULL DEFAULT 0,  -- of them, those the log lacked when it was asked, all told
+    webhooks  bigint      NOT NULL,          -- of them, those that came by webhook
+    PRIMARY KEY (book, hour),
+    CHECK (hour = date_trunc('hour', hour, 'UTC')),
+    CHECK (until > hour AND until <= hour + interval '1 hour'),
+    CHECK (NOT proven OR until = hour + interval '1 hour'),
+    CHECK (by IN ('backfill', 'sweep'))
+);
+SELECT ledger.distribute('ledger.coverage', 'book');
+
+-- How far each book's events have been looked at for what they do not say.
+
+CREATE TABLE ledger.observer (
+    book     text   PRIMARY KEY,
+    position bigint NOT NULL,
+    CHECK (position >= 0)
+);
+SELECT ledger.distribute('ledger.observer', '');
+
+-- Requests to Stripe's API that events left to be made: each once, until it is answered or given up.
+
+CREATE TABLE ledger.wanted (
+    event_id    text        NOT NULL,  -- of the observation that will answer it
+    book        text        NOT NULL,
+    kind        text        NOT NULL,
+    of          text        NOT NULL,
+    because     text        NOT NULL,  -- the event that lacks it
+    created     timestamptz NOT NULL,  -- of the object version it describes
+    names       jsonb       NOT NULL,
+    state       text        NOT NULL DEFAULT 'open',
+    tries       int         NOT NULL DEFAULT 0,
+    next_try_at timestamptz NOT NULL,
+    error       text,
+    changed_at  timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (event_id, book),
+    CHECK (state IN ('open', 'answered', 'given_up'))
+);
+CREATE INDEX wanted_open ON ledger.wanted (next_try_at) WHERE state = 'open';
+SELECT ledger.distribute('ledger.wanted', 'event_id');
+
+GRANT SELECT, INSERT, UPDATE ON ledger.coverage, ledger.observer, ledger.wanted TO ledger_app;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
+from typing import Final
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
@@ -12,13 +13,19 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api import console, entitlements, events, log, projections, webhook
+from api import console
 from api.access import services
+from api.openapi import CONTRACT, document
+from api.outward import alarms
 from api.parameters import SlashesInPaths
 from api.problems import HANDLED, JSONResponse, Problem, answer_problem
+from api.routes import OPERATIONS
+from api.schemas import SCHEMAS
 from api.services import Services
 from ledger.migrate import check_schema
+from ledger.postgres import AWAY
 from projections.builds import list_builds
 
 _LAG_SECONDS_READY = 60.0
@@ -38,32 +45,43 @@ def create_app(open_: Callable[[], AbstractAsyncContextManager[Services]]) -> St
             Route("/", console.page, methods=["GET"]),
             Route("/sign-in", console.sign_in, methods=["GET", "POST"]),
             Route("/sign-out", console.sign_out, methods=["POST"]),
-            Route("/webhooks/stripe", webhook.receive, methods=["POST"]),
-            Route("/v1/events", events.list_events, methods=["GET"]),
-            Route("/v1/events/{event_id}", events.get_event, methods=["GET"]),
-            Route("/v1/events/{event_id}/raw", events.get_raw, methods=["GET"]),
-            Route("/v1/customers/{customer}/entitlements", entitlements.list_entitlements, methods=["GET"]),
-            Route("/v1/customers/{customer}/entitlements/{feature}", entitlements.get_entitlement, methods=["GET"]),
-            Route("/v1/log/checkpoint", log.get_checkpoint, methods=["GET"]),
-            Route("/v1/log/proof/{event_id}", log.get_proof, methods=["GET"]),
-            Route("/v1/log/verifier-key", log.get_verifier_key, methods=["GET"]),
-            Route("/v1/projections", projections.list_projections, methods=["GET"]),
-            Route("/v1/projections/{name}/rebuilds", projections.start_rebuild, methods=["POST"]),
-            Route("/v1/projections/{name}/builds/{build}", projections.get_build, methods=["GET"]),
-            Route("/v1/projections/{name}/builds/{build}", projections.delete_build, methods=["DELETE"]),
-            Route("/v1/projections/{name}/builds/{build}/diff", projections.get_diff, methods=["GET"]),
-            Route("/v1/projections/{name}/builds/{build}/promote", projections.promote_build, methods=["POST"]),
-            Route("/v1/projections/{name}/rollback", projections.roll_back, methods=["POST"]),
-            Route("/v1/parked", projections.list_parked, methods=["GET"]),
-            Route("/v1/parked/{subject}/replay", projections.replay_parked, methods=["POST"]),
+            *(operation.route() for operation in OPERATIONS),
+            Route("/openapi.json", openapi, methods=["GET"]),
             Route("/healthz", healthz, methods=["GET"]),
             Route("/readyz", readyz, methods=["GET"]),
             Route("/metrics", prometheus, methods=["GET"]),
         ],
-        middleware=[Middleware(SlashesInPaths)],
+        middleware=[Middleware(ContractHeader), Middleware(SlashesInPaths)],
         exception_handlers={**dict.fromkeys(HANDLED, answer_problem), Exception: answer_problem},
         lifespan=lifespan,
     )
+
+
+class ContractHeader:
+    """ASGI middleware: every answer says which version of the contract it keeps."""
+
+    _HEADER: Final = (b"ledger-contract", CONTRACT.encode())
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, and add the header to what comes back."""
+
+        async def send_with_header(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], self._HEADER]
+            await send(message)
+
+        await self._app(scope, receive, send_with_header if scope["type"] == "http" else send)
+
+
+async def openapi(_: Request) -> Response:
+    """Answer the description of every route, OpenAPI 3.1."""
+    return JSONResponse(_DOCUMENT)
+
+
+_DOCUMENT: Final = document(OPERATIONS, SCHEMAS)
 
 
 async def healthz(_: Request) -> Response:
@@ -86,6 +104,11 @@ async def readyz(request: Request) -> Response:
     return JSONResponse({"status": "ready"})
 
 
-async def prometheus(_: Request) -> Response:
-    """Answer this process's metrics."""
+async def prometheus(request: Request) -> Response:
+    """Answer this process's metrics, and what the database says to be alarmed of."""
+    serving = services(request)
+    with contextlib.suppress(*AWAY):
+        async with serving.pool.acquire() as connection:
+            asks_stripe = serving.settings.stripe_api_key is not None
+            await alarms.refresh(connection, serving.clock(), asks_stripe=asks_stripe)
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

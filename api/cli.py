@@ -10,7 +10,23 @@ import sys
 import asyncpg
 import typer
 
-from api.commands import builds, doctor, erase, events, keys, log, migrate, serve, simulate, status, transfer
+from api.commands import (
+    access,
+    builds,
+    doctor,
+    erase,
+    events,
+    gather,
+    keys,
+    log,
+    migrate,
+    periods,
+    reconcile,
+    serve,
+    simulate,
+    status,
+    transfer,
+)
 from ledger.errors import LedgerError, MistakeError
 from ledger.postgres import AWAY
 
@@ -39,10 +55,18 @@ app.command("replay")(builds.replay)
 app.command("verify")(log.verify)
 app.command("prove")(log.prove)
 app.command("erase")(erase.erase)
+app.command("backfill")(gather.backfill)
+app.command("sweep")(gather.sweep)
+app.command("reconcile")(reconcile.reconcile)
+app.command("observe")(gather.observe)
+app.command("grant")(access.grant)
 app.command("import")(transfer.import_)
+app.command("close")(periods.close)
+app.command("reopen")(periods.reopen)
 app.command("export")(transfer.export)
 app.command("backup")(transfer.backup)
 app.command("restore")(transfer.restore)
+app.add_typer(access.app, name="catalog")
 app.add_typer(keys.app, name="keys")
 app.add_typer(log.app, name="log")
 

@@ -22,7 +22,8 @@ from ledger.event import IDENTIFIER
 from ledger.reader import Filter, read_books, read_page
 from ledger.times import rfc3339
 from projections.builds import list_builds
-from projections.entitlements.query import ORG_PREFIX, Entitlements, Moment, read_entitlements
+from projections.entitlements.query import Entitlements, Moment, read_entitlements
+from projections.entitlements.rows import ORG_PREFIX
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _LATEST_EVENTS = 20

@@ -16,7 +16,7 @@ from ledger.migrate import check_schema
 from ledger.postgres import AWAY, Database
 
 _SECRET_FIELDS: Final = frozenset(
-    {"database_url", "owner_database_url", "stripe_webhook_secrets", "api_keys", "signing_key"}
+    {"database_url", "owner_database_url", "stripe_webhook_secrets", "stripe_api_key", "api_keys", "signing_key"}
 )
 
 SERVER_SETTINGS: Final = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"}

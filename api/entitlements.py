@@ -1,8 +1,9 @@
-"""``/v1/customers/{customer}/entitlements``: what a customer may use, and why."""
+"""``/v1/customers/{customer}/entitlements`` and ``/v1/entitlements/check``: what may be used, and why."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
@@ -11,18 +12,26 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.access import book_of_request, require, services
+from api.bodies import json_body
 from api.parameters import MAX_WAIT_SECONDS, integer_parameter, path_value, seconds_parameter, time_parameter
 from api.problems import JSONResponse, Problem
 from api.services import Services
 from ledger.event import IDENTIFIER
 from ledger.reader import position_at, read_head
 from ledger.times import rfc3339
-from projections.entitlements.answer import Answer, answer_one
-from projections.entitlements.query import ORG_PREFIX, Entitlements, Moment, fold_known, read_entitlements
+from projections.builds import Freshness
+from projections.entitlements.answer import Answer, Contribution, Value
+from projections.entitlements.compared import Compared
+from projections.entitlements.query import Entitlements, Moment, fold_known, read_many
+from projections.entitlements.rows import ORG_PREFIX
+
+CHECKS_MAX: Final = 500
+NAME_CHARACTERS_MAX: Final = 500
 
 _LAST_POSITION: Final = 2**63 - 1
 _POLL_SECONDS: Final = 0.02
 _STALE_SECONDS: Final = 60.0
+_CHECKS_BYTES_MAX: Final = 2_000_000
 
 
 async def list_entitlements(request: Request) -> Response:
@@ -30,21 +39,65 @@ async def list_entitlements(request: Request) -> Response:
     include = request.query_params.get("include")
     if include not in (None, "all"):
         raise Problem(400, "include may only be all")
-    found = await _read(request)
-    shown = [answer for answer in found.answers if answer.granted or include == "all"]
-    content = {
+    [found] = await _read(request, [customer_of(path_value(request, "customer"))])
+    _refuse_long_parked(found)
+    answers = found.answers
+    content: dict[str, Any] = {
         "customer": found.customer,
         "org": found.org,
-        "entitlements": [answer_json(answer) for answer in shown],
+        "entitlements": [answer_json(one) for one in answers if one.granted or include == "all"],
     }
-    return _answer(request, content, found)
+    if (compared := found.compared) is not None:
+        content["stripe_entitlements"] = _compared_json(compared)
+    return _respond(request, content, [found], stale=any(one.stale for one in answers))
 
 
 async def get_entitlement(request: Request) -> Response:
     """Answer for one feature: always an answer, granted or not."""
-    found = await _read(request)
-    answer = answer_one(path_value(request, "feature"), found.answers, known_customer=found.known)
-    return _answer(request, answer_json(answer) | {"customer": found.customer, "org": found.org}, found)
+    [found] = await _read(request, [customer_of(path_value(request, "customer"))])
+    return respond_one(request, found, path_value(request, "feature"))
+
+
+def respond_one(request: Request, found: Entitlements, feature: str) -> Response:
+    """Respond with the answer for one feature. Raises 503 for a customer whose answers are too old."""
+    _refuse_long_parked(found)
+    answer = found.answer(feature)
+    content = answer_json(answer) | {"customer": found.customer, "org": found.org}
+    return _respond(request, content, [found], stale=answer.stale)
+
+
+async def check(request: Request) -> Response:
+    """Answer many questions at once, in their order, from one snapshot."""
+    require(request, "entitlements:read")
+    body = await json_body(request, {"checks"}, _CHECKS_BYTES_MAX)
+    checks = _checks(body.get("checks"))
+    holders = list(dict.fromkeys(customer for customer, _ in checks))
+    found = dict(zip(holders, await _read(request, holders), strict=True))
+    answers = [(found[customer], _answer(found[customer], feature)) for customer, feature in checks]
+    data = [answer_json(answer) | {"customer": one.customer, "org": one.org} for one, answer in answers]
+    return _respond(request, {"data": data}, list(found.values()), stale=any(one.stale for _, one in answers))
+
+
+def _checks(value: object) -> list[tuple[str, str]]:
+    if not isinstance(value, list) or not value:
+        raise Problem(400, 'send {"checks": [{"customer": …, "feature": …}, …]}')
+    if len(value) > CHECKS_MAX:
+        raise Problem(400, f"at most {CHECKS_MAX} checks at once")
+    found = []
+    for number, one in enumerate(value):
+        asked = one if isinstance(one, dict) else {}
+        customer, feature = asked.get("customer"), asked.get("feature")
+        if not isinstance(customer, str) or not isinstance(feature, str) or set(asked) != {"customer", "feature"}:
+            raise Problem(400, f"checks[{number}] is no customer and feature")
+        found.append((customer_of(customer), feature))
+    return found
+
+
+def _answer(found: Entitlements, feature: str) -> Answer:
+    """Answer one of many: a customer whose answers are too old is told so alone, and denied."""
+    if found.parked_too_long:
+        return Answer(feature, granted=False, kind="boolean", value=False, state=None, reason="parked")
+    return found.answer(feature)
 
 
 def answer_json(answer: Answer) -> dict[str, Any]:
@@ -53,65 +106,84 @@ def answer_json(answer: Answer) -> dict[str, Any]:
         "feature": answer.feature,
         "granted": answer.granted,
         "kind": answer.kind,
-        "value": _value_json(answer.value),
+        "value": value_json(answer.value),
         "state": answer.state,
         "reason": answer.reason,
-        "valid_from": _time_json(answer.valid_from),
-        "valid_until": _time_json(answer.valid_until),
-        "ends_at": _time_json(answer.ends_at),
-        "sources": [
-            {
-                "kind": one.source.kind,
-                "id": one.source.source,
-                "item": one.source.item,
-                "product": one.source.product,
-                "price": one.source.price,
-                "quantity": _value_json(one.source.quantity),
-                "status": one.source.status,
-                "value": _value_json(one.value),
-            }
-            for one in answer.sources
-        ],
+        "valid_from": time_json(answer.valid_from),
+        "valid_until": time_json(answer.valid_until),
+        "ends_at": time_json(answer.ends_at),
+        "sources": [_source_json(one) for one in answer.sources],
         "because": list(answer.because),
     }
 
 
-async def _read(request: Request) -> Entitlements:
+def _source_json(one: Contribution) -> dict[str, Any]:
+    content = {
+        "kind": one.source.kind,
+        "id": one.source.source,
+        "item": one.source.item,
+        "product": one.source.product,
+        "price": one.source.price,
+        "quantity": value_json(one.source.quantity),
+        "status": one.source.status,
+        "value": value_json(one.value),
+    }
+    return content if one.source.note is None else content | {"note": one.source.note}
+
+
+def _compared_json(compared: Compared) -> dict[str, Any]:
+    return {"complete": compared.complete, "only_stripe": compared.only_stripe, "only_ledger": compared.only_ledger}
+
+
+def customer_of(text: str) -> str:
+    """Return a customer's id or an organisation's name, if it is one. Raises 400."""
+    name = text.removeprefix(ORG_PREFIX)
+    # An organisation's name is whatever stands in metadata; a customer's id is an id.
+    fits = 0 < len(name) <= NAME_CHARACTERS_MAX and "\x00" not in name
+    if not fits or (text == name and not IDENTIFIER.fullmatch(text)):
+        raise Problem(400, "name a customer (cus_…) or an organisation (org:NAME)")
+    return text
+
+
+async def _read(request: Request, holders: Sequence[str]) -> list[Entitlements]:
     key = require(request, "entitlements:read")
     book = await book_of_request(request, key)
-    customer = _customer(request)
     serving = services(request)
     moment = Moment(serving.clock(), time_parameter(request, "as_of", "at"))
     known = await _known_position(request, book)
     if known is not None:
-        if customer.startswith(ORG_PREFIX):
-            raise Problem(409, _build_required(serving, known), kind="build-required")
-        async with serving.pool.acquire() as connection:
-            return await fold_known(connection, serving.entitlements, book, customer, moment, known)
+        return [await _read_known(serving, book, holder, moment, known) for holder in holders]
     min_position = integer_parameter(request, "min_position", 0, 0, _LAST_POSITION)
     wait_seconds = seconds_parameter(request, "wait", 0, MAX_WAIT_SECONDS)
     build_id = request.query_params.get("build")
-    return await _read_live(serving, book, customer, moment, min_position, wait_seconds, build_id)
+    return await _read_live(serving, book, holders, moment, min_position, wait_seconds, build_id)
 
 
-def _build_required(serving: Services, known: int) -> str:
-    """Say which request makes the build that an organisation's past answers are read from."""
-    name = serving.entitlements.name
-    return (
-        f'an org is many customers: POST /v1/projections/{name}/rebuilds with {{"until_position": {known}}} makes a '
-        "build of what was known then; ask it with build="
-    )
+async def _read_known(serving: Services, book: str, holder: str, moment: Moment, known: int) -> Entitlements:
+    async with (
+        serving.pool.acquire() as connection,
+        connection.transaction(isolation="repeatable_read", readonly=True),
+    ):
+        found = await fold_known(connection, serving.entitlements, book, holder, moment, known)
+    if found is None:
+        name = serving.entitlements.name
+        detail = (
+            f"{holder} has had too many customers to fold them now: POST /v1/projections/{name}/rebuilds with "
+            f'{{"until_position": {known}}} makes a build of what was known then; ask it with build='
+        )
+        raise Problem(409, detail, kind="build-required")
+    return found
 
 
 async def _read_live(
     serving: Services,
     book: str,
-    customer: str,
+    holders: Sequence[str],
     moment: Moment,
     min_position: int,
     wait_seconds: float,
     build_id: str | None,
-) -> Entitlements:
+) -> list[Entitlements]:
     """Read the live rows once they are as new as asked for. Raises 503 when that takes longer than ``wait``."""
     deadline = asyncio.get_running_loop().time() + wait_seconds
     while True:
@@ -119,15 +191,18 @@ async def _read_live(
             serving.pool.acquire() as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
-            found = await read_entitlements(connection, serving.entitlements, book, customer, moment, build_id)
-        if build_id is not None and found.freshness.build is None:
+            found = await read_many(connection, serving.entitlements, book, holders, moment, build_id)
+        freshness = next(iter(found.values())).freshness
+        if build_id is not None and freshness.build is None:
             raise Problem(404, f"there is no build {build_id}")
-        if found.freshness.build is not None and found.freshness.position >= min_position:
-            return found
+        clean = min_position == 0 or not any(one.dirty for one in found.values())
+        if freshness.build is not None and freshness.position >= min_position and clean:
+            return [found[holder] for holder in holders]
         if asyncio.get_running_loop().time() + _POLL_SECONDS > deadline:
-            if found.freshness.build is None:
+            if freshness.build is None:
                 raise Problem(503, "the projection is not built yet", headers={"Retry-After": "1"})
-            detail = f"folded up to position {found.freshness.position}, not yet {min_position}"
+            behind = "" if freshness.position < min_position else ", and this customer is folded anew"
+            detail = f"folded up to position {freshness.position}, asked for {min_position}{behind}"
             raise Problem(503, detail, kind="not-yet", headers={"Retry-After": "1"})
         await asyncio.sleep(_POLL_SECONDS)
 
@@ -143,35 +218,41 @@ async def _known_position(request: Request, book: str) -> int | None:
     return None
 
 
-def _customer(request: Request) -> str:
-    customer = path_value(request, "customer")
-    name = customer.removeprefix(ORG_PREFIX)
-    # An organisation's name is whatever stands in metadata; a customer's id is an id.
-    if not name or "\x00" in name or (customer == name and not IDENTIFIER.fullmatch(customer)):
-        raise Problem(400, "name a customer (cus_…) or an organisation (org:NAME)")
-    return customer
+def _refuse_long_parked(found: Entitlements) -> None:
+    if found.parked_too_long:
+        since = time_json(found.parked_since)
+        detail = f"{found.customer} cannot be folded since {since}: its last answers are too old; see /v1/parked"
+        raise Problem(503, detail, kind="parked", headers={"Retry-After": "60"})
 
 
-def _answer(request: Request, content: dict[str, Any], found: Entitlements) -> Response:
-    freshness = found.freshness
-    lag_seconds = round(freshness.lag_seconds(services(request).clock()), 3)
-    content["freshness"] = {
+def _respond(request: Request, content: dict[str, Any], found: Sequence[Entitlements], *, stale: bool) -> Response:
+    freshness = found[0].freshness
+    parked, dirty = any(one.parked for one in found), any(one.dirty for one in found)
+    content["freshness"] = freshness_json(freshness, services(request).clock(), stale=stale or dirty, parked=parked)
+    return JSONResponse(content, headers={"Ledger-Position": str(freshness.position), "Cache-Control": "no-store"})
+
+
+def freshness_json(freshness: Freshness, now: datetime, *, stale: bool, parked: bool) -> dict[str, Any]:
+    """Write how fresh an answer is; what is parked or far behind is ``stale`` too."""
+    lag_seconds = round(freshness.lag_seconds(now), 3)
+    return {
         "book": freshness.book,
         "position": freshness.position,
         "head": freshness.head,
         "lag_seconds": lag_seconds,
         "build": freshness.build,
-        "stale": lag_seconds > _STALE_SECONDS or found.parked,
-        "parked": found.parked,
+        "stale": stale or parked or lag_seconds > _STALE_SECONDS,
+        "parked": parked,
     }
-    return JSONResponse(content, headers={"Ledger-Position": str(freshness.position), "Cache-Control": "no-store"})
 
 
-def _value_json(value: bool | Decimal | None) -> bool | int | float | None:
+def value_json(value: Value) -> bool | int | float | str | None:
+    """Write a value: whole numbers without a fraction."""
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() else float(value)
     return value
 
 
-def _time_json(moment: datetime | None) -> str | None:
+def time_json(moment: datetime | None) -> str | None:
+    """Write a time, or null."""
     return None if moment is None else rfc3339(moment)

@@ -40,7 +40,7 @@ async def list_events(request: Request) -> Response:
     page = events[:limit]
     data = [event_json(event, []) for event in page]
     next_cursor = encode_cursor(page[-1].position) if len(events) > limit else None
-    return _answer({"data": data, "next_cursor": next_cursor}, book, head)
+    return answer_at_head({"data": data, "next_cursor": next_cursor}, book, head)
 
 
 async def get_event(request: Request) -> Response:
@@ -51,7 +51,7 @@ async def get_event(request: Request) -> Response:
         event = await find_event(request, connection, book)
         conflicts = await conflicts_of(connection, book, event.event_id)
         head = await read_head(connection, book)
-    return _answer(event_json(event, list(conflicts)), book, head)
+    return answer_at_head(event_json(event, list(conflicts)), book, head)
 
 
 async def get_raw(request: Request) -> Response:
@@ -67,7 +67,11 @@ async def get_raw(request: Request) -> Response:
 
 
 def event_json(event: StoredEvent, conflicts: list[Conflict]) -> dict[str, Any]:
-    """Write an event as the contract has it; ``leaf`` lets anybody check it against the log's Merkle tree."""
+    """Write an event as the contract has it; ``leaf`` lets anybody check it against the log's Merkle tree.
+
+    Data nested deeper than JSON can be written here is left out and named in ``incomplete``: its raw bytes stand.
+    """
+    data = _data(event)
     return {
         "id": event.event_id,
         "book": event.book,
@@ -79,8 +83,9 @@ def event_json(event: StoredEvent, conflicts: list[Conflict]) -> dict[str, Any]:
         "api_version": event.api_version,
         "recorded_at": rfc3339(event.recorded_at),
         "received_at": rfc3339(event.received_at),
-        "data": mapping(orjson.loads(event.body).get("data")) if event.salt else None,
+        "data": data,
         "erased": not event.salt,
+        "incomplete": ["data"] if event.salt and data is None else [],
         "leaf": {"header": event.header.decode(), "salt": event.salt.hex(), "hash": event.leaf.hex()},
         "conflicts": [
             {
@@ -92,6 +97,15 @@ def event_json(event: StoredEvent, conflicts: list[Conflict]) -> dict[str, Any]:
             for conflict in conflicts
         ],
     }
+
+
+def _data(event: StoredEvent) -> orjson.Fragment | None:
+    if not event.salt:
+        return None
+    try:
+        return orjson.Fragment(orjson.dumps(mapping(orjson.loads(event.body).get("data"))))
+    except orjson.JSONEncodeError:
+        return None
 
 
 async def find_event(request: Request, connection: asyncpg.Connection, book: str) -> StoredEvent:
@@ -125,7 +139,8 @@ def _filter(request: Request, book: str, *, newest_first: bool) -> Filter:
     )
 
 
-def _answer(content: dict[str, Any], book: str, head: int) -> Response:
+def answer_at_head(content: dict[str, Any], book: str, head: int) -> Response:
+    """Answer what is read off the log itself, which is never behind."""
     content["freshness"] = {
         "book": book,
         "position": head,

@@ -49,19 +49,27 @@ def time_parameter(request: Request, *names: str) -> datetime | None:
     for name in names:
         text = request.query_params.get(name)
         if text is not None:
-            try:
-                # A plus sign that nobody percent-encoded has become a space.
-                return parse_rfc3339(text.replace(" ", "+"))
-            except (ValueError, OverflowError) as error:
-                raise Problem(400, f"{name} is no RFC 3339 time: {error}") from error
+            return read_time(name, text)
     return None
+
+
+def read_time(name: str, text: str) -> datetime:
+    """Read an RFC 3339 time in UTC."""
+    try:
+        # A plus sign that nobody percent-encoded has become a space.
+        return parse_rfc3339(text.replace(" ", "+"))
+    except (ValueError, OverflowError) as error:
+        raise Problem(400, f"{name} is no RFC 3339 time: {error}") from error
 
 
 def integer_parameter(request: Request, name: str, default: int, low: int, high: int) -> int:
     """Return a whole number between ``low`` and ``high``."""
     text = request.query_params.get(name)
-    if text is None:
-        return default
+    return default if text is None else read_integer(name, text, low, high)
+
+
+def read_integer(name: str, text: str, low: int, high: int) -> int:
+    """Read a whole number between ``low`` and ``high``."""
     if not re.fullmatch(r"-?[0-9]{1,19}", text) or not low <= int(text) <= high:
         raise Problem(400, f"{name} must be a whole number from {low} to {high}")
     return int(text)
@@ -70,8 +78,11 @@ def integer_parameter(request: Request, name: str, default: int, low: int, high:
 def seconds_parameter(request: Request, name: str, default: float, high: float) -> float:
     """Return a number of seconds between 0 and ``high``."""
     text = request.query_params.get(name)
-    if text is None:
-        return default
+    return default if text is None else read_seconds(name, text, high)
+
+
+def read_seconds(name: str, text: str, high: float) -> float:
+    """Read a number of seconds between 0 and ``high``."""
     if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text) or float(text) > high:
         raise Problem(400, f"{name} must be a number of seconds from 0 to {high:g}")
     return float(text)
@@ -80,7 +91,12 @@ def seconds_parameter(request: Request, name: str, default: float, high: float) 
 def identifier_parameter(request: Request, name: str) -> str | None:
     """Return an id, a type or the like: printable ASCII without spaces."""
     text = request.query_params.get(name)
-    if text is not None and not IDENTIFIER.fullmatch(text):
+    return None if text is None else read_identifier(name, text)
+
+
+def read_identifier(name: str, text: str) -> str:
+    """Read an id, a type or the like."""
+    if not IDENTIFIER.fullmatch(text):
         raise Problem(400, f"{name} must be printable ASCII without spaces")
     return text
 
@@ -88,8 +104,13 @@ def identifier_parameter(request: Request, name: str) -> str | None:
 def book_parameter(request: Request) -> str | None:
     """Return the book that is asked for by name, or None."""
     text = request.query_params.get("book")
-    if text is not None and not _BOOK.fullmatch(text):
-        raise Problem(400, "book must read like self:live or acct_123:test")
+    return None if text is None else read_book("book", text)
+
+
+def read_book(name: str, text: str) -> str:
+    """Read a book's name."""
+    if not _BOOK.fullmatch(text):
+        raise Problem(400, f"{name} must read like self:live or acct_123:test")
     return text
 
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import orjson
+import stripe
 import structlog
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api.outward.access import StripeRefusedError
 from ledger.errors import LedgerError, LogUnavailableError, MalformedEventError
 from ledger.notary import NotProvableError
 from ledger.postgres import AWAY
 from projections.builds import NoSuchBuildError
+from projections.catalog import CatalogError
+from projections.periods.closing import NotReadyToCloseError
+from projections.periods.decisions import PeriodError
 
 _log = structlog.get_logger()
 
@@ -27,8 +32,10 @@ TITLES: Mapping[int, str] = {
     409: "Conflict",
     410: "Gone",
     413: "Content too large",
+    422: "Unprocessable content",
     500: "Internal error",
     501: "Not configured",
+    502: "Bad gateway",
     503: "Unavailable",
 }
 
@@ -41,23 +48,35 @@ SLUGS: Mapping[int, str] = {
     409: "conflict",
     410: "erased",
     413: "too-large",
+    422: "unprocessable",
     500: "internal",
     501: "not-configured",
+    502: "bad-gateway",
     503: "unavailable",
 }
 
 
 class Problem(Exception):  # noqa: N818 - the RFC's own word
-    """A refusal to be sent to the caller; ``kind`` is the problem's type, by default the status's."""
+    """A refusal to be sent to the caller; ``kind`` is the problem's type, by default the status's.
+
+    ``more`` are further members of the problem, for machines.
+    """
 
     def __init__(
-        self, status: int, detail: str, *, kind: str | None = None, headers: Mapping[str, str] | None = None
+        self,
+        status: int,
+        detail: str,
+        *,
+        kind: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        more: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
         self.kind = kind or SLUGS[status]
         self.headers = dict(headers or {})
+        self.more = dict(more or {})
 
 
 class JSONResponse(Response):
@@ -81,7 +100,7 @@ class ProblemResponse(JSONResponse):
             "title": TITLES.get(problem.status, "Error"),
             "status": problem.status,
             "detail": problem.detail,
-        }
+        } | problem.more
         super().__init__(content, status_code=problem.status, headers=problem.headers)
 
 
@@ -89,20 +108,46 @@ def problem_of(error: Exception) -> Problem:
     """Translate any exception: what the caller did wrong is 4xx, what may pass is 503, the rest is ours."""
     if isinstance(error, Problem):
         return error
-    if isinstance(error, MalformedEventError):
-        return Problem(400, str(error), kind="malformed-event")
-    if isinstance(error, (NotProvableError, NoSuchBuildError)):
-        return Problem(404, str(error))
-    if isinstance(error, LogUnavailableError):
-        return Problem(503, str(error), headers={"Retry-After": str(error.retry_after)})
-    if isinstance(error, AWAY):
-        return Problem(503, "the database cannot be reached", headers={"Retry-After": "1"})
-    if isinstance(error, HTTPException):
-        status = error.status_code if error.status_code in SLUGS else 400
-        return Problem(status, error.detail, headers=error.headers)
-    if isinstance(error, LedgerError):
-        return Problem(400, str(error))
+    for kinds, told in TOLD:
+        if isinstance(error, kinds):
+            return told(error)
     return Problem(500, "the ledger could not answer; its log says why")
+
+
+def _as_http(error: HTTPException) -> Problem:
+    return Problem(error.status_code if error.status_code in SLUGS else 400, error.detail, headers=error.headers)
+
+
+def _not_ready(error: NotReadyToCloseError) -> Problem:
+    exceptions = [one.content for one in error.objections]
+    return Problem(409, str(error), kind="not-ready", more={"exceptions": exceptions})
+
+
+def _refused_by_stripe(refused: StripeRefusedError) -> Problem:
+    """Translate an error of Stripe's: what was asked wrongly is the caller's, a key that is refused is ours."""
+    error = refused.error
+    if isinstance(error, stripe.IdempotencyError):
+        return Problem(409, str(refused), kind="idempotency-key-reused")
+    if isinstance(error, (stripe.InvalidRequestError, stripe.CardError)):
+        return Problem(400, str(refused), kind="stripe-refused")
+    if isinstance(error, (stripe.AuthenticationError, stripe.PermissionError)):
+        return Problem(502, str(refused), kind="stripe-key")
+    return Problem(503, str(refused), kind="stripe-unavailable", headers={"Retry-After": "5"})
+
+
+TOLD: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], Callable[[Any], Problem]], ...]] = (
+    (CatalogError, lambda e: Problem(422, str(e), kind="invalid-catalog", more={"line": e.line, "key": e.key})),
+    (MalformedEventError, lambda e: Problem(400, str(e), kind="malformed-event")),
+    ((NotProvableError, NoSuchBuildError), lambda e: Problem(404, str(e))),
+    (NotReadyToCloseError, _not_ready),
+    (PeriodError, lambda e: Problem(409, str(e))),
+    (StripeRefusedError, _refused_by_stripe),
+    (LogUnavailableError, lambda e: Problem(503, str(e), headers={"Retry-After": str(e.retry_after)})),
+    (AWAY, lambda _: Problem(503, "the database cannot be reached", headers={"Retry-After": "1"})),
+    (HTTPException, _as_http),
+    (LedgerError, lambda e: Problem(400, str(e))),
+)
+"""What each error is to the caller; the first that fits."""
 
 
 async def answer_problem(_: Request, error: Exception) -> Response:

@@ -1,4 +1,5 @@
-"""The processes of ``serve``: ``python -m api.processes web`` and ``… follower``; ``… fold`` and ``… rebuilder`` work.
+"""The processes of ``serve``: ``python -m api.processes web``, ``… follower`` and ``… outward`` (asks Stripe);
+``… fold`` and ``… rebuilder`` work.
 
 A child lives as long as its standard input is open: when the supervisor ends, however it ends, so do they.
 """
@@ -12,15 +13,17 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 import asyncpg
 import structlog
 import uvicorn
+from starlette.applications import Starlette
 
 from api.app import create_app
 from api.logs import configure_logging
 from api.operations import BY_HTTP, Operations
+from api.outward.worker import run_outward
 from api.services import Services, database_of, find_projection, open_services, projections_of, wall_clock
 from api.settings import Settings, load_settings
 from ledger.errors import LogUnavailableError
@@ -49,13 +52,9 @@ APPENDED = "SELECT coalesce(sum(position), 0)::bigint FROM ledger.head"
 async def serve_web(settings: Settings, listening: socket.socket) -> None:
     """Answer HTTP on a socket the supervisor has bound."""
 
-    @contextlib.asynccontextmanager
-    async def opened() -> AsyncIterator[Services]:
-        async with open_services(settings) as services:
-            yield services
-
+    app = create_app(lambda: open_services(settings))
     config = uvicorn.Config(
-        create_app(opened),
+        app,
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -63,12 +62,26 @@ async def serve_web(settings: Settings, listening: socket.socket) -> None:
         timeout_graceful_shutdown=10,
         timeout_keep_alive=75,
     )
-    server = uvicorn.Server(config)
+    server = _Server(config, app)
     watcher = asyncio.create_task(_stop_when_orphaned(server))
     try:
         await server.serve(sockets=[listening])
     finally:
         watcher.cancel()
+
+
+class _Server(uvicorn.Server):
+    """A server that ends the streams before it waits for its connections: they would go on for ever."""
+
+    def __init__(self, config: uvicorn.Config, app: Starlette) -> None:
+        super().__init__(config)
+        self._app = app
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the streams, then everything else in its order."""
+        if (serving := getattr(self._app.state, "services", None)) is not None:
+            serving.live.end()
+        await super().shutdown(sockets)
 
 
 async def _stop_when_orphaned(server: uvicorn.Server) -> None:
@@ -220,6 +233,13 @@ class _Rebuilder:
             await self._process.wait()
 
 
+async def ask_stripe(settings: Settings) -> None:
+    """Ask Stripe what the log lacks until the supervisor ends or says so."""
+    stop = asyncio.create_task(_supervisor_gone())
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.cancel)
+    await run_outward(settings, stop)
+
+
 async def _supervisor_gone() -> None:
     """Return when standard input ends: the supervisor holds its other end and never writes."""
     reader = asyncio.StreamReader()
@@ -240,6 +260,9 @@ def main() -> None:
         elif sys.argv[1] == "fold":
             os.nice(_FOLLOWER_NICENESS)
             runner.run(fold_build(settings, sys.argv[2]))
+        elif sys.argv[1] == "outward":
+            os.nice(_FOLLOWER_NICENESS)
+            runner.run(ask_stripe(settings))
         elif sys.argv[1] == "rebuilder":
             os.nice(_FOLLOWER_NICENESS)
             runner.run(rebuild_requested(settings))

@@ -10,19 +10,18 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.access import require, services
+from api.bodies import json_body, reason_of, text_of, time_of
 from api.comparing import comparison_json
 from api.operations import BY_HTTP, Operations, Until
 from api.parameters import path_value
 from api.problems import JSONResponse, Problem
 from api.services import find_projection
 from ledger.errors import MistakeError
-from ledger.times import parse_rfc3339, rfc3339
+from ledger.times import rfc3339
 from projections.builds import Build, NoSuchBuildError, list_builds
 from projections.compare import NotComparableError
 from projections.promotion import PromotionRefusedError, Swapped
 from projections.rebuild import Progress
-
-_BODY_BYTES_MAX = 65_536
 
 
 async def list_projections(request: Request) -> Response:
@@ -58,15 +57,15 @@ def _digest(certificate: str | None) -> str | None:
 async def start_rebuild(request: Request) -> Response:
     """Ask for a new build; the service folds it, the answer says which one it is."""
     ready, by = _ready(request)
-    body = await _body(request, {"book", "until_position", "until_time", "reason"})
-    moment, position = _moment(body.get("until_time")), body.get("until_position")
+    body = await json_body(request, {"book", "until_position", "until_time", "reason"})
+    moment, position = time_of(body, "until_time"), body.get("until_position")
     if moment is not None and position is not None:
         raise Problem(400, "until_time and until_position exclude each other")
     if position is not None and (isinstance(position, bool) or not isinstance(position, int) or position < 1):
         raise Problem(400, "until_position is a position, a whole number from 1")
     book = body.get("book") or services(request).settings.book_by_default
     until = Until(moment, position, str(book))
-    build = await ready.request_rebuild(by=by, reason=_text(body, "reason"), until=until)
+    build = await ready.request_rebuild(by=by, reason=text_of(body, "reason"), until=until)
     return JSONResponse(await _build_json(ready, build.build_id), status_code=202)
 
 
@@ -90,18 +89,16 @@ async def get_diff(request: Request) -> Response:
 async def promote_build(request: Request) -> Response:
     """Make a build the live one."""
     ready, by = _ready(request)
-    body = await _body(request, {"reason", "force"})
+    body = await json_body(request, {"reason", "force"})
     force = _flag(body, "force")
-    return await _swap(
-        ready.promote(path_value(request, "build"), by=by, reason=_required(body, "reason"), force=force)
-    )
+    return await _swap(ready.promote(path_value(request, "build"), by=by, reason=reason_of(body), force=force))
 
 
 async def roll_back(request: Request) -> Response:
     """Make the build that was live before live again; ``force`` although it lags."""
     ready, by = _ready(request)
-    body = await _body(request, {"reason", "force"})
-    return await _swap(ready.roll_back(by=by, reason=_required(body, "reason"), stale=_flag(body, "force")))
+    body = await json_body(request, {"reason", "force"})
+    return await _swap(ready.roll_back(by=by, reason=reason_of(body), stale=_flag(body, "force")))
 
 
 async def delete_build(request: Request) -> Response:
@@ -192,44 +189,6 @@ async def _swap(swapping: Any) -> Response:
             "lag_seconds": swapped.lag_seconds,
         }
     )
-
-
-async def _body(request: Request, known: set[str]) -> dict[str, Any]:
-    raw = await request.body()
-    if len(raw) > _BODY_BYTES_MAX:
-        raise Problem(413, f"a body of more than {_BODY_BYTES_MAX} bytes")
-    try:
-        content = orjson.loads(raw) if raw else {}
-    except orjson.JSONDecodeError as error:
-        raise Problem(400, f"the body is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise Problem(400, "the body is not a JSON object")
-    if strange := sorted(set(content) - known):
-        raise Problem(400, f"unknown: {', '.join(strange)}; there are {', '.join(sorted(known))}")
-    return content
-
-
-def _moment(value: object) -> datetime | None:
-    if value is None:
-        return None
-    try:
-        return parse_rfc3339(str(value))
-    except (ValueError, OverflowError) as error:
-        raise Problem(400, f"until_time is no RFC 3339 time: {error}") from error
-
-
-def _text(body: dict[str, Any], name: str) -> str | None:
-    value = body.get(name)
-    if value is not None and not isinstance(value, str):
-        raise Problem(400, f"{name} is text")
-    return value
-
-
-def _required(body: dict[str, Any], name: str) -> str:
-    value = _text(body, name)
-    if not value:
-        raise Problem(400, f"say a {name}: it stands in the log with your name")
-    return value
 
 
 def _flag(body: dict[str, Any], name: str) -> bool:

@@ -1,4 +1,4 @@
-"""``ledger serve``: prepare the database, then supervise one web process and one follower."""
+"""``ledger serve``: prepare the database, then supervise one web process, one follower, and one that asks Stripe."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ import structlog
 
 from api.credentials import Credentials, load_credentials, publish_url
 from api.database import prepare_embedded
+from api.outward.access import livemode_of
 from api.services import database_of
 from api.settings import Settings
 from api.signing import load_signer
@@ -89,6 +90,8 @@ def serve(settings: Settings, *, migrate_first: bool, say: Callable[[str], None]
         with _stop_on_signals() as stopping:
             credentials = load_credentials(settings)
             load_signer(settings)
+            if settings.stripe_api_key is not None:
+                livemode_of(settings.stripe_api_key)
             if embedded is not None:
                 publish_url(settings)
                 prepare_embedded(embedded)
@@ -142,13 +145,15 @@ def _supervise(
 ) -> None:
     child = [sys.executable, "-m", "api.processes"]
     web = Child("web", [*child, "web", str(listening.fileno())], pass_fds=(listening.fileno(),))
-    follower = Child("follower", [*child, "follower"])
+    others = [Child("follower", [*child, "follower"])]
+    if settings.stripe_api_key is not None:
+        others.append(Child("outward", [*child, "outward"]))
     greeted = False
     deadline = time.monotonic() + _READY_SECONDS
     try:
         while not stopping():
             now = time.monotonic()
-            for one in (web, follower):
+            for one in (web, *others):
                 one.keep_running(now)
             if not greeted and (_answers(settings) or now > deadline):
                 greeted = True
@@ -159,7 +164,8 @@ def _supervise(
     finally:
         # The web process first: what it has taken, it finishes.
         web.stop()
-        follower.stop()
+        for one in others:
+            one.stop()
 
 
 def _keep_postgres_running(embedded: EmbeddedPostgres) -> None:

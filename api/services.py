@@ -1,15 +1,17 @@
-"""What a web process works with, opened once and closed with it: pool, appender, notifier, projection, keys."""
+"""What a web process works with, opened once and closed with it: pool, appender, tail, projection, keys."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import asyncpg
 
 from api.credentials import Credentials, load_credentials
+from api.live import Live, open_live
+from api.outward.access import Patience, StripeAccess, open_access
 from api.settings import Settings
 from api.signing import load_signer, outside_of
 from ledger.appender import Appender, Limits
@@ -20,11 +22,16 @@ from ledger.note import SignerKey
 from ledger.postgres import Database
 from ledger.wakeup import Notifier
 from projections.contract import Projection
+from projections.dunning.tables import DUNNING
+from projections.entitlements.changes import Changes
 from projections.entitlements.tables import entitlements
+from projections.periods.tables import PERIODS_PROJECTION
+from projections.revenue.tables import revenue
 
 Clock = Callable[[], datetime]
 
 _WEB_CONNECTIONS = 16
+_WHILE_SOMEBODY_WAITS = Patience(attempts=3, seconds=20, wait_seconds_max=2, answer_seconds=20)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +46,11 @@ class Services:
     appender: Appender
     notary: Notary
     entitlements: Projection
+    live: Live
+    dunning: Projection
+    revenue: Projection
+    stripe: StripeAccess | None
+    """Asks Stripe while somebody waits for it; None without a key."""
 
 
 def wall_clock() -> datetime:
@@ -51,14 +63,19 @@ def database_of(settings: Settings) -> Database:
     return Database(settings.database_url or EmbeddedPostgres(settings.data_dir).url())
 
 
-def projections_of(settings: Settings) -> tuple[Projection, ...]:
+def projections_of(settings: Settings, clock: Clock = wall_clock) -> tuple[Projection, ...]:
     """Return every projection this release keeps, as these settings have it: a new one is registered here."""
-    return (entitlements(settings.org_metadata_key),)
+    return (
+        replace(entitlements(settings.org_metadata_key), consumer=Changes(clock)),
+        DUNNING,
+        revenue(),
+        PERIODS_PROJECTION,
+    )
 
 
-def find_projection(settings: Settings, name: str) -> Projection:
+def find_projection(settings: Settings, name: str, clock: Clock = wall_clock) -> Projection:
     """Return a projection by its name. Raises ``MistakeError`` naming those there are."""
-    known = {one.name: one for one in projections_of(settings)}
+    known = {one.name: one for one in projections_of(settings, clock)}
     if name not in known:
         raise MistakeError(f"there is no projection {name}: there are {', '.join(known)}")
     return known[name]
@@ -80,6 +97,8 @@ async def open_services(
         where.as_role("ledger_app").pool(max_size=_WEB_CONNECTIONS, command_timeout=15) as pool,
         Notifier(where) as notifier,
         Appender(where, clock=clock, on_commit=notifier.appended, limits=limits) as appender,
+        open_live(where, pool) as live,
+        _stripe_of(settings, clock) as stripe,
     ):
         yield Services(
             settings=settings,
@@ -89,5 +108,18 @@ async def open_services(
             pool=pool,
             appender=appender,
             notary=Notary(pool, appender, signer or load_signer(settings), outside_of(settings), clock),
-            entitlements=find_projection(settings, "entitlements"),
+            entitlements=find_projection(settings, "entitlements", clock),
+            live=live,
+            dunning=find_projection(settings, "dunning"),
+            revenue=find_projection(settings, "revenue"),
+            stripe=stripe,
         )
+
+
+@contextlib.asynccontextmanager
+async def _stripe_of(settings: Settings, clock: Clock) -> AsyncIterator[StripeAccess | None]:
+    if settings.stripe_api_key is None:
+        yield None
+        return
+    async with open_access(settings, clock, _WHILE_SOMEBODY_WAITS) as access:
+        yield access

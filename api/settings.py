@@ -32,6 +32,12 @@ class Settings(BaseSettings):
         description="comma-separated `[live:|test:][acct_…:]whsec_…`; generated with the embedded database",
     )
     webhook_tolerance: int = Field(default=300, ge=1, description="seconds a signature may be old or ahead")
+    stripe_api_key: str | None = Field(
+        default=None, repr=False, description="restricted key; enables backfill, sweep, observations and checkout"
+    )
+    stripe_api_base: str | None = Field(
+        default=None, pattern=r"^https?://", description="address of Stripe's API, for a stand-in such as localstripe"
+    )
     account: str = Field(
         default="self", pattern=r"^[A-Za-z0-9_]{1,100}$", description="the platform's own account in book ids"
     )

@@ -61,8 +61,9 @@ class Notifier:
 class Listener:
     """Waits for wake-ups; keeps (and renews) a listening connection."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, channel: str = CHANNEL) -> None:
         self._database = database
+        self._channel = channel
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -86,7 +87,7 @@ class Listener:
                 try:
                     lost = asyncio.Event()
                     connection.add_termination_listener(lambda _, lost=lost: lost.set())
-                    await connection.add_listener(CHANNEL, lambda *_: self._news.set())
+                    await connection.add_listener(self._channel, lambda *_: self._news.set())
                     self._news.set()  # something may have been appended while nobody listened
                     await lost.wait()
                 finally:

@@ -4,8 +4,8 @@
                                                                   │
     reader ◄─ answer (pure: rows, a moment) ◄─────────────────────┘
 
-Reading order: ``facts`` (what a fold sees), ``causal`` (in which order), ``contract`` (what a projection is),
-``follower`` (the shell), then a projection, such as ``entitlements``.
+Reading order: ``facts`` (what a fold sees), ``shapes`` (Stripe's objects without their drift), ``causal`` (in which
+order), ``contract`` (what a projection is), ``follower`` (the shell), then a projection, such as ``entitlements``.
 
 A fold never calls Stripe, reads a clock, draws a random number or depends on the order of arrival.
 """

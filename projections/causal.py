@@ -21,13 +21,14 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from ledger.event import Json, identifier, mapping
+from ledger.observation import OBSERVED
 from projections.facts import Fact
 
 REACH: Final = timedelta(seconds=2)
 """How far apart seconds may be that are tried as one."""
 
 _SECOND: Final = timedelta(seconds=1)
-_CREATED, _UPDATED, _DELETED = range(3)
+_CREATED, _UPDATED, _SUPPLIED, _DELETED = range(4)
 _STAGES: Final = {"created": _CREATED, "deleted": _DELETED}
 _HUB: Final = b""  # no state: even an empty one is written as {}
 
@@ -106,7 +107,12 @@ def _merged(chains: Sequence[list[Fact]]) -> list[Fact]:
     """Merge objects' chains by time; at one time what begins comes first and what ends last, as in each chain."""
     if len(chains) == 1:
         return chains[0]
-    return sorted(sorted(chain.from_iterable(chains), key=_stage), key=attrgetter("created"))
+    return sorted(sorted(chain.from_iterable(chains), key=_turn), key=attrgetter("created"))
+
+
+def _turn(fact: Fact) -> int:
+    """Return the turn of an event among those of one time: what completes another comes after it."""
+    return _SUPPLIED if fact.type == OBSERVED else _stage(fact)
 
 
 def _stage(fact: Fact) -> int:

@@ -73,8 +73,27 @@ class Table:
 class Terms(Protocol):
     """The book-wide objects whose terms change money: coupons, prices with tiers, tax rates."""
 
+    def forms(self, reference: str) -> Sequence[tuple[datetime, Json]]:
+        """Return every form the object with this id ever had, each with the time it is from; none if unknown."""
+
     def at(self, reference: str, moment: datetime) -> Json | None:
         """Return the object with this id as it was at a moment (its earliest form for one before); None if unknown."""
+
+
+class Consumer(Protocol):
+    """What follows the rows of the live build, inside the transactions that change them; rebuilds never reach it.
+
+    It belongs to the shell, and decides by itself whether the build it is told of is the live one.
+    """
+
+    async def changed(self, connection: Any, build_id: str, book: str, position: int, subjects: Sequence[str]) -> None:
+        """Note that these subjects' rows were written, in the transaction that writes them, its schema entered."""
+
+    async def promoted(self, connection: Any, build_id: str) -> None:
+        """Note that another build is live, in the transaction that makes it so."""
+
+    async def turn(self, connection: Any, build_id: str) -> int:
+        """Do what is due by time, or left over, between the steps of the live build; return how much was done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +103,7 @@ class Projection:
     ``state`` is the type of what ``begin`` makes: a dataclass of plain data, which can be kept and taken up again.
     ``joins`` are the types among ``types`` whose objects may name no customer and are joined to theirs by links.
     ``references`` are types of events about reference objects, looked up through ``Terms`` and not folded.
+    ``consumer`` is told of the live build's rows as they are written.
     """
 
     name: str
@@ -98,3 +118,4 @@ class Projection:
     views: Mapping[str, str] = field(default_factory=dict)
     joins: frozenset[str] = frozenset()
     references: frozenset[str] = frozenset()
+    consumer: Consumer | None = None

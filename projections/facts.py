@@ -9,13 +9,16 @@ from typing import NamedTuple
 import orjson
 
 from ledger.event import Json, mapping
+from ledger.observation import OBSERVATIONS
+from projections.observed import seen_in
 
 
 class Fact(NamedTuple):
     """One event of a subject: ``subject`` is its snapshot (``data.object``), ``previous`` what that changed from.
 
     Both are empty for thin events, which are stored and never folded. ``position`` identifies and explains; no fold
-    may let it decide anything.
+    may let it decide anything. ``observed`` tells that Stripe's API was asked: the type then is that of the event
+    which would have told the same.
     """
 
     event_id: str
@@ -25,11 +28,15 @@ class Fact(NamedTuple):
     subject: Json
     previous: Json
     body: Json
+    observed: bool = False
 
 
 def fact_of(event_id: str, type_: str, created: datetime, position: int, body: bytes) -> Fact:
     """Parse an event's body for folding; an erased one says nothing."""
     parsed = mapping(orjson.loads(body)) if body else {}
+    if type_ in OBSERVATIONS and parsed:
+        seen = seen_in(parsed)
+        return Fact(event_id, seen.type, created, position, seen.subject, {}, parsed, observed=True)
     data = mapping(parsed.get("data"))
     return Fact(
         event_id,

@@ -105,7 +105,7 @@ async def step(
         await joining.write(connection, joined)
         await rivals.note(connection, book, joined.losing)
         await _drop(connection, projection, joined.no_longer_roots)
-        await _commit(connection, projection, build, book, refolding, newest)
+        await _commit(connection, projection, build, book, last, refolding, newest, joined.no_longer_roots)
         if touched := sorted({link.child for link in (*joined.links, *joined.losing)}):
             await rivals.settle(connection, build.build_id, book, touched)
     return len(news)
@@ -155,7 +155,7 @@ async def refold_subjects(
     async with connection.transaction():
         await _move(connection, build, book, position, position, term)
         await connection.execute(CLEAN, list(subjects))
-        await _commit(connection, projection, build, book, refolding, {})
+        await _commit(connection, projection, build, book, position, refolding, {})
         if children := sorted(set(subjects) - set(whole)):
             await rivals.let_go(connection, build.build_id, children)
             claimed = await rivals.settle(connection, build.build_id, book, children)
@@ -203,13 +203,18 @@ async def _commit(
     projection: Projection,
     build: Build,
     book: str,
+    position: int,
     refolding: Refolding,
     newest: dict[str, str],
+    gone: Sequence[str] = (),
 ) -> None:
     await write(connection, projection, refolding)
     for subject, error in refolding.failed.items():
         _log.error("subject_parked", build=build.build_id, subject=subject, error=repr(error))
     await park(connection, build.build_id, book, refolding, newest)
+    subjects = [*(one.subject for one in refolding.done), *refolding.failed, *gone]
+    if projection.consumer is not None and subjects:
+        await projection.consumer.changed(connection, build.build_id, book, position, subjects)
 
 
 def _newest(roots: dict[str, str], news: Iterable[Heading]) -> dict[str, str]:

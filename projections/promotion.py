@@ -185,3 +185,5 @@ async def _swap_once(connection: asyncpg.Connection, projection: Projection, bui
     await connection.execute("SELECT set_config('search_path', $1, true)", build.schema_name)
     for view in projection.views.values():
         await connection.execute(view)
+    if projection.consumer is not None:
+        await projection.consumer.promoted(connection, build.build_id)

@@ -75,6 +75,8 @@ class Runner:
                 self._renewed = None
             passed += done
             self._adapt(done, asyncio.get_running_loop().time() - began)
+            if self._projection.consumer is not None:
+                passed += await self._projection.consumer.turn(self._connection, build.build_id)
         return passed
 
     def _adapt(self, done: int, seconds: float) -> None:

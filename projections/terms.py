@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Final
 
 from ledger.event import Json, identifier
 from projections.causal import in_causal_order
 from projections.facts import Fact
+
+INCLUDABLE: Final = ("tiers", "currency_options")
+"""Parts of a price that only an observation shows and that never change: every form of it has them."""
 
 
 class KnownTerms:
@@ -28,7 +32,14 @@ class KnownTerms:
                 self._facts.setdefault(key, []).append(fact)
                 touched.add(key)
         for key in touched:
-            self._forms[key] = [(fact.created, fact.subject) for fact in in_causal_order(self._facts[key])]
+            ordered = in_causal_order(self._facts[key])
+            extras = {part: fact.subject[part] for fact in ordered for part in INCLUDABLE if part in fact.subject}
+            self._forms[key] = [(fact.created, extras | fact.subject) for fact in ordered]
+
+    def forms(self, reference: str) -> Sequence[tuple[datetime, Json]]:
+        """Return every known form of the object, in causal order."""
+        self.used.add(reference)
+        return self._forms.get(reference, ())
 
     def at(self, reference: str, moment: datetime) -> Json | None:
         """Return the object as it was at a moment; its earliest form for one before that; None if unknown."""

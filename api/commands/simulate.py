@@ -21,8 +21,9 @@ from api.settings import Settings, load_settings
 from ledger.errors import MistakeError
 from ledger.postgres import Database
 from ledger.simulated import append_simulated
+from ledger.simulator.answers import answers
 from ledger.simulator.calendar import unix
-from ledger.simulator.company import MIXED, Arguments, Company, answers
+from ledger.simulator.company import MIXED, Arguments, Company
 from ledger.simulator.faults import Delivery, with_faults
 from ledger.simulator.versions import ENDIVE, VERSIONS
 

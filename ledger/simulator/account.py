@@ -8,16 +8,19 @@ import heapq
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from ledger.simulator import render_catalog, render_invoice, render_payment, render_subscription
+from ledger.simulator import render_catalog, render_credit, render_invoice, render_payment, render_subscription
 from ledger.simulator.catalog import Coupon, Price, Product
 from ledger.simulator.objects import (
     Charge,
+    CreditNote,
     Customer,
     Dispute,
     Invoice,
     Json,
     Kept,
+    Method,
     Payment,
+    Payout,
     Refund,
     Session,
     Subscription,
@@ -42,9 +45,22 @@ _RENDER: Final[dict[type, Callable[[Any, bool], Json]]] = {
     Refund: render_payment.refund,
     Dispute: render_payment.dispute,
     Session: render_payment.session,
+    CreditNote: render_credit.credit_note,
+    Method: render_credit.method,
+    Payout: render_credit.payout,
 }
-_ALSO_CHANGES: Final = frozenset({"charge.refunded", "customer.subscription.pending_update_applied"})
+_ALSO_CHANGES: Final = frozenset(
+    {
+        "charge.refunded",
+        "customer.subscription.pending_update_applied",
+        "payment_method.automatically_updated",
+        "payment_method.detached",
+    }
+)
 """Types that carry ``previous_attributes`` although they are not called updated (stripe-domain §1.5)."""
+
+
+_NO_REQUEST: Final[Json] = {"id": None, "idempotency_key": None}
 
 
 class Account:
@@ -63,11 +79,13 @@ class Account:
         self.truth = truth
         self.livemode = livemode
         self.now = 0
+        self.held: dict[str, int] = {}
         self._version = version
         self._connected = connected
         self._numbers = 0
         self._due: list[tuple[int, int, Action]] = []
         self._announced: list[Json] = []
+        self._request: Json | None = None
 
     def new_id(self, prefix: str) -> str:
         """Make an id that says nothing about the order things happened in."""
@@ -88,6 +106,7 @@ class Account:
     def step(self) -> Iterator[Json]:
         """Let the next thing happen; give the events it caused, in the order they were caused."""
         self.now, _, action = heapq.heappop(self._due)
+        self._request = None
         action()
         yield from self.announced()
 
@@ -112,6 +131,15 @@ class Account:
         """Write an object as the pinned API version has it now."""
         return _RENDER[type(thing)](thing, self.livemode)
 
+    def move(self, currency: str, **amounts: int) -> None:
+        """Move money between places, debits positive; note it, and what Stripe holds by it."""
+        self.truth.books.entry(self.now, currency, **amounts)
+        self.hold(currency, amounts.get("stripe_balance", 0))
+
+    def hold(self, currency: str, amount: int) -> None:
+        """Hold more, or less, for the account."""
+        self.held[currency] = self.held.get(currency, 0) + amount
+
     def announce_rendered(self, type_: str, rendered: Json) -> None:
         """Send an event about something that is written but not kept."""
         version = self._version()
@@ -123,14 +151,16 @@ class Account:
         event: Json = {"id": self.new_id("evt"), "object": "event"}
         if self._connected:
             event["account"] = self._connected
-        request = {"id": self.new_id("req"), "idempotency_key": self.new_id("key")} if asked else {}
+        if asked and self._request is None:
+            # What one thing causes, one request has caused.
+            self._request = {"id": self.new_id("req"), "idempotency_key": self.new_id("key")}
         event |= {
             "api_version": version,
             "created": self.now,
             "data": data,
             "livemode": self.livemode,
             "pending_webhooks": 1,
-            "request": {"id": None, "idempotency_key": None} | request,
+            "request": self._request if asked and self._request else _NO_REQUEST,
             "type": type_,
         }
         return event

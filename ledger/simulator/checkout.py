@@ -25,13 +25,16 @@ def open_session(account: Account, customer: Customer, price: Price, quantity: i
 def buy(account: Account, session: Session, *, method: str = "card", clears: bool = True) -> None:
     """Complete a session for a single purchase. A bank debit is only a promise until it ``clears``, or does not."""
     customer = session.customer
-    payment = payments.intend(account, customer, session.price.unit_amount * session.quantity, session.price.currency)
+    payment = payments.intend(account, customer, session.amount, session.currency)
     payment.method = method
+    payment.pays = session.id
     session.payment = payment
     delayed = method != "card"
     payments.attempt(account, payment, "pending" if delayed else "ok")
     session.status = "complete"
     session.payment_status = "unpaid" if delayed else "paid"
+    if not delayed:
+        _booked(account, session)
     account.announce("checkout.session.completed", session)
     if delayed:
         account.schedule(account.now + 4 * DAY, lambda: _clear(account, session, clears=clears))
@@ -45,16 +48,23 @@ def _clear(account: Account, session: Session, *, clears: bool) -> None:
     payments.clear(account, session.payment, succeeded=clears)
     if clears:
         session.payment_status = "paid"
+        _booked(account, session)
         note(account, session, holds=True)
     ending = "succeeded" if clears else "failed"
     account.announce(f"checkout.session.async_payment_{ending}", session)
+
+
+def _booked(account: Account, session: Session) -> None:
+    account.truth.books.bought(account.now, session.id, session.currency, session.amount)
 
 
 def note(account: Account, session: Session, *, holds: bool) -> None:
     """Tell the truth whether a purchase gives access from now on."""
     if session.customer is not None:
         product = session.price.product
-        account.truth.purchase(account.now, session.id, session.customer, product, session.quantity, holds=holds)
+        account.truth.purchase(
+            account.now, session.id, session.customer, product, session.quantity, holds=holds, named=session.named
+        )
 
 
 def subscribed(account: Account, session: Session, subscription: Subscription) -> None:

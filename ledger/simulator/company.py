@@ -5,17 +5,18 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
-from ledger.simulator import catalog
+from ledger.simulator import catalog, payouts
 from ledger.simulator.account import Account
-from ledger.simulator.calendar import DAY, later, month_ends, unix
+from ledger.simulator.calendar import DAY, later, unix
+from ledger.simulator.dealings import DOINGS
 from ledger.simulator.faults import Delivery
-from ledger.simulator.lives import Life, bank_of, outcome_of
+from ledger.simulator.lives import Life
 from ledger.simulator.objects import Customer, Json
-from ledger.simulator.subscriptions import Billing
+from ledger.simulator.troubles import billing_of
 from ledger.simulator.truth import Truth
 from ledger.simulator.versions import ENDIVE, VERSIONS
 
@@ -47,10 +48,7 @@ class Company:
         self.truth = {book: Truth(keep=keep_truth) for book in ("self:live", f"{CONNECTED}:live", "self:test")}
         self._accounts = {book: self._account(book) for book in self.truth}
         self._lives: dict[str, dict[str, Life]] = {book: {} for book in self.truth}
-        self._billing = {
-            book: Billing(account, bank_of(self._lives[book]), outcome_of(self._lives[book]))
-            for book, account in self._accounts.items()
-        }
+        self._billing = {book: billing_of(account, self._lives[book]) for book, account in self._accounts.items()}
 
     def events(self) -> Iterator[Json]:
         """Give every event in the order Stripe caused it."""
@@ -59,8 +57,13 @@ class Company:
             self._open_catalogue(account)
             yield from account.announced()
             account.schedule(account.now, self._arrivals(book))
+            payouts.begin(account)
         while (following := self._next()) is not None:
             yield from following.step()
+
+    def customers(self, book: str) -> list[Customer]:
+        """Return all customers that have come so far."""
+        return [life.customer for life in self._lives[book].values()]
 
     def deliveries(self, *, indented: bool = False) -> Iterator[Delivery]:
         """Give every event as Stripe delivers it, a moment after it was caused."""
@@ -111,10 +114,10 @@ class Company:
     def _arrive(self, book: str, number: int) -> None:
         account = self._accounts[book]
         luck = random.Random(f"{self.arguments.seed}/{book}/{number}")  # noqa: S311 - repeatable, not secret
-        currency = luck.choices(catalog.CURRENCIES, (60, 30, 10))[0]
+        currency = luck.choices(catalog.CURRENCIES, (56, 24, 10, 4, 6))[0]
         org = f"org_{luck.randrange(40)}" if luck.random() < 0.7 else None
         customer = Customer(account.new_id("cus"), number, currency, account.now, org=org)
-        life = Life(account, self._billing[book], customer, luck)
+        life = Life(account, self._billing[book], customer, luck, DOINGS)
         self._lives[book][customer.id] = life
         life.begin()
 
@@ -124,28 +127,3 @@ def _versions(api_version: str, seed: str) -> Callable[[], str]:
         return lambda: api_version
     luck = random.Random(f"{seed}/version")  # noqa: S311 - repeatable, not secret
     return lambda: luck.choice(VERSIONS)
-
-
-def answers(company: Company, *, instants: int) -> dict[str, Any]:
-    """Write the truth of a company that has run to its end: at every month's end, and at random instants."""
-    arguments = company.arguments
-    luck = random.Random(f"{arguments.seed}/instants")  # noqa: S311 - repeatable, not secret
-    ends = month_ends(arguments.start, arguments.end)
-    sampled = sorted(luck.randrange(arguments.start, arguments.end) for _ in range(instants))
-    return {
-        book: {
-            "months": [_at(truth, at) | {"movements": truth.movements(begin, at)}
-                       for begin, at in zip([arguments.start, *ends], ends, strict=False)],
-            "instants": [_at(truth, at) for at in sampled],
-        }
-        for book, truth in company.truth.items()
-    }  # fmt: skip
-
-
-def _at(truth: Truth, at: int) -> dict[str, Any]:
-    return {
-        "at": at,
-        "entitlements": truth.entitlements(at),
-        "subscriptions": truth.statuses(at),
-        "mrr": truth.mrr(at),
-    }

@@ -7,31 +7,43 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Final, Literal
+from dataclasses import dataclass, field, replace
+from typing import Final, NamedTuple
 
-from ledger.simulator import catalog, checkout, payments
+from ledger.simulator import cards, catalog, checkout, reversals
 from ledger.simulator.account import Account
 from ledger.simulator.calendar import DAY
-from ledger.simulator.catalog import COURSE, STARTER, STORAGE, SUPPORT, TEAM, Interval, Price, price
+from ledger.simulator.catalog import ARCHIVE, COURSE, PRICED_IN, STARTER, STORAGE, SUPPORT, TEAM, Interval, Price, price
 from ledger.simulator.objects import Customer, Invoice, Session, Subscription
-from ledger.simulator.subscriptions import Billing, Exhausted, Terms, Wanted
+from ledger.simulator.subscriptions import Billing, Terms, Wanted
 
+_BAD: Final = ("stolen_card", "lost_card", "expired_card")
+_OPEN_DAYS: Final = 150
 _DAYS_BETWEEN: Final = (18, 110)
-_OUTCOMES: Final[tuple[Exhausted, ...]] = ("cancel", "cancel", "unpaid", "past_due", "pause", "uncollectible")
+
+
+class Doings(NamedTuple):
+    """What customers may do when they come back, each with its weight: by how their subscriptions are."""
+
+    running: tuple[tuple[Callable[[Life], None], int], ...]
+    troubled: tuple[tuple[Callable[[Life], None], int], ...]
+    without: tuple[tuple[Callable[[Life], None], int], ...]
 
 
 @dataclass(slots=True)
 class Life:
-    """One customer on one account, and the luck they have."""
+    """One customer on one account, and the luck they have. ``last_paid`` is the invoice they paid last."""
 
     account: Account
     billing: Billing
     customer: Customer
     luck: random.Random
+    doings: Doings
     subscriptions: list[Subscription] = field(default_factory=list)
     purchases: list[Session] = field(default_factory=list)
+    last_paid: Invoice | None = None
     declines_left: int = 0
+    decline: str = "insufficient_funds"
 
     # Coming.
 
@@ -66,7 +78,8 @@ class Life:
     def _start(self, wanted: Wanted) -> Subscription:
         luck = self.luck
         without_card = luck.random() < 0.12
-        self.customer.card = None if without_card else self.account.new_id("pm")
+        if not without_card:
+            cards.attach(self.account, self.customer)
         coupon = luck.choice(catalog.COUPONS) if luck.random() < 0.25 else None
         if coupon is not None and coupon.currency not in (None, self.customer.currency):
             coupon = None
@@ -77,7 +90,10 @@ class Life:
             tax_rate=luck.choice(catalog.TAX_RATES) if luck.random() < 0.4 else None,
             send_invoice=not without_card and luck.random() < 0.06,
             org=self.customer.org if luck.random() < 0.2 else None,
+            item_trial_days=30 if len(wanted) > 1 and not without_card and luck.random() < 0.25 else 0,
         )
+        if terms.item_trial_days:
+            terms = replace(terms, trial_days=0)
         started = self.billing.start(self.customer, wanted, terms)
         self.subscriptions.append(started)
         return started
@@ -105,12 +121,21 @@ class Life:
         if self.customer.deleted:
             return
         self.subscriptions = [one for one in self.subscriptions if not one.ended]
+        self._tidy()
         running = [one for one in self.subscriptions if one.status in {"active", "trialing"}]
-        doings = _RUNNING if running else _TROUBLED if self.subscriptions else _WITHOUT
-        name = self.luck.choices([name for name, _ in doings], [weight for _, weight in doings])[0]
-        DOINGS[name](self)
+        doings = self.doings.running if running else self.doings.troubled if self.subscriptions else self.doings.without
+        self.luck.choices([doing for doing, _ in doings], [weight for _, weight in doings])[0](self)
         if not self.customer.deleted:
             self._come_back()
+
+    def _tidy(self) -> None:
+        """Have the company give up what has long been open, and forget what it gave up long ago."""
+        for invoice in tuple(self.customer.open_invoices):
+            days = (self.account.now - (invoice.finalized_at or self.account.now)) // DAY
+            if days > _OPEN_DAYS:
+                self.billing.write_off(invoice)
+            if days > 2 * _OPEN_DAYS:
+                self.customer.open_invoices.remove(invoice)
 
     def _one(self, *statuses: str) -> Subscription | None:
         fitting = [one for one in self.subscriptions if one.status in (statuses or ("active",)) and not one.ended]
@@ -118,38 +143,41 @@ class Life:
 
     def change_seats(self) -> None:
         """Take more or fewer seats, or move up to a team."""
-        if one := self._one("active", "trialing"):
+        one = self._one("active", "trialing")
+        if one is not None and one.items[0].price.product in {STARTER, TEAM}:
             wanted = [(item.price, item.quantity) for item in one.items]
             first, quantity = wanted[0]
             if first.product is TEAM:
                 wanted[0] = (first, max(1, quantity + self.luck.choice((-3, -2, 2, 3, 5))))
-            else:
-                wanted[0] = (price(TEAM, first.interval, first.currency), self.luck.randrange(2, 8))
+            elif one.currency not in PRICED_IN:
+                wanted[0] = (price(TEAM, first.interval, one.currency), self.luck.randrange(2, 8))
             self.billing.change(one, wanted, invoice_now=self.luck.random() < 0.5)
 
     def downgrade(self) -> None:
         """Move down from a team."""
         if one := self._one():
             first = one.items[0].price
-            if first.product is TEAM and first.interval != "week":
+            if first.product is TEAM and first.interval != "week" and one.currency not in PRICED_IN:
                 rest = [(item.price, item.quantity) for item in one.items[1:]]
-                self.billing.change(one, [(price(STARTER, first.interval, first.currency), 1), *rest])
+                self.billing.change(one, [(price(STARTER, first.interval, one.currency), 1), *rest])
 
     def change_storage(self) -> None:
-        """Buy extra storage as a subscription of its own, or end it."""
-        extra = next(
-            (one for one in self.subscriptions if one.items[0].price.product is STORAGE and not one.ended), None
-        )
+        """Buy extra storage, or an archive, as a subscription of its own; or end it."""
+        product = ARCHIVE if self.luck.random() < 0.35 and self.customer.currency not in PRICED_IN else STORAGE
+        running = [one for one in self.subscriptions if not one.ended]
+        extra = next((one for one in running if one.items[0].price.product is product), None)
         if extra is None:
-            storage = price(STORAGE, "month", self.customer.currency)
-            self.subscriptions.append(self.billing.start(self.customer, [(storage, self.luck.randrange(1, 6))]))
+            wanted = price(product, "month", self.customer.currency)
+            most = 30 if product is ARCHIVE else 6
+            self.subscriptions.append(self.billing.start(self.customer, [(wanted, self.luck.randrange(1, most))]))
         elif extra.status in {"active", "past_due"}:
             self.billing.cancel(extra)
 
     def change_support(self) -> None:
         """Add the yearly add-on to a monthly subscription, or take it off."""
         one = self._one()
-        if one is None or one.items[0].price.interval != "month":
+        # What an item added in the middle costs in a currency without prices of its own, no invoice says for a year.
+        if one is None or one.items[0].price.interval != "month" or one.currency in PRICED_IN:
             return
         wanted = [(item.price, item.quantity) for item in one.items]
         if len(wanted) > 1:
@@ -183,14 +211,13 @@ class Life:
     def resume(self) -> None:
         """Let it go on."""
         if one := self._one("paused"):
-            self.customer.card = self.customer.card or self.account.new_id("pm")
+            cards.attach(self.account, self.customer)
             self.billing.resume(one)
 
     def mend_card(self) -> None:
         """Bring a card that works."""
-        self.customer.card = self.account.new_id("pm")
         self.declines_left = 0
-        self.billing.customer_changed(self.customer)
+        self.billing.change_card(self.customer)
 
     def move(self) -> None:
         """Belong to another organisation from now on, or to none."""
@@ -204,12 +231,14 @@ class Life:
         session = checkout.open_session(
             self.account, self.customer, price(COURSE, None, self.customer.currency), 1, recurring=False
         )
+        # A payment link of somebody's who does not know of the ledger.
+        session.named = self.luck.random() < 0.93
         chance = self.luck.random()
         if chance < 0.15:
             checkout.abandon(self.account, session)
             return
         delayed = chance < 0.45
-        self.purchases.append(session)
+        self.purchases = [*self.purchases[-1:], session]
         self.account.schedule(
             self.account.now + self.luck.randrange(60, 900),
             lambda: checkout.buy(
@@ -228,7 +257,7 @@ class Life:
             return
         whole, fails = self.luck.random() < 0.6, self.luck.random() < 0.3
         amount = charge.payment.amount if whole else charge.payment.amount // 3
-        payments.refund(self.account, charge, amount, fails=fails)
+        reversals.refund(self.account, charge, amount, fails=fails)
         if whole:
             checkout.note(self.account, session, holds=False)
             if fails:
@@ -243,11 +272,12 @@ class Life:
         if session is None or charge is None or charge.amount_refunded or charge.dispute:
             return
         course = self.luck.choice(("inquiry", "won", "lost", "late_win"))
-        payments.dispute(self.account, charge, course, lambda holds: checkout.note(self.account, session, holds=holds))
+        reversals.dispute(self.account, charge, course, lambda holds: checkout.note(self.account, session, holds=holds))
 
     def ask_for_deletion(self) -> None:
         """Ask to be forgotten."""
         self.billing.delete_customer(self.customer)
+        self.purchases, self.last_paid = [], None
 
     def nothing(self) -> None:
         """Come back, look, and leave everything as it is."""
@@ -258,63 +288,18 @@ class Life:
         """Say what the bank answers now: mostly yes; a bad card stays bad for some attempts."""
         if self.declines_left:
             self.declines_left -= 1
-            return "insufficient_funds"
+            return self.decline
         chance = self.luck.random()
         if chance < 0.93:
             return "ok"
         if chance < 0.96:
-            self.declines_left = self.luck.randrange(6)
-            return "insufficient_funds"
+            self.declines_left, self.decline = self.luck.randrange(6), "insufficient_funds"
+            return self.decline
         if chance < 0.98:
-            self.declines_left = 9
-            return self.luck.choice(payments.DECLINES[1:])
+            self.declines_left, self.decline = 9, self.luck.choice(_BAD)
+            return self.decline
         return "action"
 
-
-Doing = Callable[[Life], None]
-Name = Literal[
-    "seats", "downgrade", "storage", "support", "plan the end", "leave", "hold", "pause", "resume", "card", "move",
-    "buy", "give back", "dispute", "delete", "subscribe", "nothing",
-]  # fmt: skip
-DOINGS: Final[dict[Name, Doing]] = {
-    "seats": Life.change_seats,
-    "downgrade": Life.downgrade,
-    "storage": Life.change_storage,
-    "support": Life.change_support,
-    "plan the end": Life.plan_the_end,
-    "leave": Life.leave,
-    "hold": Life.hold_collection,
-    "pause": Life.pause,
-    "resume": Life.resume,
-    "card": Life.mend_card,
-    "move": Life.move,
-    "buy": Life.buy,
-    "give back": Life.give_back,
-    "dispute": Life.dispute,
-    "delete": Life.ask_for_deletion,
-    "subscribe": Life.subscribe,
-    "nothing": Life.nothing,
-}
-_RUNNING: Final[tuple[tuple[Name, int], ...]] = (
-    ("seats", 24), ("downgrade", 6), ("storage", 8), ("support", 8), ("plan the end", 7), ("leave", 3), ("hold", 4),
-    ("pause", 3), ("resume", 3), ("card", 3), ("move", 3), ("buy", 12), ("give back", 5), ("dispute", 4), ("delete", 1),
-    ("nothing", 6),
-)  # fmt: skip
-_TROUBLED: Final[tuple[tuple[Name, int], ...]] = (("resume", 5), ("card", 4), ("leave", 3), ("nothing", 2))
-_WITHOUT: Final[tuple[tuple[Name, int], ...]] = (
-    ("subscribe", 5),
-    ("buy", 3),
-    ("give back", 1),
-    ("nothing", 3),
-    ("delete", 1),
-)
-
-
-def bank_of(lives: dict[str, Life]) -> Callable[[Subscription, Invoice], str]:
-    """Return the bank of everybody: each customer's own luck decides."""
-    return lambda subscription, _: lives[subscription.customer.id].answer()
-
-
-def outcome_of(lives: dict[str, Life]) -> Callable[[Subscription], Exhausted]:
-    """Return what happens when all retries failed, by the customer's own luck."""
-    return lambda subscription: lives[subscription.customer.id].luck.choice(_OUTCOMES)
+    def is_blocked(self, invoice: Invoice) -> bool:
+        """Say whether something is missing that an invoice needs to be finalised; it is, for some days."""
+        return self.luck.random() < (0.5 if invoice.finalization_error else 0.005)

@@ -6,7 +6,7 @@ Amounts are integers in the currency's smallest unit, times are unix seconds.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from ledger.simulator.catalog import Coupon, Price, TaxRate
 
@@ -24,17 +24,33 @@ class Kept:
 
 @dataclass(slots=True, eq=False)
 class Customer(Kept):
-    """A customer; ``balance`` is Stripe's: negative is credit. ``card`` is None until one is attached."""
+    """A customer; ``balance`` is Stripe's: negative is credit. ``open_invoices`` may still be paid."""
 
     id: str
     number: int
     currency: str
     created: int
     org: str | None = None
-    card: str | None = None
+    method: Method | None = None
     balance: int = 0
     invoices: int = 0
+    open_invoices: list[Invoice] = field(default_factory=list)
     deleted: bool = False
+
+    @property
+    def card(self) -> str | None:
+        """The id of the payment method that is charged; None until one is attached."""
+        return self.method.id if self.method else None
+
+
+@dataclass(slots=True, eq=False)
+class Method(Kept):
+    """A customer's card; ``issue`` counts up when the network renews it. ``customer`` is None once detached."""
+
+    id: str
+    customer: Customer | None
+    created: int
+    issue: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -47,6 +63,8 @@ class Item:
     created: int
     period_start: int
     period_end: int
+    trial_end: int | None = None
+    """Until when this item alone is on trial."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +115,7 @@ class Subscription(Kept):
     org: str | None = None
     pending_lines: list[Line] = field(default_factory=list)
     ever_paid: bool = False
+    billed: bool = False
 
     @property
     def currency(self) -> str:
@@ -129,6 +148,8 @@ class Line:
     invoice_item: str | None = None
     discount: int = 0
     tax: int = 0
+    gross: int = 0
+    """What it comes to in the invoice's total, with all tax."""
 
 
 @dataclass(slots=True, eq=False)
@@ -150,9 +171,16 @@ class Invoice(Kept):
     starting_balance: int = 0
     ending_balance: int | None = None
     amount_paid: int = 0
+    out_of_band: int = 0
+    pre_credited: int = 0
+    post_credited: int = 0
+    credit_notes: int = 0
     attempt_count: int = 0
     attempted: bool = False
+    auto_advance: bool = True
     next_payment_attempt: int | None = None
+    finalization_error: str | None = None
+    trouble: Trouble | None = None
     finalized_at: int | None = None
     paid_at: int | None = None
     voided_at: int | None = None
@@ -188,9 +216,13 @@ class Invoice(Kept):
 
     @property
     def amount_due(self) -> int:
-        """What is to be paid after the customer's balance."""
-        applied = (self.ending_balance or 0) - self.starting_balance if self.ending_balance is not None else 0
-        return self.total - applied
+        """What is to be paid after the customer's balance and what was credited before it was paid."""
+        return self.total - self.from_balance - self.pre_credited
+
+    @property
+    def from_balance(self) -> int:
+        """What the customer's balance paid of it; negative where it collects a debt or becomes credit."""
+        return 0 if self.ending_balance is None else self.ending_balance - self.starting_balance
 
     @property
     def amount_remaining(self) -> int:
@@ -199,8 +231,44 @@ class Invoice(Kept):
 
 
 @dataclass(slots=True, eq=False)
+class Trouble:
+    """What went wrong with collecting an invoice, and what put it right."""
+
+    failures: int = 0
+    attempts: int = 0
+    decline: str | None = None
+    failed_at: int | None = None
+    waits_for_action: bool = False
+    needs_method: bool = False
+    new_method: str | None = None
+    was_blocked: bool = False
+    closed_by: str | None = None
+
+
+@dataclass(slots=True, eq=False)
+class CreditNote(Kept):
+    """Less to pay, or money back: ``lines`` name an invoice's line, or none; amounts have their tax in them."""
+
+    id: str
+    number: str
+    invoice: Invoice
+    lines: list[tuple[str, Line | None, int]]
+    created: int
+    pre_payment: int = 0
+    out_of_band: int = 0
+    refunds: list[Refund] = field(default_factory=list)
+    status: str = "issued"
+    voided_at: int | None = None
+
+    @property
+    def amount(self) -> int:
+        """What it comes to."""
+        return sum(amount for _, _, amount in self.lines)
+
+
+@dataclass(slots=True, eq=False)
 class Payment(Kept):
-    """A payment intent, and the charge of its latest attempt."""
+    """A payment intent, and the charge of its latest attempt; ``pays`` is the invoice or session it is for."""
 
     id: str
     customer: Customer | None
@@ -213,6 +281,8 @@ class Payment(Kept):
     metadata: dict[str, str] = field(default_factory=dict)
     charge: Charge | None = None
     decline: str | None = None
+    pays: str | None = None
+    canceled: tuple[int, str] | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -224,6 +294,7 @@ class Charge(Kept):
     created: int
     status: str
     card: str | None
+    amount: int
     decline: str | None = None
     refunds: list[Refund] = field(default_factory=list)
     dispute: Dispute | None = None
@@ -243,17 +314,41 @@ class Refund(Kept):
     amount: int
     created: int
     status: str
+    credited: bool = False
+    """Whether a credit note says what it is for."""
+
+
+class Movement(NamedTuple):
+    """An amount and a fee withdrawn (negative) or given back, in the currency the account is settled in."""
+
+    id: str
+    amount: int
+    fee: int
+    at: int
+    currency: str
+    rate: float | None
 
 
 @dataclass(slots=True, eq=False)
 class Dispute(Kept):
-    """A customer's bank wants the money back. ``movements``: amount and fee withdrawn (negative) or given back."""
+    """A customer's bank wants the money back."""
 
     id: str
     charge: Charge
     created: int
     status: str
-    movements: list[tuple[str, int, int, int]] = field(default_factory=list)
+    movements: list[Movement] = field(default_factory=list)
+
+
+@dataclass(slots=True, eq=False)
+class Payout(Kept):
+    """Money on its way to the company's bank."""
+
+    id: str
+    amount: int
+    currency: str
+    created: int
+    status: str = "pending"
 
 
 @dataclass(slots=True, eq=False)
@@ -272,6 +367,18 @@ class Session(Kept):
     payment: Payment | None = None
     subscription: Subscription | None = None
     invoice: str | None = None
+    named: bool = True
+    """Whether its metadata says what is bought."""
+
+    @property
+    def currency(self) -> str:
+        """The currency it is paid in."""
+        return self.customer.currency if self.customer else self.price.currency
+
+    @property
+    def amount(self) -> int:
+        """What it comes to."""
+        return self.price.amount(self.quantity, self.currency)
 
 
 @dataclass(slots=True, eq=False)

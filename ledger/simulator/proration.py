@@ -8,8 +8,8 @@ from fractions import Fraction
 
 from ledger.simulator.account import Account
 from ledger.simulator.calendar import period_after
-from ledger.simulator.catalog import Price
-from ledger.simulator.objects import Item, Line, Subscription
+from ledger.simulator.catalog import Price, charged
+from ledger.simulator.objects import Customer, Item, Line, Subscription
 from ledger.simulator.render_invoice import invoice_item
 
 
@@ -37,10 +37,10 @@ def changed(account: Account, one: Subscription, wanted: Sequence[tuple[Price, i
     return items, lines
 
 
-def announce(account: Account, one: Subscription, lines: Sequence[Line]) -> None:
-    """Announce the invoice items that prorations are."""
+def announce(account: Account, customer: Customer, one: Subscription | None, lines: Sequence[Line]) -> None:
+    """Announce the invoice items that prorations, and what is billed once, are."""
     for line in lines:
-        account.announce_rendered("invoiceitem.created", invoice_item(line, one, account.livemode))
+        account.announce_rendered("invoiceitem.created", invoice_item(line, customer, one, account.livemode))
 
 
 def _new(account: Account, one: Subscription, price: Price, quantity: int) -> Item:
@@ -54,11 +54,11 @@ def _new(account: Account, one: Subscription, price: Price, quantity: int) -> It
 
 
 def _line(account: Account, item: Item, one: Subscription, *, credit: bool = False) -> list[Line]:
-    if one.status == "trialing":
+    if one.status == "trialing" or item.trial_end is not None:
         return []
-    whole = item.price.unit_amount * item.quantity
+    whole = item.price.amount(item.quantity, one.currency)
     span = max(item.period_end - item.period_start, 1)
-    amount = round(Fraction(whole * (item.period_end - account.now), span))
+    amount = charged(Fraction(whole * (item.period_end - account.now), span), one.currency)
     line = Line(
         id=account.new_id("il"),
         item=item.id,

@@ -105,8 +105,10 @@ def price(one: Price, livemode: bool) -> Json:
         product=one.product.id,
         recurring=None if one.interval is None else _RECURRING | {"interval": one.interval},
         type="one_time" if one.interval is None else "recurring",
-        unit_amount=one.unit_amount,
-        unit_amount_decimal=str(one.unit_amount),
+        billing_scheme="tiered" if one.tiers else "per_unit",
+        tiers_mode="volume" if one.tiers else None,
+        unit_amount=None if one.tiers else one.unit_amount,
+        unit_amount_decimal=None if one.tiers else str(one.unit_amount),
     )
 
 
@@ -116,8 +118,10 @@ def plan(one: Price, livemode: bool) -> Json:
         _PLAN,
         id=one.id,
         livemode=livemode,
-        amount=one.unit_amount,
-        amount_decimal=str(one.unit_amount),
+        amount=None if one.tiers else one.unit_amount,
+        amount_decimal=None if one.tiers else str(one.unit_amount),
+        billing_scheme="tiered" if one.tiers else "per_unit",
+        tiers_mode="volume" if one.tiers else None,
         currency=one.currency,
         interval=one.interval,
         product=one.product.id,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ledger.simulator.objects import Invoice, Json, Line, Payment, Subscription
+from ledger.simulator.objects import Customer, Invoice, Json, Line, Payment, Subscription
 from ledger.simulator.render import ISSUER, filled, listed, template
 from ledger.simulator.render_catalog import discount, email, tax_rate
 
@@ -77,7 +77,7 @@ def invoice(one: Invoice, livemode: bool) -> Json:
         amount_remaining=max(one.amount_remaining, 0),
         attempt_count=one.attempt_count,
         attempted=one.attempted,
-        auto_advance=one.status in {"draft", "open"},
+        auto_advance=one.auto_advance and one.status in {"draft", "open"},
         automatically_finalizes_at=one.created + 3600 if one.status == "draft" else None,
         billing_reason=one.reason,
         collection_method=one.collection_method,
@@ -94,9 +94,12 @@ def invoice(one: Invoice, livemode: bool) -> Json:
         hosted_invoice_url=_url(one, "") if one.number else None,
         invoice_pdf=_url(one, "/pdf") if one.number else None,
         lines=listed([line(each, one, livemode) for each in one.lines], f"/v1/invoices/{one.id}/lines"),
+        last_finalization_error=_blocked(one.finalization_error) if one.finalization_error else None,
         next_payment_attempt=one.next_payment_attempt,
         number=one.number,
         parent=_parent(one),
+        post_payment_credit_notes_amount=one.post_credited,
+        pre_payment_credit_notes_amount=one.pre_credited,
         period_end=one.created,
         period_start=min((each.start for each in one.lines), default=one.created),
         starting_balance=one.starting_balance,
@@ -118,6 +121,7 @@ def invoice(one: Invoice, livemode: bool) -> Json:
             "payment_intent": one.payment.id if one.payment else None,
             "charge": one.payment.charge.id if one.payment and one.payment.charge else None,
             "discount": _discount(one),
+            "out_of_band": one.out_of_band,
         },
     )
 
@@ -139,7 +143,7 @@ def line(one: Line, of: Invoice, livemode: bool) -> Json:
         pricing={
             "price_details": {"price": one.price.id, "product": one.price.product.id},
             "type": "price_details",
-            "unit_amount_decimal": str(one.price.unit_amount),
+            "unit_amount_decimal": str(one.price.unit(one.quantity, of.currency)),
         },
         quantity=one.quantity,
         quantity_decimal=str(one.quantity),
@@ -171,6 +175,15 @@ def _parent(one: Invoice) -> Json | None:
     metadata = {"org_id": one.subscription.org} if one.subscription.org else {}
     details = {"metadata": metadata, "subscription": one.subscription.id}
     return {"quote_details": None, "subscription_details": details, "type": "subscription_details"}
+
+
+def _blocked(code: str) -> Json:
+    return {
+        "code": code,
+        "doc_url": f"https://docs.example.com/error-codes/{code}",
+        "message": "The customer's location isn't recognized.",
+        "type": "invalid_request_error",
+    }
 
 
 def _uncollectible(one: Invoice) -> Json:
@@ -210,47 +223,53 @@ def _tax(of: Invoice, amount: int, taxable: int) -> Json:
     }
 
 
-def invoice_item(one: Line, of: Subscription, livemode: bool) -> Json:
-    """Write a pending invoice item: a proration that waits for the next invoice."""
+def invoice_item(one: Line, customer: Customer, of: Subscription | None, livemode: bool) -> Json:
+    """Write a pending invoice item: a proration, or what is billed once, that waits for its invoice."""
+    details = {"subscription": of.id, "subscription_item": one.item or None} if of else None
     return filled(
         _INVOICE_ITEM,
         id=one.invoice_item,
         livemode=livemode,
         amount=one.amount,
-        currency=of.currency,
-        customer=of.customer.id,
+        currency=customer.currency,
+        customer=customer.id,
         date=one.start,
         description=f"{one.quantity} x {one.price.product.name}",
         net_amount=one.amount,
-        parent={"subscription_details": {"subscription": of.id, "subscription_item": one.item},
-                "type": "subscription_details"},
+        parent={"subscription_details": details, "type": "subscription_details"} if details else None,
         period={"end": one.end, "start": one.start},
         pricing={
             "price_details": {"price": one.price.id, "product": one.price.product.id},
             "type": "price_details",
-            "unit_amount_decimal": str(one.price.unit_amount),
+            "unit_amount_decimal": str(one.price.unit(one.quantity, customer.currency)),
         },
         proration=one.proration,
         quantity=one.quantity,
         quantity_decimal=str(one.quantity),
-    )  # fmt: skip
+    )
 
 
-def invoice_payment(one: Payment, livemode: bool) -> Json:
-    """Write the paid invoice payment that ties a payment to its invoice; it names no customer."""
-    paid = one.invoice
-    if paid is None:
-        raise ValueError(f"{one.id} pays no invoice")
+def invoice_payment(
+    key: str, paid: Invoice, amount: int, at: int, livemode: bool, *, payment: Payment | None = None
+) -> Json:
+    """Write the paid invoice payment that ties a payment to its invoice; it names no customer.
+
+    Without a ``payment`` it names the record of one made outside Stripe.
+    """
+    if payment is None:
+        by: Json = {"payment_record": f"pr_{key[6:]}", "type": "payment_record"}
+    else:
+        by = {"payment_intent": payment.id, "type": "payment_intent"}
     return filled(
         _INVOICE_PAYMENT,
-        id=f"inpay_{one.id[3:]}",
+        id=key,
         livemode=livemode,
-        amount_paid=one.amount,
-        amount_requested=one.amount,
-        created=one.created,
-        currency=one.currency,
+        amount_paid=amount,
+        amount_requested=amount,
+        created=payment.created if payment else at,
+        currency=paid.currency,
         invoice=paid.id,
-        payment={"payment_intent": one.id, "type": "payment_intent"},
+        payment=by,
         status="paid",
-        status_transitions={"canceled_at": None, "paid_at": paid.paid_at},
+        status_transitions={"canceled_at": None, "paid_at": at},
     )

@@ -7,15 +7,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ledger.simulator.objects import Charge, Customer, Dispute, Json, Payment, Refund, Session
+from ledger.simulator.declines import DECLINES
+from ledger.simulator.objects import Charge, Customer, Dispute, Json, Movement, Payment, Refund, Session
 from ledger.simulator.render import NO_ADDRESS, filled, template
 from ledger.simulator.render_catalog import email
 
-_DECLINES: Final[dict[str, tuple[str, str | None]]] = {
-    "insufficient_funds": ("Your card has insufficient funds.", "try_again_later"),
-    "stolen_card": ("Your card was declined.", "do_not_try_again"),
-    "expired_card": ("Your card has expired.", "confirm_card_data"),
-}
 _CARD: Final[Json] = {
     "amount_authorized": None,
     "authorization_code": None,
@@ -131,6 +127,7 @@ def payment(one: Payment, livemode: bool) -> Json:
     """Write a payment intent, naming its latest charge."""
     succeeded = one.status == "succeeded"
     charged = one.charge
+    canceled_at, canceled_because = one.canceled or (None, None)
     return filled(
         _PAYMENT,
         id=one.id,
@@ -138,6 +135,8 @@ def payment(one: Payment, livemode: bool) -> Json:
         amount=one.amount,
         amount_details={"tip": {}},
         amount_received=one.amount if succeeded else 0,
+        canceled_at=canceled_at,
+        cancellation_reason=canceled_because,
         client_secret=None,
         created=one.created,
         currency=one.currency,
@@ -162,13 +161,13 @@ def _method(customer: Customer | None) -> str | None:
 
 
 def _last_error(one: Payment) -> Json:
-    message, advice = _DECLINES[str(one.decline)]
+    declined = DECLINES[str(one.decline)]
     return {
-        "advice_code": advice,
+        "advice_code": declined.advice,
         "charge": one.charge.id if one.charge else None,
         "code": "card_declined",
         "decline_code": one.decline,
-        "message": message,
+        "message": declined.message,
         "type": "card_error",
     }
 
@@ -181,8 +180,8 @@ def charge(one: Charge, livemode: bool) -> Json:
         _CHARGE,
         id=one.id,
         livemode=livemode,
-        amount=paid_for.amount,
-        amount_captured=0 if failed else paid_for.amount,
+        amount=one.amount,
+        amount_captured=0 if failed else one.amount,
         amount_refunded=one.amount_refunded,
         balance_transaction=None if failed or pending else f"txn_{one.id[3:]}",
         billing_details={
@@ -200,14 +199,14 @@ def charge(one: Charge, livemode: bool) -> Json:
         description="Subscription update" if paid_for.invoice else None,
         disputed=one.dispute is not None,
         failure_code="card_declined" if failed else None,
-        failure_message=_DECLINES[one.decline][0] if one.decline else None,
+        failure_message=DECLINES[one.decline].message if one.decline else None,
         outcome=_outcome(one),
         paid=not failed,
         payment_intent=paid_for.id,
         payment_method=one.card,
         payment_method_details={paid_for.method: _CARD if paid_for.method == "card" else {}, "type": paid_for.method},
         receipt_url=None if failed else f"https://receipts.example.com/{one.id}",
-        refunded=one.amount_refunded == paid_for.amount,
+        refunded=one.amount_refunded == one.amount,
         status=one.status,
         _older={
             "invoice": paid_for.invoice.id if paid_for.invoice else None,
@@ -219,7 +218,7 @@ def charge(one: Charge, livemode: bool) -> Json:
 def _outcome(one: Charge) -> Json:
     declined = one.status == "failed"
     return {
-        "advice_code": _DECLINES[one.decline][1] if one.decline else None,
+        "advice_code": DECLINES[one.decline].advice if one.decline else None,
         "network_advice_code": None,
         "network_decline_code": "51" if declined else None,
         "network_status": "declined_by_network" if declined else "approved_by_network",
@@ -267,7 +266,7 @@ def dispute(one: Dispute, livemode: bool) -> Json:
         _DISPUTE,
         id=one.id,
         livemode=livemode,
-        amount=of.payment.amount,
+        amount=of.amount,
         balance_transactions=[_movement(one, each) for each in one.movements],
         charge=of.id,
         created=one.created,
@@ -280,40 +279,43 @@ def dispute(one: Dispute, livemode: bool) -> Json:
     )
 
 
-def _movement(of: Dispute, moved: tuple[str, int, int, int]) -> Json:
-    key, amount, fee, at = moved
-    kind: dict[str, Any] = {"amount": fee, "application": None, "currency": of.charge.payment.currency}
+def _movement(of: Dispute, moved: Movement) -> Json:
+    kind: dict[str, Any] = {"amount": moved.fee, "application": None, "currency": moved.currency}
     return filled(
         _MOVEMENT,
-        id=key,
-        amount=amount,
-        available_on=at,
-        created=at,
-        currency=of.charge.payment.currency,
-        fee=fee,
+        id=moved.id,
+        amount=moved.amount,
+        available_on=moved.at,
+        created=moved.at,
+        currency=moved.currency,
+        exchange_rate=moved.rate,
+        fee=moved.fee,
         fee_details=[kind | {"description": "Dispute fee", "type": "stripe_fee"}],
-        net=amount - fee,
+        net=moved.amount - moved.fee,
         source=of.id,
     )
 
 
 def session(one: Session, livemode: bool) -> Json:
     """Write a Checkout session; its line items are not part of it."""
-    amount = one.price.unit_amount * one.quantity
-    bought = {
-        "ledger_price": one.price.id,
-        "ledger_product": one.price.product.id,
-        "ledger_quantity": str(one.quantity),
-    }
+    bought = (
+        {
+            "ledger_price": one.price.id,
+            "ledger_product": one.price.product.id,
+            "ledger_quantity": str(one.quantity),
+        }
+        if one.named
+        else {}
+    )
     return filled(
         _SESSION,
         id=one.id,
         livemode=livemode,
-        amount_subtotal=amount,
-        amount_total=amount,
+        amount_subtotal=one.amount,
+        amount_total=one.amount,
         client_reference_id=one.org,
         created=one.created,
-        currency=one.price.currency,
+        currency=one.currency,
         customer=one.customer.id if one.customer else None,
         expires_at=one.created + _SECONDS_OPEN,
         invoice=one.invoice,

@@ -88,8 +88,10 @@ def subscription(one: Subscription, livemode: bool) -> Json:
 
 
 def item(one: Item, of: Subscription, livemode: bool) -> Json:
-    """Write one item, in its own period."""
-    return filled(
+    """Write one item, in its own period, and the trial it is on, if any."""
+    trial = {"end_date": one.trial_end, "start_date": one.period_start, "trial_offer": f"to_{one.id[3:]}"}
+    on_trial = {} if one.trial_end is None else {"current_trial": trial}
+    return on_trial | filled(
         _ITEM,
         id=one.id,
         created=one.created,

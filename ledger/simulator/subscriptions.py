@@ -5,36 +5,19 @@ The status machine is stripe-domain §3.1. What people do (and what their banks 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from ledger.simulator import billing, proration, render_catalog
-from ledger.simulator.account import Account
 from ledger.simulator.calendar import DAY, HOUR, period_after
 from ledger.simulator.catalog import Coupon, Price, TaxRate
-from ledger.simulator.objects import (
-    Customer,
-    Discount,
-    Invoice,
-    Item,
-    Line,
-    PausedBy,
-    PendingUpdate,
-    Subscription,
-    Summary,
-)
-from ledger.simulator.truth import GIVES_ACCESS
+from ledger.simulator.collecting import INCOMPLETE_SECONDS, Collecting
+from ledger.simulator.objects import Customer, Discount, Invoice, Item, Line, PendingUpdate, Subscription
 
-Bank = Callable[[Subscription, Invoice], str]
-"""What the bank answers to the next attempt: see ``payments.attempt``."""
-
-Exhausted = Literal["cancel", "unpaid", "past_due", "pause", "uncollectible"]
 Wanted = Sequence[tuple[Price, int]]
 
-_RENEWAL_FAILS: Final = frozenset({"active", "trialing", "past_due"})
 _DRAFT_SECONDS: Final = HOUR
-_INCOMPLETE_SECONDS: Final = 23 * HOUR
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +30,13 @@ class Terms:
     tax_rate: TaxRate | None = None
     send_invoice: bool = False
     org: str | None = None
+    item_trial_days: int = 0
+    """Of its last item alone."""
 
 
 @dataclass(slots=True, eq=False)
-class Billing:
-    """Stripe Billing on one account: retries after ``retry_days``, then what ``exhausted`` says of the subscription."""
-
-    account: Account
-    bank: Bank
-    exhausted: Callable[[Subscription], Exhausted] = lambda _: "cancel"
-    retry_days: tuple[int, ...] = (3, 5, 7)
-    summaries: dict[str, Summary] = field(default_factory=dict)
-    of_customer: dict[str, list[Subscription]] = field(default_factory=dict)
+class Billing(Collecting):
+    """Stripe Billing on one account."""
 
     def start(self, customer: Customer, wanted: Wanted, terms: Terms | None = None) -> Subscription:
         """Start a subscription: with its first invoice, or with a trial."""
@@ -81,17 +59,20 @@ class Billing:
             org=terms.org,
         )
         made.items = [self._item(made, price, quantity, trial_end) for price, quantity in wanted]
+        if terms.item_trial_days:
+            last = made.items[-1]
+            last.trial_end = last.period_end = now + terms.item_trial_days * DAY
         self.of_customer.setdefault(customer.id, []).append(made)
         invoice = self._draft(made, "subscription_create", self._lines(made, made.items))
         if made.discount is not None:
             written = render_catalog.discount(made.discount, customer.id, made.id)
             self.account.announce_rendered("customer.discount.created", written)
-        self._say(made, "customer.subscription.created")
-        self._finalize(made, invoice)
+        self.say(made, "customer.subscription.created")
+        self.finalize(invoice)
         if trial_end:
             self._announce_later(made, trial_end - 3 * DAY, "customer.subscription.trial_will_end")
         if made.status == "incomplete":
-            self.account.schedule(now + _INCOMPLETE_SECONDS, lambda: self._expire(made, invoice))
+            self.account.schedule(now + INCOMPLETE_SECONDS, lambda: self.expire(made, invoice))
         self._schedule_renewal(made)
         return made
 
@@ -105,8 +86,8 @@ class Billing:
             return
         one.items = items
         one.pending_lines += lines
-        proration.announce(self.account, one, lines)
-        self._say(one, "customer.subscription.updated", asked=True)
+        proration.announce(self.account, one.customer, one, lines)
+        self.say(one, "customer.subscription.updated", asked=True)
         self._schedule_renewal(one)
 
     def cancel_at_period_end(self, one: Subscription, *, really: bool = True) -> None:
@@ -115,40 +96,21 @@ class Billing:
         one.cancel_at = one.period_end if really else None
         one.canceled_at = self.account.now if really else None
         one.cancel_reason = "cancellation_requested" if really else None
-        self._say(one, "customer.subscription.updated", asked=True)
-
-    def cancel(self, one: Subscription, reason: str = "cancellation_requested") -> None:
-        """End a subscription now."""
-        one.status = "canceled"
-        one.canceled_at = one.canceled_at or self.account.now
-        one.ended_at = self.account.now
-        one.cancel_reason = one.cancel_reason or reason
-        one.pending_update = None
-        self._say(one, "customer.subscription.deleted", asked=reason == "cancellation_requested")
+        self.say(one, "customer.subscription.updated", asked=True)
 
     def pause_collection(self, one: Subscription, behavior: str | None) -> None:
         """Stop collecting, or collect again; the status stays as it is."""
         one.pause_collection = behavior
-        self._say(one, "customer.subscription.updated", asked=True)
-
-    def pause(self, one: Subscription, by: PausedBy = "pause_requested") -> None:
-        """Pause the service."""
-        one.status, one.paused_by, one.paused_at = "paused", by, self.account.now
-        self._say(one, "customer.subscription.updated", "customer.subscription.paused")
+        self.say(one, "customer.subscription.updated", asked=True)
 
     def resume(self, one: Subscription) -> None:
         """Let a paused subscription go on, in periods that begin now."""
         one.status, one.paused_by, one.paused_at = "active", None, None
         self._begin_periods(one, self.account.now)
         invoice = self._draft(one, "subscription_update", self._lines(one, one.items))
-        self._say(one, "customer.subscription.updated", "customer.subscription.resumed", asked=True)
-        self._finalize(one, invoice)
+        self.say(one, "customer.subscription.updated", "customer.subscription.resumed", asked=True)
+        self.finalize(invoice)
         self._schedule_renewal(one)
-
-    def pay(self, one: Subscription, invoice: Invoice) -> None:
-        """Let the customer pay an open or uncollectible invoice; its subscription recovers if it can."""
-        if invoice.status in {"open", "uncollectible"} and billing.collect(self.account, invoice, "ok"):
-            self._paid(one, invoice)
 
     def customer_changed(self, customer: Customer) -> None:
         """Announce a changed customer; their organisation may be another one now."""
@@ -160,6 +122,9 @@ class Billing:
         """Delete a customer: everything that runs is canceled at once."""
         for one in tuple(self.of_customer.get(customer.id, ())):
             self.cancel(one)
+        for invoice in tuple(customer.open_invoices):
+            billing.rest(self.account, invoice)
+        customer.open_invoices.clear()
         customer.deleted = True
         self.account.announce("customer.deleted", customer, asked=True)
         self.account.truth.customer_deleted(self.account.now, customer)
@@ -181,11 +146,12 @@ class Billing:
         due = [item for item in one.items if item.period_end == at]
         for item in due:
             item.period_start, item.period_end = at, period_after(one.anchor, item.price.interval or "month", at)
+            item.trial_end = None
         invoice = self._draft(one, "subscription_cycle", [*self._lines(one, due), *one.pending_lines])
         one.pending_lines = []
-        self._say(one, "customer.subscription.updated")
+        self.say(one, "customer.subscription.updated")
         if one.status != "unpaid" and one.pause_collection != "keep_as_draft":
-            self.account.schedule(at + _DRAFT_SECONDS, lambda: self._finalize(one, invoice))
+            self.account.schedule(at + _DRAFT_SECONDS, lambda: self.finalize(invoice))
         self._schedule_renewal(one)
 
     def _leave_trial(self, one: Subscription) -> bool:
@@ -203,136 +169,52 @@ class Billing:
         one.anchor = at
         for item in one.items:
             item.period_start, item.period_end = at, period_after(at, item.price.interval or "month", at)
+            item.trial_end = None
 
     # Invoices and what they mean for the subscription.
 
     def _draft(self, one: Subscription, reason: str, lines: Sequence[Line]) -> Invoice:
-        invoice = billing.draft(self.account, one, reason, lines)
+        invoice = billing.draft(self.account, one.customer, one, reason, lines)
         one.latest_invoice = invoice.id
         return invoice
-
-    def _finalize(self, one: Subscription, invoice: Invoice) -> None:
-        billing.finalize(self.account, invoice)
-        if invoice.status == "paid":
-            self._paid(one, invoice)
-        elif one.pause_collection == "void":
-            billing.void(self.account, invoice)
-        elif one.pause_collection == "mark_uncollectible" or one.ended:
-            reason = "subscription_canceled" if one.ended else "subscription_paused"
-            billing.mark_uncollectible(self.account, invoice, reason)
-        elif one.collection_method == "charge_automatically":
-            self._attempt(one, invoice, 0)
-        else:
-            self._await_transfer(one, invoice)
-
-    def _attempt(self, one: Subscription, invoice: Invoice, attempts: int) -> None:
-        if invoice.status != "open" or (attempts and one.ended):
-            return
-        retry = self.retry_days[attempts] * DAY if attempts < len(self.retry_days) else None
-        first = invoice.reason == "subscription_create"
-        retry_at = self.account.now + retry if retry and not first else None
-        answer = self.bank(one, invoice) if one.customer.card else "insufficient_funds"
-        if billing.collect(self.account, invoice, answer, retry_at=retry_at):
-            self._paid(one, invoice)
-            return
-        if first:
-            # The customer stands before it: they try again, or leave it until it expires.
-            if attempts < 2:
-                self.account.schedule(self.account.now + HOUR, lambda: self._attempt(one, invoice, attempts + 1))
-            return
-        if one.status in _RENEWAL_FAILS and one.status != "past_due":
-            one.status = "past_due"
-            self._say(one, "customer.subscription.updated")
-        if retry_at is not None:
-            self.account.schedule(retry_at, lambda: self._attempt(one, invoice, attempts + 1))
-        else:
-            self._give_up(one, invoice)
-
-    def _await_transfer(self, one: Subscription, invoice: Invoice) -> None:
-        """Wait for a bank transfer; ``bank`` says whether it comes in time, or only after the invoice is overdue."""
-        due = invoice.due_date or self.account.now
-        in_time = self.bank(one, invoice) == "ok"
-
-        def overdue() -> None:
-            if invoice.status == "open" and not one.ended:
-                one.status = "past_due"
-                account.announce("invoice.overdue", invoice)
-                self._say(one, "customer.subscription.updated")
-
-        account = self.account
-        account.schedule(due, overdue)
-        account.schedule(due + (-10 if in_time else 12) * DAY, lambda: self.pay(one, invoice))
-
-    def _paid(self, one: Subscription, invoice: Invoice) -> None:
-        one.ever_paid = one.ever_paid or invoice.amount_due > 0
-        if one.pending_update is not None and one.pending_update.invoice == invoice.id:
-            self._apply(one, one.pending_update)
-        if one.status in {"incomplete", "past_due", "unpaid"} and one.latest_invoice == invoice.id:
-            one.status = "active"
-            self._say(one, "customer.subscription.updated")
-
-    def _give_up(self, one: Subscription, invoice: Invoice) -> None:
-        outcome = self.exhausted(one)
-        if one.ended or outcome == "past_due":
-            return
-        if outcome == "uncollectible":
-            billing.mark_uncollectible(self.account, invoice, "max_payment_attempts")
-        if outcome == "unpaid":
-            one.status = "unpaid"
-            self._say(one, "customer.subscription.updated")
-        elif outcome == "pause":
-            self.pause(one, "final_payment_failure")
-        else:
-            self.cancel(one, "payment_failed")
-
-    def _expire(self, one: Subscription, invoice: Invoice) -> None:
-        if one.status == "incomplete":
-            billing.void(self.account, invoice)
-            one.status = "incomplete_expired"
-            one.ended_at = self.account.now
-            self._say(one, "customer.subscription.updated")
 
     # Changes that come into force only when paid for.
 
     def _change_when_paid(self, one: Subscription, items: list[Item], lines: list[Line]) -> None:
-        proration.announce(self.account, one, lines)
+        proration.announce(self.account, one.customer, one, lines)
         invoice = self._draft(one, "subscription_update", lines)
         billing.finalize(self.account, invoice)
-        expires_at = self.account.now + _INCOMPLETE_SECONDS
+        expires_at = self.account.now + INCOMPLETE_SECONDS
         pending = PendingUpdate(items, expires_at, invoice.id)
-        answer = self.bank(one, invoice) if one.customer.card else "insufficient_funds"
+        answer = self._answer(invoice)
         if invoice.status == "paid" or billing.collect(self.account, invoice, answer):
             one.items = items
-            self._say(one, "customer.subscription.updated", asked=True)
+            self.say(one, "customer.subscription.updated", asked=True)
             self._schedule_renewal(one)
             return
-        one.pending_update = pending
-        self._say(one, "customer.subscription.updated", asked=True)
-        self.account.schedule(self.account.now + HOUR, lambda: self._try_pending(one, invoice, pending))
-        self.account.schedule(expires_at, lambda: self._expire_pending(one, invoice, pending))
+        self._await_change(one, invoice, pending)
 
-    def _try_pending(self, one: Subscription, invoice: Invoice, pending: PendingUpdate) -> None:
-        waits = one.pending_update is pending and invoice.status == "open"
-        if waits and billing.collect(self.account, invoice, self.bank(one, invoice)):
-            self._paid(one, invoice)
+    # What is billed once.
 
-    def _apply(self, one: Subscription, pending: PendingUpdate) -> None:
-        periods = {item.id: item for item in one.items}
-        one.items = [
-            replace(item, period_start=periods[item.id].period_start, period_end=periods[item.id].period_end)
-            if item.id in periods
-            else item
-            for item in pending.items
-        ]
-        one.pending_update = None
-        self._say(one, "customer.subscription.updated", "customer.subscription.pending_update_applied")
-        self._schedule_renewal(one)
+    def add_item(self, one: Subscription, price: Price) -> None:
+        """Let something be billed once, with the subscription's next invoice."""
+        line = self._once(price, one.currency)
+        one.pending_lines.append(line)
+        proration.announce(self.account, one.customer, one, [line])
 
-    def _expire_pending(self, one: Subscription, invoice: Invoice, pending: PendingUpdate) -> None:
-        if one.pending_update is pending and not one.ended:
-            billing.void(self.account, invoice)
-            one.pending_update = None
-            self._say(one, "customer.subscription.updated", "customer.subscription.pending_update_expired")
+    def bill_once(self, customer: Customer, price: Price, *, by_transfer: bool = False) -> Invoice:
+        """Bill something once, on an invoice of its own that is charged, or sent."""
+        line = self._once(price, customer.currency)
+        proration.announce(self.account, customer, None, [line])
+        invoice = billing.draft(self.account, customer, None, "manual", [line])
+        if by_transfer:
+            invoice.collection_method = "send_invoice"
+        self.account.schedule(self.account.now + _DRAFT_SECONDS, lambda: self.finalize(invoice))
+        return invoice
+
+    def _once(self, price: Price, currency: str) -> Line:
+        now, key = self.account.now, self.account.new_id("il")
+        return Line(key, "", price, 1, price.amount(1, currency), now, now, invoice_item=self.account.new_id("ii"))
 
     # Making things, and saying so.
 
@@ -349,7 +231,7 @@ class Billing:
                 item=item.id,
                 price=item.price,
                 quantity=item.quantity,
-                amount=0 if free else item.price.unit_amount * item.quantity,
+                amount=0 if free or item.trial_end is not None else item.price.amount(item.quantity, one.currency),
                 start=item.period_start,
                 end=item.period_end,
             )
@@ -370,24 +252,3 @@ class Billing:
                 self.account.announce(type_, one)
 
         self.account.schedule(at, announce)
-
-    def _say(self, one: Subscription, *types: str, asked: bool = False) -> None:
-        for type_ in types:
-            self.account.announce(type_, one, asked=asked)
-        self.account.truth.subscription(self.account.now, one)
-        self._summarise(one.customer)
-        if one.ended and one in self.of_customer.get(one.customer.id, ()):
-            self.of_customer[one.customer.id].remove(one)
-
-    def _summarise(self, customer: Customer) -> None:
-        """Send Stripe's own list of active entitlements when it has changed."""
-        running = [one for one in self.of_customer.get(customer.id, ()) if one.status in GIVES_ACCESS]
-        names = {part.partition("=")[0] for one in running for item in one.items
-                 for part in item.price.product.features.split(",")}  # fmt: skip
-        summary = self.summaries.get(customer.id)
-        if summary is None:
-            summary = self.summaries[customer.id] = Summary(customer)
-            summary.announced = self.account.rendered(summary)
-        if summary.features != tuple(sorted(names)):
-            summary.features = tuple(sorted(names))
-            self.account.announce("entitlements.active_entitlement_summary.updated", summary)

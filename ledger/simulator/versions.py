@@ -103,6 +103,7 @@ def _before_basil_subscription(made: Json) -> None:
 def _before_basil_invoice(made: Json) -> None:
     details = (made.pop("parent") or {}).get("subscription_details") or {}
     taxes = made.pop("total_taxes")
+    outside = made["_older"]["out_of_band"]
     del made["amount_overpaid"]
     made |= {
         "subscription": details.get("subscription"),
@@ -110,7 +111,9 @@ def _before_basil_invoice(made: Json) -> None:
         "charge": made["_older"]["charge"],
         "payment_intent": made["_older"]["payment_intent"],
         "paid": made["status"] == "paid",
-        "paid_out_of_band": False,
+        "paid_out_of_band": outside > 0,
+        "amount_paid": made["amount_paid"] - outside,
+        "amount_remaining": made["amount_remaining"] + outside,
         "quote": None,
         "discount": _old_discount(made),
         "transfer_data": None,
@@ -179,14 +182,32 @@ def _whole_list(data: list[Json], url: str) -> Json:
 
 def _before_basil_invoice_item(made: Json) -> None:
     parent, pricing = made.pop("parent"), made.pop("pricing")
-    details, key = parent["subscription_details"], pricing["price_details"]["price"]
+    details = parent["subscription_details"] if parent else {"subscription": None, "subscription_item": None}
+    key = pricing["price_details"]["price"]
     made |= {
-        "plan": _plan(key),
+        "plan": _plan(key) if _PRICES[key].interval else None,
         "price": _price(key),
         "subscription": details["subscription"],
         "subscription_item": details["subscription_item"],
-        "unit_amount": _PRICES[key].unit_amount,
+        "unit_amount": int(pricing["unit_amount_decimal"]),
         "unit_amount_decimal": pricing["unit_amount_decimal"],
+    }
+
+
+def _before_endive_credit_note(made: Json) -> None:
+    for name in ("customer_account", "pre_payment_amount", "post_payment_amount"):
+        del made[name]
+    if made["type"] == "mixed":
+        made["type"] = "post_payment"
+
+
+def _before_basil_credit_note(made: Json) -> None:
+    made["refund"] = made["_older"]["refund"]
+    made["tax_amounts"] = [_old_tax(tax) for tax in made.pop("total_taxes")]
+    del made["refunds"]
+    lines = [line | {"tax_amounts": [_old_tax(tax) for tax in line["taxes"]]} for line in made["lines"]["data"]]
+    made["lines"] = made["lines"] | {
+        "data": [_in_order({key: value for key, value in line.items() if key != "taxes"}) for line in lines]
     }
 
 
@@ -202,6 +223,8 @@ _BEFORE_ENDIVE: Final[dict[str, Undo]] = {
     "refund": _without("customer_account", "customer", "payment_method"),
     "dispute": _without("intended_submission_method"),
     "checkout.session": _without("customer_account", *_SESSION_SINCE_2024),
+    "credit_note": _before_endive_credit_note,
+    "payment_method": _without("customer_account"),
 }
 _BEFORE_BASIL: Final[dict[str, Undo]] = {
     "subscription": _before_basil_subscription,
@@ -209,6 +232,7 @@ _BEFORE_BASIL: Final[dict[str, Undo]] = {
     "invoiceitem": _before_basil_invoice_item,
     "charge": _before_basil_payment,
     "payment_intent": _before_basil_payment,
+    "credit_note": _before_basil_credit_note,
 }
 _BEFORE_2022_11: Final[dict[str, Undo]] = {"charge": _list_refunds, "payment_intent": _list_charges}
 

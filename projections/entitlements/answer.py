@@ -1,59 +1,64 @@
-"""Sources and a moment to answers: pure, and the only place where granted or denied is decided.
+"""Holdings, catalogs and a moment to answers: pure, and the only place where granted or denied is decided.
 
-A feature is granted while any source gives it. Time never revokes what Stripe has not ended: trial and period ends
-are only announced (stripe-domain §3.2). Past due grants, as ``grace``: Stripe is still trying.
+A feature is granted while any source gives it; what several give is combined as the catalog says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import Final, Literal
+from typing import Final
 
-from projections.entitlements.features import Given, features_given
-from projections.entitlements.rows import ProductRow, SourceRow
+from projections.catalog import DEFAULT, Catalog, Given, Kind, Published, catalog_at
+from projections.entitlements.belonging import counting, org_of
+from projections.entitlements.features import features_given, granted_by_hand
+from projections.entitlements.rows import EvidenceRow, Holdings, SourceRow
+from projections.entitlements.standing import (
+    GRANTS,
+    NEAREST,
+    STALE_AFTER,
+    Span,
+    Standing,
+    State,
+    spans,
+    standing,
+    turns,
+)
 
-State = Literal["active", "trial", "grace", "suspended", "expired"]
-Value = bool | Decimal | None
+Value = bool | Decimal | str | None
 
-GRANTS: Final[dict[str, State]] = {"active": "active", "trialing": "trial", "past_due": "grace"}
-"""Statuses that give access, and the state of an answer that rests on them, best first."""
-
-DENIES: Final[dict[str, tuple[str, State | None]]] = {
-    "paused": ("paused", "suspended"),
-    "unpaid": ("unpaid", "suspended"),
-    "incomplete": ("incomplete", None),
-    "canceled": ("canceled", "expired"),
-    "incomplete_expired": ("expired", "expired"),
-}
-"""Statuses that give none: the reason and the state, the one nearest to access first."""
-
-_UNKNOWN_STATUS: Final[tuple[str, State | None]] = ("incomplete", None)
-_REMOVED: Final[tuple[str, State | None]] = ("expired", "expired")
+_NOTHING: Final[dict[Kind, Value]] = {"boolean": False, "quantity": Decimal(0), "choice": None}
+_FIRMEST: Final = tuple(GRANTS.values())
 
 
 @dataclass(frozen=True, slots=True)
 class Contribution:
-    """A source as it bears on one feature."""
+    """A source as it bears on one feature, and how it stands."""
 
     source: SourceRow
     given: Given
+    standing: Standing
 
     @property
     def value(self) -> Value:
         """What this source alone gives."""
-        return True if self.given.kind == "boolean" else self.given.value(self.source.quantity)
+        if self.given.kind == "boolean":
+            return True
+        return self.given.choice if self.given.kind == "choice" else self.given.value(self.source.quantity)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """May this customer use this feature at the moment asked about, since when, by what, and why."""
+    """May this holder use this feature at the moment asked about, since when, by what, and why.
+
+    ``stale`` says that a planned end is long past and Stripe has not said what became of it.
+    """
 
     feature: str
     granted: bool
-    kind: str
+    kind: Kind
     value: Value
     state: State | None
     reason: str
@@ -62,115 +67,215 @@ class Answer:
     ends_at: datetime | None = None
     sources: tuple[Contribution, ...] = ()
     because: tuple[str, ...] = ()
+    stale: bool = False
 
 
-def answer_all(sources: Iterable[SourceRow], products: Sequence[ProductRow], at: datetime) -> list[Answer]:
+def answer_all(holdings: Holdings, published: Sequence[Published], at: datetime) -> list[Answer]:
     """Answer for every feature that any source has ever given up to ``at``, in order of name."""
+    weighing = _Weighing(holdings, published, at)
     by_feature: dict[str, list[Contribution]] = {}
-    for source in sources:
-        if source.valid_from <= at:
-            for given in _given(source, products, at):
-                by_feature.setdefault(given.feature, []).append(Contribution(source, given))
-    return [_answer(feature, by_feature[feature], at) for feature in sorted(by_feature)]
+    for row in weighing.rows:
+        for given in weighing.given(row):
+            by_feature.setdefault(given.feature, []).append(weighing.contribution(row, given))
+    return [weighing.answer(feature, by_feature[feature]) for feature in sorted(by_feature)]
 
 
-def answer_one(feature: str, answers: Iterable[Answer], *, known_customer: bool) -> Answer:
-    """Pick one feature's answer; where no source ever gave it, say so."""
-    for answer in answers:
-        if answer.feature == feature:
-            return answer
-    reason = "no_source" if known_customer else "unknown_customer"
-    return Answer(feature, granted=False, kind="boolean", value=False, state=None, reason=reason)
+def answer_feature(
+    holdings: Holdings, published: Sequence[Published], feature: str, at: datetime, *, known: bool
+) -> Answer:
+    """Answer for one feature; where no source ever gave it, say so, or that the holder is not ``known``."""
+    weighing = _Weighing(holdings, published, at)
+    found = [
+        weighing.contribution(row, given)
+        for row in weighing.rows
+        for given in weighing.given(row)
+        if given.feature == feature
+    ]
+    if found:
+        return weighing.answer(feature, found)
+    kind = weighing.kind(feature, ())
+    reason = "no_source" if known else "unknown_customer"
+    return Answer(feature, granted=False, kind=kind, value=_NOTHING[kind], state=None, reason=reason)
 
 
-def _given(source: SourceRow, products: Sequence[ProductRow], at: datetime) -> list[Given]:
-    features = next((row.features for row in products if row.product == source.product and row.holds_at(at)), "")
-    return features_given(features, source.product, source.price)
+def org_at(holdings: Holdings, at: datetime) -> str | None:
+    """Return the organisation the holder belongs to at ``at``."""
+    return org_of(holdings, at)
 
 
-def _answer(feature: str, contributions: list[Contribution], at: datetime) -> Answer:
-    kind = "quantity" if any(one.given.kind == "quantity" for one in contributions) else "boolean"
-    holding = [one for one in contributions if one.source.holds_at(at)]
-    granting = tuple(one for one in holding if one.source.status in GRANTS)
-    if not granting:
-        return _denied(feature, kind, holding, contributions)
-    states = [GRANTS[one.source.status] for one in granting]
-    state = next(state for state in GRANTS.values() if state in states)
-    return Answer(
-        feature=feature,
-        granted=True,
-        kind=kind,
-        value=_total(granting) if kind == "quantity" else True,
-        state=state,
-        reason=state,
-        valid_from=_granted_since(contributions, at),
-        ends_at=_planned_end(granting),
-        sources=granting,
-        because=_because(granting),
-    )
+def next_turn(holdings: Holdings, published: Sequence[Published], after: datetime) -> datetime | None:
+    """Return the first moment after ``after`` at which an answer can change though nothing happens.
+
+    It may be one at which none does, never one too late; None where there is none.
+    """
+    policy = (catalog_at(published, after) or DEFAULT).policy
+    evidence = _by_source(holdings)
+    moments = [one.effective_from for one in published if one.effective_from is not None]
+    moments += [row.valid_from for row in holdings.orgs] + [row.valid_from for row in holdings.products]
+    for row in holdings.sources:
+        if row.valid_to is None or row.valid_to > after:
+            moments += turns(row, evidence.get(row.source, ()), policy, after)
+            moments += [row.ends_at + STALE_AFTER] if row.ends_at is not None else []
+    return min((moment for moment in moments if moment > after), default=None)
 
 
-def _denied(feature: str, kind: str, holding: list[Contribution], ever: list[Contribution]) -> Answer:
-    value: Value = Decimal(0) if kind == "quantity" else False
-    if not holding:
-        last = max(ever, key=lambda one: (one.source.valid_to or one.source.valid_from, one.source.item))
-        reason, state = _REMOVED
+def _by_source(holdings: Holdings) -> dict[str, list[EvidenceRow]]:
+    found: dict[str, list[EvidenceRow]] = {}
+    for one in holdings.evidence:
+        found.setdefault(one.source, []).append(one)
+    return found
+
+
+@dataclass(slots=True)
+class _Weighing:
+    """Everything that one question is answered from, worked out once for all features."""
+
+    holdings: Holdings
+    published: Sequence[Published]
+    at: datetime
+    catalog: Catalog = field(init=False)
+    rows: list[SourceRow] = field(init=False)
+    _evidence: dict[str, list[EvidenceRow]] = field(init=False)
+    _metadata: dict[str, str] | None = field(init=False)
+    _standings: dict[int, Standing] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        found = catalog_at(self.published, self.at)
+        self.catalog = found or DEFAULT
+        products = (row for row in self.holdings.products if row.holds_at(self.at))
+        self._metadata = None if found is not None else {row.product: row.features for row in products}
+        self._evidence = _by_source(self.holdings)
+        listed = self.catalog.policy.stripe_entitlements == "grant"
+        rows = counting(self.holdings, self.at)
+        self.rows = [row for row in rows if row.valid_from <= self.at and (listed or row.kind != "stripe")]
+
+    def given(self, row: SourceRow) -> list[Given]:
+        """Return which features a row is about: by the catalog, else by the product's metadata."""
+        if row.feature is not None:
+            return [granted_by_hand(row.feature, row.value)]
+        if self._metadata is None:
+            return self.catalog.given(row.product, row.price, row.lookup_key)
+        return features_given(self._metadata.get(row.product or "", ""), row.product, row.price)
+
+    def contribution(self, row: SourceRow, given: Given) -> Contribution:
+        """Return what a row is to a feature."""
+        if id(row) not in self._standings:
+            self._standings[id(row)] = self._standing(row) if row.holds_at(self.at) else _gone(row)
+        return Contribution(row, given, self._standings[id(row)])
+
+    def _standing(self, row: SourceRow) -> Standing:
+        if row.kind != "stripe":
+            return standing(row, self._evidence.get(row.source, ()), self.catalog.policy, self.at)
+        subscriptions = [one for one in self._subscriptions(row) if one.holds_at(self.at)]
+        return _best([self._standing(one) for one in subscriptions]) or Standing(True, "active", "active")
+
+    def _subscriptions(self, row: SourceRow) -> list[SourceRow]:
+        """Return what stands behind one of Stripe's own entitlements: it does not say which subscription gives it."""
+        return [one for one in self.rows if one.kind == "subscription" and one.subject == row.subject]
+
+    def _spans(self, row: SourceRow) -> list[Span]:
+        if row.kind == "stripe":
+            behind = [span for one in self._subscriptions(row) for span in self._spans(one)]
+            return behind or [(row.valid_from, row.valid_to)]
+        return spans(row, self._evidence.get(row.source, ()), self.catalog.policy, self.at)
+
+    def kind(self, feature: str, contributions: Sequence[Contribution]) -> Kind:
+        """Return what kind of feature it is: as declared, else as it is given."""
+        if (declared := self.catalog.features.get(feature)) is not None:
+            return declared.kind
+        kinds = {one.given.kind for one in contributions}
+        return "quantity" if "quantity" in kinds else "choice" if "choice" in kinds else "boolean"
+
+    def answer(self, feature: str, contributions: list[Contribution]) -> Answer:
+        """Combine what bears on one feature."""
+        kind = self.kind(feature, contributions)
+        granting = tuple(one for one in contributions if one.standing.granted)
+        best = _best([one.standing for one in granting])
+        if best is None:
+            return self._denied(feature, kind, contributions)
+        return Answer(
+            feature=feature,
+            granted=True,
+            kind=kind,
+            value=self._combined(feature, kind, granting),
+            state=best.state,
+            reason=best.reason,
+            valid_from=self._granted_since(contributions),
+            valid_until=_last([one.standing.until for one in granting]),
+            ends_at=_last([one.source.ends_at for one in granting]),
+            sources=granting,
+            because=_because(granting),
+            stale=any(one.source.ends_at and one.source.ends_at + STALE_AFTER <= self.at for one in granting),
+        )
+
+    def _denied(self, feature: str, kind: Kind, ever: list[Contribution]) -> Answer:
+        """Say no for the reason nearest to access; where nothing holds any more, for the last that did."""
+        holding = [one for one in ever if one.source.holds_at(self.at)]
+        if holding:
+            told = min(holding, key=_distance)
+        else:
+            told = max(ever, key=lambda one: (one.source.valid_to or one.source.valid_from, one.source.item))
         return Answer(
             feature,
             granted=False,
             kind=kind,
-            value=value,
-            state=state,
-            reason=reason,
-            valid_until=last.source.valid_to,
-            sources=(last,),
-            because=last.source.because,
+            value=_NOTHING[kind],
+            state=told.standing.state,
+            reason=told.standing.reason,
+            valid_until=told.standing.until,
+            sources=tuple(holding or [told]),
+            because=_because([told]),
         )
-    order = list(DENIES)
-    nearest = min(
-        holding,
-        key=lambda one: (
-            order.index(one.source.status) if one.source.status in DENIES else len(order),
-            one.source.source,
-            one.source.item,
-        ),
+
+    def _combined(self, feature: str, kind: Kind, granting: Sequence[Contribution]) -> Value:
+        if kind == "boolean":
+            return True
+        combine = self.catalog.combination(feature, kind)
+        if kind == "choice":
+            order = list(combine)
+            values = [value for one in granting if isinstance(value := one.value, str)]
+            return max(values, key=lambda value: (order.index(value) if value in order else -1, value), default=None)
+        amounts = [value for one in granting if isinstance(value := one.value, Decimal)]
+        if not amounts:
+            return None
+        return max(amounts) if combine == "max" else sum(amounts, Decimal(0))
+
+    def _granted_since(self, contributions: Iterable[Contribution]) -> datetime:
+        """Return the start of the unbroken time of access that the moment lies in."""
+        since = self.at
+        found = [span for one in contributions for span in self._spans(one.source)]
+        for start, end in sorted(found, key=lambda span: span[0], reverse=True):
+            if start <= since and (end is None or end >= since):
+                since = start
+        return since
+
+
+def _best(standings: Iterable[Standing]) -> Standing | None:
+    """Return the firmest of several standings; of those that grant nothing the nearest to access."""
+    return min(
+        standings,
+        key=lambda one: (not one.granted, _place(_FIRMEST, one.state) if one.granted else _place(NEAREST, one.reason)),
+        default=None,
     )
-    reason, state = DENIES.get(nearest.source.status, _UNKNOWN_STATUS)
-    return Answer(
-        feature,
-        granted=False,
-        kind=kind,
-        value=value,
-        state=state,
-        reason=reason,
-        valid_until=nearest.source.valid_from if state is not None else None,
-        sources=tuple(holding),
-        because=nearest.source.because,
-    )
 
 
-def _total(granting: Iterable[Contribution]) -> Decimal | None:
-    amounts = [one.given.value(one.source.quantity) for one in granting if one.given.kind == "quantity"]
-    known = [amount for amount in amounts if amount is not None]
-    return sum(known, Decimal(0)) if known else None
+def _place(order: Sequence[str], word: str | None) -> int:
+    return order.index(word) if word in order else len(order)
 
 
-def _granted_since(contributions: list[Contribution], at: datetime) -> datetime:
-    """Return the start of the unbroken time of access that ``at`` lies in."""
-    since = at
-    grants = [one.source for one in contributions if one.source.status in GRANTS]
-    for row in sorted(grants, key=lambda row: row.valid_from, reverse=True):
-        if row.valid_from <= since and (row.valid_to is None or row.valid_to >= since):
-            since = row.valid_from
-    return since
+def _distance(one: Contribution) -> tuple[int, str, str]:
+    return (_place(NEAREST, one.standing.reason), one.source.source, one.source.item)
 
 
-def _planned_end(granting: Sequence[Contribution]) -> datetime | None:
-    """Return when the last source is to end; None while one of them has no planned end."""
-    ends = [one.source.ends_at for one in granting]
+def _gone(row: SourceRow) -> Standing:
+    return Standing(False, "expired", "expired", row.valid_to)
+
+
+def _last(ends: Sequence[datetime | None]) -> datetime | None:
+    """Return when the last of several sources ends; None while one of them has no end."""
     known = [end for end in ends if end is not None]
-    return max(known) if len(known) == len(ends) else None
+    return max(known) if known and len(known) == len(ends) else None
 
 
-def _because(contributions: Iterable[Contribution]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(event for one in contributions for event in one.source.because))
+def _because(deciding: Iterable[Contribution]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(event for one in deciding for event in (*one.source.because, *one.standing.because)))

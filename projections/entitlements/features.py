@@ -3,31 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from decimal import Decimal
-from typing import Literal
 
-Kind = Literal["boolean", "quantity"]
+from projections.catalog import Given
+from projections.facts import number
 
 _GIVEN = re.compile(
     r"\s*(?P<name>[^=]*[^=\s])\s*(?:=\s*(?P<amount>quantity|\d{1,15})(?:\s*\*\s*(?P<times>\d{1,15}))?\s*)?"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Given:
-    """A feature as one source gives it: yes, an amount, or an amount for each unit of the item's quantity."""
-
-    feature: str
-    kind: Kind
-    amount: Decimal | None = None
-    per_unit: bool = False
-
-    def value(self, quantity: Decimal | None) -> Decimal | None:
-        """Return how much of the feature an item of ``quantity`` gives; None where that is metered."""
-        if self.amount is None or not self.per_unit:
-            return self.amount
-        return None if quantity is None else self.amount * quantity
 
 
 def features_given(features: str, product: str | None, price: str | None) -> list[Given]:
@@ -53,3 +36,11 @@ def _given(match: re.Match[str]) -> Given:
     if amount == "quantity":
         return Given(match["name"], "quantity", times, per_unit=True)
     return Given(match["name"], "quantity", Decimal(amount) * times)
+
+
+def granted_by_hand(feature: str, value: str | None) -> Given:
+    """Return what a grant gives: a yes, an amount where the value is a number, else a choice."""
+    if value is None:
+        return Given(feature, "boolean")
+    amount = number(value)
+    return Given(feature, "choice", choice=value) if amount is None else Given(feature, "quantity", amount)

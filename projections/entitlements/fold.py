@@ -1,46 +1,41 @@
-"""Events to sources: what each item of each subscription of a customer was, and when (stripe-domain §3).
+"""Events to sources: what each customer had and when, and what bears on it (stripe-domain §3).
 
-A fold sees its subject's events in causal order and need not defend itself against disorder.
+A fold sees its subject's events in causal order and need not defend itself against disorder. Nothing that depends on
+the clock or on a policy is decided here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
-from ledger.event import Json, identifier
+from ledger.catalogs import PUBLISHED
+from ledger.event import identifier
+from ledger.observation import OBSERVED
 from projections.contract import Rows, Subject, Terms
-from projections.entitlements.rows import ProductRow, SourceRow
-from projections.entitlements.shapes import Item, items_of, planned_end, text_at
+from projections.entitlements.money import (
+    charge_refunded,
+    dispute_changed,
+    invoice_changed,
+    invoice_payment_paid,
+    refund_changed,
+)
+from projections.entitlements.people import (
+    customer_changed,
+    customer_deleted,
+    entitlements_observed,
+    grant_made,
+    grant_revoked,
+    summary_changed,
+    told_time,
+)
+from projections.entitlements.purchases import line_items_observed, lines_observed, session_changed
+from projections.entitlements.rows import CatalogRow, EvidenceRow, ProductRow, SourceRow
+from projections.entitlements.state import State, open_rows
+from projections.entitlements.subscriptions import items_observed, subscription_changed
 from projections.facts import Fact
-
-TERMINAL: Final = frozenset({"canceled", "incomplete_expired"})
-"""Statuses a subscription never leaves. Its metadata may still change (stripe-domain §3.1)."""
-
-
-@dataclass(slots=True)
-class Subscription:
-    """A subscription's open rows by item, and the event that first showed each item."""
-
-    status: str = ""
-    org: str | None = None
-    ends_at: datetime | None = None
-    open: dict[str, SourceRow] = field(default_factory=dict)
-    origin: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class State:
-    """What has been folded of one subject so far: a customer's subscriptions, or a product's forms."""
-
-    subject: Subject
-    org_metadata_key: str
-    org: str | None = None
-    subscriptions: dict[str, Subscription] = field(default_factory=dict)
-    closed: list[SourceRow] = field(default_factory=list)
-    products: list[ProductRow] = field(default_factory=list)
+from projections.shapes.common import amount, text, text_at
 
 
 def begin(subject: Subject, *, org_metadata_key: str) -> State:
@@ -56,129 +51,38 @@ def step(state: State, fact: Fact, _: Terms) -> None:
 
 def rows(state: State) -> Rows:
     """Return what a subject's state comes to."""
-    sources = sorted([*state.closed, *_open_rows(state)], key=_source_key)
+    sources: list[SourceRow] = sorted([*state.closed, *open_rows(state)], key=_source_key)
+    evidence: list[EvidenceRow] = sorted([*state.past_evidence, *state.evidence.values()], key=_evidence_key)
     return {
         "entitlement_source": sources,
+        "entitlement_evidence": evidence,
+        "entitlement_org": [row for _, said in sorted(state.orgs.said.items()) for row in said],
         "product": list(state.products),
+        "catalog": [row for _, row in sorted(state.catalogs.items())],
     }
 
 
 def settle(state: State) -> Rows:
     """Take out the rows that have ended: no later event changes them."""
     ended, state.closed = state.closed, []
+    evidence, state.past_evidence = state.past_evidence, []
     products, state.products = state.products[:-1], state.products[-1:]
-    return {
-        "entitlement_source": ended,
-        "product": products,
-    }
+    return {"entitlement_source": ended, "entitlement_evidence": evidence, "product": products}
 
 
 def _source_key(row: SourceRow) -> tuple[str, str, datetime]:
     return (row.source, row.item, row.valid_from)
 
 
-def _open_rows(state: State) -> Iterable[SourceRow]:
-    for subscription in state.subscriptions.values():
-        yield from subscription.open.values()
-
-
-def _subscription_changed(state: State, fact: Fact) -> None:
-    snapshot = fact.subject
-    key = identifier(snapshot)
-    if key is None:
-        return
-    subscription = state.subscriptions.setdefault(key, Subscription())
-    status = str(snapshot.get("status"))
-    if subscription.status in TERMINAL and status not in TERMINAL:
-        return  # a snapshot from before the end that was rendered late
-    subscription.status = "canceled" if fact.type == "customer.subscription.deleted" else status
-    subscription.org = text_at(snapshot.get("metadata"), state.org_metadata_key)
-    subscription.ends_at = None if subscription.status in TERMINAL else planned_end(snapshot)
-    items = items_of(snapshot)
-    for gone in set(subscription.open) - {item.item for item in items}:
-        _close(state, subscription, gone, fact.created)
-    for item in items:
-        _set(state, subscription, key, item, fact)
-
-
-def _set(state: State, subscription: Subscription, key: str, item: Item, fact: Fact) -> None:
-    origin = subscription.origin.setdefault(item.item, fact.event_id)
-    org = subscription.org or state.org
-    current = subscription.open.get(item.item)
-    says = (item.product, item.price, item.quantity, subscription.status, org, subscription.ends_at)
-    if current is not None and says == _says(current):
-        return
-    row = SourceRow(
-        subject=state.subject.stream_id,
-        book=state.subject.book,
-        customer=state.subject.key,
-        kind="subscription",
-        source=key,
-        item=item.item,
-        product=item.product,
-        price=item.price,
-        quantity=item.quantity,
-        status=subscription.status,
-        org=org,
-        ends_at=subscription.ends_at,
-        valid_from=fact.created,
-        valid_to=None,
-        because=tuple(dict.fromkeys((origin, fact.event_id))),
-    )
-    _replace(state, subscription, row)
-
-
-def _says(row: SourceRow) -> tuple[object, ...]:
-    """Return what a row says beside when: one that says the same is not opened anew."""
-    return (row.product, row.price, row.quantity, row.status, row.org, row.ends_at)
-
-
-def _replace(state: State, subscription: Subscription, row: SourceRow) -> None:
-    """Open ``row`` in place of its item's open one, unless it says the same."""
-    current = subscription.open.get(row.item)
-    if current is not None and _says(row) == _says(current):
-        return
-    _close(state, subscription, row.item, row.valid_from)
-    subscription.open[row.item] = row
-
-
-def _close(state: State, subscription: Subscription, item: str, at: datetime) -> None:
-    row = subscription.open.pop(item, None)
-    # What began and ended in one instant never held.
-    if row is not None and row.valid_from < at:
-        state.closed.append(row._replace(valid_to=at))
-
-
-def _customer_changed(state: State, fact: Fact) -> None:
-    org = text_at(fact.subject.get("metadata"), state.org_metadata_key)
-    if org == state.org:
-        return
-    state.org = org
-    _restate(state, fact, lambda subscription, row: row._replace(org=subscription.org or org))
-
-
-def _customer_deleted(state: State, fact: Fact) -> None:
-    """Deleting a customer cancels its subscriptions at once, whatever events follow (stripe-domain §3.4)."""
-    for subscription in state.subscriptions.values():
-        if subscription.status not in TERMINAL:
-            subscription.status = "canceled"
-    _restate(state, fact, lambda subscription, row: row._replace(status=subscription.status, ends_at=None))
-
-
-def _restate(state: State, fact: Fact, change: Callable[[Subscription, SourceRow], SourceRow]) -> None:
-    for subscription in state.subscriptions.values():
-        for row in list(subscription.open.values()):
-            origin = subscription.origin[row.item]
-            because = tuple(dict.fromkeys((origin, fact.event_id)))
-            restated = change(subscription, row)._replace(valid_from=fact.created, because=because)
-            _replace(state, subscription, restated)
+def _evidence_key(row: EvidenceRow) -> tuple[str, str, datetime]:
+    return (row.kind, row.key, row.valid_from)
 
 
 def _product_changed(state: State, fact: Fact) -> None:
     product = identifier(fact.subject)
     if product is None or product != state.subject.key:
         return
-    features = _features_text(fact.subject)
+    features = text_at(fact.subject.get("metadata"), "features") or ""
     last = state.products[-1] if state.products else None
     if last is not None and last.features == features:
         return
@@ -199,23 +103,65 @@ def _product_changed(state: State, fact: Fact) -> None:
     )
 
 
-def _features_text(product: Json) -> str:
-    return text_at(product.get("metadata"), "features") or ""
+def _catalog_published(state: State, fact: Fact) -> None:
+    number, content = amount(fact.subject.get("number")), text(fact.subject.get("content"))
+    if number is not None and content is not None:
+        state.catalogs[number] = CatalogRow(
+            subject=state.subject.stream_id,
+            book=state.subject.book,
+            version=number,
+            content=content,
+            effective_from=told_time(fact.subject.get("effective_from")),
+            published_at=fact.created,
+            because=(fact.event_id,),
+        )
 
+
+_OBSERVATIONS: Final[dict[str, Callable[[State, Fact], None]]] = {
+    "checkout.session.line_items": line_items_observed,
+    "customer.active_entitlements": entitlements_observed,
+    "invoice.lines": lines_observed,
+    "subscription.items": items_observed,
+}
+
+
+def _observed(state: State, fact: Fact) -> None:
+    """Take what Stripe was asked for because no event shows the whole of it."""
+    if (change := _OBSERVATIONS.get(str(fact.subject.get("kind")))) is not None:
+        change(state, fact)
+
+
+_SUBSCRIPTION: Final = (
+    "created updated deleted paused resumed pending_update_applied pending_update_expired trial_will_end"
+)
+_INVOICE: Final = "finalized paid payment_failed voided marked_uncollectible"
+_DISPUTE: Final = "created updated closed funds_withdrawn funds_reinstated"
+_REFUNDS: Final = ("refund.created", "refund.updated", "refund.failed", "charge.refund.updated")
 
 STEPS: Final[dict[str, Callable[[State, Fact], None]]] = {
-    "customer.created": _customer_changed,
-    "customer.updated": _customer_changed,
-    "customer.deleted": _customer_deleted,
-    "customer.subscription.created": _subscription_changed,
-    "customer.subscription.updated": _subscription_changed,
-    "customer.subscription.deleted": _subscription_changed,
-    "customer.subscription.paused": _subscription_changed,
-    "customer.subscription.resumed": _subscription_changed,
-    "customer.subscription.pending_update_applied": _subscription_changed,
-    "customer.subscription.pending_update_expired": _subscription_changed,
-    "customer.subscription.trial_will_end": _subscription_changed,
+    "customer.created": customer_changed,
+    "customer.updated": customer_changed,
+    "customer.deleted": customer_deleted,
+    **{f"customer.subscription.{name}": subscription_changed for name in _SUBSCRIPTION.split()},
+    "checkout.session.completed": session_changed,
+    "checkout.session.async_payment_succeeded": session_changed,
+    "checkout.session.async_payment_failed": session_changed,
+    OBSERVED: _observed,
+    **{f"invoice.{name}": invoice_changed for name in _INVOICE.split()},
+    "invoice_payment.paid": invoice_payment_paid,
+    "charge.refunded": charge_refunded,
+    **dict.fromkeys(_REFUNDS, refund_changed),
+    **{f"charge.dispute.{name}": dispute_changed for name in _DISPUTE.split()},
+    "entitlements.active_entitlement_summary.updated": summary_changed,
+    "ledger.grant.created": grant_made,
+    "ledger.grant.deleted": grant_revoked,
     "product.created": _product_changed,
     "product.updated": _product_changed,
+    PUBLISHED: _catalog_published,
 }
 """What each event type does. A type that is not here changes nothing."""
+
+JOINS: Final = frozenset(
+    {"invoice_payment.paid", "charge.refunded", *_REFUNDS, *(f"charge.dispute.{name}" for name in _DISPUTE.split())}
+)
+"""The types whose objects may name no customer."""

@@ -1,64 +1,49 @@
-"""Reading entitlements: the live rows of a customer or an organisation, or a fold over what was known."""
+"""Reading entitlements: the live rows of customers or organisations, or a fold over what was known."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 import asyncpg
 
-from projections.builds import Freshness, any_parked, enter_build
-from projections.contract import Projection, Row, Subject
-from projections.entitlements.answer import Answer, answer_all
-from projections.entitlements.rows import ProductRow, SourceRow
-from projections.folding import rows_of
-from projections.reading import read_histories
+from projections.builds import Freshness, enter_build
+from projections.catalog import Published
+from projections.contract import Projection, Row
+from projections.entitlements.answer import Answer, answer_all, answer_feature, org_at
+from projections.entitlements.compared import Compared, compared
+from projections.entitlements.holdings import (
+    CATALOG_STREAM,
+    gathered,
+    published,
+    read_catalogs,
+    read_holdings,
+    stream_of_holder,
+    subjects_of,
+)
+from projections.entitlements.known import fold_subjects
+from projections.entitlements.rows import (
+    ORG_PREFIX,
+    CatalogRow,
+    EvidenceRow,
+    Holdings,
+    OrgRow,
+    ProductRow,
+    SourceRow,
+)
 
-ORG_PREFIX: Final = "org:"
+ORG_CUSTOMERS_MAX: Final = 500
+"""How many customers of an organisation are folded for one question about what was known."""
 
-CUSTOMER_SOURCES = """
-SELECT subject, book, customer, kind, source, item, product, price, quantity, status, org, ends_at,
-       valid_from, valid_to, because
-FROM entitlement_source
-WHERE subject = $1
-ORDER BY source, item, valid_from
-"""
+PARKED_TOO_LONG: Final = timedelta(hours=24)
 
-ORG_SOURCES = """
-SELECT subject, book, customer, kind, source, item, product, price, quantity, status, org, ends_at,
-       valid_from, valid_to, because
-FROM entitlement_source
-WHERE book = $1 AND org = $2
-ORDER BY source, item, valid_from
-"""
+KNOWN: Final = "SELECT DISTINCT stream_id FROM ledger.event WHERE stream_id = ANY ($1)"
 
-PRODUCTS = """
-SELECT subject, book, product, features, valid_from, valid_to, because
-FROM product
-WHERE subject = ANY ($1)
-ORDER BY product, valid_from
-"""
+PARKED: Final = "SELECT subject, since FROM ledger.parked WHERE build_id = $1 AND subject = ANY ($2)"
 
-CUSTOMER_KNOWN = "SELECT EXISTS (SELECT FROM ledger.event WHERE stream_id = $1)"
-
-
-@dataclass(frozen=True, slots=True)
-class Entitlements:
-    """Every feature that was ever given to a customer or organisation, answered for one moment."""
-
-    customer: str
-    org: str | None
-    known: bool
-    answers: list[Answer]
-    freshness: Freshness
-    parked: bool
-
-
-def stream_of_customer(book: str, customer: str) -> str:
-    """Name the stream of a customer."""
-    return f"{book}/{customer}"
+DIRTY: Final = "SELECT subject FROM dirty WHERE subject = ANY ($1)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +56,62 @@ class Moment:
     now: datetime
     as_of: datetime | None = None
 
-    def among(self, sources: Iterable[SourceRow]) -> datetime:
-        """Return the instant at which to evaluate ``sources``."""
-        return self.as_of or max([self.now, *(row.valid_from for row in sources)])
+    def among(self, holdings: Holdings) -> datetime:
+        """Return the instant at which to evaluate holdings. A grant may begin in the future; it is no fact before."""
+        facts = (row.valid_from for row in holdings.sources if row.kind != "grant")
+        return self.as_of or max([self.now, *facts])
+
+
+@dataclass(frozen=True, slots=True)
+class Entitlements:
+    """Everything that bears on one holder, ready to be asked about one moment, ``at``.
+
+    ``parked_since`` is when one of its subjects was parked, whose rows are its last good ones; ``dirty`` says that one
+    waits to be folded anew.
+    """
+
+    holdings: Holdings
+    published: Sequence[Published]
+    at: datetime
+    now: datetime
+    known: bool
+    freshness: Freshness
+    parked_since: datetime | None = None
+    dirty: bool = False
+
+    @property
+    def customer(self) -> str:
+        """The holder that was asked about."""
+        return self.holdings.holder
+
+    @property
+    def org(self) -> str | None:
+        """The organisation it belongs to."""
+        return org_at(self.holdings, self.at)
+
+    @property
+    def parked(self) -> bool:
+        """Whether one of its subjects could not be folded."""
+        return self.parked_since is not None
+
+    @property
+    def parked_too_long(self) -> bool:
+        """Whether that was so long ago that its last answers are worth nothing any more."""
+        return self.parked_since is not None and self.now - self.parked_since > PARKED_TOO_LONG
+
+    @property
+    def compared(self) -> Compared | None:
+        """Where Stripe's own entitlements say otherwise."""
+        return compared(self.holdings, self.published, self.at)
+
+    @property
+    def answers(self) -> list[Answer]:
+        """The answer for every feature that was ever given."""
+        return answer_all(self.holdings, self.published, self.at)
+
+    def answer(self, feature: str) -> Answer:
+        """Return the answer for one feature, whatever it is."""
+        return answer_feature(self.holdings, self.published, feature, self.at, known=self.known)
 
 
 async def read_entitlements(
@@ -84,77 +122,86 @@ async def read_entitlements(
     moment: Moment,
     build_id: str | None = None,
 ) -> Entitlements:
-    """Answer from the live build's rows (or a kept one's).
+    """Answer from the live build's rows (or a kept one's), for one holder.
 
     Needs a transaction, so that registry and rows are of one snapshot.
     """
+    return (await read_many(connection, projection, book, [customer], moment, build_id))[customer]
+
+
+async def read_many(
+    connection: asyncpg.Connection,
+    projection: Projection,
+    book: str,
+    holders: Sequence[str],
+    moment: Moment,
+    build_id: str | None = None,
+) -> dict[str, Entitlements]:
+    """Answer from the live build's rows (or a kept one's), for several holders in one snapshot."""
     freshness = await enter_build(connection, projection.name, book, build_id)
     if freshness.build is None:
-        return Entitlements(customer, None, False, [], freshness, False)
-    if customer.startswith(ORG_PREFIX):
-        rows = await connection.fetch(ORG_SOURCES, book, customer.removeprefix(ORG_PREFIX))
-    else:
-        rows = await connection.fetch(CUSTOMER_SOURCES, stream_of_customer(book, customer))
-    sources = [_source(row) for row in rows]
-    products = await connection.fetch(PRODUCTS, _product_streams(book, sources))
-    subjects = sorted({source.subject for source in sources} | {stream_of_customer(book, customer)})
-    parked = await any_parked(connection, freshness.build, subjects)
-    known = bool(sources) or bool(await connection.fetchval(CUSTOMER_KNOWN, stream_of_customer(book, customer)))
-    return _entitlements(customer, sources, [_product(row) for row in products], moment, freshness, known, parked)
+        return {
+            holder: Entitlements(Holdings(holder), (), moment.now, moment.now, False, freshness) for holder in holders
+        }
+    holdings = await read_holdings(connection, book, holders)
+    catalogs = await read_catalogs(connection, book)
+    streams = {holder: _subjects(book, one) for holder, one in holdings.items()}
+    every = sorted({stream for some in streams.values() for stream in some})
+    known = {row["stream_id"] for row in await connection.fetch(KNOWN, every)}
+    parked = {row["subject"]: row["since"] for row in await connection.fetch(PARKED, freshness.build, every)}
+    dirty = {row["subject"] for row in await connection.fetch(DIRTY, every)}
+    return {
+        holder: Entitlements(
+            holdings=one,
+            published=catalogs,
+            at=moment.among(one),
+            now=moment.now,
+            known=bool(one.sources) or not known.isdisjoint(streams[holder]),
+            freshness=freshness,
+            parked_since=min((since for stream, since in parked.items() if stream in streams[holder]), default=None),
+            dirty=not dirty.isdisjoint(streams[holder]),
+        )
+        for holder, one in holdings.items()
+    }
+
+
+async def folded_position(connection: asyncpg.Connection, projection: Projection, book: str) -> int:
+    """Return how far the live build has folded a book."""
+    return (await enter_build(connection, projection.name, book)).position
+
+
+def _subjects(book: str, holdings: Holdings) -> set[str]:
+    own = {stream_of_holder(book, holdings.holder)}
+    return own | {row.subject for row in holdings.sources} | {row.subject for row in holdings.orgs}
 
 
 async def fold_known(
-    connection: asyncpg.Connection, projection: Projection, book: str, customer: str, moment: Moment, position: int
-) -> Entitlements:
-    """Answer with today's code from what had been recorded by ``position``: folds the customer's history now."""
-    sources = await _fold_known(connection, projection, book, [stream_of_customer(book, customer)], position)
-    found = [SourceRow(*row) for row in sources["entitlement_source"]]
-    folded = await _fold_known(connection, projection, book, _product_streams(book, found), position)
-    products = [ProductRow(*row) for row in folded["product"]]
+    connection: asyncpg.Connection, projection: Projection, book: str, holder: str, moment: Moment, position: int
+) -> Entitlements | None:
+    """Answer with today's code from what had been recorded by ``position``: folds the holder's history now.
+
+    None where an organisation has had too many customers for that.
+    """
     freshness = await enter_build(connection, projection.name, book)
-    known = Freshness(book, freshness.build, position, freshness.head, None)
-    return _entitlements(customer, found, products, moment, known, bool(found), False)
+    if freshness.build is None:
+        return Entitlements(Holdings(holder), (), moment.now, moment.now, False, freshness)
+    subjects = await subjects_of(connection, book, [holder])
+    if len(subjects[holder]) > ORG_CUSTOMERS_MAX:
+        return None
 
+    async def fold(streams: Iterable[str]) -> dict[str, list[Row]]:
+        return await fold_subjects(connection, projection, book, sorted(set(streams)), position)
 
-async def _fold_known(
-    connection: asyncpg.Connection, projection: Projection, book: str, streams: list[str], position: int
-) -> dict[str, list[Row]]:
-    rows: dict[str, list[Row]] = {table.name: [] for table in projection.tables}
-    histories = await read_histories(connection, projection.types, streams, position)
-    for stream_id, facts in histories.items():
-        for table, some in rows_of(projection, Subject(book, stream_id), facts).items():
-            rows[table] += some
-    return rows
-
-
-def _entitlements(
-    customer: str,
-    sources: list[SourceRow],
-    products: list[ProductRow],
-    moment: Moment,
-    freshness: Freshness,
-    known: bool,
-    parked: bool,
-) -> Entitlements:
-    at = moment.among(sources)
-    if customer.startswith(ORG_PREFIX):
-        org: str | None = customer.removeprefix(ORG_PREFIX)
-    else:
-        org = next((row.org for row in sources if row.org and row.holds_at(at)), None)
-    return Entitlements(customer, org, known, answer_all(sources, products, at), freshness, parked)
-
-
-def _product_streams(book: str, sources: Iterable[SourceRow]) -> list[str]:
-    return sorted({stream_of_customer(book, row.product) for row in sources if row.product})
-
-
-def _source(row: asyncpg.Record) -> SourceRow:
-    columns = dict(row)
-    columns["because"] = tuple(columns["because"])
-    return SourceRow(**columns)
-
-
-def _product(row: asyncpg.Record) -> ProductRow:
-    columns = dict(row)
-    columns["because"] = tuple(columns["because"])
-    return ProductRow(**columns)
+    rows = await fold(subjects[holder])
+    orgs = [OrgRow(*row) for row in rows["entitlement_org"]]
+    of_orgs = {stream_of_holder(book, f"{ORG_PREFIX}{row.org}") for row in orgs if row.org}
+    also = await fold(of_orgs - set(subjects[holder]))
+    sources = [SourceRow(*row) for row in (*rows["entitlement_source"], *also["entitlement_source"])]
+    sold = {stream_of_holder(book, row.product) for row in sources if row.product}
+    terms = await fold({*sold, stream_of_holder(book, CATALOG_STREAM)})
+    evidence = [EvidenceRow(*row) for row in rows["entitlement_evidence"]]
+    products = [ProductRow(*row) for row in terms["product"]]
+    holdings = gathered(book, subjects, sources, evidence, orgs, products)[holder]
+    catalogs = published(CatalogRow(*row) for row in terms["catalog"])
+    then = Freshness(book, freshness.build, position, freshness.head, None)
+    return Entitlements(holdings, catalogs, moment.among(holdings), moment.now, bool(sources), then)

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
 
+ORG_PREFIX = "org:"
+
+CUSTOMER_ITSELF = ""
+"""Stands for the customer itself where an organisation is said of no single source."""
+
 
 class SourceRow(NamedTuple):
-    """What one item of one subscription was from ``valid_from`` until ``valid_to`` (None: until now).
+    """What one source gave from ``valid_from`` until ``valid_to`` (None: until now), half-open.
 
-    Half-open. A status that grants nothing is a row too: it is the reason for a no. ``ends_at`` is a planned end.
+    ``kind``: ``subscription`` (an item of one), ``purchase`` (``source`` is the Checkout session, or the invoice with
+    its line as ``item``), ``grant`` (by hand) or ``stripe`` (its own entitlements; ``item`` is the feature). A status
+    that grants nothing is a row too: it is the reason for a no. ``ends_at`` is a planned end, which takes nothing;
+    ``expires_at`` is one that comes by time alone. ``feature`` and ``value`` are what a grant gives itself.
     """
 
     subject: str
@@ -21,10 +30,55 @@ class SourceRow(NamedTuple):
     item: str
     product: str | None
     price: str | None
+    lookup_key: str | None
     quantity: Decimal | None
+    feature: str | None
+    value: str | None
     status: str
-    org: str | None
+    status_since: datetime
     ends_at: datetime | None
+    expires_at: datetime | None
+    note: str | None
+    valid_from: datetime
+    valid_to: datetime | None
+    because: tuple[str, ...]
+
+    def holds_at(self, at: datetime) -> bool:
+        """Tell whether the row describes the state at ``at``."""
+        return self.valid_from <= at and (self.valid_to is None or at < self.valid_to)
+
+
+class EvidenceRow(NamedTuple):
+    """What bears on a subscription's access by policy alone, from ``valid_from`` until ``valid_to``.
+
+    ``kind``: ``owed`` (``key`` is an invoice, not the first one, whose payment failed or is overdue), ``paid`` (it has
+    once paid something), ``refunded`` and ``disputed`` (``key`` is the invoice, which covers a period).
+    """
+
+    subject: str
+    book: str
+    source: str
+    kind: str
+    key: str
+    covers_from: datetime | None
+    covers_to: datetime | None
+    valid_from: datetime
+    valid_to: datetime | None
+    because: tuple[str, ...]
+
+    def holds_at(self, at: datetime) -> bool:
+        """Tell whether the row describes the state at ``at``."""
+        return self.valid_from <= at and (self.valid_to is None or at < self.valid_to)
+
+
+class OrgRow(NamedTuple):
+    """Which organisation a source (or the customer itself) belonged to; None: to none any more."""
+
+    subject: str
+    book: str
+    customer: str
+    source: str
+    org: str | None
     valid_from: datetime
     valid_to: datetime | None
     because: tuple[str, ...]
@@ -48,3 +102,30 @@ class ProductRow(NamedTuple):
     def holds_at(self, at: datetime) -> bool:
         """Tell whether the row describes the product at ``at``."""
         return self.valid_from <= at and (self.valid_to is None or at < self.valid_to)
+
+
+class CatalogRow(NamedTuple):
+    """A published catalog: its text, and from when it holds (None: from the beginning of time)."""
+
+    subject: str
+    book: str
+    version: int
+    content: str
+    effective_from: datetime | None
+    published_at: datetime
+    because: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """All there is to know of one holder, a customer or an organisation (``org:NAME``), whatever the moment.
+
+    ``sources`` are its customers' and its own grants, and with a customer also the grants of every organisation that
+    ``orgs`` names; which of them count at a moment is for the answer to say. ``products`` are those of the sources.
+    """
+
+    holder: str
+    sources: tuple[SourceRow, ...] = ()
+    evidence: tuple[EvidenceRow, ...] = ()
+    orgs: tuple[OrgRow, ...] = ()
+    products: tuple[ProductRow, ...] = ()

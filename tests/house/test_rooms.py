@@ -18,13 +18,17 @@ GPL = {"localstripe", "pymerkle", "beancount"}
 
 SHELL = {
     "ledger": {
-        "append_call", "appender", "codec", "conflicts", "decisions", "dictionary", "embedded", "erasure", "export",
-        "fork", "identity", "importing", "migrate", "notary", "offline_verify", "outside", "postgres", "reader",
-        "recorder", "simulated", "tiles", "verify", "wakeup",
+        "append_call", "appender", "client", "client.aio", "client.options", "client.sync", "codec", "conflicts",
+        "decisions", "dictionary", "embedded", "erasure", "export", "fork", "identity", "importing", "migrate",
+        "notary", "offline_verify", "outside", "postgres", "reader", "recorder", "simulated", "tiles", "verify",
+        "wakeup",
     },
     "projections": {
-        "ahead", "builds", "certify", "compare", "follower", "forgetting", "joining", "leases", "promotion", "reading",
-        "rebuild", "refold", "rivals", "runner", "writing", "entitlements.query",
+        "ahead", "builds", "certify", "compare", "follower", "forgetting", "joining", "leases", "promotion",
+        "reading", "rebuild", "refold", "rivals", "runner", "writing", "dunning.query", "entitlements.changes",
+        "entitlements.feed", "entitlements.holdings", "entitlements.known", "entitlements.preview",
+        "entitlements.query", "mrr.query", "periods.bridge", "periods.closing", "periods.effective",
+        "periods.entries", "periods.query", "periods.sums", "periods.worth", "revenue.pages", "revenue.query",
     },
 }  # fmt: skip
 """The rooms that touch the world. Every other room of these packages is pure; ``api`` is all shell."""

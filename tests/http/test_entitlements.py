@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 
@@ -40,10 +42,12 @@ async def following(database: Database, services: Services) -> AsyncIterator[Non
             await asyncio.sleep(0.02)
 
     task = asyncio.create_task(forever())
-    yield
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
 
 
 async def bought(client: httpx.AsyncClient, clock: ManualClock) -> None:
@@ -174,7 +178,25 @@ async def test_the_answer_is_today_s_code_over_what_was_known(
     assert await seats(known_position="99") == 3
     assert await seats(known_position="3", as_of="2026-01-15T11:53:31Z") == 8
     assert await seats(known_position="0") is False
-    refused = await client.get("/v1/customers/org:acme/entitlements", params={"known_position": "2"})
+
+
+async def test_what_was_known_of_an_organisation_is_folded_from_its_customers(
+    client: httpx.AsyncClient, clock: ManualClock, database: Database, services: Services, monkeypatch: Any
+) -> None:
+    await bought(client, clock)
+    moved = subscription(items="si_1:prod_1*8", metadata={"org_id": "beta"})
+    await post(client, clock, event("evt_3", "customer.subscription.updated", moved, created=BASE + 20))
+    await fold_everything(database, services)
+
+    async def seats(org: str, **asked: str) -> object:
+        return (await client.get(f"/v1/customers/org:{org}/entitlements/seats", params=asked)).json()["value"]
+
+    assert await seats("acme%2Feu") == 0
+    assert await seats("acme%2Feu", known_position="2") == 8
+    assert await seats("beta") == 8
+    assert await seats("beta", known_position="2") is False
+    monkeypatch.setattr("projections.entitlements.query.ORG_CUSTOMERS_MAX", 0)
+    refused = await client.get("/v1/customers/org:beta/entitlements", params={"known_position": "2"})
     assert (refused.status_code, refused.json()["type"]) == (409, "build-required")
     assert '/v1/projections/entitlements/rebuilds with {"until_position": 2}' in refused.json()["detail"]
 
@@ -247,3 +269,106 @@ async def test_books_are_worlds_apart(
     await fold_everything(database, services)
     other = await client.get("/v1/customers/cus_1/entitlements", params={"book": "self:test"})
     assert other.json()["entitlements"] == []
+
+
+async def test_many_checks_are_answered_in_order(
+    client: httpx.AsyncClient, clock: ManualClock, database: Database, services: Services
+) -> None:
+    await bought(client, clock)
+    await fold_everything(database, services)
+
+    async def check(checks: object, **asked: str) -> httpx.Response:
+        return await client.post("/v1/entitlements/check", json={"checks": checks}, params=asked)
+
+    asked = [("cus_1", "seats"), ("cus_9", "seats"), ("org:acme/eu", "sso"), ("cus_1", "no/such 💸")]
+    answer = await check([{"customer": customer, "feature": feature} for customer, feature in asked])
+    data = answer.json()["data"]
+    assert [(one["customer"], one["feature"], one["granted"], one["reason"]) for one in data] == [
+        ("cus_1", "seats", True, "active"),
+        ("cus_9", "seats", False, "unknown_customer"),
+        ("org:acme/eu", "sso", True, "active"),
+        ("cus_1", "no/such 💸", False, "no_source"),
+    ]
+    assert answer.json()["freshness"]["position"] == 2
+    before = await check([{"customer": "cus_1", "feature": "seats"}], as_of="2026-01-01")
+    assert before.json()["data"][0]["reason"] == "no_source"
+    one = {"customer": "cus_1", "feature": "seats"}
+    full = await check([one] * 500)
+    assert [found["value"] for found in full.json()["data"]] == [8] * 500
+    for wrong in ([one] * 501, [], "all", [{"customer": "cus_1"}], [one | {"more": 1}], [{"customer": "a b"} | one, 7]):
+        assert (await check(wrong)).status_code == 400
+
+
+async def test_a_moment_before_the_first_event_and_one_in_the_future(
+    client: httpx.AsyncClient, clock: ManualClock, database: Database, services: Services
+) -> None:
+    await bought(client, clock)
+    await fold_everything(database, services)
+
+    async def seats(at: str) -> dict[str, Any]:
+        found = await client.get("/v1/customers/cus_1/entitlements/seats", params={"as_of": at})
+        assert found.status_code == 200
+        return dict(found.json())
+
+    assert ((await seats("1999-01-01"))["granted"], (await seats("1999-01-01"))["reason"]) == (False, "no_source")
+    assert (await seats("2099-01-01T00:00:00+02:00"))["granted"]
+    assert (await seats("0001-01-01"))["granted"] is False
+    assert (await seats("9999-12-31T23:59:59Z"))["granted"]
+
+
+async def test_a_planned_end_long_past_is_stale(
+    client: httpx.AsyncClient, clock: ManualClock, database: Database, services: Services
+) -> None:
+    subject = subscription(items="si_1:prod_1*8", cancel_at=BASE + 60)
+    await post(client, clock, event("evt_1", "customer.subscription.created", subject, created=BASE))
+    await fold_everything(database, services)
+
+    async def told(path: str) -> tuple[bool, bool]:
+        content = (await client.get(f"/v1/customers/cus_1/entitlements{path}")).json()
+        return bool(content.get("granted", content.get("entitlements"))), content["freshness"]["stale"]
+
+    assert (await told(""), await told("/prod_1")) == ((True, False), (True, False))
+    clock.forward(hours=73)
+    assert (await told(""), await told("/prod_1")) == ((True, True), (True, True))
+
+
+async def test_a_parked_customer_answers_for_a_day(
+    client: httpx.AsyncClient,
+    clock: ManualClock,
+    database: Database,
+    services: Services,
+    owner: asyncpg.Connection,
+) -> None:
+    await bought(client, clock)
+    await fold_everything(database, services)
+    await owner.execute(
+        "INSERT INTO ledger.parked (build_id, subject, book, event_id, error, since) VALUES ($1, $2, $3, $4, $5, $6)",
+        "entitlements-1", "self:live/cus_1", "self:live", "evt_3", "a mistake", clock.now,
+    )  # fmt: skip
+    found = (await client.get("/v1/customers/cus_1/entitlements/seats")).json()
+    assert (found["granted"], found["freshness"]["parked"], found["freshness"]["stale"]) == (True, True, True)
+    clock.forward(hours=25)
+    refused = await client.get("/v1/customers/cus_1/entitlements/seats")
+    assert (refused.status_code, refused.json()["type"]) == (503, "parked")
+    assert (await client.get("/v1/customers/cus_1/entitlements")).status_code == 503
+    checks = [{"customer": "cus_1", "feature": "seats"}, {"customer": "cus_2", "feature": "seats"}]
+    batch = (await client.post("/v1/entitlements/check", json={"checks": checks})).json()["data"]
+    assert [one["reason"] for one in batch] == ["parked", "unknown_customer"]
+
+
+async def test_a_customer_that_waits_to_be_folded_anew_says_so(
+    client: httpx.AsyncClient,
+    clock: ManualClock,
+    database: Database,
+    services: Services,
+    owner: asyncpg.Connection,
+) -> None:
+    await bought(client, clock)
+    await fold_everything(database, services)
+    await owner.execute("INSERT INTO build_entitlements_1.dirty VALUES ('self:live/cus_1', 'self:live', 'joined')")
+    path = "/v1/customers/cus_1/entitlements/seats"
+    assert (await client.get(path)).json()["freshness"]["stale"]
+    refused = await client.get(path, params={"min_position": "2"})
+    assert (refused.status_code, refused.json()["type"]) == (503, "not-yet")
+    await fold_everything(database, services)
+    assert (await client.get(path, params={"min_position": "2"})).json()["freshness"]["stale"] is False

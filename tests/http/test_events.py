@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import ManualClock
 from tests.http.test_access import post
-from tests.stripe_events import body_of, event, subscription
+from tests.stripe_events import body_of, event, signature, subscription
 
 
 async def test_an_event_reads_as_the_contract_has_it(client: httpx.AsyncClient, clock: ManualClock) -> None:
@@ -33,6 +33,7 @@ async def test_an_event_reads_as_the_contract_has_it(client: httpx.AsyncClient, 
         "recorded_at": "2026-01-15T12:00:00Z",
         "received_at": "2026-01-15T12:00:00Z",
         "data": content["data"],
+        "incomplete": [],
         "erased": False,
         "conflicts": [],
     }
@@ -111,3 +112,14 @@ async def test_an_unknown_event_is_not_found(client: httpx.AsyncClient, event_id
     for path in (f"/v1/events/{event_id}", f"/v1/events/{event_id}/raw"):
         answer = await client.get(path)
         assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
+
+
+async def test_an_event_nested_too_deep_to_be_written_again_keeps_its_bytes(
+    client: httpx.AsyncClient, clock: ManualClock
+) -> None:
+    deep = b'{"a":' * 300 + b"1" + b"}" * 300
+    body = b'{"id":"evt_deep","type":"unheard.of","created":1768000000,"data":{"object":' + deep + b"}}"
+    assert (await client.post("/webhooks/stripe", content=body, headers=signature(body, clock.now))).status_code == 200
+    shown = (await client.get("/v1/events/evt_deep")).json()
+    assert (shown["data"], shown["incomplete"]) == (None, ["data"])
+    assert (await client.get("/v1/events/evt_deep/raw")).content == body

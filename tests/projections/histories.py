@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from functools import cache
+from operator import attrgetter
 
 import orjson
 
@@ -13,9 +14,13 @@ from ledger.books import book_of
 from ledger.event import NewEvent, Source, parse_envelope, received_event, stream_of
 from ledger.simulator.company import Arguments, Company
 from ledger.simulator.truth import Truth
-from projections.contract import Subject
+from projections.contract import Projection, Subject
+from projections.entitlements.holdings import gathered
+from projections.entitlements.rows import EvidenceRow, Holdings, OrgRow, ProductRow, SourceRow
 from projections.entitlements.tables import entitlements
 from projections.facts import Fact, fact_of
+from projections.folding import rows_of
+from projections.links import Link, links, merged, root_of
 
 PROJECTION = entitlements("org_id")
 MONTHS = 8
@@ -31,15 +36,25 @@ def company(seed: int, customers: int = 4, version: str = "mixed") -> tuple[tupl
 @cache
 def facts_by_subject(seed: int, customers: int = 4, version: str = "mixed") -> dict[Subject, tuple[Fact, ...]]:
     """Return the facts of each subject that the entitlement projection folds, in causal order."""
-    found: dict[Subject, list[Fact]] = {}
-    for position, body in enumerate(company(seed, customers, version)[0], 1):
+    return joined(company(seed, customers, version)[0])
+
+
+def joined(bodies: Iterable[bytes]) -> dict[Subject, tuple[Fact, ...]]:
+    """Return the facts that the entitlement projection folds, by the subject their stream belongs to."""
+    every: list[Link] = []
+    by_stream: dict[tuple[str, str], list[Fact]] = {}
+    for position, body in enumerate(bodies, 1):
         envelope = parse_envelope(body)
+        book = book_of(envelope.account or "self", livemode=envelope.livemode)
+        fact = fact_of(envelope.event_id, envelope.type, envelope.created, position, body)
+        every += links(book, fact)
         if envelope.type in PROJECTION.types:
-            book = book_of(envelope.account or "self", livemode=envelope.livemode)
-            subject = Subject(book, stream_of(book, envelope.parsed))
-            fact = fact_of(envelope.event_id, envelope.type, envelope.created, position, body)
-            found.setdefault(subject, []).append(fact)
-    return {subject: tuple(facts) for subject, facts in found.items()}
+            by_stream.setdefault((book, stream_of(book, envelope.parsed)), []).append(fact)
+    standing = merged({}, every)
+    found: dict[Subject, list[Fact]] = {}
+    for (book, stream), facts in by_stream.items():
+        found.setdefault(Subject(book, root_of(stream, standing)), []).extend(facts)
+    return {subject: tuple(sorted(facts, key=attrgetter("position"))) for subject, facts in found.items()}
 
 
 def new_events(bodies: Sequence[bytes]) -> list[NewEvent]:
@@ -72,3 +87,18 @@ def disordered(bodies: Sequence[bytes], seed: int) -> list[list[bytes]]:
         batches.append([bodies[place] for place in order[:size]])
         order = order[size:]
     return batches
+
+
+def held(
+    projection: Projection, subject: Subject, facts: Iterable[Fact], products: Iterable[ProductRow] = ()
+) -> Holdings:
+    """Return what a customer (or another holder) has, by its facts in whatever order."""
+    rows = rows_of(projection, subject, facts)
+    return gathered(
+        subject.book,
+        {subject.key: [subject.stream_id]},
+        [SourceRow(*row) for row in rows["entitlement_source"]],
+        [EvidenceRow(*row) for row in rows["entitlement_evidence"]],
+        [OrgRow(*row) for row in rows["entitlement_org"]],
+        [row._replace(subject=f"{subject.book}/{row.product}") for row in products],
+    )[subject.key]

@@ -107,5 +107,6 @@ async def test_what_was_known_is_what_was_answered(database: Database, clock: Ma
     assert len(recorded) >= 500
     for customer, position, moment, answers in recorded:
         known = await fold_known(connection, PROJECTION, "self:live", customer, Moment(moment, moment), position)
+        assert known is not None
         assert known.answers == answers
     await connection.close()

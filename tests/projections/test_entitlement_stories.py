@@ -19,10 +19,11 @@ import pytest
 
 from projections.contract import Subject
 from projections.entitlements.answer import Answer, answer_all
-from projections.entitlements.rows import ProductRow, SourceRow
+from projections.entitlements.rows import Holdings, ProductRow
 from projections.entitlements.tables import entitlements
 from projections.facts import Fact, fact_of
 from projections.folding import rows_of
+from tests.projections.histories import held
 from tests.stripe_events import Json, event, product, subscription
 
 START = 1_768_478_400
@@ -56,9 +57,8 @@ def _fact(event_id: str, line: list[str]) -> Fact:
     return fact_of(event_id, type_, moment(int(at)), position, orjson.dumps(content))
 
 
-def sources_of(facts: Sequence[Fact]) -> list[SourceRow]:
-    rows = rows_of(PROJECTION, Subject("self:live", "self:live/cus_1"), facts)
-    return [SourceRow(*row) for row in rows["entitlement_source"]]
+def holdings_of(facts: Sequence[Fact]) -> Holdings:
+    return held(PROJECTION, Subject("self:live", "self:live/cus_1"), facts, PRODUCTS)
 
 
 PRODUCTS = [
@@ -68,7 +68,7 @@ PRODUCTS = [
 
 
 def answers_at(facts: Sequence[Fact], at: int) -> dict[str, Answer]:
-    return {answer.feature: answer for answer in answer_all(sources_of(facts), PRODUCTS, moment(at))}
+    return {answer.feature: answer for answer in answer_all(holdings_of(facts), (), moment(at))}
 
 
 def say(answers: dict[str, Answer], feature: str) -> str:
@@ -212,10 +212,10 @@ def test_rows_do_not_depend_on_arrival() -> None:
     rng = random.Random(7)
     for story, _, _ in STORIES.values():
         facts = facts_of(story)
-        expected = sources_of(facts)
+        expected = holdings_of(facts)
         for _ in range(20):
             rng.shuffle(facts)
-            assert sources_of(facts) == expected
+            assert holdings_of(facts) == expected
 
 
 def test_a_granted_answer_explains_itself() -> None:
@@ -248,7 +248,7 @@ def test_an_organisation_is_the_subscriptions_then_the_customers() -> None:
         20  customer.updated               metadata={}
         """
     )
-    by_time = [(row.valid_from, row.org) for row in sources_of(facts)]
+    by_time = [(row.valid_from, row.org) for row in holdings_of(facts).orgs if row.source == "sub_1"]
     assert by_time == [(moment(5), "acme"), (moment(10), "beta"), (moment(15), "acme"), (moment(20), None)]
 
 
@@ -263,15 +263,16 @@ def test_old_shapes_say_the_same() -> None:
     }
     body = orjson.dumps(event("evt_1", "customer.subscription.created", old_subject, created=START))
     old = [fact_of("evt_1", "customer.subscription.created", moment(0), 1, body)]
-    assert sources_of(old) == sources_of(new)
+    assert holdings_of(old) == holdings_of(new)
 
 
 def test_a_subscription_without_items_is_its_plan() -> None:
     subject = {"id": "sub_1", "customer": "cus_1", "status": "active", "quantity": 2, "plan": {"id": "gold"}}
     body = orjson.dumps(event("evt_1", "customer.subscription.created", subject, created=START))
-    [row] = sources_of([fact_of("evt_1", "customer.subscription.created", moment(0), 1, body)])
+    holdings = holdings_of([fact_of("evt_1", "customer.subscription.created", moment(0), 1, body)])
+    [row] = holdings.sources
     assert (row.item, row.price, row.product, row.quantity) == ("sub_1", "gold", None, Decimal(2))
-    answers = {one.feature: one for one in answer_all([row], [], moment(0))}
+    answers = {one.feature: one for one in answer_all(holdings, (), moment(0))}
     assert answers["gold"].granted
 
 
@@ -284,7 +285,7 @@ def test_hostile_shapes_fold_to_what_can_be_read() -> None:
     ]
     for subject in subjects:
         body = json.dumps(event("evt_1", "customer.subscription.created", subject, created=START)).encode()
-        sources_of([fact_of("evt_1", "customer.subscription.created", moment(0), 1, body)])
+        holdings_of([fact_of("evt_1", "customer.subscription.created", moment(0), 1, body)])
 
 
 def test_a_products_features_have_a_history() -> None:

@@ -16,6 +16,7 @@ from ledger.event import NewEvent
 from ledger.postgres import Database
 from projections.builds import Build, ensure_live
 from projections.contract import Projection, Rows, Subject
+from projections.entitlements.rows import SourceRow
 from projections.entitlements.tables import entitlements
 from projections.folding import fold
 from projections.follower import CheckpointMovedError, follow, step
@@ -144,13 +145,10 @@ async def test_what_fails_is_parked_alone(
             return rows
         if failure == "fold":
             raise RuntimeError("a mistake in the fold")
-        first, *rest = rows["entitlement_source"]
-        broken = list(first)
-        if failure == "nul":
-            broken[9] = "act\x00ive"
-        else:
-            broken[13] = broken[12]  # an interval that ends where it begins
-        return {"entitlement_source": [tuple(broken), *rest]}
+        first, *rest = (SourceRow(*row) for row in rows["entitlement_source"])
+        ends_at_once = first._replace(valid_to=first.valid_from)  # an interval that ends where it begins
+        broken = first._replace(status="act\x00ive") if failure == "nul" else ends_at_once
+        return {"entitlement_source": [broken, *rest]}
 
     news = [
         event(f"evt_new_{n}", "customer.subscription.updated", subscription(f"sub_{n}", customer=f"cus_{n}"))

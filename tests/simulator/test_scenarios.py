@@ -15,10 +15,9 @@ from ledger.simulator.scenario import Story, play
 from ledger.simulator.versions import VERSIONS
 from projections.contract import Subject
 from projections.entitlements.answer import answer_all
-from projections.entitlements.rows import ProductRow, SourceRow
+from projections.entitlements.rows import ProductRow
 from projections.facts import fact_of
-from projections.folding import rows_of
-from tests.projections.histories import PROJECTION
+from tests.projections.histories import PROJECTION, held
 
 STORIES = {
     "an upgrade counts from the moment it is made": """
@@ -148,13 +147,12 @@ def granted_at(story: Story, at: int, order: random.Random) -> dict[str, int | b
         for place, one in enumerate(arrived)
         if one["type"] in PROJECTION.types
     ]
-    rows = rows_of(PROJECTION, Subject("self:live", f"self:live/{story.customer}"), facts)
     products = [
         ProductRow("", "self:live", one.id, one.features, datetime(2020, 1, 1, tzinfo=UTC), None, ())
         for one in PRODUCTS
     ]
-    sources = [SourceRow(*row) for row in rows["entitlement_source"]]
-    answers = answer_all(sources, products, datetime.fromtimestamp(at, UTC))
+    holdings = held(PROJECTION, Subject("self:live", f"self:live/{story.customer}"), facts, products)
+    answers = answer_all(holdings, (), datetime.fromtimestamp(at, UTC))
     return {one.feature: True if one.kind == "boolean" else int(one.value or 0) for one in answers if one.granted}
 
 
@@ -168,7 +166,7 @@ def test_story(name: str, version: str) -> None:
             told = {feature: granted.get(feature) for feature in expected.features}
             assert told == expected.features, expected.line
             assert bool(granted) == bool(expected.features), expected.line
-            assert granted == story.truth.entitlements(expected.at, purchases=False).get(story.customer, {})
+            assert granted == story.truth.entitlements(expected.at).get(story.customer, {})
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
 
 import httpx
+import orjson
 import pytest
 import stripe
 
+from api.outward.access import open_access
+from api.outward.gather import Gathering
+from api.services import open_services, wall_clock
+from api.settings import Settings
+from ledger.postgres import Database
+from ledger.times import rfc3339
 from tests.system.running import Service, free_port
 
 SECRET = "whsec_localstripe"
@@ -83,3 +96,97 @@ def test_a_subscription_there_is_an_entitlement_here(service: Service, localstri
     service.until(lambda: not granted(), "the entitlement to be revoked", seconds=15)
     answer = service.get(f"/v1/customers/{customer.id}/entitlements/{product.id}").json()
     assert answer["reason"] == "canceled"
+
+
+class Failing(BaseHTTPRequestHandler):
+    """What stands where the service was, and answers 500."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_error(500)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@contextlib.contextmanager
+def failing_at(port: int) -> Iterator[None]:
+    server = HTTPServer(("127.0.0.1", port), Failing)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def events_of(localstripe: str) -> list[dict[str, Any]]:
+    """Return everything localstripe says has happened."""
+    client = stripe.StripeClient("sk_test_x", base_addresses={"api": localstripe})
+    listed = client.v1.events.list({"limit": 100}).auto_paging_iter()
+    return [orjson.loads(orjson.dumps(one.to_dict())) for one in listed]
+
+
+def test_what_webhooks_lost_a_sweep_finds(service: Service, localstripe: str) -> None:
+    service.environment["LEDGER_STRIPE_WEBHOOK_SECRETS"] = f"test:{SECRET}"
+    asking = {"LEDGER_STRIPE_API_KEY": "sk_test_x", "LEDGER_STRIPE_API_BASE": localstripe}
+    service.start()
+    hook = {"url": f"{service.url}/webhooks/stripe", "secret": SECRET}
+    httpx.post(f"{localstripe}/_config/webhooks/ledger", data=hook, auth=("sk_test_x", "")).raise_for_status()
+    client = stripe.StripeClient("sk_test_x", base_addresses={"api": localstripe})
+
+    def happen(count: int) -> None:
+        for _ in range(count):
+            client.v1.customers.create({"email": "a@example.com"})
+        time.sleep(1.5)  # localstripe sends a second later, once, whatever comes of it
+
+    def head() -> int:
+        return int(service.get("/v1/events", book="self:test").json()["freshness"]["head"])
+
+    happen(3)
+    service.until(lambda: head() == 3, "the first webhooks")
+    service.stop()
+    happen(4)
+    with failing_at(service.port):
+        happen(5)
+    service.start()
+    happen(2)
+    service.until(lambda: head() == 5, "the last webhooks")
+
+    swept = orjson.loads(service.run("sweep", "--json", **asking).stdout)
+    assert swept["books"] == {"self:test": {"listed": 14, "appended": 9, "unreadable": 0}}
+    log = service.get("/v1/events", book="self:test").json()["data"]
+    raw = [service.get(f"/v1/events/{one['id']}/raw", book="self:test").json() for one in log]
+    theirs = events_of(localstripe)
+    assert sorted(raw, key=lambda one: str(one["id"])) == sorted(theirs, key=lambda one: str(one["id"]))
+    assert [one["source"] for one in log].count("api") == 9
+    again = service.run("sweep", **asking)
+    assert (again.returncode, head()) == (0, 14)
+    assert "0 were missing" in again.stdout
+
+    def newest_hour() -> dict[str, Any]:
+        since = rfc3339(wall_clock() - timedelta(hours=1))
+        hours: list[dict[str, Any]] = service.get("/v1/coverage", book="self:test", **{"from": since}).json()["data"]
+        return hours[-1]
+
+    assert newest_hour()["proven"] is False, "it is not over"
+    asyncio.run(sweep_later(service, asking))
+    assert newest_hour()["proven"] is True
+    assert head() == 14
+
+
+async def sweep_later(service: Service, asking: dict[str, str]) -> None:
+    """Sweep as it will be done in two hours."""
+    settings = Settings(
+        data_dir=service.folder,
+        stripe_api_key=asking["LEDGER_STRIPE_API_KEY"],
+        stripe_api_base=asking["LEDGER_STRIPE_API_BASE"],
+    )
+    opened = open_services(
+        settings, database=Database(service.embedded.url()), clock=lambda: wall_clock() + timedelta(hours=2)
+    )
+    async with opened as services, open_access(settings, services.clock) as access:
+        gathering = Gathering(access, services.pool, services.appender, "self", services.clock)
+        assert (await gathering.sweep()).found.total() == 0

@@ -1,4 +1,4 @@
-"""Subscriptions, items and products as plain values, whatever API version wrote them (stripe-domain §2.2)."""
+"""Subscriptions and their items, whatever API version wrote them (stripe-domain §2.2)."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from ledger.event import Json, identifier, mapping
-from ledger.times import from_unix
 from projections.facts import listing, number
+from projections.shapes.common import moment, text
 
 
 class Item(NamedTuple):
-    """One item of a subscription. ``quantity`` is None where usage is metered."""
+    """One item of a subscription. ``quantity`` is None where usage is metered; ``trial_end`` is of its own trial."""
 
     item: str
     product: str | None
     price: str | None
     quantity: Decimal | None
+    lookup_key: str | None = None
+    trial_end: datetime | None = None
 
 
 def items_of(subscription: Json) -> list[Item]:
@@ -33,13 +35,17 @@ def _item(source: Json) -> Item | None:
     if key is None:
         return None
     price = source.get("price")
-    product = identifier(price.get("product")) if isinstance(price, dict) else None
+    named = price if isinstance(price, dict) else {}
+    product = identifier(named.get("product"))
     quantity = source.get("quantity_decimal")
+    trial = source.get("current_trial")
     return Item(
         item=key,
         product=product or identifier(mapping(source.get("plan")).get("product")),
         price=identifier(price) or identifier(source.get("plan")),
         quantity=number(source.get("quantity") if number(quantity) is None else quantity),
+        lookup_key=text(named.get("lookup_key")),
+        trial_end=moment(trial.get("end_date")) if isinstance(trial, dict) else None,
     )
 
 
@@ -58,19 +64,3 @@ def _period_end(subscription: Json) -> datetime | None:
     ends = [moment(one.get("current_period_end")) for one in listing(subscription.get("items"))]
     known = [end for end in ends if end is not None]
     return max(known) if known else moment(subscription.get("current_period_end"))
-
-
-def moment(value: object) -> datetime | None:
-    """Return Stripe's seconds as a time; None for null and for what is no time."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        return None
-    try:
-        return from_unix(value)
-    except ValueError:
-        return None
-
-
-def text_at(metadata: object, key: str) -> str | None:
-    """Return a non-empty metadata value; an empty one is how Stripe's users remove it."""
-    value = mapping(metadata).get(key)
-    return value if isinstance(value, str) and value else None

@@ -1,0 +1,108 @@
+"""Whether a read of revenue answers what was sealed of closed months, or what is known of them now."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Final, Literal
+
+import asyncpg
+from starlette.requests import Request
+
+from api.access import services
+from api.problems import Problem
+from api.reads import Asked
+from ledger.times import rfc3339
+from projections.builds import enter_build
+from projections.periods.entries import SealedJournal, read_sealed_journal
+from projections.periods.months import month_end, month_of
+from projections.periods.query import Closed, enter_closed
+from projections.periods.sums import SealedSums, read_sealed_sums, reported_balances, reported_months
+from projections.revenue.pages import Wanted
+from projections.revenue.query import Sums
+
+Basis = Literal["sealed", "restated"]
+
+_SECOND: Final = timedelta(seconds=1)
+
+
+def wants_sealed(request: Request) -> bool:
+    """Tell whether closed months are to be answered as they were sealed, which is so unless ``basis=restated``."""
+    basis = request.query_params.get("basis", "sealed")
+    if basis not in ("sealed", "restated"):
+        raise Problem(400, "basis must be sealed or restated")
+    return basis == "sealed"
+
+
+def basis_json(*, is_sealed: bool) -> Basis:
+    """Name what an answer rests on: sealed where any of it was, or corrects what was."""
+    return "sealed" if is_sealed else "restated"
+
+
+def honours_closes(asked: Asked) -> bool:
+    """Tell whether closes bear on a read: a build that is asked by name answers what it folded, and knows of none."""
+    return asked.build is None or asked.known is not None
+
+
+class Reporting:
+    """The books as one request reads them: sealed in closed months unless it asks for what is known now."""
+
+    def __init__(self, request: Request, asked: Asked) -> None:
+        self._asked = asked
+        self._revenue = services(request).revenue.name
+        self._wanted = wants_sealed(request) and honours_closes(asked)
+        self.is_sealed = False
+
+    async def balances(self, connection: asyncpg.Connection, at: int) -> Sums:
+        """Return what every account comes to at a second."""
+        closed, sealed = await self._read(connection)
+        month = sealed_month(closed, datetime.fromtimestamp(at, UTC))
+        self.is_sealed = self.is_sealed or month is not None
+        return await reported_balances(connection, self._asked.book, sealed, at)
+
+    async def months(
+        self, connection: asyncpg.Connection, first: date, until: date, at: int | None
+    ) -> tuple[Sums, dict[date, Sums]]:
+        """Return what everything came to before a month, and what each month from it on did."""
+        closed, sealed = await self._read(connection)
+        if at is not None:
+            sealed_month(closed, datetime.fromtimestamp(at, UTC))
+        self.is_sealed = sealed is not None and first <= sealed.first_open
+        return await reported_months(connection, self._asked.book, sealed, first, until, at)
+
+    async def journal(self, connection: asyncpg.Connection, wanted: Wanted) -> SealedJournal | None:
+        """Return what closes account for of a journal; None where no month is closed."""
+        if not self._wanted:
+            return None
+        closed = await enter_closed(connection, self._asked.book, self._asked.known)
+        sealed = await read_sealed_journal(connection, self._revenue, self._asked.build, wanted, closed)
+        self.is_sealed = sealed is not None and wanted.since <= sealed.until.timestamp()
+        return sealed
+
+    async def _read(self, connection: asyncpg.Connection) -> tuple[Closed, SealedSums | None]:
+        """Read what is sealed, and turn back to the build of revenue."""
+        if not self._wanted:
+            return Closed(()), None
+        closed = await enter_closed(connection, self._asked.book, self._asked.known)
+        sealed = await read_sealed_sums(connection, self._asked.book, closed)
+        await enter_build(connection, self._revenue, self._asked.book, self._asked.build)
+        return closed, sealed
+
+
+def sealed_month(closed: Closed, at: datetime) -> str | None:
+    """Return the closed month whose end a moment is; None where the moment's month is open.
+
+    Raises 409 ``sealed`` for any other moment before the first open month: only the ends of months were reported.
+    """
+    if closed.until is None or at >= closed.until:
+        return None
+    month = month_of(at)
+    if closed.of(month) is None:
+        return None  # before the first month that had anything to close
+    end = month_end(month)
+    if at < end - _SECOND:
+        detail = (
+            f"{month} is closed: what was sealed of it is its end, {rfc3339(end - _SECOND)}; "
+            "basis=restated answers what is known now of any moment"
+        )
+        raise Problem(409, detail, kind="sealed")
+    return month

@@ -1,0 +1,183 @@
+"""``/v1/catalog`` and ``/v1/grants``: what people decide about access. Each is a fact with somebody's name."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.access import book_of_request, require, services
+from api.bodies import json_body, raw_body, reason_of, time_of
+from api.entitlements import NAME_CHARACTERS_MAX, customer_of
+from api.granting import (
+    Grant,
+    KeyUsedError,
+    MisfitError,
+    NoSuchGrantError,
+    make_grant,
+    publish_catalog,
+    read_publications,
+    revoke_grant,
+)
+from api.parameters import MAX_WAIT_SECONDS, path_value, seconds_parameter, time_parameter
+from api.problems import JSONResponse, Problem
+from api.services import Services
+from ledger.catalogs import Publication
+from projections.catalog import CatalogError, parse_catalog
+from projections.entitlements.query import folded_position
+from projections.facts import number
+
+CATALOG_BYTES_MAX: Final = 1_000_000
+KEY_CHARACTERS_MAX: Final = 255
+
+_POLL_SECONDS: Final = 0.02
+
+
+async def put_catalog(request: Request) -> Response:
+    """Publish a catalog; answered as soon as it counts, or after ``wait`` seconds (by default one).
+
+    ``position`` is null where that text holds already.
+    """
+    key = require(request, "admin")
+    book = await book_of_request(request, key)
+    since = time_parameter(request, "effective_from")
+    wait_seconds = seconds_parameter(request, "wait", 1, MAX_WAIT_SECONDS)
+    try:
+        text = (await raw_body(request, CATALOG_BYTES_MAX)).decode()
+    except UnicodeDecodeError as error:
+        raise CatalogError(0, "", "not UTF-8") from error
+    serving = services(request)
+    async with serving.pool.acquire() as connection:
+        made, position = await publish_catalog(
+            connection, serving.appender, book, text, effective_from=since, by=key.name, now=serving.clock()
+        )
+    if position is not None:
+        await _until_folded(serving, book, position, wait_seconds)
+    return JSONResponse(_publication_json(made) | {"book": book, "position": position})
+
+
+async def list_catalogs(request: Request) -> Response:
+    """List every catalog a book has published, oldest first."""
+    key = require(request, "entitlements:read")
+    book = await book_of_request(request, key)
+    async with services(request).pool.acquire() as connection:
+        found = await read_publications(connection, book)
+    return JSONResponse({"data": [_publication_json(one) | {"content": one.content} for one in found]})
+
+
+def _publication_json(made: Publication) -> dict[str, Any]:
+    catalog = parse_catalog(made.content)
+    return {
+        "version": made.number,
+        "effective_from": made.effective_from,
+        "by": made.by,
+        "features": sorted(catalog.features),
+        "plans": len(catalog.plans),
+    }
+
+
+async def _until_folded(serving: Services, book: str, position: int, wait_seconds: float) -> None:
+    """Wait until answers count an event, but not for long: it is durable, and whoever folds will come to it."""
+    deadline = asyncio.get_running_loop().time() + wait_seconds
+    while asyncio.get_running_loop().time() < deadline:
+        async with serving.pool.acquire() as connection, connection.transaction(readonly=True):
+            folded = await folded_position(connection, serving.entitlements, book) >= position
+        if folded:
+            # What is kept in memory switches there too.
+            await serving.live.tail.reach(book, position, wait_seconds)
+            return
+        await asyncio.sleep(_POLL_SECONDS)
+
+
+async def create_grant(request: Request) -> Response:
+    """Grant a feature to a customer or an organisation, for a time or for good."""
+    key = require(request, "grants:write")
+    book = await book_of_request(request, key)
+    known = {"customer", "feature", "value", "valid_from", "valid_until", "reason"}
+    serving = services(request)
+    grant = _grant(await json_body(request, known), serving.clock())
+    called = request.headers.get("idempotency-key")
+    if called is not None and not 0 < len(called) <= KEY_CHARACTERS_MAX:
+        raise Problem(400, f"an Idempotency-Key has 1 to {KEY_CHARACTERS_MAX} characters")
+    async with serving.pool.acquire() as connection:
+        try:
+            grant_id, position = await make_grant(
+                connection, serving.appender, book, grant, by=key.name, called=called, now=serving.clock()
+            )
+        except MisfitError as error:
+            raise Problem(422, str(error), kind="misfit") from error
+        except KeyUsedError as error:
+            raise Problem(409, str(error), kind="idempotency-key-used") from error
+    content = grant.content(grant_id) | {"value": _shown(grant.value), "position": position, "book": book}
+    return JSONResponse(content, status_code=201)
+
+
+def _grant(body: dict[str, Any], now: datetime) -> Grant:
+    customer, feature = body.get("customer"), body.get("feature")
+    if not isinstance(customer, str):
+        raise Problem(400, "name a customer (cus_…) or an organisation (org:NAME)")
+    start, end = time_of(body, "valid_from"), time_of(body, "valid_until")
+    if end is not None and end <= (start or now.replace(microsecond=0)):
+        raise Problem(400, "valid_until is not after the grant begins")
+    return Grant(
+        customer=customer_of(customer),
+        feature=feature_name(feature),
+        value=value_text(body.get("value")),
+        valid_from=start,
+        valid_until=end,
+        reason=_storable(reason_of(body), "reason"),
+    )
+
+
+def feature_name(value: object) -> str:
+    """Return a feature's name, if it can be one. Raises 400."""
+    if not isinstance(value, str) or not 0 < len(value) <= NAME_CHARACTERS_MAX:
+        raise Problem(400, f"feature is a name of 1 to {NAME_CHARACTERS_MAX} characters")
+    return _storable(value, "feature")
+
+
+def _storable(text: str, name: str) -> str:
+    if "\x00" in text:
+        raise Problem(400, f"{name} holds a NUL")
+    return text
+
+
+def value_text(value: object) -> str | None:
+    """Write what a grant gives: None for a yes, else an amount or a choice. Raises 400."""
+    if value is None or value is True:
+        return None
+    exact = number(value) if not isinstance(value, str) else None
+    if exact is not None and 0 <= exact < 10**15:
+        return format(exact, "f")
+    if isinstance(value, str) and 0 < len(value) <= NAME_CHARACTERS_MAX and number(value) is None:
+        return _storable(value, "value")
+    raise Problem(400, "value is true, an amount from 0 on, or a choice")
+
+
+def _shown(value: str | None) -> bool | int | float | str:
+    if value is None:
+        return True
+    exact: Decimal | None = number(value)
+    if exact is None:
+        return value
+    return int(exact) if exact == exact.to_integral_value() else float(exact)
+
+
+async def delete_grant(request: Request) -> Response:
+    """Take a grant back."""
+    key = require(request, "grants:write")
+    book = await book_of_request(request, key)
+    reason = _storable(reason_of(await json_body(request, {"reason"})), "reason")
+    serving, grant_id = services(request), path_value(request, "grant")
+    async with serving.pool.acquire() as connection:
+        try:
+            position = await revoke_grant(
+                connection, serving.appender, book, grant_id, reason=reason, by=key.name, now=serving.clock()
+            )
+        except NoSuchGrantError as error:
+            raise Problem(404, str(error)) from error
+    return JSONResponse({"id": grant_id, "revoked": True, "position": position, "book": book})

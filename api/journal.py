@@ -1,0 +1,224 @@
+"""``/v1/revenue/journal``, ``explain`` and ``ageing``: single entries, why they are there, and what is still owed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, Final
+
+import asyncpg
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.access import services
+from api.basis import Reporting, basis_json
+from api.mrr import events_json, explain_movement
+from api.parameters import MAX_LIMIT, identifier_parameter, integer_parameter, time_parameter
+from api.problems import Problem
+from api.reads import Asked, answer, asked_by, build_for, encode_key, key_parameter, read_build
+from api.revenue import SCOPE, policy_name, policy_parameter, read_books, seconds_of
+from ledger.times import rfc3339
+from projections.periods.entries import opened
+from projections.revenue import query
+from projections.revenue.accounts import CLASSES
+from projections.revenue.documents import time_of
+from projections.revenue.journal import Books
+from projections.revenue.pages import Wanted, months_of_one, read_journal, read_month
+from projections.revenue.policy import Policy
+from projections.revenue.query import Owed
+from projections.revenue.schedule import month_name
+from projections.revenue.shown import DIMENSIONS, Shown, grouped, show_all
+
+_BUCKETS: Final = ((0, "current"), (30, "1_30"), (60, "31_60"), (90, "61_90"))
+_OLDEST: Final = "over_90"
+
+
+async def list_journal(request: Request) -> Response:
+    """List entries, or with ``group_by`` what they come to; an entry of time shows the part up to ``to``."""
+    policy = policy_parameter(request)
+    customer = identifier_parameter(request, "customer")
+    by = _dimensions(request)
+    limit = integer_parameter(request, "limit", 100, 1, MAX_LIMIT)
+    after = key_parameter(request, int, str)
+    asked = await _asked(request, policy, customer)
+    wanted = _wanted(request, asked, customer)
+    page: Page | None = None if by else (after, limit)
+    reporting = Reporting(request, asked)
+    found = await read_books(
+        request,
+        asked,
+        policy,
+        lambda connection: _read(connection, wanted, page, reporting),
+        lambda made: _chosen(made, wanted, page),
+        customer,
+    )
+    entries = found.value
+    content: dict[str, Any] = {"policy": policy_name(policy), "basis": basis_json(is_sealed=reporting.is_sealed)}
+    if by:
+        months = {one.entry: month_name(one.at) for one in entries}
+        content |= {"group_by": by, "data": grouped(entries, by, months)}
+        return answer(asked, content, found)
+    shown = entries[:limit]
+    more = len(entries) > limit
+    content |= {
+        "data": [entry_json(one) for one in shown],
+        "next_cursor": encode_key(shown[-1].at, shown[-1].entry) if more else None,
+    }
+    return answer(asked, content, found)
+
+
+async def explain(request: Request) -> Response:
+    """Say why an entry is there, or everything that became of an invoice's line, down to the events."""
+    entry, line = identifier_parameter(request, "entry"), identifier_parameter(request, "line")
+    if "movement" in request.query_params and entry is None and line is None:
+        return await explain_movement(request)
+    if (entry is None) == (line is None):
+        raise Problem(400, "name an entry, a line or a movement")
+    policy = policy_parameter(request)
+    customer = identifier_parameter(request, "customer")
+    asked = await _asked(request, policy, customer)
+    until = seconds_of(asked.as_of) if asked.as_of else _LAST
+    wanted = Wanted(asked.book, 0, until, customer, None, entry, line)
+    reporting = Reporting(request, asked)
+    found = await read_books(
+        request,
+        asked,
+        policy,
+        lambda connection: _read_named(connection, wanted, reporting),
+        lambda made: _chosen(made, wanted, None),
+        customer,
+    )
+    if not found.value:
+        raise Problem(404, f"there is no {'entry' if entry else 'line'} {entry or line} in {asked.book}")
+    because = sorted({event for one in found.value for event in one.because})
+    content: dict[str, Any] = {
+        "entry" if entry else "line": entry or line,
+        "policy": policy_name(policy),
+        "entries": [entry_json(one) for one in found.value],
+        "because": because,
+        "events": await events_json(request, asked, because),
+    }
+    return answer(asked, content, found)
+
+
+async def get_ageing(request: Request) -> Response:
+    """Say what is owed and for how long it has been due, in all and by customer."""
+    serving = services(request)
+    asked = await build_for(serving, serving.revenue.name, await asked_by(request, SCOPE))
+    at = time_of(seconds_of(asked.as_of or asked.now))
+
+    async def rows(connection: asyncpg.Connection) -> list[Owed]:
+        return await query.receivable(connection, asked.book, at)
+
+    found = await read_build(serving, serving.revenue.name, asked, rows)
+    content: dict[str, Any] = {"at": rfc3339(at), "currencies": ageing_json(found.value, at)}
+    return answer(asked, content, found)
+
+
+def ageing_json(owed: list[Owed], at: datetime) -> dict[str, Any]:
+    """Sort what is owed into buckets by currency, and again by customer."""
+    found: dict[str, Any] = {}
+    for one in owed:
+        whole = found.setdefault(one.currency, {"buckets": _empty(), "total": 0, "data": {}})
+        customer = whole["data"].setdefault(one.customer, {"customer": one.customer, "buckets": _empty(), "total": 0})
+        for into in (whole, customer):
+            into["buckets"][_bucket(one, at)] += one.amount
+            into["total"] += one.amount
+    for whole in found.values():
+        whole["data"] = list(whole["data"].values())
+    return dict(sorted(found.items()))
+
+
+def _empty() -> dict[str, int]:
+    return {**{name: 0 for _, name in _BUCKETS}, _OLDEST: 0}
+
+
+def _bucket(one: Owed, at: datetime) -> str:
+    days = (at - one.due).total_seconds() / 86_400 if one.due else 0
+    return next((name for most, name in _BUCKETS if days <= most), _OLDEST)
+
+
+def entry_json(one: Shown) -> dict[str, Any]:
+    """Write an entry as the contract has it."""
+    return {
+        "entry": one.entry,
+        "at": rfc3339(time_of(one.at)),
+        "customer": one.customer,
+        "kind": one.kind,
+        "currency": one.currency,
+        "original_month": one.original_month or month_name(one.at),
+        "lines": [line._asdict() for line in one.lines],
+        "because": list(one.because),
+    }
+
+
+Page = tuple[tuple[Any, ...] | None, int]
+"""After which entry, and how many (one more tells that there are more)."""
+
+_LAST: Final = 2**33
+
+
+async def _asked(request: Request, policy: Policy | None, customer: str | None) -> Asked:
+    asked = await asked_by(request, SCOPE)
+    if customer is None and policy is None:
+        serving = services(request)
+        return await build_for(serving, serving.revenue.name, asked)
+    return asked
+
+
+def _wanted(request: Request, asked: Asked, customer: str | None) -> Wanted:
+    since, until = time_parameter(request, "from"), time_parameter(request, "to")
+    last = seconds_of(asked.as_of or asked.now)
+    if until is not None:
+        last = min(last, seconds_of(until) - 1) if asked.as_of else seconds_of(until) - 1
+    account = request.query_params.get("account")
+    if account is not None and account not in CLASSES:
+        raise Problem(400, f"there is no account {account}: there are {', '.join(CLASSES)}")
+    entry = identifier_parameter(request, "entry")
+    return Wanted(asked.book, seconds_of(since) if since else 0, last, customer, account, entry)
+
+
+def _dimensions(request: Request) -> list[str]:
+    text = request.query_params.get("group_by")
+    by = text.split(",") if text else []
+    if wrong := [name for name in by if name not in DIMENSIONS]:
+        raise Problem(400, f"journals are not grouped by {', '.join(wrong)}: there are {', '.join(DIMENSIONS)}")
+    return list(dict.fromkeys(by))
+
+
+async def _read(connection: asyncpg.Connection, wanted: Wanted, page: Page | None, reporting: Reporting) -> list[Shown]:
+    after, limit = page or (None, 0)
+    sealed = await reporting.journal(connection, wanted)
+    found = [one for one in sealed.entries if after is None or (one.at, one.entry) > after] if sealed else []
+    rest = opened(wanted, sealed)
+    if rest.since > rest.until or (page is not None and len(found) > limit and found[limit].at < rest.since):
+        return found
+    begin = replace(rest, since=max(rest.since, min(after[0], rest.until))) if after else rest
+    async for some in read_journal(connection, begin):
+        found += [one for one in some if after is None or (one.at, one.entry) > after]
+        if page is not None and len(found) > limit:
+            break
+    return sorted(found, key=lambda one: (one.at, one.entry))
+
+
+async def _read_named(connection: asyncpg.Connection, wanted: Wanted, reporting: Reporting) -> list[Shown]:
+    """Read one entry or line, as sealed or in the months that its subject has entries of it."""
+    sealed = await reporting.journal(connection, wanted)
+    found = list(sealed.entries) if sealed else []
+    rest = opened(wanted, sealed)
+    for month in await months_of_one(connection, rest):
+        found += await read_month(connection, rest, month)
+    return found
+
+
+def _chosen(made: list[Books], wanted: Wanted, page: Page | None) -> list[Shown]:
+    after, limit = page or (None, 0)
+    found = [
+        one
+        for one in show_all(made, wanted.since, wanted.until)
+        if wanted.entry in {None, one.entry}
+        and (wanted.account is None or any(line.account == wanted.account for line in one.lines))
+        and (wanted.line is None or any(line.line == wanted.line for line in one.lines))
+        and (after is None or (one.at, one.entry) > after)
+    ]
+    return found[: limit + 1] if page is not None else found

@@ -1,0 +1,76 @@
+"""What to be woken for: hours that are not proven, an endpoint that went silent, answers that were given up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from itertools import groupby
+from typing import Final
+
+import asyncpg
+from prometheus_client import Gauge
+
+from api.outward import wanted
+from api.outward.coverage import HOUR, KEPT, Hour, covered_books, first_hour, hour_of, read_hours
+
+UNPROVEN: Final = Gauge(
+    "ledger_coverage_unproven_hours", "Hours older than two that are not proven complete: an alarm above 0", ["book"]
+)
+MISSED: Final = Gauge("ledger_coverage_found_events", "Events of the last 30 days that had to be asked for", ["book"])
+SILENT: Final = Gauge("ledger_webhook_silence_seconds", "Since the last webhook of a book", ["book"])
+SILENT_TOO_LONG: Final = Gauge(
+    "ledger_webhook_silence_unusual",
+    "1 where a book's webhooks have been silent for unusually long: an alarm",
+    ["book"],
+)
+WANTED: Final = Gauge(
+    "ledger_observations", "Requests to Stripe by what became of them: given_up is an alarm", ["book", "state"]
+)
+
+PROVEN_WITHIN: Final = 2 * HOUR
+"""An hour older than this should be proven."""
+
+_LOOK_BACK: Final = timedelta(days=14)
+_UNUSUAL_WITHOUT_HISTORY: Final = timedelta(hours=24)
+
+LAST_WEBHOOK: Final = """
+SELECT received_at
+FROM ledger.event
+WHERE book = $1 AND source = 'webhook'
+  AND position > (SELECT position FROM ledger.head WHERE book = $1) - 100000
+ORDER BY position DESC
+LIMIT 1
+"""
+
+
+async def refresh(connection: asyncpg.Connection, now: datetime, *, asks_stripe: bool) -> None:
+    """Bring the gauges up to date. Without a key nothing can be proven, and nothing is said to be unproven."""
+    for book in await covered_books(connection):
+        begin = max(await first_hour(connection, book) or now, hour_of(now - KEPT) + HOUR)
+        hours = await read_hours(connection, book, hour_of(begin), hour_of(now))
+        if asks_stripe:
+            UNPROVEN.labels(book).set(len(overdue(hours, now)))
+            MISSED.labels(book).set(sum(hour.found for hour in hours))
+        last = await connection.fetchval(LAST_WEBHOOK, book)
+        if last is not None:
+            SILENT.labels(book).set((now - last).total_seconds())
+            SILENT_TOO_LONG.labels(book).set(now - last > usual_silence(hours, last))
+    for (book, state), count in (await wanted.counts(connection)).items():
+        WANTED.labels(book, state).set(count)
+
+
+def overdue(hours: Sequence[Hour], now: datetime) -> list[Hour]:
+    """Return the hours that should be proven by now and are not."""
+    return [one for one in hours if not one.proven and one.hour + HOUR + PROVEN_WITHIN <= now]
+
+
+def usual_silence(hours: Sequence[Hour], last_webhook: datetime) -> timedelta:
+    """Return the longest silence that is nothing unusual: twice the longest of the two weeks before the last webhook.
+
+    Nobody's business is silent for less than two hours; where no hours were looked at, a day is unusual.
+    """
+    recent = [one for one in hours if last_webhook - _LOOK_BACK <= one.hour < hour_of(last_webhook) and one.listed_at]
+    if not recent:
+        return _UNUSUAL_WITHOUT_HISTORY
+    runs = [len(list(run)) for quiet, run in groupby(one.webhooks == 0 for one in recent) if quiet]
+    return max(PROVEN_WITHIN, 2 * HOUR * (max(runs, default=0) + 1))

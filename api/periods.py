@@ -1,0 +1,177 @@
+"""``/v1/periods``: which months are closed, closing the oldest open one, and opening the latest closed one again."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import asyncpg
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.access import book_of_request, require, services
+from api.bodies import json_body, reason_of
+from api.outward.coverage import first_hour, read_hours
+from api.parameters import integer_parameter, path_value
+from api.problems import JSONResponse, Problem
+from api.reads import answer, asked_by, read_build, time_json
+from api.services import Services
+from ledger.times import rfc3339
+from projections.builds import enter_build
+from projections.periods import tables
+from projections.periods.closing import Asked, Closing, close_month, reopen_month
+from projections.periods.effective import Objection
+from projections.periods.months import is_month, month_after, month_end, month_of, month_start
+from projections.periods.query import (
+    Period,
+    read_first_month,
+    read_periods,
+    read_sealed_lines,
+    read_sealed_movements,
+)
+from projections.periods.seal import accounts_of, sealed
+
+SCOPE: Final = "periods:close"
+_SEALS_MAX: Final = 1_000_000
+
+
+async def list_periods(request: Request) -> Response:
+    """List every month from the book's first to the present one, and how each that is closed was closed."""
+    asked = await asked_by(request, "revenue:read")
+    serving = services(request)
+
+    async def read(connection: asyncpg.Connection) -> tuple[list[Period], str | None]:
+        periods = await read_periods(connection, asked.book)
+        await enter_build(connection, serving.revenue.name, asked.book)
+        first = await read_first_month(connection, asked.book)
+        return periods, None if first is None else f"{first:%Y-%m}"
+
+    found = await read_build(serving, tables.NAME, asked, read)
+    periods, first = found.value
+    closed = {one.month: one for one in periods if one.closed_at(asked.known)}
+    data = []
+    month = min([*closed, *([first] if first else [])], default=None)
+    last = max([month_of(asked.now), *closed])
+    while month is not None and month <= last:
+        data.append(_month_json(month, closed.get(month), [one for one in periods if one.month == month]))
+        month = month_after(month)
+    return answer(asked, {"data": data}, found)
+
+
+async def get_period(request: Request) -> Response:
+    """Show a seal of a month, by default the latest: what it comes to, computed from the sealed rows themselves."""
+    asked = await asked_by(request, "revenue:read")
+    month = _month(request)
+    wanted = integer_parameter(request, "seal", 0, 0, _SEALS_MAX)
+
+    async def read(connection: asyncpg.Connection) -> dict[str, Any]:
+        periods = [one for one in await read_periods(connection, asked.book) if one.month == month]
+        chosen = [one for one in periods if wanted in (0, one.seal)]
+        if not chosen:
+            raise Problem(404, f"{month} has no seal {wanted}" if wanted else f"{month} was never closed")
+        period = chosen[-1]
+        lines = await read_sealed_lines(connection, asked.book, [period.digest])
+        moved = await read_sealed_movements(connection, asked.book, [period.digest])
+        change: dict[str, dict[str, int]] = {}
+        for (currency, account), amount in accounts_of(lines):
+            change.setdefault(currency, {})[account] = amount
+        return {
+            **period_json(period),
+            "change": change,
+            "lines": len(lines),
+            "movements": len(moved),
+            "verified": sealed(lines, moved).digest == period.digest,
+        }
+
+    found = await read_build(services(request), tables.NAME, asked, read)
+    return answer(asked, found.value, found)
+
+
+async def close_period(request: Request) -> Response:
+    """Close the oldest open month. 409 with the list of what stands against it, unless forced."""
+    key = require(request, SCOPE)
+    book = await book_of_request(request, key)
+    body = await json_body(request, {"reason", "force"})
+    force = body.get("force", False)
+    if not isinstance(force, bool):
+        raise Problem(400, "force must be true or false")
+    serving = services(request)
+    asked = Asked(book, _month(request), key.name, reason_of(body), serving.clock(), force)
+    closing = await close_checked(serving, asked)
+    return JSONResponse(
+        {
+            "month": closing.month,
+            "status": "closed",
+            "seal": closing.seal,
+            "digest": closing.digest,
+            "position": closing.position,
+            "by": asked.by,
+            "at": time_json(asked.now),
+            "reason": asked.reason,
+            "exceptions": [one.content for one in closing.objections],
+        }
+    )
+
+
+async def close_checked(serving: Services, asked: Asked) -> Closing:
+    """Close a month; where Stripe's API can be asked, hours that are not proven complete object as well."""
+    others = [] if serving.settings.stripe_api_key is None else await unproven(serving.pool, asked)
+    return await close_month(serving.pool, serving.appender, serving.revenue, asked, others)
+
+
+async def unproven(pool: asyncpg.Pool, asked: Asked) -> list[Objection]:
+    """Return the objection that hours of the month, since the log began, are not proven to be complete."""
+    async with pool.acquire() as connection:
+        first = await first_hour(connection, asked.book)
+        since = max(month_start(asked.month), first or asked.now)
+        until = month_end(asked.month)
+        hours = await read_hours(connection, asked.book, since, until) if since < until else []
+    missing = [rfc3339(one.hour) for one in hours if not one.proven]
+    detail = f"{len(missing)} hours are not proven complete: `ledger sweep` asks Stripe for them"
+    return [Objection("unproven", detail, missing)] if missing else []
+
+
+async def reopen_period(request: Request) -> Response:
+    """Open the latest closed month again; its seal stays readable."""
+    key = require(request, SCOPE)
+    book = await book_of_request(request, key)
+    reason = reason_of(await json_body(request, {"reason"}))
+    serving = services(request)
+    month, now = _month(request), serving.clock()
+    await reopen_month(serving.pool, serving.appender, book, month, by=key.name, reason=reason, now=now)
+    content = {"month": month, "status": "open", "by": key.name, "at": time_json(now), "reason": reason}
+    return JSONResponse(content)
+
+
+def period_json(one: Period) -> dict[str, Any]:
+    """Write one close."""
+    reopened = None
+    if one.reopened_at is not None:
+        reopened = {"by": one.reopened_by, "at": time_json(one.reopened_at), "reason": one.reopened_reason}
+    return {
+        "month": one.month,
+        "status": "closed" if reopened is None else "reopened",
+        "seal": one.seal,
+        "position": one.position,
+        "digest": one.digest,
+        "by": one.by,
+        "at": time_json(one.at),
+        "reason": one.reason,
+        "forced": one.forced,
+        "exceptions": one.exceptions,
+        "policies": one.policies,
+        "code": one.code,
+        "reopened": reopened,
+    }
+
+
+def _month_json(month: str, closed: Period | None, seals: list[Period]) -> dict[str, Any]:
+    nothing = dict.fromkeys(("seal", "position", "digest", "by", "at", "reason"))
+    shown = {"month": month, "status": "open", **nothing, "exceptions": []} if closed is None else period_json(closed)
+    return shown | {"seals": [one.seal for one in seals]}
+
+
+def _month(request: Request) -> str:
+    month = path_value(request, "month")
+    if not is_month(month):
+        raise Problem(400, "name a month such as 2026-01")
+    return month

@@ -1,0 +1,207 @@
+"""What reads of a projection share: which book, moment and build is asked about, and how fresh the answer is."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Generic, TypeVar
+
+import asyncpg
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.access import book_of_request, require, services
+from api.parameters import MAX_WAIT_SECONDS, integer_parameter, path_value, seconds_parameter, time_parameter
+from api.problems import JSONResponse, Problem
+from api.services import Services
+from ledger.event import IDENTIFIER
+from ledger.reader import position_at, read_head
+from ledger.times import rfc3339
+from projections.builds import Freshness, any_parked, enter_build
+
+T = TypeVar("T")
+
+KEPT_AT: Final = """
+SELECT b.build_id
+FROM ledger.build AS b
+JOIN ledger.checkpoint AS c ON c.build_id = b.build_id AND c.book = $2
+WHERE b.projection = $1 AND b.bounded AND b.phase = 'ready' AND c.position = $3
+ORDER BY b.number DESC
+LIMIT 1
+"""
+
+ANY_PARKED: Final = "SELECT EXISTS (SELECT FROM ledger.parked WHERE build_id = $1 AND book = $2)"
+
+ANY_DIRTY: Final = "SELECT EXISTS (SELECT FROM dirty WHERE book = $1 AND ($2::text[] IS NULL OR subject = ANY ($2)))"
+
+_LAST_POSITION: Final = 2**63 - 1
+_POLL_SECONDS: Final = 0.02
+_STALE_SECONDS: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a request asks about. ``known`` is the position up to which events count as known; None for all."""
+
+    book: str
+    now: datetime
+    as_of: datetime | None
+    known: int | None
+    build: str | None
+    min_position: int
+    wait_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Found(Generic[T]):
+    """What was read, from how fresh a build, and whether some of it may be old: parked, or still to be refolded."""
+
+    value: T
+    freshness: Freshness
+    parked: bool = False
+    dirty: bool = False
+
+
+async def asked_by(request: Request, scope: str) -> Asked:
+    """Read the parameters that every read takes. Raises 401, 403 and 400."""
+    key = require(request, scope)
+    book = await book_of_request(request, key)
+    return Asked(
+        book=book,
+        now=services(request).clock(),
+        as_of=time_parameter(request, "as_of", "at"),
+        known=await _known_position(request, book),
+        build=request.query_params.get("build"),
+        min_position=integer_parameter(request, "min_position", 0, 0, _LAST_POSITION),
+        wait_seconds=seconds_parameter(request, "wait", 0, MAX_WAIT_SECONDS),
+    )
+
+
+async def _known_position(request: Request, book: str) -> int | None:
+    known_at = time_parameter(request, "known_at")
+    async with services(request).pool.acquire() as connection:
+        if known_at is not None:
+            return await position_at(connection, book, known_at)
+        if "known_position" in request.query_params:
+            asked = integer_parameter(request, "known_position", 0, 0, _LAST_POSITION)
+            return min(asked, await read_head(connection, book))
+    return None
+
+
+def customer_in_path(request: Request) -> str:
+    """Return the customer that a path names."""
+    customer = path_value(request, "customer")
+    if not IDENTIFIER.fullmatch(customer):
+        raise Problem(400, "name a customer (cus_…)")
+    return customer
+
+
+async def read_build(
+    serving: Services,
+    projection: str,
+    asked: Asked,
+    read: Callable[[asyncpg.Connection], Awaitable[T]],
+    subjects: list[str] | None = None,
+) -> Found[T]:
+    """Read the live build's rows (or a kept one's) once they are as new and clean as asked for, in one snapshot.
+
+    Raises 503 when that takes longer than ``wait``. ``subjects`` are whom it is about; None: everybody.
+    """
+    deadline = asyncio.get_running_loop().time() + asked.wait_seconds
+    while True:
+        async with (
+            serving.pool.acquire() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            freshness = await enter_build(connection, projection, asked.book, asked.build)
+            if freshness.build is not None and freshness.position >= asked.min_position:
+                dirty = bool(await connection.fetchval(ANY_DIRTY, asked.book, subjects))
+                if not dirty or asked.min_position == 0:
+                    value = await read(connection)
+                    return Found(value, freshness, await _parked(connection, freshness, subjects), dirty)
+        if asked.build is not None and freshness.build is None:
+            raise Problem(404, f"there is no build {asked.build}")
+        if asyncio.get_running_loop().time() + _POLL_SECONDS > deadline:
+            raise _not_yet(freshness, asked.min_position)
+        await asyncio.sleep(_POLL_SECONDS)
+
+
+async def _parked(connection: asyncpg.Connection, freshness: Freshness, subjects: list[str] | None) -> bool:
+    if subjects is None:
+        return bool(await connection.fetchval(ANY_PARKED, freshness.build, freshness.book))
+    return await any_parked(connection, freshness.build, subjects)
+
+
+def _not_yet(freshness: Freshness, min_position: int) -> Problem:
+    if freshness.build is None:
+        return Problem(503, "the projection is not built yet", headers={"Retry-After": "1"})
+    detail = f"folded up to position {freshness.position}, not yet {min_position}"
+    if freshness.position >= min_position:
+        detail = "something told late is still being folded"
+    return Problem(503, detail, kind="not-yet", headers={"Retry-After": "1"})
+
+
+async def build_for(serving: Services, projection: str, asked: Asked) -> Asked:
+    """Return what is asked of a whole book, with the kept build that holds what was known then.
+
+    Raises 409 ``build-required``, naming the request that makes one, where there is none.
+    """
+    if asked.known is None or asked.build is not None:
+        return asked
+    async with serving.pool.acquire() as connection:
+        build = await connection.fetchval(KEPT_AT, projection, asked.book, asked.known)
+    if build is None:
+        detail = (
+            f"a whole book is many customers: POST /v1/projections/{projection}/rebuilds with "
+            f'{{"book": "{asked.book}", "until_position": {asked.known}}} makes a build of what was known then; '
+            "it answers this request when it is ready"
+        )
+        raise Problem(409, detail, kind="build-required")
+    return Asked(asked.book, asked.now, asked.as_of, asked.known, build, asked.min_position, asked.wait_seconds)
+
+
+def answer(asked: Asked, content: dict[str, Any], found: Found[Any]) -> Response:
+    """Answer with what was found and how fresh it is."""
+    freshness = found.freshness
+    lag_seconds = round(freshness.lag_seconds(asked.now), 3)
+    content["freshness"] = {
+        "book": freshness.book,
+        "position": freshness.position,
+        "head": freshness.head,
+        "lag_seconds": lag_seconds,
+        "build": freshness.build,
+        "stale": lag_seconds > _STALE_SECONDS or found.parked or found.dirty,
+        "parked": found.parked,
+    }
+    return JSONResponse(content, headers={"Ledger-Position": str(freshness.position), "Cache-Control": "no-store"})
+
+
+def time_json(moment: datetime | None) -> str | None:
+    """Write a time, or null."""
+    return None if moment is None else rfc3339(moment)
+
+
+def encode_key(*parts: str | int) -> str:
+    """Write the key of a page's last row as a cursor, opaque to the caller."""
+    return base64.urlsafe_b64encode(orjson.dumps(parts)).decode().rstrip("=")
+
+
+def key_parameter(request: Request, *kinds: type) -> tuple[Any, ...] | None:
+    """Read a cursor that ``encode_key`` wrote, of parts of these kinds. Raises 400 for any other."""
+    text = request.query_params.get("cursor")
+    if text is None:
+        return None
+    try:
+        parts = orjson.loads(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
+    except (binascii.Error, ValueError):
+        parts = None
+    if not isinstance(parts, list) or [type(part) for part in parts] != list(kinds):
+        raise Problem(400, "cursor is not one this service gave")
+    if any(isinstance(part, str) and "\x00" in part for part in parts):
+        raise Problem(400, "cursor is not one this service gave")
+    return tuple(parts)

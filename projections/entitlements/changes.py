@@ -1,0 +1,396 @@
+"""The change log: what each commit of the live build made of the answers, written in that same commit.
+
+Every change stands against what was last told (``telling``), so nothing is said twice and nothing is missed, across
+crashes, another build or a catalog. A catalog and a promotion write one marker; everybody's answers are then looked
+at again in batches between the steps of the build, and so are those that time alone changes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+import asyncpg
+import orjson
+
+from projections.catalog import Published
+from projections.entitlements.answer import answer_all, next_turn
+from projections.entitlements.holdings import CATALOG_STREAM, read_catalogs, read_holdings, stream_of_holder
+from projections.entitlements.query import Moment
+from projections.entitlements.rows import ORG_PREFIX, Holdings
+from projections.entitlements.tables import NAME
+from projections.entitlements.telling import NOTHING, Cause, Change, Told, changes, granted_values
+
+LOCK: Final = """
+SELECT seq, touch, position, recheck_after, recheck_cause, catalog_at
+FROM ledger.entitlement_feed
+WHERE book = $1 AND build_id = $2
+FOR UPDATE
+"""
+
+BEGIN: Final = """
+INSERT INTO ledger.entitlement_feed (book, build_id, recheck_after, recheck_cause)
+SELECT $1, build_id, '', 'promotion'
+FROM ledger.build
+WHERE projection = $2 AND phase = 'live'
+ON CONFLICT DO NOTHING
+"""
+
+TOLD: Final = """
+SELECT customer, answers, orgs, next_at
+FROM ledger.entitlement_told
+WHERE book = $1 AND customer = ANY ($2)
+"""
+
+TELL: Final = """
+INSERT INTO ledger.entitlement_told (book, customer, answers, orgs, next_at)
+VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (book, customer) DO UPDATE
+SET answers = excluded.answers, orgs = excluded.orgs, next_at = excluded.next_at
+"""
+
+CHANGE: Final = """
+INSERT INTO ledger.entitlement_change (book, seq, customer, feature, granted, value, position, cause)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+"""
+
+# The wake-up is delivered with the commit. It is a hint: whoever follows polls as well.
+MOVE: Final = """
+WITH moved AS (
+    UPDATE ledger.entitlement_feed
+    SET seq = $2, touch = $3, position = greatest(position, $4), recheck_after = $5, recheck_cause = $6,
+        catalog_at = $9
+    WHERE book = $1
+    RETURNING book
+), touched AS (
+    INSERT INTO ledger.entitlement_touch (book, number, keys)
+    SELECT $1, $3, $7::text[]
+    WHERE $8
+)
+SELECT pg_notify('ledger_entitlements', '') FROM moved
+"""
+
+ENTER_LIVE: Final = """
+SELECT set_config('search_path', schema_name, false)
+FROM ledger.build
+WHERE build_id = $1 AND phase = 'live'
+"""
+
+STRANGE: Final = "SELECT book FROM ledger.entitlement_feed WHERE build_id <> $1 ORDER BY book"
+
+ADOPT: Final = """
+UPDATE ledger.entitlement_feed AS f
+SET build_id = $2
+FROM ledger.build AS b
+WHERE f.book = $1 AND f.build_id <> $2 AND b.build_id = $2 AND b.phase = 'live'
+RETURNING f.book
+"""
+
+DUE: Final = """
+SELECT f.book,
+       f.recheck_after IS NOT NULL AS recheck,
+       f.catalog_at <= $2 AS catalog,
+       EXISTS (SELECT FROM ledger.entitlement_told AS t WHERE t.book = f.book AND t.next_at <= $2) AS due
+FROM ledger.entitlement_feed AS f
+WHERE f.build_id = $1
+ORDER BY f.book
+"""
+
+DUE_CUSTOMERS: Final = """
+SELECT customer
+FROM ledger.entitlement_told
+WHERE book = $1 AND next_at <= $2
+ORDER BY next_at, customer
+LIMIT $3
+"""
+
+NEXT_CUSTOMERS: Final = """
+SELECT customer
+FROM (
+    (SELECT customer
+     FROM ledger.entitlement_told
+     WHERE book = $1 AND customer > $2 AND NOT starts_with(customer, 'product:')
+     ORDER BY customer
+     LIMIT $3)
+    UNION
+    (SELECT DISTINCT ON (subject) substr(subject, length($1) + 2)
+     FROM entitlement_source
+     WHERE book = $1 AND subject > $1 || '/' || $2
+     ORDER BY subject
+     LIMIT $3)
+) AS everybody
+ORDER BY customer
+LIMIT $3
+"""
+
+CUSTOMERS_OF: Final = """
+SELECT DISTINCT substr(subject, length($1) + 2) AS customer
+FROM entitlement_org
+WHERE book = $1 AND org = ANY ($2)
+"""
+
+# What a product says matters to those who hold it; those whose rows are written as well are looked at anyway.
+PRODUCTS_HELD: Final = """
+SELECT substr(p.subject, length($1) + 2) AS product, jsonb_agg(to_jsonb(p) ORDER BY p.valid_from)::text AS says
+FROM product AS p
+WHERE p.subject = ANY ($2)
+GROUP BY p.subject
+HAVING EXISTS (
+    SELECT FROM entitlement_source AS s
+    WHERE s.book = $1 AND s.product = min(p.product) AND s.subject <> ALL ($3)
+)
+"""
+
+FORGET_CHANGES: Final = "DELETE FROM ledger.entitlement_change WHERE book = $1 AND at < now() - interval '7 days'"
+
+FORGET_TOUCHES: Final = "DELETE FROM ledger.entitlement_touch WHERE book = $1 AND at < now() - interval '10 minutes'"
+
+_AT_ONCE: Final = 50
+_PRODUCT: Final = "product:"
+_CUSTOMER: Final = "cus_"
+_LOOK_SECONDS: Final = 0.2
+_FORGET_SECONDS: Final = 60.0
+
+
+@dataclass(slots=True)
+class _Feed:
+    """A book's row of the feed, locked, and what is to become of it in this transaction."""
+
+    book: str
+    seq: int
+    touch: int
+    position: int
+    recheck_after: str | None
+    recheck_cause: Cause | None
+    catalog_at: datetime | None
+    changed: list[tuple[str | None, str | None, bool | None, str | None, int, Cause]] = field(default_factory=list)
+
+    told: dict[str, Told] = field(default_factory=dict)
+    marked: bool = False
+
+    def say(self, found: Iterable[Change], position: int, cause: Cause) -> None:
+        """Add changes to the log."""
+        self.changed += [(one.customer, one.feature, one.granted, one.value, position, cause) for one in found]
+
+    def mark(self, cause: Cause) -> None:
+        """Say that everybody's answers are others, and have them looked at again."""
+        self.changed.append((None, None, None, None, self.position, cause))
+        self.recheck_after, self.recheck_cause = "", cause
+        self.marked = True
+
+
+class Changes:
+    """Keeps the change log beside the live build's rows: the projection's consumer."""
+
+    def __init__(self, clock: Callable[[], datetime]) -> None:
+        self._clock = clock
+        self._looked: dict[str, float] = {}
+        self._forgot: dict[str, float] = {}
+
+    async def changed(
+        self, connection: asyncpg.Connection, build_id: str, book: str, position: int, subjects: Sequence[str]
+    ) -> None:
+        """Say what is other for these subjects and their organisations; a build that is not live says nothing."""
+        feed = await _lock(connection, build_id, book)
+        if feed is None:
+            return
+        feed.position = max(feed.position, position)
+        keys = [subject.removeprefix(f"{book}/") for subject in subjects]
+        if await self._terms_changed(connection, feed, keys):
+            feed.mark("catalog")
+        if orgs := [key.removeprefix(ORG_PREFIX) for key in keys if key.startswith(ORG_PREFIX)]:
+            keys += [row["customer"] for row in await connection.fetch(CUSTOMERS_OF, book, orgs)]
+        touched = await self._look(connection, feed, list(dict.fromkeys(keys)), "event")
+        await _move(connection, feed, None if feed.marked else touched)
+
+    async def _terms_changed(self, connection: asyncpg.Connection, feed: _Feed, keys: list[str]) -> bool:
+        """Take catalog and products out of what was written; tell whether what they give may be other for anybody."""
+        changed = CATALOG_STREAM in keys
+        published = await read_catalogs(connection, feed.book) if changed else ()
+        if changed:
+            keys.remove(CATALOG_STREAM)
+            feed.catalog_at = _next_catalog(published, self._clock())
+        others = [stream_of_holder(feed.book, key) for key in keys if not key.startswith((_CUSTOMER, ORG_PREFIX))]
+        written = [stream_of_holder(feed.book, key) for key in keys]
+        rows = await connection.fetch(PRODUCTS_HELD, feed.book, others, written) if others else ()
+        said = {f"{_PRODUCT}{row['product']}": Told({"says": row["says"]}) for row in rows}
+        told = await _read_told(connection, feed.book, list(said)) if said else {}
+        new = {key: one for key, one in said.items() if told.get(key) != one}
+        await _write_told(connection, feed.book, new)
+        # Where a catalog is published, the products' metadata counts for nothing.
+        return changed or (bool(new) and not await read_catalogs(connection, feed.book))
+
+    async def promoted(self, connection: asyncpg.Connection, build_id: str) -> None:
+        """Let another build speak from here on, in every book."""
+        for row in await connection.fetch(STRANGE, build_id):
+            await _adopt(connection, build_id, row["book"])
+
+    async def turn(self, connection: asyncpg.Connection, build_id: str) -> int:
+        """Look again at whose answers time has changed, and at some of those a marker has left; return how many."""
+        now = time.monotonic()
+        if now - self._looked.get(build_id, -_LOOK_SECONDS) < _LOOK_SECONDS:
+            return 0
+        self._looked[build_id] = now
+        if await connection.fetchval(ENTER_LIVE, build_id) is None:
+            return 0
+        await self.promoted(connection, build_id)
+        done = 0
+        for row in await connection.fetch(DUE, build_id, self._clock()):
+            if row["catalog"]:
+                done += await self._begin_catalog(connection, build_id, row["book"])
+            if row["due"]:
+                done += await self._look_at_due(connection, build_id, row["book"])
+            if row["recheck"]:
+                done += await self._look_again(connection, build_id, row["book"])
+            await self._forget(connection, row["book"], now)
+        if done:
+            del self._looked[build_id]  # there may be more
+        return done
+
+    async def _forget(self, connection: asyncpg.Connection, book: str, now: float) -> None:
+        """Let go, now and then, of what is kept no longer."""
+        if now - self._forgot.get(book, -_FORGET_SECONDS) >= _FORGET_SECONDS:
+            self._forgot[book] = now
+            await connection.execute(FORGET_CHANGES, book)
+            await connection.execute(FORGET_TOUCHES, book)
+
+    async def _begin_catalog(self, connection: asyncpg.Connection, build_id: str, book: str) -> int:
+        """Say that a catalog which was published before holds from now on."""
+        async with connection.transaction():
+            feed = await _lock(connection, build_id, book)
+            if feed is None:
+                return 0
+            feed.catalog_at = _next_catalog(await read_catalogs(connection, book), self._clock())
+            feed.mark("catalog")
+            await _move(connection, feed, None)
+        return 1
+
+    async def _look_at_due(self, connection: asyncpg.Connection, build_id: str, book: str) -> int:
+        async with connection.transaction():
+            feed = await _lock(connection, build_id, book)
+            if feed is None:
+                return 0
+            rows = await connection.fetch(DUE_CUSTOMERS, book, self._clock(), _AT_ONCE)
+            await self._look(connection, feed, [row["customer"] for row in rows], "time", orgs=False)
+            await _move(connection, feed, [])
+        return len(rows)
+
+    async def _look_again(self, connection: asyncpg.Connection, build_id: str, book: str) -> int:
+        async with connection.transaction():
+            feed = await _lock(connection, build_id, book)
+            if feed is None or feed.recheck_after is None:
+                return 0
+            rows = await connection.fetch(NEXT_CUSTOMERS, book, feed.recheck_after, _AT_ONCE)
+            customers = [row["customer"] for row in rows]
+            await self._look(connection, feed, customers, feed.recheck_cause or "promotion")
+            feed.recheck_after = customers[-1] if len(customers) == _AT_ONCE else None
+            await _move(connection, feed, [])
+        return len(customers)
+
+    async def _look(
+        self, connection: asyncpg.Connection, feed: _Feed, customers: Sequence[str], cause: Cause, *, orgs: bool = True
+    ) -> list[str]:
+        """Write down what is other than what was told; return whom was looked at, organisations among them."""
+        if not customers:
+            return []
+        holdings = await read_holdings(connection, feed.book, customers)
+        told = await _read_told(connection, feed.book, customers)
+        if orgs:
+            named = {org for one in holdings.values() for org in _orgs(one)}
+            named |= {org for one in told.values() for org in one.orgs}
+            also = sorted({f"{ORG_PREFIX}{org}" for org in named} - set(holdings))
+            if also:
+                holdings |= await read_holdings(connection, feed.book, also)
+                told |= await _read_told(connection, feed.book, also)
+        published = await read_catalogs(connection, feed.book)
+        self._tell(feed, holdings, published, told, cause)
+        await _write_told(connection, feed.book, feed.told)
+        return list(holdings)
+
+    def _tell(
+        self,
+        feed: _Feed,
+        holdings: Mapping[str, Holdings],
+        published: Sequence[Published],
+        told: Mapping[str, Told],
+        cause: Cause,
+    ) -> None:
+        now = Moment(self._clock())
+        for customer, one in holdings.items():
+            before, at = told.get(customer, NOTHING), now.among(one)
+            answers = answer_all(one, published, at)
+            feed.say(changes(customer, before.answers, answers), feed.position, cause)
+            after = Told(granted_values(answers), _orgs(one), next_turn(one, published, at))
+            if after != before:
+                feed.told[customer] = after
+
+
+def _orgs(holdings: Holdings) -> frozenset[str]:
+    """Return the organisations that hear of a customer's changes."""
+    if holdings.holder.startswith(ORG_PREFIX):
+        return frozenset()
+    return frozenset(row.org for row in holdings.orgs if row.org)
+
+
+def _next_catalog(published: Sequence[Published], now: datetime) -> datetime | None:
+    coming = [one.effective_from for one in published if one.effective_from is not None and one.effective_from > now]
+    return min(coming, default=None)
+
+
+async def _lock(connection: asyncpg.Connection, build_id: str, book: str) -> _Feed | None:
+    """Lock a book's feed for a build; None where that is not the live one."""
+    row = await connection.fetchrow(LOCK, book, build_id)
+    if row is None:
+        if await connection.execute(BEGIN, book, NAME) == "INSERT 0 0":
+            return None
+        row = await connection.fetchrow(LOCK, book, build_id)
+    return None if row is None else _Feed(book, **row)
+
+
+async def _adopt(connection: asyncpg.Connection, build_id: str, book: str) -> None:
+    async with connection.transaction():
+        if await connection.fetchval(ADOPT, book, build_id) is None:
+            return
+        feed = await _lock(connection, build_id, book)
+        if feed is not None:
+            feed.mark("promotion")
+            await _move(connection, feed, None)
+
+
+async def _move(connection: asyncpg.Connection, feed: _Feed, touched: Sequence[str] | None) -> None:
+    """Write the changes under the next numbers, and whom they and their like concern (None: everybody)."""
+    if feed.changed:
+        numbered = [(feed.book, seq, *one) for seq, one in enumerate(feed.changed, feed.seq + 1)]
+        await connection.executemany(CHANGE, numbered)
+        feed.seq += len(numbered)
+    is_touch = touched is None or bool(touched)
+    feed.touch += is_touch
+    await connection.execute(
+        MOVE,
+        feed.book,
+        feed.seq,
+        feed.touch,
+        feed.position,
+        feed.recheck_after,
+        feed.recheck_cause,
+        touched,
+        is_touch,
+        feed.catalog_at,
+    )
+
+
+async def _read_told(connection: asyncpg.Connection, book: str, customers: Sequence[str]) -> dict[str, Told]:
+    rows = await connection.fetch(TOLD, book, customers)
+    return {row["customer"]: Told(orjson.loads(row["answers"]), frozenset(row["orgs"]), row["next_at"]) for row in rows}
+
+
+async def _write_told(connection: asyncpg.Connection, book: str, told: Mapping[str, Told]) -> None:
+    records = [
+        (book, customer, orjson.dumps(one.answers).decode(), sorted(one.orgs), one.next_at)
+        for customer, one in told.items()
+    ]
+    if records:
+        await connection.executemany(TELL, records)

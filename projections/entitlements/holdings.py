@@ -1,0 +1,143 @@
+"""What customers and organisations hold, many at a time: the rows that every answer about them is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+import asyncpg
+
+from ledger.catalogs import STREAM
+from projections.catalog import Published, parse_catalog
+from projections.contract import Row
+from projections.entitlements.rows import (
+    ORG_PREFIX,
+    CatalogRow,
+    EvidenceRow,
+    Holdings,
+    OrgRow,
+    ProductRow,
+    SourceRow,
+)
+
+CATALOG_STREAM: Final = STREAM
+
+SOURCES: Final = """
+SELECT subject, book, customer, kind, source, item, product, price, lookup_key, quantity, feature, value, status,
+       status_since, ends_at, expires_at, note, valid_from, valid_to, because
+FROM entitlement_source
+WHERE subject = ANY ($1)
+ORDER BY source, item, valid_from
+"""
+
+EVIDENCE: Final = """
+SELECT subject, book, source, kind, key, covers_from, covers_to, valid_from, valid_to, because
+FROM entitlement_evidence
+WHERE subject = ANY ($1)
+ORDER BY source, kind, key, valid_from
+"""
+
+ORGS: Final = """
+SELECT subject, book, customer, source, org, valid_from, valid_to, because
+FROM entitlement_org
+WHERE subject = ANY ($1)
+ORDER BY source, valid_from
+"""
+
+PRODUCTS: Final = """
+SELECT subject, book, product, features, valid_from, valid_to, because
+FROM product
+WHERE subject = ANY ($1)
+ORDER BY product, valid_from
+"""
+
+CATALOGS: Final = """
+SELECT subject, book, version, content, effective_from, published_at, because
+FROM catalog
+WHERE subject = $1
+ORDER BY version
+"""
+
+SUBJECTS_OF_ORGS: Final = "SELECT DISTINCT org, subject FROM entitlement_org WHERE book = $1 AND org = ANY ($2)"
+
+Found = Mapping[str, Sequence[Row]]
+R = TypeVar("R", SourceRow, EvidenceRow, OrgRow, ProductRow, CatalogRow)
+
+
+def stream_of_holder(book: str, holder: str) -> str:
+    """Name the stream of a customer or an organisation."""
+    return f"{book}/{holder}"
+
+
+async def read_catalogs(connection: asyncpg.Connection, book: str) -> tuple[Published, ...]:
+    """Return every catalog that a book has published, in that order. The build's schema must be entered."""
+    rows = await connection.fetch(CATALOGS, stream_of_holder(book, CATALOG_STREAM))
+    return published([_as(CatalogRow, row) for row in rows])
+
+
+def published(rows: Iterable[CatalogRow]) -> tuple[Published, ...]:
+    """Read published catalogs; the first holds from the beginning of time."""
+    return tuple(Published(row.effective_from, parse_catalog(row.content)) for row in rows)
+
+
+async def read_holdings(connection: asyncpg.Connection, book: str, holders: Iterable[str]) -> dict[str, Holdings]:
+    """Read what customers and organisations hold, whatever the moment. The build's schema must be entered."""
+    wanted = list(dict.fromkeys(holders))
+    subjects = await subjects_of(connection, book, wanted)
+    every = sorted({subject for some in subjects.values() for subject in some})
+    orgs = [_as(OrgRow, row) for row in await connection.fetch(ORGS, every)]
+    granting = sorted({stream_of_holder(book, f"{ORG_PREFIX}{row.org}") for row in orgs if row.org} - set(every))
+    sources = [_as(SourceRow, row) for row in await connection.fetch(SOURCES, [*every, *granting])]
+    evidence = [_as(EvidenceRow, row) for row in await connection.fetch(EVIDENCE, every)]
+    sold = sorted({stream_of_holder(book, row.product) for row in sources if row.product})
+    products = [_as(ProductRow, row) for row in (await connection.fetch(PRODUCTS, sold) if sold else ())]
+    return gathered(book, subjects, sources, evidence, orgs, products)
+
+
+async def subjects_of(connection: asyncpg.Connection, book: str, holders: Sequence[str]) -> dict[str, list[str]]:
+    """Return the subjects whose rows tell of each holder: of an organisation everybody who ever belonged to it."""
+    found = {holder: [stream_of_holder(book, holder)] for holder in holders}
+    orgs = [holder.removeprefix(ORG_PREFIX) for holder in holders if holder.startswith(ORG_PREFIX)]
+    for row in await connection.fetch(SUBJECTS_OF_ORGS, book, orgs) if orgs else ():
+        found[f"{ORG_PREFIX}{row['org']}"].append(row["subject"])
+    return found
+
+
+def gathered(
+    book: str,
+    subjects: Mapping[str, Sequence[str]],
+    sources: Iterable[SourceRow],
+    evidence: Iterable[EvidenceRow],
+    orgs: Iterable[OrgRow],
+    products: Iterable[ProductRow],
+) -> dict[str, Holdings]:
+    """Give every holder the rows that tell of it: of its subjects, and of the organisations these belonged to."""
+    sources_of, evidence_of = _by_subject(sources), _by_subject(evidence)
+    orgs_of, products_of = _by_subject(orgs), _by_subject(products)
+    found: dict[str, Holdings] = {}
+    for holder, own in subjects.items():
+        belongs = [row for subject in own for row in orgs_of.get(subject, ())]
+        granting: list[str] = []
+        if not holder.startswith(ORG_PREFIX):
+            granting = sorted({stream_of_holder(book, f"{ORG_PREFIX}{row.org}") for row in belongs if row.org})
+        rows = [row for subject in (*own, *granting) for row in sources_of.get(subject, ())]
+        sold = dict.fromkeys(stream_of_holder(book, row.product) for row in rows if row.product)
+        found[holder] = Holdings(
+            holder,
+            tuple(rows),
+            tuple(row for subject in own for row in evidence_of.get(subject, ())),
+            tuple(belongs),
+            tuple(row for subject in sold for row in products_of.get(subject, ())),
+        )
+    return found
+
+
+def _by_subject(rows: Iterable[R]) -> dict[str, list[R]]:
+    found: dict[str, list[R]] = {}
+    for row in rows:
+        found.setdefault(row.subject, []).append(row)
+    return found
+
+
+def _as(kind: type[R], record: Mapping[str, Any]) -> R:
+    return kind(**{**record, "because": tuple(record["because"])})

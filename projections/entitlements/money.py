@@ -1,0 +1,142 @@
+"""Invoices, refunds and disputes: what bears on access by policy, and what takes back a purchase.
+
+A payment is joined to what it paid for by its intent or charge, whichever objects name them first.
+"""
+
+from __future__ import annotations
+
+from ledger.event import identifier, mapping
+from projections.entitlements.purchases import dispute_state, invoice_paid, is_refunded, payment_key, restate
+from projections.entitlements.state import Invoice, Payment, State, note, unnote
+from projections.facts import Fact
+from projections.shapes.common import amount, moment, text
+from projections.shapes.invoice import period_of_lines, subscription_of_invoice
+from projections.shapes.payment import Refund, refund_of, refunds_of_charge
+
+
+def invoice_changed(state: State, fact: Fact) -> None:
+    """Take an invoice: what is owed on it, that something was paid, and what it sold once."""
+    invoice = fact.subject
+    key, status = identifier(invoice), invoice.get("status")
+    if key is None:
+        return
+    subscription = subscription_of_invoice(invoice)
+    if subscription is not None:
+        if status == "open":
+            _owed(state, key, subscription, fact)
+        else:
+            unnote(state, "owed", key, fact.created)
+    if status != "paid":
+        return
+    if subscription is not None:
+        _paid(state, key, subscription, fact)
+    invoice_paid(state, key, fact)
+    if key in state.invoices or key in state.purchases:
+        if paid_by := payment_key(state, invoice.get("payment_intent"), invoice.get("charge")):
+            _join(state, paid_by, key, amount(invoice.get("amount_paid")), fact)
+        _joined_before(state, key, fact)
+
+
+def _owed(state: State, key: str, subscription: str, fact: Fact) -> None:
+    """Note since when an invoice is owed: its due date, or its first failure. The first one is no renewal."""
+    invoice = fact.subject
+    if invoice.get("billing_reason") == "subscription_create":
+        return
+    if invoice.get("collection_method") == "send_invoice":
+        if (due := moment(invoice.get("due_date"))) is not None:
+            note(state, "owed", subscription, key, due, fact)
+    elif fact.type == "invoice.payment_failed":
+        note(state, "owed", subscription, key, fact.created, fact)
+
+
+def _paid(state: State, key: str, subscription: str, fact: Fact) -> None:
+    if (amount(fact.subject.get("amount_due")) or 0) > 0:
+        note(state, "paid", subscription, subscription, fact.created, fact)
+    if key not in state.invoices and (period := period_of_lines(fact.subject)) is not None:
+        state.invoices[key] = Invoice(subscription, *period)
+
+
+def _joined_before(state: State, key: str, fact: Fact) -> None:
+    """Look at the payments that were known to be for an invoice before the invoice was."""
+    for name in [name for name, payment in state.payments.items() if key in payment.invoices]:
+        touched(state, name, fact)
+
+
+def _join(state: State, paid_by: str, invoice: str, paid: int | None, fact: Fact) -> None:
+    payment = state.payments.setdefault(paid_by, Payment())
+    payment.amount = payment.amount or paid
+    if invoice not in payment.invoices:
+        payment.invoices.append(invoice)
+        touched(state, paid_by, fact)
+
+
+def invoice_payment_paid(state: State, fact: Fact) -> None:
+    """Join a payment to the invoice it is for."""
+    paid = mapping(fact.subject.get("payment"))
+    key, invoice = payment_key(state, paid.get("payment_intent"), paid.get("charge")), fact.subject.get("invoice")
+    if key is not None and (named := identifier(invoice)) is not None:
+        _join(state, key, named, amount(fact.subject.get("amount_paid")), fact)
+
+
+def charge_refunded(state: State, fact: Fact) -> None:
+    """Take what a charge says of its refunds; older shapes list them."""
+    charge = fact.subject
+    key = payment_key(state, charge.get("payment_intent"), charge)
+    if key is None:
+        return
+    payment = state.payments.setdefault(key, Payment())
+    payment.amount = amount(charge.get("amount")) or payment.amount
+    payment.refunded = max(payment.refunded, amount(charge.get("amount_refunded")) or 0)
+    for refund in refunds_of_charge(charge):
+        _take_refund(payment, refund)
+    if (invoice := identifier(charge.get("invoice"))) is not None and invoice not in payment.invoices:
+        payment.invoices.append(invoice)
+    touched(state, key, fact)
+
+
+def refund_changed(state: State, fact: Fact) -> None:
+    """Take a refund: one that failed or was canceled gives back what it took."""
+    refund = refund_of(fact.subject)
+    key = payment_key(state, refund.payment_intent, refund.charge) if refund is not None else None
+    if refund is not None and key is not None:
+        _take_refund(state.payments.setdefault(key, Payment()), refund)
+        touched(state, key, fact)
+
+
+def _take_refund(payment: Payment, refund: Refund) -> None:
+    payment.refunds[refund.id] = refund.amount
+    if refund.status in {"failed", "canceled"} and refund.id not in payment.failed:
+        payment.failed.append(refund.id)
+
+
+def dispute_changed(state: State, fact: Fact) -> None:
+    """Take a dispute as it stands; one that was lost can still be won."""
+    dispute = fact.subject
+    name, key = identifier(dispute), payment_key(state, dispute.get("payment_intent"), dispute.get("charge"))
+    if name is not None and key is not None:
+        state.payments.setdefault(key, Payment()).disputes[name] = text(dispute.get("status")) or ""
+        touched(state, key, fact)
+
+
+def touched(state: State, key: str, fact: Fact) -> None:
+    """Say anew what a payment's refunds and disputes do to what it paid for."""
+    payment = state.payments[key]
+    for purchase in payment.purchases:
+        restate(state, purchase, fact)
+    for invoice in payment.invoices:
+        if invoice in state.purchases:
+            restate(state, invoice, fact)
+        if (known := state.invoices.get(invoice)) is not None:
+            _bear(state, invoice, known, fact)
+
+
+def _bear(state: State, key: str, invoice: Invoice, fact: Fact) -> None:
+    payments = [one for one in state.payments.values() if key in one.invoices]
+    for kind, holds in (
+        ("refunded", all(is_refunded(one) for one in payments)),
+        ("disputed", any(dispute_state(one) for one in payments)),
+    ):
+        if holds:
+            note(state, kind, invoice.subscription, key, fact.created, fact, invoice)
+        else:
+            unnote(state, kind, key, fact.created)

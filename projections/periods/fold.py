@@ -1,0 +1,177 @@
+"""Closes and seals to rows: each chunk of a seal is a subject of its own, and so is the list of closed months."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import orjson
+
+from ledger.event import Json
+from projections.contract import Rows, Subject, Terms
+from projections.facts import Fact
+from projections.periods.decisions import CLOSED, REOPENED, SEALED
+from projections.periods.seal import rows_in
+
+
+class PeriodRow(NamedTuple):
+    """One close of one month, and its reopening where it was reopened. ``position`` is what the close is about.
+
+    ``exceptions`` and ``policies`` are JSON as it was sealed.
+    """
+
+    subject: str
+    book: str
+    month: str
+    seal: int
+    digest: str
+    chunks: int
+    position: int
+    by: str
+    at: datetime
+    reason: str
+    forced: bool
+    exceptions: str
+    policies: str
+    code: str
+    reopened_by: str | None
+    reopened_at: datetime | None
+    reopened_reason: str | None
+    closed_event: str
+    reopened_event: str | None
+
+
+class LineRow(NamedTuple):
+    """A sealed posting (``seal.SealedLine``) of the seal with this digest."""
+
+    subject: str
+    book: str
+    digest: str
+    place: int
+    owner: str
+    customer: str
+    entry: str
+    kind: str
+    of: str
+    at: datetime
+    original_month: str
+    currency: str
+    account: str
+    amount: int
+    invoice: str | None
+    line: str | None
+    because: list[str]
+
+
+class MovementRow(NamedTuple):
+    """A sealed movement (``seal.SealedMovement``) of the seal with this digest."""
+
+    subject: str
+    book: str
+    digest: str
+    place: int
+    owner: str
+    customer: str
+    policy: str
+    currency: str
+    kind: str
+    at: datetime
+    before: int
+    after: int
+    prior_period: bool
+    paid: bool
+    involuntary: bool
+    reason: str | None
+    because: list[str]
+
+
+@dataclass(slots=True)
+class State:
+    """What has been folded of one subject so far: a book's closes, or one chunk of a seal."""
+
+    subject: Subject
+    periods: list[PeriodRow] = field(default_factory=list)
+    lines: list[LineRow] = field(default_factory=list)
+    movements: list[MovementRow] = field(default_factory=list)
+
+
+def step(state: State, fact: Fact, _: Terms) -> None:
+    """Let a subject see its next event."""
+    if fact.type == SEALED:
+        _sealed(state, fact.subject)
+    elif fact.type == CLOSED:
+        _closed(state, fact)
+    elif fact.type == REOPENED:
+        _reopened(state, fact)
+
+
+def rows(state: State) -> Rows:
+    """Return what a subject's state comes to."""
+    return {"period": state.periods, "sealed_line": state.lines, "sealed_movement": state.movements}
+
+
+def _sealed(state: State, content: Json) -> None:
+    subject, digest = state.subject, content["seal"]
+    lines, moved = rows_in(content)
+    state.lines = [
+        LineRow(subject.stream_id, subject.book, digest, place, one.owner, _customer(subject.book, one.owner),
+                *one[1:-1], because=list(one.because))
+        for place, one in enumerate(lines)
+    ]  # fmt: skip
+    state.movements = [
+        MovementRow(subject.stream_id, subject.book, digest, place, one.owner, _customer(subject.book, one.owner),
+                    *one[1:-1], because=list(one.because))
+        for place, one in enumerate(moved)
+    ]  # fmt: skip
+
+
+def _customer(book: str, owner: str) -> str:
+    return owner.removeprefix(f"{book}/")
+
+
+def _closed(state: State, fact: Fact) -> None:
+    said = fact.subject
+    state.periods.append(
+        PeriodRow(
+            subject=state.subject.stream_id,
+            book=state.subject.book,
+            month=said["month"],
+            seal=said["seal"],
+            digest=said["digest"],
+            chunks=said["chunks"],
+            position=said["position"],
+            by=said["by"],
+            at=fact.created,
+            reason=said["reason"],
+            forced=said["forced"],
+            exceptions=_json(said["exceptions"]),
+            policies=_json(said["policies"]),
+            code=said["code"],
+            reopened_by=None,
+            reopened_at=None,
+            reopened_reason=None,
+            closed_event=fact.event_id,
+            reopened_event=None,
+        )
+    )
+
+
+def _json(value: Any) -> str:
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+
+
+def _reopened(state: State, fact: Fact) -> None:
+    said = fact.subject
+    which = (said["month"], said["seal"])
+    state.periods = [
+        row._replace(
+            reopened_by=said["by"],
+            reopened_at=fact.created,
+            reopened_reason=said["reason"],
+            reopened_event=fact.event_id,
+        )
+        if (row.month, row.seal) == which
+        else row
+        for row in state.periods
+    ]

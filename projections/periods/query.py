@@ -1,0 +1,176 @@
+"""Reading closes and seals out of the periods projection's build, which the connection has entered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any, Final
+
+import asyncpg
+import orjson
+
+from projections.builds import enter_build
+from projections.periods.months import month_after, month_end
+from projections.periods.seal import SealedLine, SealedMovement
+from projections.periods.tables import NAME
+
+PERIODS: Final = """
+SELECT p.month, p.seal, p.digest, p.chunks, p.position, p.by, p.at, p.reason, p.forced, p.exceptions, p.policies,
+       p.code, p.reopened_by, p.reopened_at, p.reopened_reason, c.position AS closed_position,
+       r.position AS reopened_position
+FROM period AS p
+JOIN ledger.event_key AS c ON c.event_id = p.closed_event AND c.book = p.book
+LEFT JOIN ledger.event_key AS r ON r.event_id = p.reopened_event AND r.book = p.book
+WHERE p.book = $1
+ORDER BY p.month, p.seal
+"""
+
+LINES: Final = """
+SELECT owner, entry, kind, of, at, original_month, currency, account, amount, invoice, line, because
+FROM sealed_line
+WHERE book = $1 AND digest = ANY ($2) AND ($3::text IS NULL OR customer = $3)
+ORDER BY subject, place
+"""
+
+MOVEMENTS: Final = """
+SELECT owner, policy, currency, kind, at, before, after, prior_period, paid, involuntary, reason, because
+FROM sealed_movement
+WHERE book = $1 AND digest = ANY ($2)
+ORDER BY subject, place
+"""
+
+FIRST_MONTH: Final = """
+SELECT least((SELECT min(period) FROM revenue_sum WHERE book = $1 AND months = 1),
+             (SELECT min(date_trunc('month', at, 'UTC') AT TIME ZONE 'UTC')::date FROM mrr_movement WHERE book = $1))
+"""
+
+BALANCES: Final = """
+SELECT currency, account, sum(amount)::numeric AS amount
+FROM sealed_line
+WHERE book = $1 AND digest = ANY ($2)
+GROUP BY currency, account
+ORDER BY currency, account
+"""
+
+WORTH: Final = """
+SELECT currency, sum(worth)::numeric AS total, count(*) FILTER (WHERE worth > 0) AS customers
+FROM (SELECT owner, currency, sum(after - before) AS worth
+      FROM sealed_movement
+      WHERE book = $1 AND digest = ANY ($2) AND policy = $3
+      GROUP BY owner, currency) AS each
+GROUP BY currency
+ORDER BY currency
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """One close of one month: which seal, up to which position, by whom and why; and its end where it was reopened."""
+
+    month: str
+    seal: int
+    digest: str
+    chunks: int
+    position: int
+    by: str
+    at: datetime
+    reason: str
+    forced: bool
+    exceptions: list[Any]
+    policies: dict[str, Any]
+    code: str
+    reopened_by: str | None
+    reopened_at: datetime | None
+    reopened_reason: str | None
+    closed_position: int
+    reopened_position: int | None
+
+    def closed_at(self, known: int | None) -> bool:
+        """Tell whether it held as far as is known at a position (None: now)."""
+        if known is None:
+            return self.reopened_position is None
+        return self.closed_position <= known and (self.reopened_position is None or self.reopened_position > known)
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The months that are closed, oldest first; every month after them is open."""
+
+    periods: tuple[Period, ...]
+
+    @property
+    def first_open(self) -> str | None:
+        """The month after the last closed one; None where none is closed, and so all are open."""
+        return month_after(self.periods[-1].month) if self.periods else None
+
+    @property
+    def until(self) -> datetime | None:
+        """The first instant that is open; None where all are."""
+        return month_end(self.periods[-1].month) if self.periods else None
+
+    def of(self, month: str) -> Period | None:
+        """Return a month's close; None where it is open."""
+        return next((one for one in self.periods if one.month == month), None)
+
+    def digests(self, until: str | None = None) -> list[str]:
+        """Return the digests of the seals of every closed month, or of those up to one."""
+        return [one.digest for one in self.periods if until is None or one.month <= until]
+
+
+async def read_periods(connection: asyncpg.Connection, book: str) -> list[Period]:
+    """Return every close of a book, by month and seal."""
+    rows = await connection.fetch(PERIODS, book)
+    decoded = ({**row, "exceptions": orjson.loads(row["exceptions"]), "policies": orjson.loads(row["policies"])}
+               for row in rows)  # fmt: skip
+    return [Period(**row) for row in decoded]
+
+
+async def read_closed(connection: asyncpg.Connection, book: str, known: int | None = None) -> Closed:
+    """Return which months are closed, as far as is known at a position."""
+    return Closed(tuple(one for one in await read_periods(connection, book) if one.closed_at(known)))
+
+
+async def enter_closed(connection: asyncpg.Connection, book: str, known: int | None = None) -> Closed:
+    """Enter the live build of periods and return which months are closed; none are where there is no build yet."""
+    if (await enter_build(connection, NAME, book)).build is None:
+        return Closed(())
+    return await read_closed(connection, book, known)
+
+
+async def read_sealed_lines(
+    connection: asyncpg.Connection, book: str, digests: Sequence[str], customer: str | None = None
+) -> list[SealedLine]:
+    """Return the postings of some seals, each in its order; of all customers or of one."""
+    rows = await connection.fetch(LINES, book, list(digests), customer)
+    return [SealedLine(**{**row, "because": tuple(row["because"])}) for row in rows]
+
+
+async def read_sealed_movements(
+    connection: asyncpg.Connection, book: str, digests: Sequence[str]
+) -> list[SealedMovement]:
+    """Return the movements of some seals, each in its order."""
+    rows = await connection.fetch(MOVEMENTS, book, list(digests))
+    return [SealedMovement(**{**row, "because": tuple(row["because"])}) for row in rows]
+
+
+async def read_sealed_balances(
+    connection: asyncpg.Connection, book: str, digests: Sequence[str]
+) -> dict[tuple[str, str], int]:
+    """Return by currency and account what some seals come to."""
+    rows = await connection.fetch(BALANCES, book, list(digests))
+    return {(row["currency"], row["account"]): int(row["amount"]) for row in rows}
+
+
+async def read_sealed_worth(
+    connection: asyncpg.Connection, book: str, digests: Sequence[str], policy: str
+) -> dict[str, tuple[int, int]]:
+    """Return by currency what everything was worth after some seals, and of how many customers."""
+    rows = await connection.fetch(WORTH, book, list(digests), policy)
+    return {row["currency"]: (int(row["total"]), row["customers"]) for row in rows}
+
+
+async def read_first_month(connection: asyncpg.Connection, book: str) -> date | None:
+    """Return the first month of a book with an amount; the connection has entered a build of revenue."""
+    found: date | None = await connection.fetchval(FIRST_MONTH, book)
+    return found

@@ -1,0 +1,97 @@
+"""Accounts and flows as they are reported: sealed in closed months, what changed in those in the first open one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Final
+
+import asyncpg
+
+from projections.periods.query import Closed
+from projections.revenue import query
+from projections.revenue.query import Sums
+from projections.revenue.schedule import month_start
+from projections.revenue.sums import flow_of, month_of
+
+SEALED: Final = """
+SELECT digest, currency, of, account, sum(amount)::numeric AS amount
+FROM sealed_line
+WHERE book = $1 AND digest = ANY ($2)
+GROUP BY digest, currency, of, account
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class SealedSums:
+    """What each closed month reported, by currency, account and flow; the months that have none are open."""
+
+    months: Mapping[date, Sums]
+    first_open: date
+
+    def before(self, month: date) -> Sums:
+        """Return what was reported before a closed month, or before the first open one."""
+        return total(sums for one, sums in self.months.items() if one < month)
+
+
+async def read_sealed_sums(connection: asyncpg.Connection, book: str, closed: Closed) -> SealedSums | None:
+    """Return what closed months reported; None where no month is closed."""
+    if closed.until is None:
+        return None
+    by_digest: dict[str, Sums] = {}
+    for row in await connection.fetch(SEALED, book, closed.digests()):
+        amount = int(row["amount"])
+        into = by_digest.setdefault(row["digest"], {}).setdefault(row["currency"], {})
+        into[row["account"]] = into.get(row["account"], 0) + amount
+        if (flow := flow_of(row["of"], row["account"], amount)) is not None:
+            into[flow[0]] = into.get(flow[0], 0) + flow[1]
+    months = {day_of(one.month): by_digest.get(one.digest, {}) for one in closed.periods}
+    return SealedSums(months, closed.until.date())
+
+
+async def reported_balances(connection: asyncpg.Connection, book: str, sealed: SealedSums | None, at: int) -> Sums:
+    """Return what every account comes to at a second: the end of a closed month, or any of an open one."""
+    if sealed is not None and month_of(at) < sealed.first_open:
+        return sealed.before(month_of(month_start(at, 1)))
+    return await query.balances(connection, book, at)
+
+
+async def reported_months(
+    connection: asyncpg.Connection, book: str, sealed: SealedSums | None, first: date, until: date, at: int | None
+) -> tuple[Sums, dict[date, Sums]]:
+    """Return what everything came to before a month, and what each month from it on did."""
+    found = await query.months(connection, book, first, until, at)
+    opening = await query.opening(connection, book, first)
+    if sealed is None or first > sealed.first_open:
+        return opening, found
+    last = until if at is None else min(until, month_of(month_start(at, 1)))
+    reported = {month: sums for month, sums in sealed.months.items() if first <= month < last}
+    reported |= {month: sums for month, sums in found.items() if month >= sealed.first_open}
+    if first <= sealed.first_open < last:
+        now = await query.opening(connection, book, sealed.first_open)
+        changed = less(now, sealed.before(sealed.first_open))
+        reported[sealed.first_open] = total([found.get(sealed.first_open, {}), changed])
+    return sealed.before(first), reported
+
+
+def day_of(month: str) -> date:
+    """Return the first day of a month."""
+    return date(int(month[:4]), int(month[5:]), 1)
+
+
+def total(several: Iterable[Sums]) -> Sums:
+    """Add sums up."""
+    found: Sums = {}
+    for sums in several:
+        for currency, amounts in sums.items():
+            into = found.setdefault(currency, {})
+            for name, amount in amounts.items():
+                into[name] = into.get(name, 0) + amount
+    return found
+
+
+def less(sums: Sums, others: Sums) -> Sums:
+    """Take sums off others."""
+    negative = {currency: {name: -amount for name, amount in amounts.items()} for currency, amounts in others.items()}
+    return total([sums, negative])

@@ -1,0 +1,115 @@
+"""The tables of the periods projection, and the projection itself."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from projections.contract import Projection, Table
+from projections.periods import fold
+from projections.periods.decisions import CLOSED, REOPENED, SEALED
+from projections.periods.fold import LineRow, MovementRow, PeriodRow
+
+NAME: Final = "periods"
+VERSION: Final = 1
+
+PERIODS: Final = Table(
+    name="period",
+    columns=PeriodRow._fields,
+    create="""
+    CREATE TABLE period (
+        subject         text        NOT NULL,
+        book            text        NOT NULL,
+        month           text        NOT NULL,
+        seal            int         NOT NULL,
+        digest          text        NOT NULL,
+        chunks          int         NOT NULL,
+        position        bigint      NOT NULL,
+        by              text        NOT NULL,
+        at              timestamptz NOT NULL,
+        reason          text        NOT NULL,
+        forced          boolean     NOT NULL,
+        exceptions      jsonb       NOT NULL,
+        policies        jsonb       NOT NULL,
+        code            text        NOT NULL,
+        reopened_by     text,
+        reopened_at     timestamptz,
+        reopened_reason text,
+        closed_event    text        NOT NULL,
+        reopened_event  text,
+        PRIMARY KEY (subject, month, seal)
+    );
+    SELECT ledger.distribute('period', 'subject');
+    """,
+)
+
+LINES: Final = Table(
+    name="sealed_line",
+    columns=LineRow._fields,
+    create="""
+    CREATE TABLE sealed_line (
+        subject        text        NOT NULL,
+        book           text        NOT NULL,
+        digest         text        NOT NULL,
+        place          int         NOT NULL,
+        owner          text        NOT NULL,
+        customer       text        NOT NULL,
+        entry          text        NOT NULL,
+        kind           text        NOT NULL,
+        of             text        NOT NULL,
+        at             timestamptz NOT NULL,
+        original_month text        NOT NULL,
+        currency       text        NOT NULL,
+        account        text        NOT NULL,
+        amount         bigint      NOT NULL,
+        invoice        text,
+        line           text,
+        because        text[]      NOT NULL,
+        PRIMARY KEY (subject, place)
+    );
+    CREATE INDEX ON sealed_line (book, digest);
+    SELECT ledger.distribute('sealed_line', 'subject');
+    """,
+    month="at",
+    amount=("amount", "currency"),
+)
+
+MOVEMENTS: Final = Table(
+    name="sealed_movement",
+    columns=MovementRow._fields,
+    create="""
+    CREATE TABLE sealed_movement (
+        subject      text        NOT NULL,
+        book         text        NOT NULL,
+        digest       text        NOT NULL,
+        place        int         NOT NULL,
+        owner        text        NOT NULL,
+        customer     text        NOT NULL,
+        policy       text        NOT NULL,
+        currency     text        NOT NULL,
+        kind         text        NOT NULL,
+        at           timestamptz NOT NULL,
+        before       bigint      NOT NULL,
+        after        bigint      NOT NULL,
+        prior_period boolean     NOT NULL,
+        paid         boolean     NOT NULL,
+        involuntary  boolean     NOT NULL,
+        reason       text,
+        because      text[]      NOT NULL,
+        PRIMARY KEY (subject, place)
+    );
+    CREATE INDEX ON sealed_movement (book, digest);
+    SELECT ledger.distribute('sealed_movement', 'subject');
+    """,
+    month="at",
+)
+
+PERIODS_PROJECTION: Final = Projection(
+    name=NAME,
+    version=VERSION,
+    types=frozenset({CLOSED, REOPENED, SEALED}),
+    tables=(PERIODS, LINES, MOVEMENTS),
+    state=fold.State,
+    begin=fold.State,
+    step=fold.step,
+    rows=fold.rows,
+)

@@ -1,0 +1,62 @@
+"""A customer's balance that nothing explains was changed by hand (stripe-domain §5.4, row 17)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from projections.revenue.entries import Journal, Posting
+from projections.revenue.facts import Facts
+
+_SOON: Final = 3_600
+"""What an event and its cause may lie apart: a difference that is gone within this is none."""
+
+
+_MANY: Final = 1_000
+"""So many sums are tried to explain a balance; busier hours are explained as a whole."""
+
+
+class _Seen(NamedTuple):
+    at: int
+    key: str
+    balance: int
+    because: str
+
+
+def post_balance_changes(facts: Facts, journal: Journal) -> None:
+    """Post the differences between the balance that Stripe shows and the one our entries come to."""
+    for currency in sorted({one.currency for one in facts.balances if one.currency}):
+        changes = sorted(
+            (entry.at, posting.amount)
+            for entry in journal.entries
+            if entry.currency == currency
+            for posting in entry.postings
+            if posting.account == "customer_balance"
+        )
+        _compare(_shown(facts, currency), changes, currency, journal)
+
+
+def _shown(facts: Facts, currency: str) -> list[_Seen]:
+    """Return what the customer's events and the invoices' starting balances said."""
+    seen = [_Seen(one.at, f"{one.because}:balance", one.balance, one.because)
+            for one in facts.balances if one.currency in {currency, ""}]  # fmt: skip
+    seen += [_Seen(one.finalized_at, f"{key}:starting_balance", one.starting_balance, one.because["finalize"])
+             for key, one in facts.invoices.items() if one.currency == currency and one.starting_balance]  # fmt: skip
+    return sorted(seen)
+
+
+def _compare(seen: Sequence[_Seen], changes: Sequence[tuple[int, int]], currency: str, journal: Journal) -> None:
+    adjusted = 0
+    for one in seen:
+        far = sum(amount for at, amount in changes if at < one.at - _SOON)
+        near = [amount for at, amount in changes if one.at - _SOON <= at <= one.at + _SOON]
+        expected = {far + adjusted}
+        for amount in near:
+            expected |= {one + amount for one in expected} if len(expected) < _MANY else {sum(near) + far + adjusted}
+        if one.balance in expected:
+            continue
+        now = sum(amount for at, amount in changes if at <= one.at) + adjusted
+        difference = one.balance - now
+        adjusted += difference
+        postings = [Posting("customer_balance", difference), Posting("customer_balance_adj", -difference)]
+        journal.post(one.key, one.at, "balance_change", currency, postings, [one.because])

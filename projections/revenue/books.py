@@ -1,0 +1,63 @@
+"""The books part: natural facts into documents and the journal, as one fold of the revenue projection."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ledger.catalogs import PUBLISHED
+from projections.contract import Rows, Terms
+from projections.facts import Fact
+from projections.revenue import documents, gather, ledgers
+from projections.revenue.facts import Facts
+from projections.revenue.journal import books_of
+from projections.revenue.part import Part
+from projections.revenue.policy import CATALOG, rulings_of
+from projections.revenue.recognition import earnings
+from projections.revenue.sums import monthly, sum_rows
+
+
+def step(facts: Facts, fact: Fact, terms: Terms) -> None:
+    """Let a subject see its next event. What policies were published does not change while a subject is folded."""
+    if facts.rulings is None:
+        facts.rulings = rulings_of(terms.forms(CATALOG))
+    if (note := gather.STEPS.get(fact.type)) is not None:
+        note(facts, fact)
+
+
+def rows(facts: Facts) -> Rows:
+    """Return what a subject's facts come to, under the policies that were published."""
+    made = books_of(facts)
+    found = list(earnings(made.bills))
+    return {
+        "invoice": list(documents.invoice_rows(facts)),
+        "invoice_line": list(documents.line_rows(facts)),
+        "subscription": list(documents.subscription_rows(facts)),
+        "journal_entry": ledgers.entry_rows(facts, made.journal.entries),
+        "earning_span": ledgers.span_rows(facts, found),
+        "revenue_sum": sum_rows(facts.subject.stream_id, facts.subject.book, monthly(made.journal.entries, found)),
+        "revenue_problem": ledgers.problem_rows(facts, made.journal.problems),
+    }
+
+
+BOOKS: Final = Part(
+    name="books",
+    types=frozenset(gather.STEPS),
+    tables=(
+        documents.INVOICES,
+        documents.LINES,
+        documents.SUBSCRIPTIONS,
+        ledgers.ENTRIES,
+        ledgers.SPANS,
+        ledgers.SUMS,
+        ledgers.PROBLEMS,
+    ),
+    begin=Facts,
+    step=step,
+    rows=rows,
+    references=frozenset({PUBLISHED}),
+    views={
+        "invoices": documents.INVOICES_VIEW,
+        "subscriptions": documents.SUBSCRIPTIONS_VIEW,
+        "journal_lines": ledgers.JOURNAL_LINES,
+    },
+)

@@ -1,0 +1,267 @@
+"""Facts to entries: the effective journal of one subject, a pure function of its natural facts (stripe-domain §5.4).
+
+Every fact becomes an act on a bill at its posting time. Acts are done in order of time, then of what must come first
+in one second; so neither the order of arrival nor the order of events can matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import IntEnum, auto
+from functools import partial
+from typing import NamedTuple
+
+from projections.revenue.balance import post_balance_changes
+from projections.revenue.bill import Bill
+from projections.revenue.cash import post_cash, post_conversion
+from projections.revenue.entries import Journal, Posting, Problem
+from projections.revenue.facts import CreditNoteFact, DisputeFact, Facts, InvoiceFact, RefundFact
+from projections.revenue.identities import billed_lines
+from projections.revenue.paying import Paying, Step, paying
+from projections.revenue.policy import Policy, policy_at
+from projections.revenue.pots import split
+
+
+class Rank(IntEnum):
+    """What comes first among facts of one second."""
+
+    FINALIZE = auto()
+    BALANCE = auto()
+    ACTIVATE = auto()
+    COVER_REFUND = auto()
+    CREDIT = auto()
+    WRITE_OFF = auto()
+    PAY = auto()
+    REFUND = auto()
+    REFUND_FAILED = auto()
+    OWE_REFUND = auto()
+    WITHDRAW = auto()
+    REINSTATE = auto()
+    UNCREDIT = auto()
+    VOID = auto()
+
+
+class Act(NamedTuple):
+    """Something that is done to a bill at a time."""
+
+    at: int
+    rank: Rank
+    key: str
+    do: Callable[[int], None]
+
+
+@dataclass(slots=True)
+class Books:
+    """A subject's bills and what is to be done to each."""
+
+    facts: Facts
+    policy: Policy | None
+    paying: Paying
+    journal: Journal = field(default_factory=Journal)
+    bills: dict[str, Bill] = field(default_factory=dict)
+    acts: dict[str, list[Act]] = field(default_factory=dict)
+
+    def bill(self, key: str, at: int, currency: str, because: tuple[str, ...], invoice: str | None = None) -> Bill:
+        """Open the books of an invoice or a sale, under the policy in force then unless one is asked for."""
+        policy = self.policy or policy_at(self.facts.rulings or (), at)
+        made = self.bills[key] = Bill(key, currency, policy, self.journal, because, invoice)
+        self.acts[key] = []
+        return made
+
+    def act(self, bill: str, at: int, rank: Rank, key: str, do: Callable[[int], None]) -> None:
+        """Let something be done to a bill at a time."""
+        self.acts[bill].append(Act(at, rank, key, do))
+
+    def run(self) -> None:
+        """Do everything in order. Nothing happens to a bill before it is there."""
+        for key in sorted(self.acts):
+            opened = min((act.at for act in self.acts[key] if act.rank is Rank.FINALIZE), default=0)
+            acts = [act._replace(at=max(act.at, opened)) for act in self.acts[key]]
+            for act in sorted(acts, key=lambda act: act[:3]):
+                act.do(act.at)
+
+
+def books_of(facts: Facts, policy: Policy | None = None) -> Books:
+    """Work out a subject's bills and entries: under one policy, or each bill under the one published for its time."""
+    books = Books(facts, policy, paying(facts))
+    for _, invoice in sorted(facts.invoices.items()):
+        _invoice(books, invoice)
+    _sales(books)
+    for _, payment in sorted(facts.invoice_payments.items()):
+        if payment.invoice in facts.invoices:
+            account = "external_asset" if payment.record else "payments_clearing"
+            pay = partial(
+                books.bills[payment.invoice].pay,
+                payment.key,
+                amount=payment.amount,
+                account=account,
+                because=[payment.because],
+            )
+            books.act(payment.invoice, payment.paid_at, Rank.PAY, payment.key, pay)
+    for _, note in sorted(facts.credit_notes.items()):
+        if note.invoice in books.bills:
+            _credit_note(books, note)
+    for _, refund in sorted(facts.refunds.items()):
+        _refund(books, refund)
+    for _, dispute in sorted(facts.disputes.items()):
+        _dispute(books, dispute)
+    books.run()
+    post_cash(facts, books.journal)
+    post_balance_changes(facts, books.journal)
+    books.journal.entries.sort(key=lambda entry: (entry.at, entry.key))
+    return books
+
+
+def _invoice(books: Books, fact: InvoiceFact) -> None:
+    bill = books.bill(fact.key, fact.finalized_at, fact.currency, (fact.because["finalize"],), fact.key)
+    subscription = books.facts.subscriptions.get(fact.subscription or "")
+    if subscription is not None and subscription.incomplete and fact.reason == "subscription_create":
+        bill.pots.held = True
+        if subscription.active_at is not None:
+            books.act(fact.key, subscription.active_at, Rank.ACTIVATE, fact.key, bill.activate)
+    lines, problems = billed_lines(fact)
+    books.journal.problems += problems
+    books.act(fact.key, fact.finalized_at, Rank.FINALIZE, fact.key, partial(bill.finalize, lines=lines))
+    if fact.balance:
+        apply = partial(bill.apply_balance, amount=fact.balance)
+        books.act(fact.key, fact.finalized_at, Rank.BALANCE, fact.key, apply)
+    for place, step in enumerate(books.paying.residual.get(fact.key, ())):
+        _residual(books, bill, fact, step, "" if place == 0 else f":{place + 1}")
+    if fact.uncollectible_at is not None:
+        write_off = partial(bill.write_off, because=[fact.because["uncollectible"]])
+        books.act(fact.key, fact.uncollectible_at, Rank.WRITE_OFF, fact.key, write_off)
+    if fact.voided_at is not None:
+        books.act(fact.key, fact.voided_at, Rank.VOID, fact.key, partial(bill.void, because=[fact.because["void"]]))
+
+
+def _residual(books: Books, bill: Bill, fact: InvoiceFact, step: Step, place: str) -> None:
+    """Pay what no invoice payment explains: an old shape's payment, money outside, or one whose link is to come."""
+    known = fact.key in books.paying.explained or step.outside
+    name = f"{fact.key}:paid{place}" if known else f"{fact.key}:paid:residual{place}"
+    account = "external_asset" if step.outside else "payments_clearing"
+    pay = partial(bill.pay, name, amount=step.amount, account=account, because=[step.because])
+    books.act(fact.key, step.at, Rank.PAY, name, pay)
+    if not known:
+        kind = "payment_matched_by_amount" if (fact.key, step.at) in books.paying.guessed else "payment_not_linked"
+        books.journal.problems.append(Problem(kind, name, fact.currency, step.amount, step.at, (step.because,)))
+
+
+def _sales(books: Books) -> None:
+    for key, session in sorted(books.facts.sessions.items()):
+        bill = books.bill(key, session.paid_at, session.currency, (session.because,))
+        sell = partial(bill.sell, net=session.amount - session.tax, tax=session.tax)
+        books.act(key, session.paid_at, Rank.FINALIZE, key, sell)
+    for charge in books.paying.unlinked:
+        because = (charge.because["cash"],)
+        at = charge.taken_at or 0
+        bill = books.bill(charge.key, at, charge.currency, because)
+        books.act(charge.key, at, Rank.FINALIZE, charge.key, partial(bill.sell, net=charge.amount, tax=0))
+        books.journal.problems.append(
+            Problem("unlinked_charge", charge.key, charge.currency, charge.amount, at, because)
+        )
+
+
+def _credit_note(books: Books, note: CreditNoteFact) -> None:
+    bill, invoice = books.bills[note.invoice], books.facts.invoices[note.invoice]
+    before_payment = _before_payment(note, invoice)
+    after = note.amount - before_payment
+    refunds = sum(amount for _, amount in _refunded(books, note))
+    refunds, outside = min(refunds, after), min(note.out_of_band, max(after - refunds, 0))
+    credit = partial(
+        bill.credit,
+        note.key,
+        amount=note.amount,
+        before_payment=before_payment,
+        others=[Posting("refunds_clearing", -refunds), Posting("external_asset", -outside)],
+        lines=[(line.line, line.amount) for line in note.lines if line.line],
+        because=[note.because["credit_note"]],
+    )
+    books.act(note.invoice, note.created, Rank.CREDIT, note.key, credit)
+    if note.voided_at is not None:
+        uncredit = partial(bill.uncredit, note.key, because=[note.because["void"]])
+        books.act(note.invoice, note.voided_at, Rank.UNCREDIT, note.key, uncredit)
+
+
+def _before_payment(note: CreditNoteFact, invoice: InvoiceFact) -> int:
+    """Return what a credit note takes off what is owed; an old shape leaves that to the invoice's state then."""
+    if note.pre_payment is not None:
+        return min(note.pre_payment, note.amount)
+    if invoice.paid_at == note.created:
+        return min(invoice.pre_payment_credit_notes, note.amount)
+    return note.amount if invoice.paid_at is None or note.created < invoice.paid_at else 0
+
+
+def _refunded(books: Books, note: CreditNoteFact) -> list[tuple[str, int]]:
+    """Return the refunds a credit note speaks of; where its shape names no amount, the refund's own."""
+    known = books.facts.refunds
+    return [
+        (key, amount if amount is not None else min(known[key].amount if key in known else note.amount, note.amount))
+        for key, amount in note.refunds
+    ]
+
+
+def _refund(books: Books, refund: RefundFact) -> None:
+    covering: dict[str, list[tuple[CreditNoteFact, int]]] = {}
+    for _, note in sorted(books.facts.credit_notes.items()):
+        for key, amount in _refunded(books, note):
+            if key == refund.key and note.invoice in books.bills:
+                covering.setdefault(note.invoice, []).append((note, amount))
+    shares = dict(books.paying.shares(refund.charge, refund.payment_intent, refund.amount))
+    if not shares and not covering:
+        because = tuple(refund.because.values())
+        problem = Problem("refund_of_unknown", refund.key, refund.currency, refund.amount, refund.created, because)
+        books.journal.problems.append(problem)
+    for invoice in sorted({*shares, *covering}):
+        _refund_of_bill(books, refund, invoice, shares.get(invoice, 0), covering.get(invoice, []))
+
+
+def _refund_of_bill(
+    books: Books, refund: RefundFact, key: str, amount: int, covering: list[tuple[CreditNoteFact, int]]
+) -> None:
+    bill = books.bills[key]
+    covered = sum(some for note, some in covering if note.created <= refund.created)
+    because = [refund.because["refund"]]
+    if amount > covered:
+        books.act(key, refund.created, Rank.REFUND, refund.key,
+                  partial(bill.refund, refund.key, amount=amount - covered, because=because))  # fmt: skip
+    for note, some in covering:
+        why = [note.because["credit_note"]]
+        if note.created > refund.created:
+            cover = partial(bill.cover_refund, refund.key, amount=some, by=note.key, because=why)
+            books.act(key, note.created, Rank.COVER_REFUND, note.key, cover)
+        if refund.failed_at is not None:
+            owe = partial(bill.owe_refund, f"{refund.key}:{note.key}", amount=some, because=[refund.because["failed"]])
+            books.act(key, max(refund.failed_at, note.created), Rank.OWE_REFUND, note.key, owe)
+    if refund.failed_at is not None:
+        fail = partial(bill.fail_refund, refund.key, because=[refund.because["failed"]])
+        books.act(key, refund.failed_at, Rank.REFUND_FAILED, refund.key, fail)
+
+
+def _dispute(books: Books, dispute: DisputeFact) -> None:
+    moves = sorted(dispute.moves.values(), key=lambda move: (move.at, move.key))
+    withdrawn = [move for move in moves if move.amount < 0]
+    whole = sum(-move.amount for move in withdrawn)
+    amounts = dict(zip((move.key for move in withdrawn),
+                       split(dispute.amount, [-move.amount for move in withdrawn]), strict=True))  # fmt: skip
+    for move in moves:
+        back = move.amount > 0
+        amount = dispute.amount * move.amount // whole if back and whole else amounts.get(move.key, move.amount)
+        if move.currency != dispute.currency:
+            post_conversion(books.journal, move, amount if back else -amount, dispute.currency)
+        shares = books.paying.shares(dispute.charge, dispute.payment_intent, amount)
+        if not shares:
+            _dispute_of_unknown(books, dispute, move.key, move.at, amount if back else -amount, move.because)
+        for bill, part in shares:
+            method = books.bills[bill].reinstate if back else books.bills[bill].withdraw
+            rank = Rank.REINSTATE if back else Rank.WITHDRAW
+            do = partial(method, move.key, amount=part, dispute=dispute.key, because=[move.because])
+            books.act(bill, move.at, rank, move.key, do)
+
+
+def _dispute_of_unknown(books: Books, dispute: DisputeFact, key: str, at: int, amount: int, because: str) -> None:
+    """Post a dispute over a payment we have never seen: a loss, until it is known what for."""
+    postings = [Posting("stripe_balance", amount), Posting("other_loss", -amount)]
+    books.journal.post(key, at, "dispute", dispute.currency, postings, [because])
+    problem = Problem("dispute_of_unknown", dispute.key, dispute.currency, -amount, at, (because,))
+    books.journal.problems.append(problem)

@@ -1,0 +1,71 @@
+"""The choices a company makes about its books; each is a named policy, and every other rule is fixed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Literal, NamedTuple
+
+from ledger.catalogs import STREAM
+from ledger.event import Json
+from ledger.times import parse_rfc3339
+from projections.catalog import CatalogError, parse_catalog
+
+CATALOG: Final = STREAM
+"""The reference object whose forms are the catalogs that were published."""
+
+Granularity = Literal["second", "day", "month"]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How revenue is earned over a period, and what comes back after it was given up.
+
+    ``recover_as_gains``: what a won dispute or a payment after a write-off brings for service not yet rendered is a
+    gain; otherwise it is deferred again. ``tax_relief``: tax on a bad debt is no longer owed.
+    """
+
+    granularity: Granularity = "second"
+    recover_as_gains: bool = True
+    tax_relief: bool = False
+
+
+POLICIES: Final[dict[str, Policy]] = {
+    "second": Policy(),
+    "day": Policy("day"),
+    "month": Policy("month"),
+    "reinstate": Policy(recover_as_gains=False),
+    "tax-relief": Policy(tax_relief=True),
+}
+"""Policies by name, to be asked for beside the published one; the first is what holds until one is published."""
+
+
+class Ruling(NamedTuple):
+    """A policy and since when it holds (unix seconds; None: ever since)."""
+
+    since: int | None
+    policy: Policy
+
+
+def rulings_of(forms: Iterable[tuple[datetime, Json]]) -> list[Ruling]:
+    """Return the policies that catalogs published, oldest publication first."""
+    found: list[Ruling] = []
+    for _, form in forms:
+        since = form.get("effective_from")
+        try:
+            said = parse_catalog(str(form.get("content"))).revenue
+            at = None if since is None else int(parse_rfc3339(str(since)).timestamp())
+        except (CatalogError, ValueError):
+            continue
+        policy = Policy(said.granularity, said.recover_as_gains, said.tax_relief_on_bad_debt)
+        found.append(Ruling(at, policy))
+    return found
+
+
+def policy_at(rulings: Sequence[Ruling], at: int) -> Policy:
+    """Return the policy in force: of those that hold already the one with the latest beginning, then the newest."""
+    holding = [one for one in rulings if one.since is None or one.since <= at]
+    if not holding:
+        return POLICIES["second"]
+    return max(enumerate(holding), key=lambda one: (one[1].since or 0, one[0]))[1].policy

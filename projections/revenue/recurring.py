@@ -1,0 +1,42 @@
+"""The recurring part: what subscriptions are worth a month and how that moved, as a fold of the revenue projection."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from projections.contract import Rows, Subject, Terms
+from projections.facts import Fact
+from projections.mrr import portfolio, rows
+from projections.mrr.portfolio import Portfolio
+from projections.revenue.part import Part
+
+
+@dataclass(slots=True)
+class Recurring:
+    """What has been folded of one subject so far."""
+
+    subject: Subject
+    portfolio: Portfolio = field(default_factory=Portfolio)
+
+
+def step(state: Recurring, fact: Fact, terms: Terms) -> None:
+    """Let a subject see its next event."""
+    portfolio.step(state.portfolio, fact, terms)
+
+
+def rows_of(state: Recurring) -> Rows:
+    """Return what a subject's subscriptions come to."""
+    return rows.rows_of(state.subject, state.portfolio)
+
+
+RECURRING: Final = Part(
+    name="recurring",
+    types=portfolio.TYPES,
+    tables=(rows.SPANS, rows.MOVEMENTS),
+    begin=Recurring,
+    step=step,
+    rows=rows_of,
+    views={"mrr_movements": rows.MOVEMENTS_VIEW},
+    references=portfolio.REFERENCES,
+)

@@ -1,0 +1,66 @@
+"""What every reader needs: Stripe's times, amounts and metadata, or None for what is none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from ledger.event import Json, identifier, mapping
+from ledger.times import from_unix
+from projections.facts import listing
+
+
+def moment(value: object) -> datetime | None:
+    """Return Stripe's seconds as a time; None for null and for what is no time."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    try:
+        return from_unix(value)
+    except ValueError:
+        return None
+
+
+def amount(value: object) -> int | None:
+    """Return an amount in the currency's smallest unit; None for null and for what is no whole number."""
+    return value if type(value) is int else None
+
+
+def text(value: object) -> str | None:
+    """Return a text that says something."""
+    return value if isinstance(value, str) and value else None
+
+
+def text_at(metadata: object, key: str) -> str | None:
+    """Return a non-empty metadata value; an empty one is how Stripe's users remove it."""
+    return text(mapping(metadata).get(key))
+
+
+def currency(source: Json) -> str:
+    """Return an object's currency in lower case, empty where it says none."""
+    return (text(source.get("currency")) or "").lower()
+
+
+def total(parts: Iterable[Json], key: str = "amount") -> int:
+    """Add up one amount of several objects."""
+    return sum(amount(part.get(key)) or 0 for part in parts)
+
+
+def has_more(value: object) -> bool:
+    """Tell whether a list shows only its first page: the whole is not known then."""
+    return mapping(value).get("has_more") is True
+
+
+def first_list(source: Json, *keys: str) -> list[Json]:
+    """Return the objects of the first of several keys that holds a list."""
+    for key in keys:
+        if source.get(key) is not None:
+            return listing(source[key])
+    return []
+
+
+def first_id(*values: object) -> str | None:
+    """Return the first of several values that is an id or an expanded object with one."""
+    for value in values:
+        if (found := identifier(value)) is not None:
+            return found
+    return None

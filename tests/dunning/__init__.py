@@ -1,0 +1,1 @@
+"""Dunning: what befell invoices, in every shape and order."""

@@ -1,0 +1,336 @@
+"""Closing months over HTTP, of a book whose events come late: what was sealed stays, and the difference is reported."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+
+from api.periods import close_checked, unproven
+from api.services import Services
+from ledger.postgres import Database
+from projections.builds import ensure_live
+from projections.contract import Projection
+from projections.dunning.tables import DUNNING
+from projections.follower import follow
+from projections.periods.closing import Asked, Closing, close_month
+from projections.periods.decisions import PeriodError
+from projections.periods.tables import PERIODS_PROJECTION
+from projections.periods.tie_out import unclassed
+from tests.conftest import ManualClock
+from tests.mrr.notation import History, Json, invoice, line, subscription, unix
+from tests.projections.histories import new_events
+
+
+async def fold_all(database: Database, services: Services) -> None:
+    connection = await database.as_role("ledger_builder").connect()
+    try:
+        for projection in (services.revenue, DUNNING, PERIODS_PROJECTION):
+            await _fold(connection, projection)
+    finally:
+        connection.terminate()
+
+
+async def _fold(connection: Any, projection: Projection) -> None:
+    build = await ensure_live(connection, projection)
+    while await follow(connection, projection, build):
+        pass
+
+
+class Book:
+    """A book that is told things, folded, and asked."""
+
+    def __init__(self, client: httpx.AsyncClient, database: Database, services: Services) -> None:
+        self.client, self.database, self.services = client, database, services
+        self.history = History()
+
+    async def tell(self) -> None:
+        """Append what the history has come to say, and fold it."""
+        facts, self.history.facts = self.history.facts, []
+        bodies = [
+            orjson.dumps(
+                {"id": fact.event_id, "object": "event", "type": fact.type, "created": int(fact.created.timestamp()),
+                 "livemode": True, "data": {"object": fact.subject}}
+            )
+            for fact in facts
+        ]  # fmt: skip
+        await self.services.appender.append(new_events(bodies))
+        await self.fold()
+
+    async def fold(self) -> None:
+        await fold_all(self.database, self.services)
+
+    async def close(self, month: str, status: int = 200, **more: Any) -> Json:
+        return await self._post(f"{month}/close", status, more)
+
+    async def reopen(self, month: str, status: int = 200) -> Json:
+        return await self._post(f"{month}/reopen", status, {})
+
+    async def _post(self, path: str, status: int, more: Json) -> Json:
+        answer = await self.client.post(f"/v1/periods/{path}", json={"reason": "month end", **more})
+        assert answer.status_code == status, answer.text
+        await self.fold()
+        found: Json = answer.json()
+        return found
+
+    async def get(self, path: str, **parameters: str) -> Json:
+        answer = await self.client.get(f"/v1/{path}", params=parameters)
+        assert answer.status_code == 200, answer.text
+        found: Json = answer.json()
+        return found
+
+
+@pytest.fixture
+async def book(client: httpx.AsyncClient, database: Database, services: Services, clock: ManualClock) -> Book:
+    """Two customers' first months, told until the middle of April."""
+    clock.now = datetime(2026, 4, 15, tzinfo=UTC)
+    made = Book(client, database, services)
+    made.history.says("01-10", subscription("si_1 1 x 9000/3 month"), "created")
+    finalize(made.history, "01-10", 9000, "in_1", "01-10", "04-10")
+    await made.tell()
+    return made
+
+
+def finalize(history: History, when: str, amount: int, key: str, start: str, end: str) -> None:
+    """Finalise an invoice of one line that is served from ``start`` to ``end``."""
+    period = {"start": unix(start), "end": unix(end)}
+    lines = [line("si_1", amount, id=f"il_{key}", period=period)]
+    finalized = {"finalized_at": unix(when)}
+    shown = invoice(*lines, id=key, status="open", created=unix(when), status_transitions=finalized, amount_due=amount)
+    history.event(when, "invoice.finalized", shown | {"total_excluding_tax": amount, "amount_remaining": amount})
+
+
+async def test_months_are_closed_in_order_and_once(book: Book) -> None:
+    listed = await book.get("periods")
+    assert [(one["month"], one["status"]) for one in listed["data"]] == [
+        ("2026-01", "open"), ("2026-02", "open"), ("2026-03", "open"), ("2026-04", "open"),
+    ]  # fmt: skip
+    early = await book.close("2026-02", 409)
+    assert early["detail"] == "2026-02 cannot be closed before 2026-01: months are closed in order"
+    assert (await book.close("2026-04", 409))["detail"] == "2026-04 has not ended"
+    closed = await book.close("2026-01")
+    assert (closed["status"], closed["seal"], closed["position"], closed["exceptions"]) == ("closed", 1, 2, [])
+    assert (await book.close("2026-01", 409))["detail"].startswith("2026-01 is closed already")
+    await book.close("2026-02")
+    listed = await book.get("periods")
+    assert [one["status"] for one in listed["data"]] == ["closed", "closed", "open", "open"]
+    assert listed["data"][0]["digest"] == closed["digest"]
+    assert (await book.reopen("2026-01", 409))["detail"] == "2026-01 cannot be reopened: only 2026-02 can be"
+
+
+async def test_what_is_learned_late_is_sealed_where_it_was_learned(book: Book) -> None:
+    first = await book.close("2026-01")
+    before = await book.get("periods/2026-01")
+    assert before["verified"]
+    assert before["change"]["usd"]["accounts_receivable"] == 9000
+    book.history.says("01-20", subscription("si_9 2 x 500/month", key="sub_9", customer="cus_9"), "created")
+    finalize(book.history, "01-20", 600, "in_2", "01-20", "01-26")
+    await book.tell()
+    assert (await book.get("periods/2026-01")) | {"freshness": None} == before | {"freshness": None}
+    await book.close("2026-02")
+    later = await book.get("periods/2026-02")
+    assert later["change"]["usd"]["accounts_receivable"] == 600
+    assert later["movements"] == 2  # a new customer's, as both policies count it
+    await book.reopen("2026-02")
+    await book.reopen("2026-01")
+    again = await book.close("2026-01")
+    assert (again["seal"], again["digest"] != first["digest"]) == (2, True)
+    assert (await book.get("periods/2026-01", seal="1"))["change"] == before["change"]
+    assert (await book.get("periods/2026-01"))["change"]["usd"]["accounts_receivable"] == 9600
+
+
+async def test_worth_is_reported_as_sealed_and_what_changed_in_the_open_month(book: Book) -> None:
+    await book.close("2026-01")
+    await book.close("2026-02")
+    book.history.says("01-20", subscription("si_9 2 x 500/month", key="sub_9", customer="cus_9"), "created")
+    book.history.says("02-20", subscription("si_1 2 x 9000/3 month"))
+    book.history.says("03-20", subscription("si_1 3 x 9000/3 month"))
+    await book.tell()
+    end = {"at": "2026-02-28T23:59:59Z"}
+    sealed = await book.get("revenue/mrr", **end)
+    restated = await book.get("revenue/mrr", **end, basis="restated")
+    assert (sealed["basis"], sealed["mrr"]["usd"]["total"], sealed["mrr"]["usd"]["customers"]) == ("sealed", 3000, 1)
+    assert (restated["basis"], restated["mrr"]["usd"]["total"]) == ("restated", 7000)
+    inside = await book.client.get("/v1/revenue/mrr?at=2026-02-10T00:00:00Z")
+    assert (inside.status_code, inside.json()["type"]) == (409, "sealed")
+    assert "2026-02-28T23:59:59Z" in inside.json()["detail"]
+    assert (await book.get("revenue/mrr", at="2026-03-01T00:00:00Z"))["mrr"]["usd"]["total"] == 7000
+    whole = {"from": "2026-01", "to": "2026-05", "detail": "true"}
+    found = await book.get("revenue/mrr/movements", **whole)
+    assert [(one["opening"], one["new"], one["expansion"], one["closing"]) for one in found["intervals"]] == [
+        (0, 3000, 0, 3000), (3000, 0, 0, 3000), (3000, 1000, 6000, 10000), (10000, 0, 0, 10000),
+    ]  # fmt: skip
+    assert [(one["at"][:10], one["kind"], one["amount"], one["reason"]) for one in found["movements"]] == [
+        ("2026-01-10", "new", 3000, None),
+        ("2026-03-01", "expansion", 3000, "prior_period"),
+        ("2026-03-01", "new", 1000, "prior_period"),
+        ("2026-03-20", "expansion", 3000, None),
+    ]
+    march = await book.get("revenue/mrr/movements", **{"from": "2026-03", "to": "2026-04"})
+    assert march["intervals"] == [found["intervals"][2]]
+    april = await book.get("revenue/mrr/movements", **{"from": "2026-04", "to": "2026-05"})
+    assert april["intervals"] == [found["intervals"][3]]
+    before = await book.get("revenue/mrr/movements", **whole, basis="restated")
+    assert [one["closing"] for one in before["intervals"]] == [4000, 7000, 10000, 10000]
+    one = await book.get("revenue/mrr/movements", **whole, customer="cus_9")
+    assert [one["closing"] for one in one["intervals"]] == [0, 0, 1000, 1000]
+
+
+async def test_the_books_are_reported_as_sealed_and_what_changed_in_the_open_month(book: Book) -> None:
+    months = {"from": "2026-01", "to": "2026-05"}
+    effective = await book.get("revenue/recognition", **months)
+    january = await book.get("revenue/trial-balance", at="2026-01-31T23:59:59Z")
+    for month in ("2026-01", "2026-02"):
+        await book.close(month)
+    closed = await book.get("revenue/recognition", **months)
+    assert (closed["months"], effective["basis"], closed["basis"]) == (effective["months"], "restated", "sealed")
+    finalize(book.history, "01-20", 600, "in_2", "01-20", "02-01")
+    await book.tell()
+    later = await book.get("revenue/recognition", **months)
+    restated = await book.get("revenue/recognition", **months, basis="restated")
+    assert [later["months"][month] for month in ("2026-01", "2026-02")] == [
+        effective["months"][month] for month in ("2026-01", "2026-02")
+    ]
+    assert (
+        restated["months"]["2026-01"]["usd"]["recognized"] == effective["months"]["2026-01"]["usd"]["recognized"] + 600
+    )
+    for key, sign in (("billed", 1), ("recognized", 1)):
+        march = later["months"]["2026-03"]["usd"]
+        assert march[key] == effective["months"]["2026-03"]["usd"][key] + sign * 600
+    assert later["months"]["2026-04"] == restated["months"]["2026-04"]
+    assert march["deferred_opening"] == effective["months"]["2026-03"]["usd"]["deferred_opening"]
+    at = {"at": "2026-01-31T23:59:59Z"}
+    assert (await book.get("revenue/trial-balance", **at))["balances"] == january["balances"]
+    assert (await book.get("revenue/trial-balance", **at, basis="restated"))["balances"] != january["balances"]
+    inside = await book.client.get("/v1/revenue/trial-balance?at=2026-02-10T00:00:00Z")
+    assert (inside.status_code, inside.json()["type"]) == (409, "sealed")
+    opened = {"at": "2026-03-10T00:00:00Z"}
+    now = await book.get("revenue/trial-balance", **opened)
+    assert now["balances"] == (await book.get("revenue/trial-balance", **opened, basis="restated"))["balances"]
+    change = await book.get("revenue/trial-balance", **opened, **{"from": "2026-03-01T00:00:00Z"})
+    assert change["balances"]["usd"]["accounts_receivable"] == 600
+    assert not any(sum(amounts.values()) for amounts in change["balances"].values())
+
+
+async def test_a_month_ties_out_with_a_name_for_every_difference(book: Book) -> None:
+    tied = (await book.get("revenue/tie-out", month="2026-01"))["currencies"]["usd"]
+    assert (tied["mrr"], tied["recognized"], tied["cash"]) == (3000, 2200, 0)
+    assert [(one["class"], one["amount"]) for one in tied["differences"]] == [
+        ("changes_within_the_month", -871),  # 22 of 31 days of 3000
+        ("periods_and_prorations", 71),  # 90 days of 9000: 100 a day and not 3000 in 31 days
+        ("deferred", 6800),
+        ("receivables", -9000),
+    ]
+    await book.close("2026-01")
+    finalize(book.history, "01-20", 600, "in_2", "01-20", "02-01")
+    await book.tell()
+    sealed = (await book.get("revenue/tie-out", month="2026-01"))["currencies"]["usd"]
+    assert (sealed["mrr"], sealed["recognized"], sealed["cash"]) == (3000, 2200, 0)
+    assert {"class": "prior_period", "between": "mrr_and_recognized", "amount": -600} in sealed["differences"]
+    february = (await book.get("revenue/tie-out", month="2026-02"))["currencies"]["usd"]
+    assert {"class": "prior_period", "between": "mrr_and_recognized", "amount": 600} in february["differences"]
+    wrong = await book.client.get("/v1/revenue/tie-out?month=2026")
+    assert (wrong.status_code, wrong.json()["detail"]) == (400, "name a month such as 2026-01: month=2026-01")
+
+
+async def test_the_journal_is_reported_as_sealed_and_what_changed_in_the_open_month(book: Book) -> None:
+    whole = {"from": "2026-01-01T00:00:00Z", "to": "2026-05-01T00:00:00Z"}
+    effective = await book.get("revenue/journal", **whole)
+    await book.close("2026-01")
+    sealed = await book.get("revenue/journal", **whole)
+    assert (effective["basis"], sealed["basis"], sealed["data"]) == ("restated", "sealed", effective["data"])
+    finalize(book.history, "01-20", 600, "in_2", "01-20", "02-01")
+    await book.tell()
+    later = await book.get("revenue/journal", **whole)
+    prior = [one for one in later["data"] if one["kind"] == "prior_period"]
+    assert [one for one in later["data"] if one not in prior] == effective["data"]
+    assert [(one["entry"], one["at"], one["original_month"], one["because"]) for one in prior] == [
+        ("il_in_2:rec:2026-01:prior:2026-01:2026-02", "2026-02-01T00:00:00Z", "2026-01", ["evt_3"]),
+        ("in_2:finalize:prior:2026-01:2026-02", "2026-02-01T00:00:00Z", "2026-01", ["evt_3"]),
+    ]
+    amounts = {line["account"]: line["amount"] for one in prior for line in one["lines"] if one is prior[1]}
+    assert amounts == {"accounts_receivable": 600, "deferred_revenue": -600}
+    paged: list[Json] = []
+    cursor: dict[str, str] = {}
+    while True:
+        page = await book.get("revenue/journal", **whole, limit="2", **cursor)
+        paged += page["data"]
+        if page["next_cursor"] is None:
+            break
+        cursor = {"cursor": page["next_cursor"]}
+    assert paged == later["data"]
+    why = await book.get("revenue/explain", entry=prior[1]["entry"])
+    assert (why["entries"], [one["id"] for one in why["events"]]) == ([prior[1]], ["evt_3"])
+    restated = await book.get("revenue/journal", **whole, basis="restated")
+    assert not [one for one in restated["data"] if one["kind"] == "prior_period"]
+    await book.close("2026-02")
+    assert (await book.get("revenue/journal", **whole))["data"] == later["data"]
+
+
+def test_every_account_has_a_class_of_difference() -> None:
+    assert unclassed() == set()
+
+
+async def test_what_stands_against_it_is_listed_and_can_be_overruled(book: Book) -> None:
+    book.history.says("01-11", subscription("si_2 1 x tiers/month", key="sub_2"), "created")
+    await book.tell()
+    refused = await book.close("2026-01", 409)
+    assert (refused["type"], [one["check"] for one in refused["exceptions"]]) == ("not-ready", ["worth"])
+    assert refused["exceptions"][0]["about"] == [{"subscription": "sub_2", "incomplete": ["tiers"]}]
+    closed = await book.close("2026-01", force=True)
+    assert closed["exceptions"] == refused["exceptions"]
+    listed = await book.get("periods")
+    assert (listed["data"][0]["forced"], listed["data"][0]["exceptions"]) == (True, refused["exceptions"])
+
+
+async def test_a_projection_that_is_behind_stands_against_it(book: Book) -> None:
+    asked = Asked("self:live", "2026-01", "test", "month end", datetime(2026, 4, 15, tzinfo=UTC), wait_seconds=0.1)
+    await book.services.appender.append(new_events([orjson.dumps(
+        {"id": "evt_new", "object": "event", "type": "charge.failed", "created": unix("04-01"), "livemode": True,
+         "data": {"object": {"id": "ch_1", "customer": "cus_1"}}})]))  # fmt: skip
+    with pytest.raises(Exception, match="revenue has folded up to 2, the log is at 3"):
+        await close_month(book.services.pool, book.services.appender, book.services.revenue, asked)
+
+
+async def test_hours_that_are_not_proven_complete_stand_against_it(book: Book) -> None:
+    asked = Asked("self:live", "2026-04", "test", "month end", datetime(2026, 4, 15, tzinfo=UTC))
+    (objection,) = await unproven(book.services.pool, asked)
+    assert objection.check == "unproven"
+    assert objection.about[0] == "2026-04-15T00:00:00Z"  # since the log began
+    assert await unproven(book.services.pool, replace(asked, month="2026-03")) == []
+    with_key = book.services.settings.model_copy(update={"stripe_api_key": "rk_test_none"})
+    closing = await close_checked(replace(book.services, settings=with_key), replace(asked, month="2026-01"))
+    assert closing.objections == ()
+
+
+async def test_only_one_of_several_closes_a_month(book: Book) -> None:
+    asked = Asked("self:live", "2026-01", "test", "month end", datetime(2026, 4, 15, tzinfo=UTC))
+    serving = book.services
+    closing = [close_month(serving.pool, serving.appender, serving.revenue, asked) for _ in range(3)]
+    found = await asyncio.gather(*closing, return_exceptions=True)
+    closings = [one for one in found if isinstance(one, Closing)]  # who says the same in the same second said it once
+    assert closings == [closings[0]] * len(closings)
+    assert all(isinstance(one, (Closing, PeriodError)) for one in found), found
+    await book.fold()
+    assert [one["seals"] for one in (await book.get("periods"))["data"]] == [[1], [], [], []]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "detail"),
+    [
+        ("2026-1/close", {"reason": "x"}, "name a month such as 2026-01"),
+        ("2026-01/close", {}, "say a reason"),
+        ("2026-01/close", {"reason": " "}, "say a reason"),
+        ("2026-01/close", {"reason": "x", "force": 1}, "force must be true or false"),
+        ("2026-01/close", {"reason": "x", "forced": True}, "unknown: forced"),
+        ("2026-01/reopen", {"reason": 3}, "reason is"),
+    ],
+)
+async def test_what_is_asked_wrongly_is_named(client: httpx.AsyncClient, path: str, body: Json, detail: str) -> None:
+    answer = await client.post(f"/v1/periods/{path}", json=body)
+    assert (answer.status_code, answer.json()["detail"].startswith(detail)) == (400, True), answer.text

@@ -1,0 +1,189 @@
+"""A sealed month never changes, and what is sealed and what is still to report are always what is so."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from projections.periods.months import is_month, month_after, month_end, month_of, month_start
+from projections.periods.reported import reported_lines, reported_movements
+from projections.periods.seal import PRIOR_PERIOD, Seal, SealedLine, SealedMovement, chunks_of, joined, sealed
+
+FIRST = "2026-01"
+
+
+@dataclass
+class Company:
+    """What is so now, by fact; the seals of the months closed so far, in order."""
+
+    facts: dict[tuple[str, str], tuple[str, int]] = field(default_factory=dict)
+    worth: dict[str, dict[str, int]] = field(default_factory=dict)
+    seals: list[Seal] = field(default_factory=list)
+
+    @property
+    def first_open(self) -> str:
+        return month_after(FIRST, len(self.seals))
+
+    def lines(self) -> list[SealedLine]:
+        """Give the effective journal: an invoice's entry, half of it on each of two accounts against receivables."""
+        found = []
+        for (owner, entry), (month, amount) in sorted(self.facts.items()):
+            parts = (("accounts_receivable", amount), ("revenue", -(amount // 2)), ("tax", amount // 2 - amount))
+            found += [line(owner, entry, month, account, part) for account, part in parts if part]
+        return found
+
+    def movements(self) -> list[SealedMovement]:
+        """Give the effective movements: from each month's worth to the next that differs."""
+        found = []
+        for owner, by_month in sorted(self.worth.items()):
+            at = 0
+            for month, now in sorted(by_month.items()):
+                if now != at:
+                    found.append(movement(owner, month, at, now))
+                    at = now
+        return found
+
+    def report(self) -> tuple[list[SealedLine], list[SealedMovement]]:
+        lines = [one for seal in self.seals for one in seal.lines]
+        moved = [one for seal in self.seals for one in seal.movements]
+        return (
+            reported_lines(self.lines(), lines, self.first_open),
+            reported_movements(self.movements(), moved, self.first_open),
+        )
+
+    def close(self) -> None:
+        lines, moved = self.report()
+        month = self.first_open
+        self.seals.append(
+            sealed(
+                (one for one in lines if month_of(one.at) == month), (one for one in moved if month_of(one.at) == month)
+            )
+        )
+
+
+def line(owner: str, entry: str, month: str, account: str, amount: int) -> SealedLine:
+    at = month_start(month) + timedelta(days=9)
+    return SealedLine(owner, entry, "invoice", "invoice", at, month, "usd", account, amount, entry, None, ("evt_1",))
+
+
+def movement(owner: str, month: str, before: int, after: int) -> SealedMovement:
+    at = month_start(month) + timedelta(days=9)
+    kind = "new" if before == 0 else "churn" if after == 0 else "expansion" if after > before else "contraction"
+    return SealedMovement(owner, "stripe-2026", "usd", kind, at, before, after, False, True, False, None, ("evt_1",))
+
+
+def totals(lines: Iterable[SealedLine]) -> dict[tuple[str, str], int]:
+    found: Counter[tuple[str, str]] = Counter()
+    for one in lines:
+        found[one.owner, one.account] += one.amount
+    return {key: amount for key, amount in found.items() if amount}
+
+
+OWNERS = st.sampled_from(("cus_1", "cus_2"))
+MONTHS = st.sampled_from(tuple(month_after(FIRST, n) for n in range(6)))
+TELL = st.tuples(st.just("tell"), OWNERS, st.sampled_from(("in_1", "in_2")), MONTHS, st.integers(-99, 99))
+FORGET = st.tuples(st.just("forget"), OWNERS, st.sampled_from(("in_1", "in_2")), MONTHS, st.just(0))
+VALUE = st.tuples(st.just("worth"), OWNERS, st.just(""), MONTHS, st.integers(0, 9))
+PERIODS = st.tuples(st.sampled_from(("close", "close", "reopen")), st.just(""), st.just(""), st.just(""), st.just(0))
+
+
+@settings(max_examples=250, deadline=None)
+@given(st.lists(st.one_of(TELL, TELL, FORGET, VALUE, VALUE, PERIODS), max_size=25))
+def test_sealed_and_prior_period_entries_are_always_what_is_so(steps: list[tuple[str, str, str, str, int]]) -> None:
+    company = Company()
+    for what, owner, entry, month, amount in steps:
+        before = [seal.digest for seal in company.seals]
+        if what == "tell":
+            company.facts[owner, entry] = (month, amount)
+        elif what == "forget":
+            company.facts.pop((owner, entry), None)
+        elif what == "worth":
+            company.worth.setdefault(owner, {})[month] = amount
+        elif what == "close":
+            company.close()
+        elif company.seals:
+            company.seals.pop()
+            before.pop()
+        assert [seal.digest for seal in company.seals][: len(before)] == before
+        _check(company)
+
+
+def _check(company: Company) -> None:
+    lines, moved = company.report()
+    past = [one for seal in company.seals for one in seal.lines]
+    assert totals([*past, *lines]) == totals(company.lines())
+    assert all(month_of(at) >= company.first_open for at in [one.at for one in lines] + [one.at for one in moved])
+    assert all(one.kind == PRIOR_PERIOD or one.original_month >= company.first_open for one in lines)
+    for seal_number, seal in enumerate(company.seals):
+        assert {month_of(one.at) for one in seal.lines} <= {month_after(FIRST, seal_number)}
+    entries: Counter[tuple[str, str]] = Counter()
+    for posting in (*past, *lines):
+        entries[posting.owner, posting.entry] += posting.amount
+    assert not any(entries.values())
+    story = sorted((one for seal in company.seals for one in seal.movements), key=lambda one: one.at)
+    for owner in company.worth:
+        own = [
+            one
+            for one in (*story, *sorted(moved, key=lambda one: (one.at, not one.prior_period)))
+            if one.owner == owner
+        ]
+        assert all(one.after == following.before for one, following in pairwise(own))
+        assert sum(one.kind == "new" and one.before != 0 for one in own) == 0
+        effective = [one.after for one in company.movements() if one.owner == owner]
+        assert (own[-1].after if own else 0) == (effective[-1] if effective else 0)
+
+
+def test_a_late_payment_is_posted_in_the_month_that_is_open() -> None:
+    company = Company()
+    company.facts["cus_1", "in_1"] = ("2026-01", 100)
+    company.close()
+    company.facts["cus_1", "in_2"] = ("2026-01", 10)
+    lines, _ = company.report()
+    assert [(one.entry, one.kind, f"{one.at:%m-%d}", one.original_month, one.amount) for one in lines] == [
+        ("in_2:prior:2026-01:2026-02", PRIOR_PERIOD, "02-01", "2026-01", 10),
+        ("in_2:prior:2026-01:2026-02", PRIOR_PERIOD, "02-01", "2026-01", -5),
+        ("in_2:prior:2026-01:2026-02", PRIOR_PERIOD, "02-01", "2026-01", -5),
+    ]
+    company.close()
+    assert company.report()[0] == []
+    company.facts["cus_1", "in_2"] = ("2026-02", 10)
+    assert {(one.original_month, one.account): one.amount for one in company.report()[0] if one.amount > 0} == {
+        ("2026-01", "revenue"): 5, ("2026-01", "tax"): 5, ("2026-02", "accounts_receivable"): 10,
+    }  # fmt: skip
+
+
+def test_a_late_subscription_is_new_when_it_is_told() -> None:
+    company = Company(worth={"cus_1": {"2026-01": 5}})
+    company.close()
+    company.worth = {"cus_1": {"2026-01": 7, "2026-02": 8}, "cus_2": {"2026-01": 3}}
+    told = [(one.owner, one.kind, f"{one.at:%m-%d}", one.before, one.after) for one in company.report()[1]]
+    assert told == [
+        ("cus_1", "expansion", "02-01", 5, 7),
+        ("cus_2", "new", "02-01", 0, 3),
+        ("cus_1", "expansion", "02-10", 7, 8),
+    ]
+
+
+def test_a_seal_is_the_same_cut_into_events_and_put_together() -> None:
+    lines = [line("cus_1", f"in_{n}", "2026-01", account, sign * n) for n in range(1, 8)
+             for account, sign in (("accounts_receivable", 1), ("revenue", -1))]  # fmt: skip
+    seal = sealed(reversed(lines), [movement("cus_1", "2026-01", 0, 5)])
+    assert seal == sealed(lines, seal.movements)
+    chunks = chunks_of(seal, size=4)
+    assert [len(one["lines"]) + len(one["movements"]) for one in chunks] == [4, 4, 4, 2, 1]
+    assert joined(chunks[::-1]) == seal
+    assert joined(chunks).digest == chunks[0]["seal"]
+    assert joined(chunks_of(sealed([], []))) == sealed([], [])
+
+
+@pytest.mark.parametrize(("month", "known"), [("2026-01", True), ("2026-13", False), ("2026-1", False), ("x", False)])
+def test_months(month: str, known: bool) -> None:
+    assert is_month(month) == known
+    assert month_end("2026-12") == month_start("2027-01")

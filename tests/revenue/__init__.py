@@ -1,0 +1,1 @@
+"""Revenue: pots, journal, recognition."""

@@ -1,0 +1,291 @@
+"""Books over HTTP: what the database answers is what the pure fold says, at any second, in any order of arrival."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+
+from api.services import Services
+from ledger.postgres import Database
+from projections.builds import ensure_live
+from projections.follower import follow
+from projections.revenue.accounts import CLASSES
+from projections.revenue.journal import books_of
+from projections.revenue.policy import POLICIES
+from projections.revenue.shown import show_all, sums_of
+from tests.conftest import ManualClock
+from tests.http.test_access import post
+from tests.revenue.stories import Teller, balances, events_of, facts_of, gathered, journal_at, seconds
+from tests.revenue.test_golden import GOLDEN, expected
+from tests.stripe_events import Json, new_event
+
+
+async def load(services: Services, database: Database, events: list[Json]) -> None:
+    """Append events and fold them."""
+    await services.appender.append([new_event(one) for one in events])
+    connection = await database.as_role("ledger_builder").connect()
+    try:
+        build = await ensure_live(connection, services.revenue)
+        while await follow(connection, services.revenue, build):
+            pass
+    finally:
+        connection.terminate()
+
+
+async def ask(client: httpx.AsyncClient, path: str, **asked: Any) -> Any:
+    answer = await client.get(f"/v1/revenue/{path}", params={name.rstrip("_"): value for name, value in asked.items()})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def told(*names: str) -> list[Json]:
+    """Tell golden stories as one book: each a customer of its own."""
+    events = []
+    for number, name in enumerate(names, 1):
+        for one in events_of(GOLDEN[name][0]):
+            text = repr(one)
+            for kind in ("evt_", "cus_", "in_", "il_", "ch_", "pi_", "re_", "dp_", "cn_", "inpay_", "sub_", "txn_"):
+                text = text.replace(f"'{kind}", f"'{kind}{number}x")
+            events.append(eval(text))
+    return events
+
+
+STORIES = [name for name in GOLDEN if not name.endswith("by month")]
+MOMENTS = [
+    "2026-01-01T00:00:00",
+    "2026-01-15T10:30:07",
+    "2026-01-31T23:59:59",
+    "2026-02-01T00:00:00",
+    "2026-02-14T03:04:05",
+    "2026-03-31T23:59:58",
+    "2026-04-01T00:00:00",
+    "2026-05-01T00:00:00",
+    "2027-02-01T00:00:00",
+]
+
+
+async def test_rows_say_what_the_fold_says(client: httpx.AsyncClient, services: Services, database: Database) -> None:
+    events = told(*STORIES)
+    random.Random(4).shuffle(events)
+    await load(services, database, events)
+    subjects: dict[str, list[Json]] = {}
+    for one in told(*STORIES):
+        number = one["id"].removeprefix("evt_").partition("x")[0]
+        subjects.setdefault(number, []).append(one)
+    made = [books_of(gathered(facts_of(some)), POLICIES["second"]) for some in subjects.values()]
+    for at in MOMENTS:
+        wanted = (
+            {account: amount for account, amount in sums_of(made, 0, seconds(at))["usd"].items() if account in CLASSES}
+            if at >= "2026-01-01"
+            else {}
+        )
+        found = await ask(client, "trial-balance", at=f"{at}Z")
+        shown = found["balances"].get("usd", {})
+        assert {name: amount for name, amount in shown.items() if amount} == {
+            name: amount for name, amount in wanted.items() if amount
+        }, at
+        assert sum(shown.values()) == 0
+        summed: dict[str, int] = {}
+        for line in (await ask(client, "journal", as_of=f"{at}Z", group_by="account"))["data"]:
+            summed[line["account"]] = line["amount"]
+        assert summed == {name: amount for name, amount in shown.items() if amount}
+
+
+async def test_the_view_is_the_journal(
+    client: httpx.AsyncClient, services: Services, database: Database, owner: asyncpg.Connection
+) -> None:
+    await load(services, database, told(*STORIES))
+    rows = await owner.fetch("SELECT * FROM ledger.journal_lines")
+    found = [(row["entry"], int(row["at"].timestamp()), row["account"], row["amount"], row["line"]) for row in rows]
+    cursor, listed = None, []
+    while True:
+        page = await ask(client, "journal", to="2030-01-01", limit=37, **({"cursor": cursor} if cursor else {}))
+        listed += page["data"]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+    wanted = [
+        (
+            one["entry"],
+            int(datetime.fromisoformat(one["at"]).timestamp()),
+            line["account"],
+            line["amount"],
+            line["line"],
+        )
+        for one in listed
+        for line in one["lines"]
+    ]
+    assert len(listed) == len({one["entry"] for one in listed})
+    assert sorted(found, key=repr) == sorted(wanted, key=repr)
+
+
+async def test_a_quarter_is_recognised_and_rolls_forward(
+    client: httpx.AsyncClient, services: Services, database: Database
+) -> None:
+    await load(services, database, events_of(GOLDEN["partial refund"][0]))
+    months = (await ask(client, "recognition", from_="2026-01", to="2026-04"))["months"]
+    january, february = months["2026-01"]["usd"], months["2026-02"]["usd"]
+    assert january == {
+        "billed": 9000, "recognized": 3100, "net_revenue": 3100, "deferred_opening": 0, "deferred_closing": 5900,
+        "unbilled_opening": 0, "unbilled_closing": 0,
+        "released": {"refunds": 0, "disputes": 0, "credit_notes": 0, "voids": 0, "bad_debt": 0}, "reinstated": 0,
+        "contra": {"refunds": 0, "disputes": 0, "credit_notes": 0, "voids": 0}, "bad_debt": 0, "recoverables": 0,
+    }  # fmt: skip
+    assert (february["recognized"], february["net_revenue"]) == (2520, 2210)
+    assert (february["released"]["refunds"], february["contra"]["refunds"]) == (590, 310)
+    assert (february["deferred_closing"], months["2026-03"]["usd"]["recognized"]) == (2790, 2790)
+    part = (await ask(client, "recognition", from_="2026-01", to="2026-04", as_of="2026-01-11T00:00:00Z"))["months"]
+    assert (part["2026-01"]["usd"]["recognized"], part["2026-02"]["usd"]["recognized"]) == (1000, 0)
+    falls = await ask(client, "recognition", from_="2026-01", to="2026-04", detail="waterfall")
+    assert [(one["invoiced"], one["recognized"], one["amount"]) for one in falls["waterfall"]] == [
+        ("2026-01", "2026-01", 3100), ("2026-01", "2026-02", 2520), ("2026-01", "2026-03", 2790),
+    ]  # fmt: skip
+
+
+async def test_another_policy_is_folded_when_it_is_asked_for(
+    client: httpx.AsyncClient, services: Services, database: Database
+) -> None:
+    story, table = GOLDEN["refund and dispute of more than there is, by month"]
+    await load(services, database, events_of(story))
+    for date, wanted in expected(table):
+        stamp = date if "T" in date else f"{date}T00:00:00"
+        found = (await ask(client, "trial-balance", at=f"{stamp}Z", policy="month"))["balances"]["usd"]
+        assert {name: abs(found.get(name, 0)) for name in wanted} == wanted
+    months = (await ask(client, "recognition", from_="2026-01", to="2026-04", policy="month"))["months"]
+    assert [month["usd"]["recognized"] for month in months.values()] == [1000, 200, 0]
+    assert (await client.get("/v1/revenue/trial-balance", params={"policy": "weekly"})).status_code == 400
+
+
+async def test_an_entry_and_a_line_are_explained_down_to_their_events(
+    client: httpx.AsyncClient, services: Services, database: Database
+) -> None:
+    await load(services, database, events_of(GOLDEN["partial refund"][0]))
+    found = await ask(client, "explain", entry="re_1:in_1")
+    assert [(line["account"], line["amount"]) for line in found["entries"][0]["lines"]] == [
+        ("deferred_revenue", 590), ("refunds", 310), ("refunds_clearing", -900),
+    ]  # fmt: skip
+    assert [one["type"] for one in found["events"]] == ["refund.created"]
+    line = await ask(client, "explain", line="il_1_1")
+    assert [one["entry"] for one in line["entries"]] == [
+        "in_1:finalize", "il_1_1:rec:2026-01", "re_1:in_1", "il_1_1:rec:2026-02", "il_1_1:rec:2026-03",
+    ]  # fmt: skip
+    assert line["entries"][1]["lines"][0] == {
+        "account": "deferred_revenue", "amount": 3100, "invoice": "in_1", "line": "il_1_1", "subscription": "sub_1",
+        "product": "prod_1", "price": "price_1", "tax_rate": None,
+    }  # fmt: skip
+    month = await ask(client, "explain", entry="il_1_1:rec:2026-02")
+    assert month["entries"][0]["lines"][1]["amount"] == -2520
+    assert (await client.get("/v1/revenue/explain", params={"entry": "nothing"})).status_code == 404
+
+
+async def test_what_is_owed_grows_old(client: httpx.AsyncClient, services: Services, database: Database) -> None:
+    await load(services, database, events_of(GOLDEN["credit note on an open invoice"][0]))
+    for at, bucket in {
+        "2026-01-01": "current",
+        "2026-01-20": "1_30",
+        "2026-03-01": "31_60",
+        "2026-12-01": "over_90",
+    }.items():
+        found = await ask(client, "ageing", at=f"{at}T00:00:00Z")
+        whole = found["currencies"]["usd"]
+        balance = (await ask(client, "trial-balance", at=f"{at}T00:00:00Z"))["balances"]["usd"]["accounts_receivable"]
+        assert whole["total"] == whole["buckets"][bucket] == balance
+        assert whole["data"][0]["customer"] == "cus_1"
+
+
+async def test_what_was_known_before(client: httpx.AsyncClient, services: Services, database: Database) -> None:
+    events = events_of(GOLDEN["partial refund"][0])
+    await load(services, database, events)
+    known = len(events) - 1
+    before = await ask(client, "journal", customer="cus_1", known_position=known, to="2027-01-01", group_by="account")
+    assert {one["account"]: one["amount"] for one in before["data"]}["revenue"] == -9000
+    refused = await client.get("/v1/revenue/trial-balance", params={"known_position": known})
+    assert (refused.status_code, refused.json()["type"]) == (409, "build-required")
+
+
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [
+        ("journal", {"account": "revenues"}),
+        ("journal", {"group_by": "colour"}),
+        ("journal", {"cursor": "x"}),
+        ("journal", {"from": "yesterday"}),
+        ("recognition", {"from": "2026-13"}),
+        ("recognition", {"from": "2026-03", "to": "2026-03"}),
+        ("recognition", {"from": "0001-01", "to": "2026-03"}),
+        ("recognition", {"detail": "everything"}),
+        ("trial-balance", {"at": "2026-01-01T00:00:00"}),
+        ("explain", {}),
+        ("explain", {"entry": "a", "line": "b"}),
+        ("ageing", {"at": "never"}),
+    ],
+)
+async def test_malformed_requests(
+    client: httpx.AsyncClient, services: Services, database: Database, path: str, asked: dict[str, str]
+) -> None:
+    await load(services, database, [])
+    answer = await client.get(f"/v1/revenue/{path}", params=asked)
+    assert (answer.status_code, answer.headers["content-type"]) == (400, "application/problem+json"), answer.text
+
+
+async def test_a_webhook_in_a_balance_out(
+    client: httpx.AsyncClient, clock: ManualClock, services: Services, database: Database
+) -> None:
+    teller = Teller("endive")
+    teller.invoice(int(clock.now.timestamp()), "3100@2026-01-15..2026-02-15")
+    for one in teller.events:
+        await post(client, clock, one)
+    await load(services, database, [])
+    found = await ask(client, "trial-balance")
+    assert found["balances"]["usd"]["accounts_receivable"] == 3100
+    assert found["classes"]["accounts_receivable"] == "asset"
+    assert found["freshness"]["position"] == 1
+
+
+def test_balances_are_the_journals() -> None:
+    made = [books_of(gathered(facts_of(events_of(GOLDEN["dispute won"][0]))), POLICIES["second"])]
+    shown = show_all(made, 0, seconds("2026-12-01"))
+    summed = dict.fromkeys(CLASSES, 0)
+    for one in shown:
+        for line in one.lines:
+            summed[line.account] += line.amount
+    assert balances(journal_at(made[0], seconds("2026-12-01")))["recoverables"] == -summed["recoverables"] == 9000
+    assert datetime.fromtimestamp(shown[0].at, UTC).year == 2026
+
+
+async def test_a_published_policy_holds_for_the_invoices_of_its_time(
+    client: httpx.AsyncClient, services: Services, database: Database
+) -> None:
+    story = """
+    2026-01-01 invoice 10000@2026-01-01..2026-11-01
+    2026-03-01 invoice 10000@2026-03-01..2027-01-01 id=in_2
+    """
+    await load(services, database, events_of(story))
+
+    async def recognised() -> list[int]:
+        months = (await ask(client, "recognition", from_="2026-01", to="2026-05"))["months"]
+        return [month["usd"]["recognized"] for month in months.values()]
+
+    by_second, by_month = await recognised(), [1000, 1000, 2000, 2000]
+    text = '[revenue]\ngranularity = "month"\n'
+    headers = {"content-type": "application/toml"}
+    later = {"wait": "0", "effective_from": "2026-02-01"}
+    for content, asked, wanted in (
+        ('[revenue]\ngranularity = "second"\n', {"wait": "0"}, by_second),
+        (text, later, [by_second[0], by_second[1], 0, 0]),
+    ):
+        answer = await client.put("/v1/catalog", content=content, params=asked, headers=headers)
+        assert answer.status_code == 200, answer.text
+        await load(services, database, [])
+        found = await recognised()
+        assert found[:2] == wanted[:2]
+    first = [seconds_ for seconds_ in by_second[:2]]
+    assert found == [*first, 1020 + 1000, 986 + 1000]
+    assert (await ask(client, "recognition", from_="2026-01", to="2026-05", policy="month"))["months"]["2026-03"][
+        "usd"
+    ]["recognized"] == by_month[2]
