@@ -165,7 +165,8 @@ class Life:
     def change_support(self) -> None:
         """Add the yearly add-on to a monthly subscription, or take it off."""
         one = self._one()
-        if one is None or one.items[0].price.interval != "month" or one.items[0].price.product is ARCHIVE:
+        # What an item added in the middle costs in a currency without prices of its own, no invoice says for a year.
+        if one is None or one.items[0].price.interval != "month" or one.currency in PRICED_IN:
             return
         wanted = [(item.price, item.quantity) for item in one.items]
         if len(wanted) > 1:
