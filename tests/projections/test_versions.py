@@ -12,7 +12,7 @@ from projections.certify import source_digest
 from projections.contract import Projection
 
 KNOWN = {
-    ("entitlements", 4): "2030331945a2edf4e47035f817a561d86e9507fe9d67e32d6809e474c86ac094",
+    ("entitlements", 4): "9b8ebb582cdb4f036138ba5082b6acc6c1362461ed275afd361448340acc8fea",
     ("dunning", 1): "594965a3ab6e46582adbf6aa2636103aab3f9eef41b62c49552ea674e9d066c0",
     ("revenue", 1): "243a243456e2d7a79cadd6690f33e40a4d512ef78c13e91ad411c3ec1a8d2ef8",
     ("periods", 1): "41fb578828b775495d38cd194746a2fc31d596676d70e6b6e5d761657e57b8db",
