@@ -117,7 +117,9 @@ async def check_rows(folder: Path, customers: int = 500, seconds: float = 4) -> 
     """Single checks over HTTP from memory and from the database, beside a bare route; and out of a client's cache."""
     async with served(folder / "checks", customers) as serving:
         requests = [serving.request(10_000_000 + number) for number in range(customers)]
-        await pump(serving.port, requests, 1.5)  # until every answer is kept
+        async with serving.asking() as client:
+            for number in range(customers):  # until every answer is kept
+                await client.get(f"/v1/customers/{name(10_000_000 + number)}/entitlements/prod_1")
         ours = await pump(serving.port, requests, seconds)
         uncached = await pump(
             serving.port, [one.replace(b" HTTP", b"?min_position=1 HTTP") for one in requests], seconds

@@ -18,7 +18,7 @@ import orjson
 
 from projections.catalog import Published
 from projections.entitlements.answer import answer_all, next_turn
-from projections.entitlements.holdings import CATALOG_STREAM, read_catalogs, read_holdings, stream_of_holder
+from projections.entitlements.holdings import CATALOG_STREAM, read_catalogs, read_found, read_holdings, stream_of_holder
 from projections.entitlements.query import Moment
 from projections.entitlements.rows import ORG_PREFIX, Holdings
 from projections.entitlements.tables import NAME
@@ -296,7 +296,8 @@ class Changes:
         """Write down what is other than what was told; return whom was looked at, organisations among them."""
         if not customers:
             return []
-        holdings = await read_holdings(connection, feed.book, customers)
+        found = await read_found(connection, feed.book, customers, None)
+        holdings = dict(found.holdings)
         told = await _read_told(connection, feed.book, customers)
         if orgs:
             named = {org for one in holdings.values() for org in _orgs(one)}
@@ -305,8 +306,7 @@ class Changes:
             if also:
                 holdings |= await read_holdings(connection, feed.book, also)
                 told |= await _read_told(connection, feed.book, also)
-        published = await read_catalogs(connection, feed.book)
-        self._tell(feed, holdings, published, told, cause)
+        self._tell(feed, holdings, found.published, told, cause)
         await _write_told(connection, feed.book, feed.told)
         return list(holdings)
 
