@@ -27,7 +27,8 @@ SHELL = {
         "ahead", "builds", "certify", "compare", "follower", "forgetting", "joining", "leases", "promotion",
         "reading", "rebuild", "refold", "runner", "writing", "dunning.query", "entitlements.changes",
         "entitlements.feed", "entitlements.holdings", "entitlements.known", "entitlements.preview",
-        "entitlements.query", "entitlements.saying", "mrr.query", "periods.bridge", "periods.closing", "periods.effective", "periods.query",
+        "entitlements.query", "entitlements.saying",
+        "mrr.query", "periods.bridge", "periods.closing", "periods.effective", "periods.query",
         "periods.sums", "periods.worth", "revenue.pages", "revenue.query",
     },
 }  # fmt: skip
