@@ -12,11 +12,11 @@ from typing import Annotated
 import orjson
 import typer
 
-from bench import engine, http, live, log, orders
+from bench import catalog, engine, http, live, log, orders
 from bench.ground import Ground
 from bench.table import Row, as_json, show
 
-ROWS = ("append", "import", "log", "rebuild", "lag", "orders", "http", "live")
+ROWS = ("append", "import", "log", "rebuild", "lag", "orders", "catalog", "http", "live")
 
 
 async def _append_and_proof(ground: Ground, events: int) -> list[Row]:
@@ -39,6 +39,8 @@ async def _run(ground: Ground, events: int, names: list[str]) -> list[Row]:
         rows += [await engine.lag_row(ground), *await engine.late_rows(ground), *await engine.hot_rows(ground)]
     if "orders" in names:
         rows.append(orders.orders_row(events))
+    if "catalog" in names:
+        rows.append(await catalog.publish_row(ground))
     if "http" in names:
         rows += await http.webhook_rows(ground.folder, events // 2)
         rows.append(await http.during_rebuild_row(ground.folder, 20 * events))
@@ -50,7 +52,8 @@ async def _run(ground: Ground, events: int, names: list[str]) -> list[Row]:
 def main(
     events: Annotated[int, typer.Option(min=1_000, help="How many events each row moves.")] = 20_000,
     only: Annotated[
-        list[str] | None, typer.Option(help="Only these rows: append, import, log, rebuild, lag, http, live.")
+        list[str] | None,
+        typer.Option(help="Only these rows: append, import, log, rebuild, lag, orders, catalog, http, live."),
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the rows to this file too.")] = None,
 ) -> None:

@@ -106,14 +106,14 @@ class Found:
     those that wait to be folded anew.
     """
 
-    holdings: Mapping[str, Holdings]
+    holdings: dict[str, Holdings]
     published: tuple[Published, ...]
     known: frozenset[str]
     parked: Mapping[str, datetime]
     dirty: frozenset[str]
 
 
-async def read_holdings(connection: asyncpg.Connection, book: str, holders: Iterable[str]) -> Mapping[str, Holdings]:
+async def read_holdings(connection: asyncpg.Connection, book: str, holders: Iterable[str]) -> dict[str, Holdings]:
     """Read what customers and organisations hold, whatever the moment. The build's schema must be entered."""
     return (await read_found(connection, book, holders, None)).holdings
 
