@@ -82,7 +82,7 @@ class Truth:
 
     def dunning(self, moment: int) -> list[dict[str, Any]]:
         """Return every case at a moment; one of a subscription carries the MRR that is at risk, its oldest open one."""
-        found = self.cases.at(moment, self._status)
+        found = self.cases.at(moment, self._statuses)
         carried: set[str] = set()
         for case in found:
             key, risks = case["subscription"], case["category"] != "initial" and case["state"] not in CLOSED
@@ -100,9 +100,8 @@ class Truth:
                 total[life.currency] = total.get(life.currency, 0) + amount
         return dict(sorted(total.items()))
 
-    def _status(self, key: str, moment: int) -> str | None:
-        state = self.lives[key].at(moment)
-        return state.status if state else None
+    def _statuses(self, key: str) -> list[tuple[int, str]]:
+        return [(state.at, state.status) for state in self.lives[key].states]
 
     def statuses(self, moment: int) -> dict[str, str]:
         """Return every subscription's status at a moment."""
