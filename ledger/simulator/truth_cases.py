@@ -146,10 +146,10 @@ def recovered_by(one: Standing) -> str | None:
     """Return what brought the money, by the order of stripe-domain §4.4."""
     if one.status != "paid":
         return None
+    if one.was_blocked and not one.failures and not one.attempts:
+        return "unknown"
     if one.closed_by in {"out_of_band", "credit", "credit_note"}:
         return "out_of_band" if one.closed_by == "out_of_band" else "credit"
-    if not one.failures and one.was_blocked and not one.attempts:
-        return "unknown"
     if one.new_method is not None:
         return one.new_method
     return "automatic_retry" if one.closed_by == "schedule" else "customer"
@@ -180,6 +180,17 @@ class Cases:
         opened = [(one.opened, one.id) for one in self.invoices.values()]
         found = sorted((at, key) for at, key in opened if at is not None and at <= moment)
         return [_case(self.invoices[key], at, moment, statuses) for at, key in found]
+
+    def failed_since(self, subscription: str, moment: int) -> int | None:
+        """Return since when something of a subscription is owed at a moment, its first payment apart."""
+        owed = [
+            opened
+            for one in self.invoices.values()
+            if one.subscription == subscription and one.category != "initial"
+            and (standing := one.at(moment)) is not None and standing.status == "open"
+            and (opened := one.opened) is not None and opened <= moment
+        ]  # fmt: skip
+        return min(owed, default=None)
 
     def at_risk(self, moment: int) -> Iterator[str]:
         """Name the subscriptions that have an open case at a moment, a first payment's apart."""
