@@ -164,6 +164,7 @@ class _Case:
 
     def turn(self, one: Turn) -> None:
         """See the subscription change."""
+        self.note_exhaustion(one.at)
         self.status = one.status
         if self.is_open and self.gave_up:
             self.settle_outcome(one.event)

@@ -13,7 +13,7 @@ from projections.contract import Projection
 
 KNOWN = {
     ("entitlements", 4): "11db1c17e2d00812c21d6beb077a367fc126697c800fd4284356094f91e0542f",
-    ("dunning", 1): "0229703eb1a59ddf556bb08fd152cf0e563c9319cbd12f01aaff8eff2313439a",
+    ("dunning", 1): "e903da2e2e70d7d2ef0e82fc2a3939f13afe6d256a78ac2d643f7c1d30f1b3cd",
     ("revenue", 1): "d2e4ee8488132a3770a84d682cefd4b5b9c878be4d8ca7c486cd83d5cefd7fbc",
     ("periods", 1): "0e0b95cb0ccdc5e7cee8f58c590380896fd506d19a4124c4bdfd664efd354822",
 }
