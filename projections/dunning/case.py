@@ -89,7 +89,8 @@ class Context(NamedTuple):
 class _Case:
     """A case being gone through; ``spans`` and ``steps`` are what it comes to.
 
-    ``stopped`` is when it last failed (before that: asked for action), with Stripe's count of attempts then. ``clean`` while all that ever went wrong is that it could not be finalised.
+    ``stopped`` is when it last failed (before that: asked for action), with Stripe's count of attempts then.
+    ``clean`` while all that ever went wrong is that it could not be finalised.
     """
 
     bill: Bill

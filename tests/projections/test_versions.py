@@ -12,10 +12,10 @@ from projections.certify import source_digest
 from projections.contract import Projection
 
 KNOWN = {
-    ("entitlements", 4): "2030331945a2edf4e47035f817a561d86e9507fe9d67e32d6809e474c86ac094",
-    ("dunning", 1): "594965a3ab6e46582adbf6aa2636103aab3f9eef41b62c49552ea674e9d066c0",
-    ("revenue", 1): "243a243456e2d7a79cadd6690f33e40a4d512ef78c13e91ad411c3ec1a8d2ef8",
-    ("periods", 1): "07379fc392a49d74c246518f80a67bffa54b9516492f7e7e1fd894c7b02787e1",
+    ("entitlements", 4): "11db1c17e2d00812c21d6beb077a367fc126697c800fd4284356094f91e0542f",
+    ("dunning", 1): "0229703eb1a59ddf556bb08fd152cf0e563c9319cbd12f01aaff8eff2313439a",
+    ("revenue", 1): "d2e4ee8488132a3770a84d682cefd4b5b9c878be4d8ca7c486cd83d5cefd7fbc",
+    ("periods", 1): "0e0b95cb0ccdc5e7cee8f58c590380896fd506d19a4124c4bdfd664efd354822",
 }
 """What each version's code was. Code that means the same may be entered anew; code that folds differently is a new
 version, so that builds of the old one are not taken for it."""
