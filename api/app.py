@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
+from typing import Final
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
@@ -12,28 +13,16 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api import (
-    catalog,
-    console,
-    coverage,
-    dunning,
-    entitlements,
-    events,
-    journal,
-    log,
-    mrr,
-    periods,
-    present,
-    projections,
-    revenue,
-    stream,
-    webhook,
-)
+from api import console
 from api.access import services
+from api.openapi import CONTRACT, document
 from api.outward import alarms
 from api.parameters import SlashesInPaths
 from api.problems import HANDLED, JSONResponse, Problem, answer_problem
+from api.routes import OPERATIONS
+from api.schemas import SCHEMAS
 from api.services import Services
 from ledger.migrate import check_schema
 from ledger.postgres import AWAY
@@ -56,56 +45,43 @@ def create_app(open_: Callable[[], AbstractAsyncContextManager[Services]]) -> St
             Route("/", console.page, methods=["GET"]),
             Route("/sign-in", console.sign_in, methods=["GET", "POST"]),
             Route("/sign-out", console.sign_out, methods=["POST"]),
-            Route("/webhooks/stripe", webhook.receive, methods=["POST"]),
-            Route("/v1/events", events.list_events, methods=["GET"]),
-            Route("/v1/events/{event_id}", events.get_event, methods=["GET"]),
-            Route("/v1/events/{event_id}/raw", events.get_raw, methods=["GET"]),
-            Route("/v1/coverage", coverage.get_coverage, methods=["GET"]),
-            Route("/v1/observations", coverage.list_observations, methods=["GET"]),
-            Route("/v1/customers/{customer}/entitlements", entitlements.list_entitlements, methods=["GET"]),
-            Route("/v1/customers/{customer}/entitlements/{feature}", present.get_entitlement, methods=["GET"]),
-            Route("/v1/entitlements/check", entitlements.check, methods=["POST"]),
-            Route("/v1/catalog", catalog.put_catalog, methods=["PUT"]),
-            Route("/v1/catalog", catalog.list_catalogs, methods=["GET"]),
-            Route("/v1/grants", catalog.create_grant, methods=["POST"]),
-            Route("/v1/grants/{grant}", catalog.delete_grant, methods=["DELETE"]),
-            Route("/v1/entitlements/stream", stream.follow, methods=["GET"]),
-            Route("/v1/customers/{customer}/dunning", dunning.get_customer, methods=["GET"]),
-            Route("/v1/dunning/cases", dunning.list_cases, methods=["GET"]),
-            Route("/v1/dunning/attention", dunning.list_attention, methods=["GET"]),
-            Route("/v1/dunning/summary", dunning.get_summary, methods=["GET"]),
-            Route("/v1/revenue/trial-balance", revenue.get_trial_balance, methods=["GET"]),
-            Route("/v1/revenue/recognition", revenue.get_recognition, methods=["GET"]),
-            Route("/v1/revenue/problems", revenue.get_problems, methods=["GET"]),
-            Route("/v1/revenue/journal", journal.list_journal, methods=["GET"]),
-            Route("/v1/revenue/explain", journal.explain, methods=["GET"]),
-            Route("/v1/revenue/ageing", journal.get_ageing, methods=["GET"]),
-            Route("/v1/revenue/mrr", mrr.get_mrr, methods=["GET"]),
-            Route("/v1/revenue/mrr/movements", mrr.list_movements, methods=["GET"]),
-            Route("/v1/periods", periods.list_periods, methods=["GET"]),
-            Route("/v1/periods/{month}", periods.get_period, methods=["GET"]),
-            Route("/v1/periods/{month}/close", periods.close_period, methods=["POST"]),
-            Route("/v1/periods/{month}/reopen", periods.reopen_period, methods=["POST"]),
-            Route("/v1/log/checkpoint", log.get_checkpoint, methods=["GET"]),
-            Route("/v1/log/proof/{event_id}", log.get_proof, methods=["GET"]),
-            Route("/v1/log/verifier-key", log.get_verifier_key, methods=["GET"]),
-            Route("/v1/projections", projections.list_projections, methods=["GET"]),
-            Route("/v1/projections/{name}/rebuilds", projections.start_rebuild, methods=["POST"]),
-            Route("/v1/projections/{name}/builds/{build}", projections.get_build, methods=["GET"]),
-            Route("/v1/projections/{name}/builds/{build}", projections.delete_build, methods=["DELETE"]),
-            Route("/v1/projections/{name}/builds/{build}/diff", projections.get_diff, methods=["GET"]),
-            Route("/v1/projections/{name}/builds/{build}/promote", projections.promote_build, methods=["POST"]),
-            Route("/v1/projections/{name}/rollback", projections.roll_back, methods=["POST"]),
-            Route("/v1/parked", projections.list_parked, methods=["GET"]),
-            Route("/v1/parked/{subject}/replay", projections.replay_parked, methods=["POST"]),
+            *(operation.route() for operation in OPERATIONS),
+            Route("/openapi.json", openapi, methods=["GET"]),
             Route("/healthz", healthz, methods=["GET"]),
             Route("/readyz", readyz, methods=["GET"]),
             Route("/metrics", prometheus, methods=["GET"]),
         ],
-        middleware=[Middleware(SlashesInPaths)],
+        middleware=[Middleware(ContractHeader), Middleware(SlashesInPaths)],
         exception_handlers={**dict.fromkeys(HANDLED, answer_problem), Exception: answer_problem},
         lifespan=lifespan,
     )
+
+
+class ContractHeader:
+    """ASGI middleware: every answer says which version of the contract it keeps."""
+
+    _HEADER: Final = (b"ledger-contract", CONTRACT.encode())
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, and add the header to what comes back."""
+
+        async def send_with_header(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], self._HEADER]
+            await send(message)
+
+        await self._app(scope, receive, send_with_header if scope["type"] == "http" else send)
+
+
+async def openapi(_: Request) -> Response:
+    """Answer the description of every route, OpenAPI 3.1."""
+    return JSONResponse(_DOCUMENT)
+
+
+_DOCUMENT: Final = document(OPERATIONS, SCHEMAS)
 
 
 async def healthz(_: Request) -> Response:

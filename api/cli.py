@@ -11,6 +11,7 @@ import asyncpg
 import typer
 
 from api.commands import (
+    access,
     builds,
     doctor,
     erase,
@@ -58,12 +59,14 @@ app.command("backfill")(gather.backfill)
 app.command("sweep")(gather.sweep)
 app.command("reconcile")(reconcile.reconcile)
 app.command("observe")(gather.observe)
+app.command("grant")(access.grant)
 app.command("import")(transfer.import_)
 app.command("close")(periods.close)
 app.command("reopen")(periods.reopen)
 app.command("export")(transfer.export)
 app.command("backup")(transfer.backup)
 app.command("restore")(transfer.restore)
+app.add_typer(access.app, name="catalog")
 app.add_typer(keys.app, name="keys")
 app.add_typer(log.app, name="log")
 

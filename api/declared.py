@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from api.access import require
 from api.parameters import (
@@ -24,7 +24,7 @@ from api.parameters import (
 from api.problems import Problem
 
 Json = dict[str, Any]
-Handler = Callable[[Request], Awaitable[Response]]
+Handler = Callable[[Request], Awaitable[ASGIApp]]
 
 LAST_POSITION: Final = 2**63 - 1
 
@@ -43,8 +43,8 @@ class Parameter:
 class Operation:
     """One method of one path: who may call it, with what, and what comes back.
 
-    ``answers`` are JSON Schemas by status, or the media type where it is no JSON; ``body`` is the JSON Schema of the
-    request's, ``body_type`` its media type. ``refuses`` are the statuses of its problems beside 400.
+    ``answers`` are JSON Schemas by status, or the media type where it is no JSON, empty for none; ``body`` is the JSON
+    Schema of the request's, ``body_type`` its media type. ``refuses`` are the statuses of its problems beside 400.
     """
 
     method: str
@@ -68,7 +68,7 @@ class Operation:
         """Return the route that checks what is declared and calls the handler."""
         return Route(self.path, self._checked if self.query else self.handler, methods=[self.method])
 
-    async def _checked(self, request: Request) -> Response:
+    async def _checked(self, request: Request) -> ASGIApp:
         if request.query_params:
             if self.scope is not None:
                 require(request, self.scope)  # a stranger is not told what is wrong with the question

@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import orjson
+import stripe
 import structlog
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api.outward.access import StripeRefusedError
 from ledger.errors import LedgerError, LogUnavailableError, MalformedEventError
 from ledger.notary import NotProvableError
 from ledger.postgres import AWAY
@@ -33,6 +35,7 @@ TITLES: Mapping[int, str] = {
     422: "Unprocessable content",
     500: "Internal error",
     501: "Not configured",
+    502: "Bad gateway",
     503: "Unavailable",
 }
 
@@ -48,6 +51,7 @@ SLUGS: Mapping[int, str] = {
     422: "unprocessable",
     500: "internal",
     501: "not-configured",
+    502: "bad-gateway",
     503: "unavailable",
 }
 
@@ -119,12 +123,25 @@ def _not_ready(error: NotReadyToCloseError) -> Problem:
     return Problem(409, str(error), kind="not-ready", more={"exceptions": exceptions})
 
 
+def _refused_by_stripe(refused: StripeRefusedError) -> Problem:
+    """Translate an error of Stripe's: what was asked wrongly is the caller's, a key that is refused is ours."""
+    error = refused.error
+    if isinstance(error, stripe.IdempotencyError):
+        return Problem(409, str(refused), kind="idempotency-key-reused")
+    if isinstance(error, (stripe.InvalidRequestError, stripe.CardError)):
+        return Problem(400, str(refused), kind="stripe-refused")
+    if isinstance(error, (stripe.AuthenticationError, stripe.PermissionError)):
+        return Problem(502, str(refused), kind="stripe-key")
+    return Problem(503, str(refused), kind="stripe-unavailable", headers={"Retry-After": "5"})
+
+
 TOLD: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], Callable[[Any], Problem]], ...]] = (
     (CatalogError, lambda e: Problem(422, str(e), kind="invalid-catalog", more={"line": e.line, "key": e.key})),
     (MalformedEventError, lambda e: Problem(400, str(e), kind="malformed-event")),
     ((NotProvableError, NoSuchBuildError), lambda e: Problem(404, str(e))),
     (NotReadyToCloseError, _not_ready),
     (PeriodError, lambda e: Problem(409, str(e))),
+    (StripeRefusedError, _refused_by_stripe),
     (LogUnavailableError, lambda e: Problem(503, str(e), headers={"Retry-After": str(e.retry_after)})),
     (AWAY, lambda _: Problem(503, "the database cannot be reached", headers={"Retry-After": "1"})),
     (HTTPException, _as_http),

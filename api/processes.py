@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Sequence
 
+import asyncpg
 import structlog
 import uvicorn
 from starlette.applications import Starlette
@@ -31,7 +32,7 @@ from ledger.notary import ForkNeededError
 from ledger.postgres import AWAY, Database
 from ledger.wakeup import Listener
 from projections.builds import ensure_live
-from projections.follower import STEP_EVENTS, CheckpointMovedError
+from projections.follower import CheckpointMovedError
 from projections.runner import Runner, connect_runner
 
 _log = structlog.get_logger()
@@ -41,8 +42,11 @@ _RETRY_SECONDS = 0.5
 _SIGN_SECONDS = 60
 _LISTENER_FD_ARGUMENT = 2
 _FOLLOWER_NICENESS = 10
-_STREAMING_EVENTS = 200
+_FAST_EVENTS_A_SECOND = 500
+_SHORTEST_LOOK_SECONDS = 0.01
 _GATHER_SECONDS = 1.0
+
+APPENDED = "SELECT coalesce(sum(position), 0)::bigint FROM ledger.head"
 
 
 async def serve_web(settings: Settings, listening: socket.socket) -> None:
@@ -139,7 +143,7 @@ async def _follow_while_connected(settings: Settings, listener: Listener, stop: 
     rebuilder = _Rebuilder()
     try:
         await check_schema(connection)
-        runners = []
+        runners, stream = [], _Stream()
         for projection in projections_of(settings):
             await ensure_live(connection, projection)
             runners.append(Runner(connection, projection, holder=f"{socket.gethostname()}/{os.getpid()}"))
@@ -151,15 +155,29 @@ async def _follow_while_connected(settings: Settings, listener: Listener, stop: 
                 news = asyncio.create_task(listener.wait(_POLL_SECONDS))
                 await asyncio.wait({news, stop}, return_when=asyncio.FIRST_COMPLETED)
                 news.cancel()
-            elif _STREAMING_EVENTS < passed < STEP_EVENTS:
-                # They come faster than they are folded one by one. Give way to those who acknowledge them, and let
-                # them gather: the more a subject has, the less each of them costs.
+            elif await stream.is_fast(connection):
                 await asyncio.wait({stop}, timeout=min(time.monotonic() - began, _GATHER_SECONDS))
         for runner in runners:
             await runner.give_back()
     finally:
         await rebuilder.stop()
         connection.terminate()
+
+
+class _Stream:
+    """How fast events come in. When it is very fast, folding leaves half of the time to those who acknowledge them.
+
+    They gather meanwhile: the more events a subject has, the less it costs to fold each of them.
+    """
+
+    def __init__(self) -> None:
+        self._looked, self._events = time.monotonic(), 0
+
+    async def is_fast(self, connection: asyncpg.Connection) -> bool:
+        """Tell whether more than five hundred a second have come since this was last asked."""
+        before, self._looked = self._looked, time.monotonic()
+        events, self._events = self._events, int(await connection.fetchval(APPENDED))
+        return (self._events - events) / max(self._looked - before, _SHORTEST_LOOK_SECONDS) > _FAST_EVENTS_A_SECOND
 
 
 async def fold_build(settings: Settings, build_id: str) -> None:

@@ -34,14 +34,19 @@ def by_key(value: Json) -> Json:
     return {"type": "object", "additionalProperties": value}
 
 
-def shape(_optional: str = "", **properties: Json) -> Json:
+def shape(_optional: str = "", /, **properties: Json) -> Json:
     """Describe an object: all properties are there but those named in ``_optional``; others may be."""
     optional = set(_optional.split())
     names = {name.rstrip("_"): schema for name, schema in properties.items()}
     return {"type": "object", "required": [name for name in names if name not in optional], "properties": names}
 
 
-def fresh(_optional: str = "", **properties: Json) -> Json:
+def wholes(*names: str) -> Json:
+    """Describe an object of whole numbers."""
+    return shape("", **dict.fromkeys(names, WHOLE))
+
+
+def fresh(_optional: str = "", /, **properties: Json) -> Json:
     """Describe an answer of a read, with how fresh it is."""
     return shape(_optional, **properties, freshness=ref("Freshness"))
 
@@ -87,6 +92,17 @@ MOVEMENT: Final = shape(customer=TEXT, at=TIME, currency=TEXT, kind=TEXT, amount
                         reason=TEXT_OR_NULL, because=TEXTS)  # fmt: skip
 INTERVAL: Final = shape(from_=TIME, to=TIME, currency=TEXT, opening=WHOLE, new=WHOLE, reactivation=WHOLE,
                         expansion=WHOLE, contraction=WHOLE, churn=WHOLE, closing=WHOLE)  # fmt: skip
+_CAUSES: Final = ("refunds", "disputes", "credit_notes", "voids")
+MONTH: Final = shape(
+    billed=WHOLE, recognized=WHOLE, net_revenue=WHOLE, deferred_opening=WHOLE, deferred_closing=WHOLE,
+    unbilled_opening=WHOLE, unbilled_closing=WHOLE,
+    released=wholes(*_CAUSES, "bad_debt"), reinstated=WHOLE, contra=wholes(*_CAUSES), bad_debt=WHOLE,
+    recoverables=WHOLE,
+)  # fmt: skip
+BUCKETS: Final = wholes("current", "1_30", "31_60", "61_90", "over_90")
+PERIOD: Final = shape(month=TEXT, status={"enum": ["open", "closed", "reopened"]}, position=WHOLE_OR_NULL,
+                      digest=TEXT_OR_NULL, by=TEXT_OR_NULL, at=TIME_OR_NULL, reason=TEXT_OR_NULL,
+                      exceptions=some({"type": "object"}))  # fmt: skip
 BUILD: Final = shape(build=TEXT, phase=TEXT, done=WHOLE, total=WHOLE, rate=NUMBER_OR_NULL, eta_seconds=NUMBER_OR_NULL,
                      digest=TEXT_OR_NULL, parked=WHOLE)  # fmt: skip
 PLACE: Final = shape(book=TEXT, position=WHOLE, head=WHOLE, lag_seconds=NUMBER)
@@ -110,6 +126,30 @@ SCHEMAS: Final[dict[str, Json]] = {
     "Mrr": fresh(at=TIME, policy=TEXT, mrr=by_key(shape(total=WHOLE, customers=WHOLE, at_risk=WHOLE_OR_NULL))),
     "Movements": fresh("movements next_cursor", intervals=some(INTERVAL), movements=some(MOVEMENT),
                        next_cursor=TEXT_OR_NULL),
+    "TrialBalance": fresh("from", at=TIME, policy=TEXT, basis=TEXT, from_=TIME, balances=by_key(by_key(WHOLE)),
+                          classes=by_key(TEXT)),
+    "Recognition": fresh("waterfall", policy=TEXT, basis=TEXT, months=by_key(by_key(MONTH)),
+                         waterfall=some({"type": "object"})),
+    "Problems": fresh(data=some({"type": "object"})),
+    "Journal": fresh("next_cursor group_by", policy=TEXT, data=some({"type": "object"}), next_cursor=TEXT_OR_NULL,
+                     group_by=TEXTS),
+    "Explained": fresh("entry line movement", policy=TEXT, because=TEXTS, entry=TEXT, line=TEXT, movement=TEXT),
+    "Ageing": fresh(at=TIME, currencies=by_key(shape(buckets=BUCKETS, total=WHOLE, data=some(
+        shape(customer=TEXT, buckets=BUCKETS, total=WHOLE))))),
+    "TieOut": fresh(month=TEXT, policy=TEXT, basis=TEXT, currencies=by_key(shape(
+        mrr=WHOLE, recognized=WHOLE, cash=WHOLE, differences=some(shape(class_=TEXT, between={}, amount=WHOLE))))),
+    "Period": PERIOD,
+    "Periods": {"type": "object", "required": ["data"], "properties": {"data": some(ref("Period"))}},
+    "Seal": {"type": "object"},
+    "Closed": shape(month=TEXT, status=TEXT, seal=WHOLE, digest=TEXT, position=WHOLE, by=TEXT, at=TIME, reason=TEXT,
+                    exceptions=some({"type": "object"})),
+    "Reopened": shape(month=TEXT, status=TEXT, by=TEXT, at=TIME, reason=TEXT),
+    "Catalog": shape("content book position", version=WHOLE, effective_from=TEXT_OR_NULL, by=TEXT, features=TEXTS,
+                     plans=WHOLE, content=TEXT, book=TEXT, position=WHOLE_OR_NULL),
+    "Catalogs": shape(data=some(ref("Catalog"))),
+    "Revoked": shape(id=TEXT, revoked=TRUTH, position=WHOLE_OR_NULL, book=TEXT),
+    "Session": shape(id=TEXT, url=TEXT),
+    "Portal": shape(url=TEXT),
     "Projections": shape(data=some(shape(name=TEXT, version=WHOLE, build=TEXT, digest=TEXT_OR_NULL, books=some(PLACE),
                                          parked=WHOLE))),
     "Build": BUILD,

@@ -11,6 +11,7 @@ import asyncpg
 
 from api.credentials import Credentials, load_credentials
 from api.live import Live, open_live
+from api.outward.access import Patience, StripeAccess, open_access
 from api.settings import Settings
 from api.signing import load_signer, outside_of
 from ledger.appender import Appender, Limits
@@ -30,6 +31,7 @@ from projections.revenue.tables import revenue
 Clock = Callable[[], datetime]
 
 _WEB_CONNECTIONS = 16
+_WHILE_SOMEBODY_WAITS = Patience(attempts=3, seconds=20, wait_seconds_max=2, answer_seconds=20)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,8 @@ class Services:
     live: Live
     dunning: Projection
     revenue: Projection
+    stripe: StripeAccess | None
+    """Asks Stripe while somebody waits for it; None without a key."""
 
 
 def wall_clock() -> datetime:
@@ -94,6 +98,7 @@ async def open_services(
         Notifier(where) as notifier,
         Appender(where, clock=clock, on_commit=notifier.appended, limits=limits) as appender,
         open_live(where, pool) as live,
+        _stripe_of(settings, clock) as stripe,
     ):
         yield Services(
             settings=settings,
@@ -107,4 +112,14 @@ async def open_services(
             live=live,
             dunning=find_projection(settings, "dunning"),
             revenue=find_projection(settings, "revenue"),
+            stripe=stripe,
         )
+
+
+@contextlib.asynccontextmanager
+async def _stripe_of(settings: Settings, clock: Clock) -> AsyncIterator[StripeAccess | None]:
+    if settings.stripe_api_key is None:
+        yield None
+        return
+    async with open_access(settings, clock, _WHILE_SOMEBODY_WAITS) as access:
+        yield access

@@ -12,7 +12,7 @@ again where it was left. An event that has its object's seconds to itself costs 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import chain, groupby, pairwise
 from operator import attrgetter
@@ -50,15 +50,29 @@ class Ordering:
     """Facts in causal order, and what is known of that order.
 
     Each fact's ``created`` is its effective time, the latest along its object's chain, so that times never go back.
-    ``boundaries`` are the counts of facts after which a fold may be taken up again: nothing later is of the same
-    second, or of seconds that were ordered as one with it. ``unsure`` names the objects whose states did not settle
-    their order, and ``needs_anchor`` those of them that the state before the first fact would have settled.
+    ``unsure`` names the objects whose states did not settle their order, ``needs_anchor`` those of them that the state
+    before the first fact would have settled, and ``joined`` the seconds that were ordered as one with the next.
     """
 
     facts: list[Fact]
     unsure: frozenset[str]
-    boundaries: list[int]
     needs_anchor: frozenset[str]
+    joined: frozenset[datetime]
+
+    @property
+    def boundaries(self) -> list[int]:
+        """The counts of facts after which a fold may be taken up again.
+
+        Nothing later is of the same second, or of seconds that were ordered as one with it.
+        """
+        ends = [
+            place
+            for place, (fact, following) in enumerate(pairwise(self.facts), 1)
+            if fact.created != following.created
+            and (now := _second(fact)) != _second(following)
+            and now not in self.joined
+        ]
+        return [*ends, len(self.facts)] if self.facts else []
 
 
 def in_causal_order(facts: Iterable[Fact]) -> list[Fact]:
@@ -83,15 +97,10 @@ def order(facts: Iterable[Fact], anchors: Mapping[str, Json] = {}) -> Ordering:
         by_object.setdefault(object_key(fact), []).append(fact)
     chains = {key: _Chain(some, anchors.get(key)) for key, some in sorted(by_object.items())}
     merged = _merged([one.facts for one in chains.values()])
-    joined = {second for one in chains.values() for second in one.joined}
-    ends = [
-        place
-        for place, (fact, following) in enumerate(pairwise(merged), 1)
-        if fact.created != following.created and (now := _second(fact)) != _second(following) and now not in joined
-    ]
+    joined = frozenset(second for one in chains.values() for second in one.joined)
     unsure = frozenset(key for key, one in chains.items() if one.unsure)
     needs_anchor = frozenset(key for key, one in chains.items() if one.needs_anchor)
-    return Ordering(merged, unsure, [*ends, len(merged)] if merged else [], needs_anchor)
+    return Ordering(merged, unsure, needs_anchor, joined)
 
 
 def _merged(chains: Sequence[list[Fact]]) -> list[Fact]:
@@ -147,7 +156,7 @@ class _Chain:
             at = group.facts[0].created
             for fact in group.facts:
                 at = max(at, fact.created)
-                self.facts.append(fact if fact.created == at else replace(fact, created=at))
+                self.facts.append(fact if fact.created == at else fact._replace(created=at))
             self._before = fact.subject
 
     def _widen(self, groups: Sequence[list[Fact]], start: int, group: _Group) -> tuple[_Group, int, _Group | None]:
@@ -190,6 +199,8 @@ def _settle(group: Sequence[Fact], before: Json | None) -> _Group:
     """Order events as one group, after a state that may be known."""
     if len(group) == 1:
         return _Group(list(group), fits=before is None or _starts_from(before, group[0]))
+    if len(group) == 2 and (pair := _as_made_and_changed(*group)):
+        return _Group(pair)
     ranked = sorted(group, key=_rank)
     first, between, last = ([fact for fact in ranked if _stage(fact) == at] for at in (_CREATED, _UPDATED, _DELETED))
     chained = [fact for fact in between if fact.previous]
@@ -209,6 +220,16 @@ def _settle(group: Sequence[Fact], before: Json | None) -> _Group:
     sure = len(trails) == 1 and (begin == start or not (turns or start in passed))
     fits = sure and start in (None, begin)
     return _Group([*first, *placed, *last], sure, fits, turns and start is None)
+
+
+def _as_made_and_changed(one: Fact, two: Fact) -> list[Fact] | None:
+    """Order the commonest group without looking further: an object's creation, and a change of just that state."""
+    made, changed = (one, two) if _stage(one) == _CREATED else (two, one)
+    if _stage(made) != _CREATED or _stage(changed) != _UPDATED or not changed.previous:
+        return None
+    state = made.subject
+    plain = all(not isinstance(was, dict) and state.get(key) == was for key, was in changed.previous.items())
+    return [made, changed] if plain else None
 
 
 def _starts_from(before: Json, fact: Fact) -> bool:

@@ -46,6 +46,7 @@ _COMMON: Final = (
     "projections.facts",
     "projections.folding",
     "projections.links",
+    "projections.observed",
     "projections.terms",
 )
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import NamedTuple
 
 import orjson
 
@@ -13,8 +13,7 @@ from ledger.observation import OBSERVATIONS
 from projections.observed import seen_in
 
 
-@dataclass(frozen=True, slots=True)
-class Fact:
+class Fact(NamedTuple):
     """One event of a subject: ``subject`` is its snapshot (``data.object``), ``previous`` what that changed from.
 
     Both are empty for thin events, which are stored and never folded. ``position`` identifies and explains; no fold

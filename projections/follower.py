@@ -24,9 +24,7 @@ from projections.writing import park, write
 
 _log = structlog.get_logger()
 
-STEP_EVENTS: Final = 4_000
-"""The most one step takes: a subject with several of them is folded once for all, well within a lease."""
-
+STEP_EVENTS: Final = 1_000
 DIRTY_AT_ONCE: Final = 100
 
 CHECKPOINT: Final = "SELECT position FROM ledger.checkpoint WHERE build_id = $1 AND book = $2"
@@ -65,6 +63,7 @@ async def follow(
     build: Build,
     term: int = 0,
     terms: TermsReader | None = None,
+    limit: int = STEP_EVENTS,
 ) -> int:
     """Take one step in every book; return how much was done. 0 means the build has caught up and nothing is dirty.
 
@@ -73,7 +72,7 @@ async def follow(
     terms = terms or TermsReader()
     passed = 0
     for row in await connection.fetch(BOOKS):
-        passed += await step(connection, projection, build, row["book"], term=term, terms=terms)
+        passed += await step(connection, projection, build, row["book"], limit, term, terms)
         passed += await clean(connection, projection, build, row["book"], term=term, terms=terms)
     return passed
 

@@ -16,13 +16,15 @@ import structlog
 from ledger.postgres import Database
 from projections.builds import Build, builds_of, set_phase
 from projections.contract import Projection
-from projections.follower import CheckpointMovedError, follow
+from projections.follower import STEP_EVENTS, CheckpointMovedError, follow
 from projections.joining import TermsReader
 from projections.leases import LEASE_SECONDS, Lease, fence, give_back, take
 
 _log = structlog.get_logger()
 
 _RENEW_SECONDS: Final = LEASE_SECONDS / 3
+_STEP_SECONDS: Final = LEASE_SECONDS / 5
+_STEP_EVENTS_MAX: Final = 16_000
 _FOLLOWED: Final = frozenset({"live", "catching_up", "ready", "retired"})
 
 
@@ -45,6 +47,7 @@ class Runner:
         self._holder = holder
         self._only = only
         self._leases: dict[str, Lease] = {}
+        self._step_events = STEP_EVENTS
         self._terms: defaultdict[str, TermsReader] = defaultdict(TermsReader)
         self._builds: list[Build] = []
         self._renewed: float | None = None
@@ -60,8 +63,9 @@ class Runner:
             lease = self._leases.get(build.build_id)
             if lease is None:
                 continue
+            began, terms = asyncio.get_running_loop().time(), self._terms[build.build_id]
             try:
-                done = await follow(self._connection, self._projection, build, lease.term, self._terms[build.build_id])
+                done = await follow(self._connection, self._projection, build, lease.term, terms, self._step_events)
             except CheckpointMovedError:
                 _log.info("another_runner_leads", build=build.build_id)
                 self._renewed = None
@@ -70,9 +74,17 @@ class Runner:
                 await set_phase(self._connection, build, "ready")
                 self._renewed = None
             passed += done
+            self._adapt(done, asyncio.get_running_loop().time() - began)
             if self._projection.consumer is not None:
                 passed += await self._projection.consumer.turn(self._connection, build.build_id)
         return passed
+
+    def _adapt(self, done: int, seconds: float) -> None:
+        """Take longer steps while behind: a subject with several of their events is folded once for all of them."""
+        if seconds > 2 * _STEP_SECONDS:
+            self._step_events = max(self._step_events // 2, STEP_EVENTS)
+        elif done >= self._step_events and seconds < _STEP_SECONDS:
+            self._step_events = min(self._step_events * 2, _STEP_EVENTS_MAX)
 
     async def give_back(self) -> None:
         """Let others lead at once."""

@@ -46,6 +46,7 @@ COLLECTIONS = {
     "subscription_items": "subscription_item",
     "subscriptions": "subscription",
     "tax_rates": "tax_rate",
+    "webhook_endpoints": "webhook_endpoint",
 }
 """What the last part of a list's path lists."""
 

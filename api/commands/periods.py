@@ -11,10 +11,11 @@ import typer
 from api.commands.builds import who
 from api.database import running_database
 from api.output import show_json
+from api.periods import close_checked
 from api.services import Services, open_services
 from api.settings import load_settings
 from ledger.times import rfc3339
-from projections.periods.closing import Asked, Closing, NotReadyToCloseError, close_month, reopen_month
+from projections.periods.closing import Asked, Closing, NotReadyToCloseError, reopen_month
 
 Month = Annotated[str, typer.Argument(help="The month, such as 2026-01.")]
 Book = Annotated[str | None, typer.Option(help="The book; by default the one that requests mean.")]
@@ -36,7 +37,7 @@ def close(
 
     async def run(serving: Services, of: str) -> Closing:
         asked = Asked(of, month, who(), reason, serving.clock(), force)
-        return await close_month(serving.pool, serving.appender, serving.revenue, asked)
+        return await close_checked(serving, asked)
 
     try:
         closing = _with_services(book, run)

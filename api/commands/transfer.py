@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,8 +15,9 @@ from rich.progress import Progress
 
 from api.comparing import cells_json
 from api.database import running_database
+from api.exporting import Export, all_months, export_books
 from api.output import progress_bar, show_json
-from api.services import find_projection, open_services
+from api.services import find_projection, open_services, wall_clock
 from api.settings import Settings, load_settings
 from api.signing import outside_of
 from ledger.errors import MistakeError
@@ -25,6 +27,7 @@ from ledger.postgres import Database
 from ledger.reader import read_books
 from projections.builds import read_build
 
+_BOOKS = ("journal", "mrr", "recognition")
 _ARCHIVE_ENDINGS = {".tar": "tar", ".gz": "gztar", ".tgz": "gztar", ".xz": "xztar"}
 
 
@@ -62,34 +65,85 @@ def import_(
 
 
 def export(
-    what: Annotated[str, typer.Argument(help="`events`: the log. `rows`: what a build holds, such as an audit copy.")],
+    what: Annotated[
+        str,
+        typer.Argument(
+            help="`journal`, `recognition`, `mrr`: the books. `events`: the log. `rows`: what a build holds, such "
+            "as an audit copy."
+        ),
+    ],
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", help="A folder, or a .tar, .tar.gz or .tar.xz file; for rows a .jsonl file."),
+        typer.Option(
+            "--output",
+            "-o",
+            help="A file; for events a folder, or a .tar, .tar.gz or .tar.xz file.",
+            show_default=False,
+        ),
     ],
     with_proof: Annotated[
         bool, typer.Option("--with-proof", help="With salts, tiles, checkpoints, keys and a verifier.")
     ] = False,
     build: Annotated[str | None, typer.Option(help="The build whose rows to write.")] = None,
+    as_format: Annotated[
+        str | None, typer.Option("--format", help="csv, jsonl, parquet, or for the journal beancount.")
+    ] = None,
+    since: Annotated[str | None, typer.Option("--from", help="The first month, such as 2026-01.")] = None,
+    until: Annotated[str | None, typer.Option("--to", help="The month after the last one.")] = None,
+    book: Annotated[str | None, typer.Option(help="The book; by default the service's own live one.")] = None,
 ) -> None:
-    """Write the log as an archive that `python verify.py ARCHIVE` checks offline, or the rows of a build.
+    """Write the books as a table or as Beancount text, the log as an archive, or the rows of a build.
 
-    Examples: ledger export events --with-proof -o audit-2026.tar.gz
+    Examples: ledger export journal --format beancount -o books.beancount
+
+    ledger export recognition --format csv --from 2026-01 --to 2026-04 -o quarter.csv
+
+    ledger export events --with-proof -o audit-2026.tar.gz
 
     ledger export rows --build entitlements-3 -o entitlements-2026-03.jsonl
     """
-    if (what, with_proof, build is None) not in {("events", True, True), ("rows", False, False)}:
-        raise typer.BadParameter("there are `ledger export events --with-proof` and `ledger export rows --build BUILD`")
+    of_books = what in _BOOKS and as_format is not None and not with_proof and build is None
+    of_log = as_format is None and (what, with_proof, build is None) in {("events", True, True), ("rows", False, False)}
+    if not of_books and not of_log:
+        raise typer.BadParameter(
+            "there are `ledger export journal|recognition|mrr --format FORMAT`, `ledger export events --with-proof` "
+            "and `ledger export rows --build BUILD`"
+        )
     if output.exists():
         raise MistakeError(f"{output} exists: an export never overwrites anything")
     settings = load_settings()
     with running_database(settings) as database, progress_bar() as progress:
+        if as_format is not None:
+            wanted = _books(settings, what, as_format, since, until, book, output)
+            task = progress.add_task(f"export {what} (rows)", total=None)
+            count = asyncio.run(export_books(database, wanted, lambda count: progress.advance(task, count)))
+            typer.echo(f"{output}: {count} {'entries' if as_format == 'beancount' else 'rows'} of {wanted.book}")
+            return
         if build is not None:
             count = asyncio.run(_export_rows(settings, database, build, output))
             typer.echo(f"{output}: {count} rows of {build}")
             return
         exported = asyncio.run(_export(settings, database, output, progress))
     typer.echo(f"{output}: {exported.events} events of {exported.books} books, {exported.checkpoints} checkpoints")
+
+
+def _books(
+    settings: Settings, what: str, as_format: str, since: str | None, until: str | None, book: str | None, output: Path
+) -> Export:
+    first, last = all_months(int(wall_clock().timestamp()))
+    months = (_month(since, first), _month(until, last))
+    if months[0] >= months[1]:
+        raise typer.BadParameter("--from must be before --to")
+    return Export(what, book or settings.book_by_default, *months, as_format, output)
+
+
+def _month(text: str | None, default: date) -> date:
+    if text is None:
+        return default
+    try:
+        return datetime.strptime(text, "%Y-%m").replace(tzinfo=UTC).date()
+    except ValueError as error:
+        raise typer.BadParameter(f"{text} is no month: write 2026-01") from error
 
 
 async def _export_rows(settings: Settings, database: Database, build_id: str, output: Path) -> int:

@@ -23,8 +23,8 @@ _CHANGES: Final = {
     "paused": "subscription_paused",
 }
 
-Statuses = Callable[[str, int, int], list[str]]
-"""The statuses that a subscription had from one moment to another, both included, in their order."""
+Statuses = Callable[[str], list[tuple[int, str]]]
+"""A subscription's statuses, oldest first, each with since when."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,11 @@ class Tracked:
         due = self.standings[-1].due_date
         standing = self.at(due) if due is not None and not self.automatic else None
         return due if standing is not None and standing.status == "open" else None
+
+    def collectible(self, moment: int) -> bool:
+        """Tell whether it could still be paid at a moment."""
+        standing = self.at(moment)
+        return standing is not None and standing.status in {"open", "uncollectible"}
 
     def since(self, standing: Standing) -> int:
         """Return since when the invoice had the status that it had in a standing."""
@@ -176,6 +181,17 @@ class Cases:
         found = sorted((at, key) for at, key in opened if at is not None and at <= moment)
         return [_case(self.invoices[key], at, moment, statuses) for at, key in found]
 
+    def failed_since(self, subscription: str, moment: int) -> int | None:
+        """Return since when something of a subscription is owed at a moment, its first payment apart."""
+        owed = [
+            opened
+            for one in self.invoices.values()
+            if one.subscription == subscription and one.category != "initial"
+            and (standing := one.at(moment)) is not None and standing.status == "open"
+            and (opened := one.opened) is not None and opened <= moment
+        ]  # fmt: skip
+        return min(owed, default=None)
+
     def at_risk(self, moment: int) -> Iterator[str]:
         """Name the subscriptions that have an open case at a moment, a first payment's apart."""
         seen = set()
@@ -226,12 +242,24 @@ def _class(code: str | None) -> str | None:
 
 
 def _outcome(of: Tracked, moment: int, statuses: Statuses) -> str | None:
-    """Return what the subscription became when all attempts had failed, or that it stayed as it was for a day."""
+    """Return what the subscription first became when all attempts had failed, or that it stayed as it was for a day.
+
+    What becomes of it after the invoice was closed has nothing to do with the invoice any more.
+    """
     exhausted = of.exhausted(moment)
     if exhausted is None or of.subscription is None:
         return None
-    had = statuses(of.subscription, exhausted, min(moment, exhausted + DAY))
-    ended = next((_CHANGES[status] for status in had if status in _CHANGES), None)
-    if ended is None and moment >= exhausted + DAY and had[-1] == "past_due":
-        return "left_past_due"
-    return ended
+    states = statuses(of.subscription)
+    changed = next(
+        (
+            (max(at, exhausted), _CHANGES[status])
+            for (at, status), until in zip(states, [*(at for at, _ in states[1:]), moment + 1], strict=True)
+            if status in _CHANGES and until > exhausted and at <= moment and of.collectible(max(at, exhausted))
+        ),
+        None,
+    )
+    left = exhausted + DAY
+    then = [status for at, status in states if at <= left]
+    if left <= moment and of.collectible(left) and then and then[-1] == "past_due":
+        return changed[1] if changed is not None and changed[0] <= left else "left_past_due"
+    return changed[1] if changed is not None else None

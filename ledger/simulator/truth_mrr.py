@@ -26,10 +26,6 @@ MONTHLY: Final[dict[Interval, Fraction]] = {
 """How many months' worth one interval's price is."""
 
 
-UNPAID_TRIAL_SECONDS: Final = 3 * DAY
-"""For how long what was never paid for gives access while it is past due."""
-
-
 @dataclass(frozen=True, slots=True)
 class NotedItem:
     """An item as it was: what it gives, and how many of it."""
@@ -41,7 +37,10 @@ class NotedItem:
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """A subscription as it was from ``at`` on; ``failed`` where it came to nothing because money did not come."""
+    """A subscription as it was from ``at`` on; ``failed`` where it came to nothing because money did not come.
+
+    ``ever_paid`` says that an invoice that asked for something was once paid.
+    """
 
     at: int
     status: str
@@ -64,15 +63,6 @@ class Life:
         """Return the state at a moment; None before there was one."""
         found = bisect_right(self.states, moment, key=lambda state: state.at)
         return self.states[found - 1] if found else None
-
-    def unpaid_too_long(self, moment: int) -> bool:
-        """Tell whether it never paid anything and has been past due for days: no trial lasts that long."""
-        since: int | None = None
-        for state in reversed([state for state in self.states if state.at <= moment]):
-            if state.status != "past_due" or state.ever_paid:
-                break
-            since = state.at
-        return since is not None and moment >= since + UNPAID_TRIAL_SECONDS
 
     def monthly(self, moment: int) -> int:
         """Return what it was worth a month at a moment."""

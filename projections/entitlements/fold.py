@@ -24,15 +24,16 @@ from projections.entitlements.money import (
 from projections.entitlements.people import (
     customer_changed,
     customer_deleted,
+    entitlements_observed,
     grant_made,
     grant_revoked,
     summary_changed,
     told_time,
 )
-from projections.entitlements.purchases import observed, session_changed
+from projections.entitlements.purchases import line_items_observed, lines_observed, session_changed
 from projections.entitlements.rows import CatalogRow, EvidenceRow, ProductRow, SourceRow
 from projections.entitlements.state import State, open_rows
-from projections.entitlements.subscriptions import subscription_changed
+from projections.entitlements.subscriptions import items_observed, subscription_changed
 from projections.facts import Fact
 from projections.shapes.common import amount, text, text_at
 
@@ -116,6 +117,20 @@ def _catalog_published(state: State, fact: Fact) -> None:
         )
 
 
+_OBSERVATIONS: Final[dict[str, Callable[[State, Fact], None]]] = {
+    "checkout.session.line_items": line_items_observed,
+    "customer.active_entitlements": entitlements_observed,
+    "invoice.lines": lines_observed,
+    "subscription.items": items_observed,
+}
+
+
+def _observed(state: State, fact: Fact) -> None:
+    """Take what Stripe was asked for because no event shows the whole of it."""
+    if (change := _OBSERVATIONS.get(str(fact.subject.get("kind")))) is not None:
+        change(state, fact)
+
+
 _SUBSCRIPTION: Final = (
     "created updated deleted paused resumed pending_update_applied pending_update_expired trial_will_end"
 )
@@ -131,7 +146,7 @@ STEPS: Final[dict[str, Callable[[State, Fact], None]]] = {
     "checkout.session.completed": session_changed,
     "checkout.session.async_payment_succeeded": session_changed,
     "checkout.session.async_payment_failed": session_changed,
-    OBSERVED: observed,
+    OBSERVED: _observed,
     **{f"invoice.{name}": invoice_changed for name in _INVOICE.split()},
     "invoice_payment.paid": invoice_payment_paid,
     "charge.refunded": charge_refunded,

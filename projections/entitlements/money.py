@@ -50,7 +50,7 @@ def _owed(state: State, key: str, subscription: str, fact: Fact) -> None:
 
 
 def _paid(state: State, key: str, subscription: str, fact: Fact) -> None:
-    if (amount(fact.subject.get("total")) or 0) > 0:
+    if (amount(fact.subject.get("amount_due")) or 0) > 0:
         note(state, "paid", subscription, subscription, fact.created, fact)
     if key not in state.invoices and (period := period_of_lines(fact.subject)) is not None:
         state.invoices[key] = Invoice(subscription, *period)

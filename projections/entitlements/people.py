@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import datetime
 
-from ledger.event import identifier
+from ledger.event import Json, identifier
 from ledger.times import parse_rfc3339
 from projections.entitlements.rows import SourceRow
 from projections.entitlements.standing import ENDED
@@ -35,17 +34,26 @@ def customer_deleted(state: State, fact: Fact) -> None:
 
 def summary_changed(state: State, fact: Fact) -> None:
     """Take Stripe's own entitlements, all of them at once; a first page alone takes none away."""
-    listed = {name: one for one in listing(fact.subject.get("entitlements")) if (name := _feature_of(one)) is not None}
-    partial = has_more(fact.subject.get("entitlements")) or fact.subject.get("has_more") is True
+    content = fact.subject.get("entitlements")
+    _take_listed(state, listing(content), fact, partial=has_more(content) or has_more(fact.subject))
+
+
+def entitlements_observed(state: State, fact: Fact) -> None:
+    """Take all of Stripe's own entitlements where a summary showed only the first of them."""
+    _take_listed(state, listing(fact.subject), fact, partial=False)
+
+
+def _take_listed(state: State, entitlements: list[Json], fact: Fact, *, partial: bool) -> None:
+    listed = {name for one in entitlements if (name := _feature_of(one)) is not None}
     if not partial:
-        for gone in sorted(open_items(state, STRIPE_SOURCE) - set(listed)):
+        for gone in sorted(open_items(state, STRIPE_SOURCE) - listed):
             close(state, STRIPE_SOURCE, gone, fact.created)
-    kept: Iterable[str] = open_items(state, STRIPE_SOURCE) | set(listed) if partial else listed
-    for feature in sorted(kept):
+    kept = open_items(state, STRIPE_SOURCE) if partial else set()
+    for feature in sorted(kept | listed):
         put(state, _given(state, fact, "stripe", STRIPE_SOURCE, feature, feature, "incomplete" if partial else None))
 
 
-def _feature_of(entitlement: dict[str, object]) -> str | None:
+def _feature_of(entitlement: Json) -> str | None:
     return text(entitlement.get("lookup_key")) or identifier(entitlement.get("feature"))
 
 

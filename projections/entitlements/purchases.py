@@ -11,8 +11,8 @@ from ledger.event import Json, identifier, mapping
 from projections.entitlements.rows import SourceRow
 from projections.entitlements.state import Payment, Purchase, Sold, State, belong, belong_all, close, open_items, put
 from projections.facts import Fact, listing, number
-from projections.shapes.common import amount, first_id, text, text_at
-from projections.shapes.invoice import lines_sold_once
+from projections.shapes.common import amount, first_id, has_more, text, text_at
+from projections.shapes.invoice import Line, lines_sold_once
 
 _PENDING, _FAILED, _PAID = 1, 2, 3
 _STATUSES: Final = {_PENDING: "pending", _FAILED: "failed", _PAID: "paid"}
@@ -90,25 +90,35 @@ def take_line_items(purchase: Purchase, lines: list[Json]) -> None:
         purchase.lines, purchase.known = sold, True
 
 
-def observed(state: State, fact: Fact) -> None:
-    """Take what Stripe was asked for because it does not send it: the line items of a session."""
-    content = fact.subject
-    key = first_id(content.get("of"), content.get("session"))
+def line_items_observed(state: State, fact: Fact) -> None:
+    """Take the line items of a session, which no event shows."""
+    key = identifier(fact.subject.get("of"))
     purchase = state.purchases.get(key or "")
-    if key is None or purchase is None or purchase.known:
-        return
-    take_line_items(purchase, listing(content.get("line_items") or content.get("data")))
-    restate(state, key, fact)
+    if key is not None and purchase is not None and not purchase.known:
+        take_line_items(purchase, listing(fact.subject))
+        restate(state, key, fact)
 
 
 def invoice_paid(state: State, key: str, fact: Fact) -> None:
     """Take what a paid invoice sold once, beside any subscription."""
-    lines = lines_sold_once(fact.subject)
-    if not lines:
+    sold = lines_sold_once(fact.subject)
+    if not sold and not has_more(fact.subject.get("lines")):
         return
     purchase = state.purchases.setdefault(key, Purchase())
     purchase.paid, purchase.known, purchase.invoice = _PAID, True, key
-    purchase.lines = [Sold(line.id, line.product, line.price, None, line.quantity) for line in lines]
+    _take_sold(state, key, purchase, sold, fact)
+
+
+def lines_observed(state: State, fact: Fact) -> None:
+    """Take all lines of an invoice that showed only the first of them."""
+    key = identifier(fact.subject.get("of"))
+    purchase = state.purchases.get(key or "")
+    if key is not None and purchase is not None:
+        _take_sold(state, key, purchase, lines_sold_once({"lines": fact.subject.get("data")}), fact)
+
+
+def _take_sold(state: State, key: str, purchase: Purchase, sold: list[Line], fact: Fact) -> None:
+    purchase.lines = [Sold(line.id, line.product, line.price, None, line.quantity) for line in sold]
     restate(state, key, fact)
 
 

@@ -24,10 +24,11 @@ class Held:
 
 @dataclass(slots=True)
 class Subscription:
-    """A subscription's status, and since when it has it."""
+    """A subscription's status, since when it has it, and its planned end."""
 
     status: str
     since: datetime
+    ends_at: datetime | None = None
 
 
 @dataclass(slots=True)

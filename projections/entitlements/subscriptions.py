@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Final
 
 from ledger.event import identifier
 from projections.entitlements.rows import SourceRow
 from projections.entitlements.state import Held, State, Subscription, belong, close, put, says
 from projections.facts import Fact
-from projections.shapes.common import text_at
+from projections.shapes.common import has_more, text_at
 from projections.shapes.subscription import Item, items_of, planned_end
 
 TERMINAL: Final = frozenset({"canceled", "incomplete_expired"})
@@ -31,19 +30,35 @@ def subscription_changed(state: State, fact: Fact) -> None:
     elif known.status != status:
         known.status, known.since = status, fact.created
     _take_org(state, key, fact)
-    ends_at = None if status in TERMINAL else planned_end(snapshot)
+    known.ends_at = None if status in TERMINAL else planned_end(snapshot)
+    _take_items(state, key, known, items_of(snapshot), fact, partial=has_more(snapshot.get("items")))
+
+
+def items_observed(state: State, fact: Fact) -> None:
+    """Take all items of a subscription that showed only the first of them."""
+    key = identifier(fact.subject.get("of"))
+    known = state.subscriptions.get(key or "")
+    if key is not None and known is not None:
+        _take_items(state, key, known, items_of({"items": fact.subject.get("data")}), fact, partial=False)
+
+
+def _take_items(state: State, key: str, known: Subscription, items: list[Item], fact: Fact, *, partial: bool) -> None:
+    """Take what a subscription consists of; of a list's first page no item is gone that is not in it."""
     held = state.held.setdefault(key, Held())
-    items = items_of(snapshot)
-    for gone in sorted(set(held.open) - {item.item for item in items}):
-        close(state, key, gone, fact.created)
+    for other in sorted(set(held.open) - {item.item for item in items}):
+        if partial:
+            row = held.open[other]._replace(status=known.status, status_since=known.since, ends_at=known.ends_at)
+            put(state, row._replace(valid_from=fact.created, because=(fact.event_id,)))
+        else:
+            close(state, key, other, fact.created)
     for item in items:
-        row = _row(state, known, key, item, fact, ends_at)
+        row = _row(state, known, key, item, fact)
         current = held.open.get(item.item)
         if current is None or says(current) != says(row):
             put(state, row)
 
 
-def _row(state: State, known: Subscription, key: str, item: Item, fact: Fact, ends_at: datetime | None) -> SourceRow:
+def _row(state: State, known: Subscription, key: str, item: Item, fact: Fact) -> SourceRow:
     on_trial = item.trial_end is not None and known.status == "active"
     return SourceRow(
         state.subject.stream_id,
@@ -60,7 +75,7 @@ def _row(state: State, known: Subscription, key: str, item: Item, fact: Fact, en
         None,
         "trialing" if on_trial else known.status,
         known.since,
-        (ends_at or item.trial_end) if on_trial else ends_at,
+        (known.ends_at or item.trial_end) if on_trial else known.ends_at,
         None,
         None,
         fact.created,

@@ -75,8 +75,13 @@ class _Report:
     objections: tuple[Objection, ...]
 
 
-async def close_month(pool: asyncpg.Pool, appender: Appender, revenue: Projection, asked: Asked) -> Closing:
-    """Close a month. Raises ``PeriodError`` where it is not its turn, ``NotReadyToCloseError`` with what objects."""
+async def close_month(
+    pool: asyncpg.Pool, appender: Appender, revenue: Projection, asked: Asked, others: Sequence[Objection] = ()
+) -> Closing:
+    """Close a month. Raises ``PeriodError`` where it is not its turn, ``NotReadyToCloseError`` with what objects.
+
+    ``others`` are objections from elsewhere.
+    """
     if not is_month(asked.month):
         raise PeriodError(f"{asked.month} is no month such as 2026-01")
     if asked.now < month_end(asked.month):
@@ -86,7 +91,7 @@ async def close_month(pool: asyncpg.Pool, appender: Appender, revenue: Projectio
         decided = await restore(connection, Periods, asked.book, STREAM)
         report = await _report(connection, revenue, asked, decided)
         decided.check(asked.month, report.oldest)
-        objections = (*behind, *report.objections)
+        objections = (*behind, *report.objections, *others)
         if objections and not asked.force:
             raise NotReadyToCloseError(asked.month, objections)
         for event in _events(asked, report.seal):

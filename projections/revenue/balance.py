@@ -12,6 +12,10 @@ _SOON: Final = 3_600
 """What an event and its cause may lie apart: a difference that is gone within this is none."""
 
 
+_MANY: Final = 1_000
+"""So many sums are tried to explain a balance; busier hours are explained as a whole."""
+
+
 class _Seen(NamedTuple):
     at: int
     key: str
@@ -48,8 +52,7 @@ def _compare(seen: Sequence[_Seen], changes: Sequence[tuple[int, int]], currency
         near = [amount for at, amount in changes if one.at - _SOON <= at <= one.at + _SOON]
         expected = {far + adjusted}
         for amount in near:
-            far += amount
-            expected.add(far + adjusted)
+            expected |= {one + amount for one in expected} if len(expected) < _MANY else {sum(near) + far + adjusted}
         if one.balance in expected:
             continue
         now = sum(amount for at, amount in changes if at <= one.at) + adjusted

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from projections.revenue.entries import Journal, Posting, mirrored
-from projections.revenue.facts import ChargeFact, DisputeMoveFact, Facts, PayoutFact, RefundFact
+from projections.revenue.facts import ChargeFact, DisputeMoveFact, Facts, PayoutFact, RefundFact, TransactionFact
 
 
 def post_cash(facts: Facts, journal: Journal) -> None:
@@ -14,6 +14,8 @@ def post_cash(facts: Facts, journal: Journal) -> None:
         _refund(refund, journal)
     for _, payout in sorted(facts.payouts.items()):
         _payout(payout, journal)
+    for _, transaction in sorted(facts.transactions.items()):
+        _transaction(facts, transaction, journal)
     for _, dispute in sorted(facts.disputes.items()):
         for _, move in sorted(dispute.moves.items()):
             _fee(move, journal)
@@ -66,6 +68,17 @@ def _payout(payout: PayoutFact, journal: Journal) -> None:
 def _fee(move: DisputeMoveFact, journal: Journal) -> None:
     postings = [Posting("dispute_fees", move.fee), Posting("stripe_balance", -move.fee)]
     journal.post(f"{move.key}:fee", move.at, "dispute_fee", move.currency, postings, [move.because])
+
+
+def _transaction(facts: Facts, one: TransactionFact, journal: Journal) -> None:
+    """Post what Stripe kept of a charge or refund, and its conversion into the balance's currency."""
+    fee = [Posting("stripe_fees", one.fee), Posting("stripe_balance", -one.fee)]
+    journal.post(f"{one.key}:fee", one.at, "fee", one.currency, fee, [one.because])
+    of = facts.charges.get(one.source) or facts.refunds.get(one.source)
+    if of is not None and of.currency != one.currency:
+        sign = 1 if one.amount > 0 else -1
+        move = DisputeMoveFact(one.key, one.currency, one.amount, one.fee, one.at, one.because)
+        post_conversion(journal, move, sign * of.amount, of.currency)
 
 
 def post_conversion(journal: Journal, move: DisputeMoveFact, amount: int, currency: str) -> None:

@@ -28,7 +28,11 @@ class LineFact:
 
 @dataclass(slots=True)
 class InvoiceFact:
-    """A finalised invoice. ``balance`` is what the customer's balance paid of it (negative: what it was lent)."""
+    """A finalised invoice. ``balance`` is what the customer's balance paid of it (negative: what it was lent).
+
+    ``payments`` are the charges and payment intents that its snapshots named; ``paid_steps`` say since when how much
+    was paid, and which event said so.
+    """
 
     key: str
     customer: str | None
@@ -53,8 +57,8 @@ class InvoiceFact:
     amount_paid: int = 0
     amount_remaining: int = 0
     out_of_band: bool = False
-    charge: str | None = None
-    payment_intent: str | None = None
+    payments: list[str] = field(default_factory=list)
+    paid_steps: list[tuple[int, int, str]] = field(default_factory=list)
     paid_at: int | None = None
     voided_at: int | None = None
     uncollectible_at: int | None = None
@@ -181,6 +185,19 @@ class PayoutFact:
 
 
 @dataclass(slots=True)
+class TransactionFact:
+    """What a charge or refund came to on Stripe's balance, in its currency: as Stripe answered when it was asked."""
+
+    key: str
+    source: str
+    currency: str
+    amount: int
+    fee: int
+    at: int
+    because: str
+
+
+@dataclass(slots=True)
 class BalanceFact:
     """A customer's balance as an event showed it (negative: credit)."""
 
@@ -220,6 +237,7 @@ class Facts:
     disputes: dict[str, DisputeFact] = field(default_factory=dict)
     sessions: dict[str, SessionFact] = field(default_factory=dict)
     payouts: dict[str, PayoutFact] = field(default_factory=dict)
+    transactions: dict[str, TransactionFact] = field(default_factory=dict)
     balances: list[BalanceFact] = field(default_factory=list)
     subscriptions: dict[str, SubscriptionFact] = field(default_factory=dict)
 

@@ -11,7 +11,8 @@ from datetime import UTC, date, datetime
 from typing import Final
 
 from ledger.event import Json, identifier, mapping
-from projections.facts import Fact
+from ledger.observation import OBSERVED
+from projections.facts import Fact, listing
 from projections.revenue.facts import (
     BalanceFact,
     ChargeFact,
@@ -27,11 +28,13 @@ from projections.revenue.facts import (
     RefundFact,
     SessionFact,
     SubscriptionFact,
+    TransactionFact,
 )
 from projections.shapes.common import amount, currency, moment, text
-from projections.shapes.invoice import Invoice, Line, invoice_of
+from projections.shapes.invoice import Invoice, Line, invoice_of, line_of
 from projections.shapes.payment import (
     Refund,
+    balance_transaction_of,
     charge_of,
     credit_note_of,
     dispute_of,
@@ -70,15 +73,17 @@ def invoice_changed(facts: Facts, fact: Fact) -> None:
     elif known.incomplete and not shown.incomplete:
         known.lines, known.incomplete = _lines(shown), False
     known.status = shown.status
-    known.amount_paid = max(known.amount_paid, shown.amount_paid)
     known.amount_remaining, known.amount_due = shown.amount_remaining, shown.amount_due
     known.pre_payment_credit_notes = shown.pre_payment_credit_notes
-    known.charge = shown.charge or known.charge
-    known.payment_intent = shown.payment_intent or known.payment_intent
+    known.payments += [one for one in (shown.charge, shown.payment_intent) if one and one not in known.payments]
     known.out_of_band = known.out_of_band or shown.paid_out_of_band is True
     if shown.status == "paid" and known.paid_at is None:
         known.paid_at = seconds(shown.paid_at) or _at(fact)
         known.because["paid"] = fact.event_id
+    if shown.amount_paid > known.amount_paid:
+        known.amount_paid = shown.amount_paid
+        at = known.paid_at if shown.status == "paid" and known.paid_at is not None else _at(fact)
+        known.paid_steps.append((at, shown.amount_paid, fact.event_id))
     if shown.status == "void" and known.voided_at is None:
         known.voided_at = seconds(shown.voided_at) or _at(fact)
         known.because["void"] = fact.event_id
@@ -115,10 +120,10 @@ def _finalized(shown: Invoice, fact: Fact) -> InvoiceFact:
 
 def _lines(shown: Invoice) -> list[LineFact]:
     each_once = {line.id: line for line in shown.lines}
-    return [_line(line, shown) for line in each_once.values()]
+    return [_line(line, shown.subscription) for line in each_once.values()]
 
 
-def _line(line: Line, shown: Invoice) -> LineFact:
+def _line(line: Line, subscription: str | None) -> LineFact:
     start, end = seconds(line.start) or 0, seconds(line.end) or 0
     sensible = 0 < start < end <= start + _LONGEST
     return LineFact(
@@ -127,7 +132,7 @@ def _line(line: Line, shown: Invoice) -> LineFact:
         tax=line.tax,
         start=start if sensible else 0,
         end=end if sensible else 0,
-        subscription=line.subscription or shown.subscription,
+        subscription=line.subscription or subscription,
         product=line.product,
         price=line.price,
         tax_rate=next((tax.rate for tax in line.taxes if tax.rate), None),
@@ -313,6 +318,32 @@ def subscription_changed(facts: Facts, fact: Fact) -> None:
     known.because = fact.event_id
 
 
+def observed(facts: Facts, fact: Fact) -> None:
+    """Note what Stripe answered when it was asked: all lines of an invoice, payments' invoices, fees."""
+    source = fact.subject
+    if source.get("object") == "balance_transaction":
+        _transaction(facts, fact)
+    for one in listing(source.get("data")):
+        if source.get("kind") == "invoice_payments":
+            invoice_paid(facts, fact._replace(subject=one))
+    known = facts.invoices.get(str(source.get("of")))
+    if source.get("kind") == "invoice.lines" and known is not None and known.incomplete:
+        lines = [line for one in listing(source.get("data")) if (line := line_of(one)) is not None]
+        each_once = {line.id: line for line in lines}
+        known.lines = [_line(line, known.subscription) for line in each_once.values()]
+        known.incomplete = False
+        known.because["lines"] = fact.event_id
+
+
+def _transaction(facts: Facts, fact: Fact) -> None:
+    shown, source = balance_transaction_of(fact.subject), identifier(fact.subject.get("source"))
+    if shown is not None and source is not None and shown.id not in facts.transactions:
+        at = seconds(shown.created) or _at(fact)
+        facts.transactions[shown.id] = TransactionFact(
+            shown.id, source, shown.currency, shown.amount, shown.fee, at, fact.event_id
+        )
+
+
 STEPS: Final[dict[str, Callable[[Facts, Fact], None]]] = {
     **dict.fromkeys(
         ("invoice.finalized", "invoice.updated", "invoice.paid", "invoice.payment_succeeded", "invoice.overpaid",
@@ -335,6 +366,7 @@ STEPS: Final[dict[str, Callable[[Facts, Fact], None]]] = {
     "checkout.session.async_payment_succeeded": session_changed,
     **dict.fromkeys(("payout.created", "payout.updated", "payout.paid", "payout.failed", "payout.canceled"),
                     payout_changed),
+    OBSERVED: observed,
     "customer.created": customer_changed,
     "customer.updated": customer_changed,
     **dict.fromkeys(

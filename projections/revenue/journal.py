@@ -18,7 +18,7 @@ from projections.revenue.cash import post_cash, post_conversion
 from projections.revenue.entries import Entry, Journal, Posting, Problem
 from projections.revenue.facts import CreditNoteFact, DisputeFact, Facts, InvoiceFact, RefundFact
 from projections.revenue.identities import billed_lines
-from projections.revenue.paying import Paying, paying
+from projections.revenue.paying import Paying, Step, paying
 from projections.revenue.policy import Policy
 from projections.revenue.pots import split
 
@@ -130,9 +130,8 @@ def _invoice(books: Books, fact: InvoiceFact) -> None:
     if fact.balance:
         apply = partial(bill.apply_balance, amount=fact.balance)
         books.act(fact.key, fact.finalized_at, Rank.BALANCE, fact.key, apply)
-    residual = books.paying.residual.get(fact.key, 0)
-    if residual and fact.paid_at is not None:
-        _residual(books, bill, fact, residual, fact.paid_at)
+    for place, step in enumerate(books.paying.residual.get(fact.key, ())):
+        _residual(books, bill, fact, step, "" if place == 0 else f":{place + 1}")
     if fact.uncollectible_at is not None:
         write_off = partial(bill.write_off, because=[fact.because["uncollectible"]])
         books.act(fact.key, fact.uncollectible_at, Rank.WRITE_OFF, fact.key, write_off)
@@ -140,17 +139,16 @@ def _invoice(books: Books, fact: InvoiceFact) -> None:
         books.act(fact.key, fact.voided_at, Rank.VOID, fact.key, partial(bill.void, because=[fact.because["void"]]))
 
 
-def _residual(books: Books, bill: Bill, fact: InvoiceFact, amount: int, at: int) -> None:
+def _residual(books: Books, bill: Bill, fact: InvoiceFact, step: Step, place: str) -> None:
     """Pay what no invoice payment explains: an old shape's payment, money outside, or one whose link is to come."""
-    known = fact.key in books.paying.explained or fact.out_of_band
-    name = f"{fact.key}:paid" if known else f"{fact.key}:paid:residual"
-    account = "external_asset" if fact.out_of_band else "payments_clearing"
-    because = [fact.because["paid"]]
-    pay = partial(bill.pay, name, amount=amount, account=account, because=because)
-    books.act(fact.key, at, Rank.PAY, fact.key, pay)
+    known = fact.key in books.paying.explained or step.outside
+    name = f"{fact.key}:paid{place}" if known else f"{fact.key}:paid:residual{place}"
+    account = "external_asset" if step.outside else "payments_clearing"
+    pay = partial(bill.pay, name, amount=step.amount, account=account, because=[step.because])
+    books.act(fact.key, step.at, Rank.PAY, name, pay)
     if not known:
-        kind = "payment_matched_by_amount" if fact.key in books.paying.guessed else "payment_not_linked"
-        books.journal.problems.append(Problem(kind, fact.key, fact.currency, amount, at, tuple(because)))
+        kind = "payment_matched_by_amount" if (fact.key, step.at) in books.paying.guessed else "payment_not_linked"
+        books.journal.problems.append(Problem(kind, name, fact.currency, step.amount, step.at, (step.because,)))
 
 
 def _sales(books: Books) -> None:

@@ -140,7 +140,8 @@ async def fold_books(
     for subject, streams in below.items():
         facts = Facts(Subject(book, subject))
         for fact in in_causal_order(fact for stream in streams for fact in histories.get(stream, ())):
-            gather.STEPS[fact.type](facts, fact)
+            if (note := gather.STEPS.get(fact.type)) is not None:
+                note(facts, fact)
         made.append(books_of(facts, policy))
     return made
 

@@ -19,6 +19,15 @@ class Share(NamedTuple):
     amount: int
 
 
+class Step(NamedTuple):
+    """A payment that only the invoice itself tells of."""
+
+    at: int
+    amount: int
+    because: str
+    outside: bool
+
+
 @dataclass(slots=True)
 class Paying:
     """What each charge and payment intent paid, and what of each invoice's payments no link explains.
@@ -28,9 +37,9 @@ class Paying:
 
     by_charge: dict[str, list[Share]] = field(default_factory=dict)
     by_intent: dict[str, list[Share]] = field(default_factory=dict)
-    residual: dict[str, int] = field(default_factory=dict)
+    residual: dict[str, list[Step]] = field(default_factory=dict)
     unlinked: list[ChargeFact] = field(default_factory=list)
-    guessed: dict[str, str] = field(default_factory=dict)
+    guessed: set[tuple[str, int]] = field(default_factory=set)
     explained: set[str] = field(default_factory=set)
 
     def shares(self, charge: str | None, intent: str | None, amount: int) -> list[Share]:
@@ -84,10 +93,9 @@ def _invoice_payments(facts: Facts, found: Paying, by_intent: dict[str, list[Cha
 
 def _old_links(facts: Facts, found: Paying, taken: Iterable[ChargeFact], linked: set[str]) -> None:
     """Follow the links that old shapes have themselves, where no invoice payment says more."""
-    by_charge = {one.charge: key for key, one in facts.invoices.items() if one.charge}
-    by_intent = {one.payment_intent: key for key, one in facts.invoices.items() if one.payment_intent}
+    named = {payment: key for key, one in sorted(facts.invoices.items()) for payment in one.payments}
     for charge in taken:
-        invoice = charge.invoice or by_charge.get(charge.key) or by_intent.get(charge.payment_intent or "")
+        invoice = charge.invoice or named.get(charge.key) or named.get(charge.payment_intent or "")
         if invoice is None or charge.key in linked:
             continue
         linked.add(charge.key)
@@ -101,32 +109,42 @@ def _old_links(facts: Facts, found: Paying, taken: Iterable[ChargeFact], linked:
 
 def _residuals(facts: Facts, found: Paying, free: list[ChargeFact], linked: set[str]) -> None:
     """Say what was paid of each invoice without a link; match it with a charge of that amount within the hour."""
-    by_payments: dict[str, int] = {}
+    by_payments: dict[str, list[tuple[int, int]]] = {}
     for payment in facts.invoice_payments.values():
-        by_payments[payment.invoice] = by_payments.get(payment.invoice, 0) + payment.amount
+        by_payments.setdefault(payment.invoice, []).append((payment.paid_at, payment.amount))
     for key, invoice in sorted(facts.invoices.items()):
-        if invoice.paid_at is None:
+        found.residual[key] = steps = _unexplained(invoice, by_payments.get(key, []))
+        if key in found.explained or invoice.out_of_band:
             continue
-        residual = _paid(invoice) - by_payments.get(key, 0)
-        if residual <= 0:
-            continue
-        found.residual[key] = residual
-        near = [charge for charge in free if charge.key not in linked and _fits(charge, invoice, residual)]
-        if key in found.explained or invoice.out_of_band or not near:
-            continue
-        charge = min(near, key=lambda one: (abs((one.taken_at or 0) - (invoice.paid_at or 0)), one.key))
-        linked.add(charge.key)
-        found.guessed[key] = charge.key
-        share = Share(key, residual)
-        found.by_charge[charge.key] = [share]
-        if charge.payment_intent:
-            found.by_intent.setdefault(charge.payment_intent, []).append(share)
+        for step in steps:
+            near = [charge for charge in free if charge.key not in linked and _fits(charge, invoice, step)]
+            if near:
+                charge = min(near, key=lambda one: (abs((one.taken_at or 0) - step.at), one.key))
+                linked.add(charge.key)
+                found.guessed.add((key, step.at))
+                share = Share(key, step.amount)
+                found.by_charge[charge.key] = [share]
+                if charge.payment_intent:
+                    found.by_intent.setdefault(charge.payment_intent, []).append(share)
 
 
-def _paid(invoice: InvoiceFact) -> int:
-    return max(invoice.amount_paid, invoice.amount_due) if invoice.out_of_band else invoice.amount_paid
+def _unexplained(invoice: InvoiceFact, payments: list[tuple[int, int]]) -> list[Step]:
+    """Return what was paid at each time beyond what the invoice payments come to, in the end and by then."""
+    steps = list(invoice.paid_steps)
+    if invoice.out_of_band and invoice.paid_at is not None and invoice.amount_due > invoice.amount_paid:
+        steps.append((invoice.paid_at, invoice.amount_due, invoice.because["paid"]))
+    most = (steps[-1][1] if steps else 0) - sum(amount for _, amount in payments)
+    found: list[Step] = []
+    done = 0
+    for at, paid, because in steps:
+        by_then = sum(amount for when, amount in payments if when <= at)
+        amount = min(paid - by_then, most) - done
+        if amount > 0:
+            found.append(Step(at, amount, because, invoice.out_of_band and at == steps[-1][0]))
+            done += amount
+    return found
 
 
-def _fits(charge: ChargeFact, invoice: InvoiceFact, residual: int) -> bool:
-    near = abs((charge.taken_at or 0) - (invoice.paid_at or 0)) <= _NEAR
-    return near and charge.currency == invoice.currency and charge.amount == residual
+def _fits(charge: ChargeFact, invoice: InvoiceFact, step: Step) -> bool:
+    near = abs((charge.taken_at or 0) - step.at) <= _NEAR
+    return near and charge.currency == invoice.currency and charge.amount == step.amount

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import csv
+from datetime import UTC, date, datetime
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import httpx
 import orjson
 import pytest
 
+from api.exporting import Export, export_books
 from api.services import Services
 from ledger.postgres import Database
 from ledger.simulator.calendar import month_ends
@@ -23,7 +27,7 @@ from tests.mrr.notation import History, item, subscription
 from tests.projections.histories import disordered, new_events
 
 Json = dict[str, Any]
-ARGUMENTS = Arguments(customers=40, months=6, seed=7, api_version=MIXED)
+ARGUMENTS = Arguments(customers=40, months=6, seed=8, api_version=MIXED)
 
 
 async def fold_all(database: Database, services: Services) -> None:
@@ -57,7 +61,9 @@ async def ask(client: httpx.AsyncClient, path: str, **parameters: str) -> Json:
     return found
 
 
-async def test_a_company_over_http_is_its_truth(client: httpx.AsyncClient, company: Truth) -> None:
+async def test_a_company_over_http_is_its_truth(
+    client: httpx.AsyncClient, company: Truth, database: Database, tmp_path: Path
+) -> None:
     ends = [ARGUMENTS.start, *month_ends(ARGUMENTS.start, ARGUMENTS.end)]
     at = [rfc3339(datetime.fromtimestamp(end, UTC)) for end in ends]
     moved = await ask(client, "/v1/revenue/mrr/movements", **{"from": at[0], "to": at[-1], "detail": "true"})
@@ -66,6 +72,11 @@ async def test_a_company_over_http_is_its_truth(client: httpx.AsyncClient, compa
         mrr = await ask(client, "/v1/revenue/mrr", at=before)
         totals = {currency: one["total"] for currency, one in mrr["mrr"].items() if one["total"]}
         assert totals == company.mrr(end - 1)
+        at_risk = {currency: one["at_risk"] for currency, one in mrr["mrr"].items() if one["at_risk"]}
+        assert at_risk == company.at_risk(end - 1)
+        summary = await ask(client, "/v1/dunning/summary", as_of=before)
+        sums = {currency: one["at_risk_mrr"] for currency, one in summary["currencies"].items()}
+        assert at_risk == {currency: amount for currency, amount in sums.items() if amount}
         assert all(0 <= one["at_risk"] <= one["total"] and one["incomplete"] == 0 for one in mrr["mrr"].values())
         expected = {key: one for key, one in company.movements(start, end).items() if any(one.values())}
         found = {
@@ -81,6 +92,46 @@ async def test_a_company_over_http_is_its_truth(client: httpx.AsyncClient, compa
         assert sum(single) == sum(one[kind] for one in moved["intervals"])
     assert moved["movements"][0]["kind"] == "new"
     await _movements_come_in_pages_and_for_one_customer(client)
+    await _every_month_ties_out(client, ends)
+    await _movements_are_explained_and_exported(client, database, tmp_path)
+
+
+async def _every_month_ties_out(client: httpx.AsyncClient, ends: list[int]) -> None:
+    classes = set()
+    for start, end in pairwise(ends):
+        month = f"{datetime.fromtimestamp(start, UTC):%Y-%m}"
+        tied = (await ask(client, "/v1/revenue/tie-out", month=month))["currencies"]
+        mrr = (await ask(client, "/v1/revenue/mrr", at=rfc3339(datetime.fromtimestamp(end - 1, UTC))))["mrr"]
+        recognition = (await ask(client, "/v1/revenue/recognition", **{"from": month}))["months"][month]
+        for currency, one in tied.items():
+            steps = dict.fromkeys(("mrr_and_recognized", "recognized_and_cash"), 0)
+            for difference in one["differences"]:
+                steps[difference["between"]] += difference["amount"]
+                classes.add(difference["class"])
+            assert one["mrr"] + steps["mrr_and_recognized"] == one["recognized"]
+            assert one["recognized"] + steps["recognized_and_cash"] == one["cash"]
+            assert one["mrr"] == mrr.get(currency, {"total": 0})["total"]
+            assert one["recognized"] == recognition.get(currency, {"recognized": 0})["recognized"]
+    assert {"deferred", "tax", "changes_within_the_month", "periods_and_prorations", "not_recurring"} < classes
+
+
+async def _movements_are_explained_and_exported(client: httpx.AsyncClient, database: Database, folder: Path) -> None:
+    asked = {"from": "2023-11", "to": "2024-05", "detail": "true"}
+    shown = (await ask(client, "/v1/revenue/mrr/movements", **asked))["movements"]
+    for one in (shown[0], next(one for one in shown if one["kind"] == "churn")):
+        why = await ask(client, "/v1/revenue/explain", movement=one["movement"])
+        assert {key: why[key] for key in one} == one
+        assert {event["id"] for event in why["events"]} >= set(one["because"])
+        last = {span["subscription"]: span["mrr_net_forever"] for span in why["worth"]}
+        assert set(last) == set(one["subscriptions"])
+        assert sum(last.values()) <= one["after"]
+    export = Export("mrr", "self:live", date(2023, 11, 1), date(2024, 5, 1), "csv", folder / "mrr.csv")
+    assert await export_books(database, export, lambda _: None) == len(shown)
+    with export.path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["movement"], row["kind"], int(row["amount"])) for row in rows] == [
+        (one["movement"], one["kind"], one["amount"]) for one in shown
+    ]
 
 
 async def _movements_come_in_pages_and_for_one_customer(client: httpx.AsyncClient) -> None:
@@ -143,6 +194,8 @@ async def test_a_group_is_shown_as_far_as_it_had_come(
         ("mrr/movements?detail=yes", "detail must be true or false"),
         ("mrr/movements?detail=true&cursor=x", "cursor is not one this service gave"),
         ("mrr/movements?customer=%20", "customer must be printable"),
+        ("explain?movement=cus_1", "a movement is named like cus_1:usd:2026-01-15T12:00:00Z"),
+        ("explain?movement=cus_1:usd:now", "a movement is named like cus_1:usd:2026-01-15T12:00:00Z"),
     ],
 )
 async def test_what_is_asked_wrongly_is_named(client: httpx.AsyncClient, path: str, detail: str) -> None:

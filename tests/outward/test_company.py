@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import socket
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from api.operations import Operations
 from api.outward.access import StripeAccess
 from api.outward.coverage import KEPT
 from api.outward.gather import Gathering
@@ -21,7 +24,8 @@ from api.settings import Settings
 from ledger.simulator.company import CONNECTED, Arguments, Company
 from ledger.simulator.truth import Truth
 from ledger.times import rfc3339
-from projections.builds import ensure_live
+from projections.builds import ensure_live, live_build
+from projections.certify import certificate_of
 from projections.follower import follow
 from projections.runner import connect_runner
 from tests.conftest import ManualClock
@@ -195,3 +199,58 @@ async def test_one_customer_alone(
         subscription["id"], {"status": ("active", "past_due")}, "customer.subscription.updated",
     )  # fmt: skip
     assert (await reconciliation.run("cus_nobody")).compared == 0
+
+
+class OnlyPostgres:
+    """Lets nothing open a connection but PostgreSQL's, which is a socket in a folder; notes what was tried."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.tried: list[object] = []
+        self.opened = 0
+        for name in ("connect", "connect_ex"):
+            monkeypatch.setattr(socket.socket, name, self._only(getattr(socket.socket, name)))
+        monkeypatch.setattr(socket, "getaddrinfo", self._never)
+
+    def _only(self, real: Callable[[socket.socket, Any], Any]) -> Callable[[socket.socket, Any], Any]:
+        def connect(one: socket.socket, address: Any) -> Any:
+            if one.family != socket.AF_UNIX or ".s.PGSQL." not in str(address):
+                self.tried.append(address)
+                raise OSError("the network is off")
+            self.opened += 1
+            return real(one, address)
+
+        return connect
+
+    def _never(self, *address: object, **_: object) -> None:
+        self.tried.append(address)
+        raise OSError("the network is off")
+
+
+async def test_a_rebuild_after_observations_asks_nobody(
+    gathering: Gathering,
+    reconciliation: Reconciliation,
+    observer: Observer,
+    services: Services,
+    company: Lossy,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await gathering.backfill()
+    await reconciliation.run()
+    await observer.work_off()
+    await fold(services)
+    network = OnlyPostgres(monkeypatch)
+    for projection in projections_of(services.settings, services.clock):
+        operations = Operations(services.database, projection, services.appender, services.clock)
+        build = await operations.request_rebuild(by="test", reason="replay")
+        await operations.fold(build.build_id)
+        again = (await operations.complete(build.build_id)).certificate
+        connection = await connect_runner(services.database)
+        live = await live_build(connection, projection.name)
+        assert live is not None
+        assert again is not None
+        first = await certificate_of(connection, projection, live)
+        await connection.close()
+        assert again["digest"] == first["digest"]
+        assert again["books"] == first["books"]
+    assert network.tried == []
+    assert network.opened > 0

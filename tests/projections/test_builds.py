@@ -36,7 +36,7 @@ BY = "cli:engineer"
 def forgetful(state: Any, fact: Fact, terms: Terms) -> None:
     """Fold with a bug: past due counts as canceled."""
     if fact.subject.get("status") == "past_due":
-        fact = replace(fact, subject=fact.subject | {"status": "canceled"})
+        fact = fact._replace(subject=fact.subject | {"status": "canceled"})
     PROJECTION.step(state, fact, terms)
 
 

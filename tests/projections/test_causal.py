@@ -311,7 +311,8 @@ def test_an_event_that_came_twice_counts_once() -> None:
     for positions in ((9, 4), (4, 9)):
         twice = [fact("evt_a", {"n": 2}, position=position) for position in positions]
         assert [one.position for one in order(twice).facts] == [4]
-    assert order([]) == Ordering([], frozenset(), [], frozenset())
+    assert order([]) == Ordering([], frozenset(), frozenset(), frozenset())
+    assert order([]).boundaries == []
 
 
 def test_what_has_no_id_is_itself_but_a_summary_is_its_customers() -> None:

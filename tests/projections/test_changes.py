@@ -181,7 +181,7 @@ async def test_nothing_is_said_where_the_transaction_fails(
 def forgetful(state: Any, fact: Fact, terms: Terms) -> None:
     """Fold with a bug: past due counts as canceled."""
     if fact.subject.get("status") == "past_due":
-        fact = replace(fact, subject=fact.subject | {"status": "canceled"})
+        fact = fact._replace(subject=fact.subject | {"status": "canceled"})
     entitlements("org_id").step(state, fact, terms)
 
 

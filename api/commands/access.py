@@ -1,0 +1,209 @@
+"""``ledger catalog`` and ``ledger grant``."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from api.catalog import feature_name, value_text
+from api.commands.builds import AsJson, who
+from api.database import running_database
+from api.entitlements import customer_of, value_json
+from api.granting import Grant, make_grant, publish_catalog, read_publications, revoke_grant
+from api.output import progress_bar, show_json, show_table
+from api.problems import Problem
+from api.services import Services, open_services
+from api.settings import load_settings
+from ledger.errors import MistakeError
+from ledger.times import parse_rfc3339
+from projections.catalog import Catalog, parse_catalog
+from projections.entitlements.preview import Difference, count_holders, preview
+
+Found = TypeVar("Found")
+
+Book = Annotated[str | None, typer.Option(help="Which book; default: the default book.")]
+CatalogFile = Annotated[Path, typer.Argument(help="The catalog, as TOML.", exists=True, dir_okay=False)]
+
+app = typer.Typer(help="What gives which features: publish a catalog, show it, or see first what it would change.")
+
+
+@app.command()
+def publish(
+    file: CatalogFile,
+    effective_from: Annotated[
+        str | None, typer.Option(help="From when it holds (RFC 3339); default: now, a first one always held.")
+    ] = None,
+    book: Book = None,
+    as_json: AsJson = False,
+) -> None:
+    """Publish a catalog. Answers count it at once; `ledger catalog diff FILE` says before what it would change."""
+    text, since = _read(file), _moment(effective_from, "--effective-from")
+    made, position = _with(
+        lambda serving, connection: publish_catalog(
+            connection,
+            serving.appender,
+            book or serving.settings.book_by_default,
+            text,
+            effective_from=since,
+            by=who(),
+            now=serving.clock(),
+        )
+    )
+    if as_json:
+        show_json({"version": made.number, "effective_from": made.effective_from, "position": position})
+    elif position is None:
+        typer.echo(f"that is catalog {made.number} already")
+    else:
+        typer.echo(f"catalog {made.number} holds from {made.effective_from or 'the beginning'} (position {position})")
+
+
+@app.command()
+def show(
+    number: Annotated[int | None, typer.Option("--version", min=1, help="Which one; default: the newest.")] = None,
+    book: Book = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print a published catalog, as it was published."""
+    known = _with(lambda serving, connection: read_publications(connection, book or serving.settings.book_by_default))
+    if as_json:
+        show_json({"data": [one._asdict() for one in known]})
+        return
+    if not known or (number is not None and number > len(known)):
+        raise MistakeError(
+            "no such catalog is published" if known else "no catalog is published: products' metadata counts"
+        )
+    typer.echo(known[(number or len(known)) - 1].content, nl=False)
+
+
+@app.command()
+def diff(file: CatalogFile, book: Book = None, as_json: AsJson = False) -> None:
+    """Show which customers would gain or lose what, were this catalog published now. Changes nothing."""
+    catalog = parse_catalog(_read(file))
+    found = _with(lambda serving, connection: _differences(serving, connection, book, catalog))
+    summary = {kind: sum(one.change == kind for one in found) for kind in ("gained", "lost", "changed")}
+    summary = {"customers": len({one.customer for one in found}), **summary}
+    rows = [(one.customer, one.feature, one.change, value_json(one.before), value_json(one.after)) for one in found]
+    columns = ("customer", "feature", "change", "before", "after")
+    if as_json:
+        show_json({"summary": summary, "data": [dict(zip(columns, row, strict=True)) for row in rows]})
+        return
+    if rows:
+        show_table(columns, rows)
+    typer.echo(", ".join(f"{name} {count}" for name, count in summary.items()))
+
+
+async def _differences(serving: Services, connection: Any, book: str | None, catalog: Catalog) -> list[Difference]:
+    of_book = book or serving.settings.book_by_default
+    found: list[Difference] = []
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        with progress_bar() as bar:
+            task = bar.add_task("customers", total=await count_holders(connection, serving.entitlements, of_book))
+            async for looked_at, some in preview(connection, serving.entitlements, of_book, catalog, serving.clock()):
+                found += some
+                bar.advance(task, looked_at)
+    return found
+
+
+def grant(
+    customer: Annotated[str | None, typer.Argument(help="cus_… or org:NAME.")] = None,
+    feature: Annotated[str | None, typer.Argument(help="The feature's name.")] = None,
+    value: Annotated[str | None, typer.Option(help="An amount or a choice; default: a plain yes.")] = None,
+    valid_from: Annotated[str | None, typer.Option("--from", help="From when (RFC 3339); default: now.")] = None,
+    valid_until: Annotated[str | None, typer.Option("--until", help="Until when; default: for good.")] = None,
+    reason: Annotated[str, typer.Option(help="Why; it stands in the log with your name.")] = "",
+    revoke: Annotated[str | None, typer.Option(metavar="GRANT", help="Take this grant back instead.")] = None,
+    book: Book = None,
+    as_json: AsJson = False,
+) -> None:
+    """Give a customer or an organisation a feature by hand, or take that back.
+
+    Example: ledger grant cus_1 seats --value 5 --until 2026-12-31T00:00:00Z --reason "goodwill"
+    """
+    if not reason:
+        raise MistakeError("--reason says why: it stands in the log with your name")
+    if revoke is not None:
+        if customer is not None or feature is not None:
+            raise MistakeError("--revoke names the grant; it takes no customer and no feature")
+        grant_id, position = (
+            revoke,
+            _with(
+                lambda serving, connection: revoke_grant(
+                    connection,
+                    serving.appender,
+                    book or serving.settings.book_by_default,
+                    revoke,
+                    reason=reason,
+                    by=who(),
+                    now=serving.clock(),
+                )
+            ),
+        )
+    else:
+        wanted = _grant(customer, feature, value, valid_from, valid_until, reason)
+        grant_id, position = _with(
+            lambda serving, connection: make_grant(
+                connection,
+                serving.appender,
+                book or serving.settings.book_by_default,
+                wanted,
+                by=who(),
+                called=None,
+                now=serving.clock(),
+            )
+        )
+    if as_json:
+        show_json({"id": grant_id, "position": position})
+    else:
+        typer.echo(f"{grant_id} is {'revoked' if revoke else 'granted'} (position {position})")
+
+
+def _grant(
+    customer: str | None,
+    feature: str | None,
+    value: str | None,
+    valid_from: str | None,
+    valid_until: str | None,
+    reason: str,
+) -> Grant:
+    if customer is None or feature is None:
+        raise MistakeError("name a customer and a feature: ledger grant cus_1 seats")
+    start, end = _moment(valid_from, "--from"), _moment(valid_until, "--until")
+    if start is not None and end is not None and end <= start:
+        raise MistakeError("--until is not after --from")
+    try:
+        amount = int(value) if value is not None and value.isdecimal() else value
+        return Grant(customer_of(customer), feature_name(feature), value_text(amount), start, end, reason)
+    except Problem as problem:
+        raise MistakeError(problem.detail) from problem
+
+
+def _moment(text: str | None, name: str) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        return parse_rfc3339(text)
+    except ValueError as error:
+        raise MistakeError(f"{name} is a time such as 2026-04-01T00:00:00Z: {error}") from error
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise MistakeError(f"{file} cannot be read: {error}") from error
+
+
+def _with(work: Callable[[Services, Any], Coroutine[Any, Any, Found]]) -> Found:
+    settings = load_settings()
+    with running_database(settings) as database:
+
+        async def run() -> Found:
+            async with open_services(settings, database=database) as serving, serving.pool.acquire() as connection:
+                return await work(serving, connection)
+
+        return asyncio.run(run())

@@ -1,0 +1,178 @@
+"""Books into files: the journal and recognised revenue of a stretch of months, in one snapshot of the live build."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import asyncpg
+
+from api.mrr import movement_id
+from api.revenue import roll_forward
+from api.tabular import FORMATS, Columns, TextWriter, Whole
+from ledger.errors import MistakeError
+from ledger.postgres import Database
+from projections.builds import enter_build
+from projections.mrr.intervals import Bounds
+from projections.mrr.query import Wanted as Moves
+from projections.mrr.query import read_movements
+from projections.mrr.rows import MovementRow
+from projections.revenue import beancount, query
+from projections.revenue.documents import time_of
+from projections.revenue.pages import Wanted, read_journal
+from projections.revenue.schedule import month_name, month_start
+from projections.revenue.shown import Shown, balances_json
+
+JOURNAL: Final[Columns] = {
+    "entry": "text", "at": "time", "customer": "text", "kind": "text", "currency": "text", "original_month": "text",
+    "account": "text", "amount": "amount", "invoice": "text", "line": "text", "subscription": "text",
+    "product": "text", "price": "text", "tax_rate": "text", "because": "texts",
+}  # fmt: skip
+
+MRR: Final[Columns] = {
+    "movement": "text", "customer": "text", "at": "time", "currency": "text", "kind": "text", "amount": "amount",
+    "before": "amount", "after": "amount", "paid_at": "time", "reason": "text", "involuntary": "text",
+    "subscriptions": "texts", "because": "texts",
+}  # fmt: skip
+
+_ROWS: Final = 5_000
+
+Progress = Callable[[int], None]
+"""Told how many rows more are written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """What to write of which book, for the months from ``first`` up to ``until``, in which format."""
+
+    what: str
+    book: str
+    first: date
+    until: date
+    format: str
+    path: Path
+
+    @property
+    def since(self) -> int:
+        """The first second."""
+        return query.seconds(self.first)
+
+    @property
+    def last(self) -> int:
+        """The last second."""
+        return query.seconds(self.until) - 1
+
+
+async def export_books(database: Database, export: Export, progress: Progress) -> int:
+    """Write an export; return how many rows it has. Raises ``MistakeError`` for what cannot be written."""
+    if export.format not in {*FORMATS, "beancount"} or (export.format == "beancount" and export.what != "journal"):
+        raise MistakeError(f"{export.what} is not written as {export.format}")
+    connection = await database.as_role("ledger_app").connect()
+    try:
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            if (await enter_build(connection, "revenue", export.book)).build is None:
+                raise MistakeError("revenue is not built yet: start `ledger serve`, or run `ledger rebuild revenue`")
+            with Whole(export.path) as path:
+                if export.format == "beancount":
+                    return await _beancount(connection, export, path, progress)
+                if export.what == "journal":
+                    return await _journal(connection, export, path, progress)
+                if export.what == "mrr":
+                    return await _mrr(connection, export, path, progress)
+                return await _recognition(connection, export, path, progress)
+    finally:
+        await connection.close()
+
+
+async def _journal(connection: asyncpg.Connection, export: Export, path: Path, progress: Progress) -> int:
+    count = 0
+    with closing(FORMATS[export.format](path, JOURNAL)) as writer:
+        async for entries in read_journal(connection, Wanted(export.book, export.since, export.last)):
+            rows = [row for entry in entries for row in journal_rows(entry)]
+            writer.write(rows)
+            progress(len(rows))
+            count += len(rows)
+    return count
+
+
+async def _beancount(connection: asyncpg.Connection, export: Export, path: Path, progress: Progress) -> int:
+    count = 0
+    before = await query.balances(connection, export.book, export.since - 1)
+    with closing(TextWriter(path)) as writer:
+        writer.write(beancount.preamble(export.book))
+        writer.write(beancount.opening(export.since, {key: balances_json(one) for key, one in sorted(before.items())}))
+        async for entries in read_journal(connection, Wanted(export.book, export.since, export.last)):
+            writer.write(beancount.transactions(entries))
+            progress(len(entries))
+            count += len(entries)
+    return count
+
+
+async def _mrr(connection: asyncpg.Connection, export: Export, path: Path, progress: Progress) -> int:
+    bounds = Bounds(time_of(export.since), time_of(export.last + 1))
+    wanted = Moves(export.book, "stripe-2026", bounds, None, bounds.end)
+    count = 0
+    after: tuple[datetime, str, str] | None = None
+    with closing(FORMATS[export.format](path, MRR)) as writer:
+        while rows := await read_movements(connection, wanted, after, _ROWS):
+            writer.write([movement_row(row) for row in rows])
+            progress(len(rows))
+            count += len(rows)
+            after = (rows[-1].at, rows[-1].customer, rows[-1].currency)
+    return count
+
+
+def movement_row(row: MovementRow) -> dict[str, Any]:
+    """Return a movement as it is exported: positive amounts, the kind says which way."""
+    shown = {name: value for name, value in row._asdict().items() if name in MRR}
+    return shown | {"movement": movement_id(row), "involuntary": "true" if row.involuntary else "false"}
+
+
+async def _recognition(connection: asyncpg.Connection, export: Export, path: Path, progress: Progress) -> int:
+    opening = await query.opening(connection, export.book, export.first)
+    months = await query.months(connection, export.book, export.first, export.until, None)
+    rows = [
+        {"month": month, "currency": currency, **flat(one)}
+        for month, by_currency in roll_forward(opening, months, export.first, export.until).items()
+        for currency, one in by_currency.items()
+    ]
+    columns: dict[str, Any] = {"month": "text", "currency": "text"}
+    columns |= {name: "amount" for row in rows[:1] for name in row if name not in columns}
+    with closing(FORMATS[export.format](path, columns)) as writer:
+        writer.write(rows)
+    progress(len(rows))
+    return len(rows)
+
+
+def journal_rows(entry: Shown) -> list[dict[str, Any]]:
+    """Return a row for each posting of an entry."""
+    whole = {
+        "entry": entry.entry,
+        "at": time_of(entry.at),
+        "customer": entry.customer,
+        "kind": entry.kind,
+        "currency": entry.currency,
+        "original_month": entry.original_month or month_name(entry.at),
+        "because": list(entry.because),
+    }
+    return [whole | line._asdict() for line in entry.lines]
+
+
+def flat(one: Mapping[str, Any]) -> dict[str, int]:
+    """Return a month's roll-forward with its groups side by side: ``released_refunds`` and the like."""
+    found: dict[str, int] = {}
+    for name, value in one.items():
+        if isinstance(value, dict):
+            found |= {f"{name}_{part}": amount for part, amount in value.items()}
+        else:
+            found[name] = value
+    return found
+
+
+def all_months(now: int) -> tuple[date, date]:
+    """Return the months from the beginning of time up to the present one, included."""
+    return date(1970, 1, 1), time_of(month_start(now, 1)).date()

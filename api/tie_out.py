@@ -1,0 +1,89 @@
+"""``/v1/revenue/tie-out``: from MRR to recognised revenue to cash, with a name for every difference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from fractions import Fraction
+from typing import Any, Final
+
+import asyncpg
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.access import services
+from api.basis import Reporting, basis_json, wants_sealed
+from api.mrr import SCOPE, read_sealed_totals
+from api.problems import Problem
+from api.reads import answer, asked_by, build_for, read_build
+from projections.builds import enter_build
+from projections.mrr.query import read_totals
+from projections.mrr.worth import Policy
+from projections.periods.bridge import Bridge, read_bridge
+from projections.periods.months import is_month, month_end, month_start
+from projections.periods.sums import day_of
+from projections.periods.tie_out import Earned, TieOut, tie_out
+from projections.revenue import query
+from projections.revenue.schedule import month_start as second_of_month
+from projections.revenue.sums import month_of
+
+_POLICY: Final[Policy] = "stripe-2026"
+_SECOND: Final = timedelta(seconds=1)
+
+
+async def get_tie_out(request: Request) -> Response:
+    """Tie one month out in every currency; a closed one as it was sealed, with what is known now beside it."""
+    month = request.query_params.get("month", "")
+    if not is_month(month):
+        raise Problem(400, "name a month such as 2026-01: month=2026-01")
+    serving = services(request)
+    asked = await build_for(serving, serving.revenue.name, await asked_by(request, SCOPE))
+    start, end, first = month_start(month), month_end(month), day_of(month)
+    until = month_of(second_of_month(query.seconds(first), 1))
+    reporting, sealed = Reporting(request, asked), wants_sealed(request)
+
+    async def read(connection: asyncpg.Connection) -> dict[str, TieOut]:
+        _, months = await reporting.months(connection, first, until, None)
+        now = (await query.months(connection, asked.book, first, until, None)).get(first, {})
+        bridge = await read_bridge(connection, asked.book, start, end)
+        totals = await read_totals(connection, asked.book, end - _SECOND, _POLICY)
+        worth = await read_sealed_totals(connection, asked, end - _SECOND, _POLICY) if sealed else None
+        await enter_build(connection, serving.revenue.name, asked.book, asked.build)
+        mrr = {one.currency: one.total for one in (totals if worth is None else worth)}
+        return _tied(mrr, bridge, now, months.get(first, {}))
+
+    found = await read_build(serving, serving.revenue.name, asked, read)
+    content = {
+        "month": month,
+        "policy": _POLICY,
+        "basis": basis_json(is_sealed=reporting.is_sealed),
+        "currencies": {currency: tie_out_json(one) for currency, one in found.value.items()},
+    }
+    return answer(asked, content, found)
+
+
+def _tied(mrr: Mapping[str, int], bridge: Bridge, now: query.Sums, change: query.Sums) -> dict[str, TieOut]:
+    currencies = sorted({*mrr, *bridge.average, *bridge.earned, *now, *change})
+    return {
+        currency: tie_out(
+            mrr.get(currency, 0),
+            bridge.average.get(currency, Fraction(0)),
+            bridge.discounted.get(currency, Fraction(0)),
+            bridge.earned.get(currency, Earned(0, 0, 0)),
+            now.get(currency, {}),
+            change.get(currency, {}),
+        )
+        for currency in currencies
+    }
+
+
+def tie_out_json(one: TieOut) -> dict[str, Any]:
+    """Write one currency's tie-out."""
+    return {
+        "mrr": one.mrr,
+        "recognized": one.recognized,
+        "cash": one.cash,
+        "differences": [
+            {"class": each.name, "between": each.between, "amount": each.amount} for each in one.differences
+        ],
+    }

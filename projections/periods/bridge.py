@@ -1,0 +1,89 @@
+"""Reading what a month's tie-out is made of, out of a build of revenue that the connection has entered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from fractions import Fraction
+from typing import Final
+
+import asyncpg
+
+from projections.periods.tie_out import Earned, earned_in, plus
+from projections.revenue.recognition import Earning
+from projections.revenue.schedule import Span
+
+AVERAGES: Final = """
+SELECT currency,
+       sum(net_forever * extract(epoch FROM least(until, $3) - greatest(since, $2)))::numeric AS worth,
+       sum(net_all * extract(epoch FROM least(until, $3) - greatest(since, $2)))::numeric AS discounted
+FROM mrr_span
+WHERE book = $1 AND since < $3 AND (until IS NULL OR until > $2) AND gross > 0
+GROUP BY currency
+"""
+
+EARNED: Final = """
+SELECT s.invoice, s.line, s.currency, s.account, s.start, s."end", s.amount, s.origin, s.unit, s.a, s.b, s.c, s.first,
+       l.subscription
+FROM earning_span AS s
+LEFT JOIN invoice_line AS l ON l.subject = s.subject AND l.invoice = s.invoice AND l.line = s.line
+WHERE s.book = $1 AND s.start < $3 AND s."end" > $2
+"""
+
+POSTED: Final = """
+SELECT e.currency, coalesce(l.subscription, i.subscription) IS NOT NULL AS subscribed, -sum(posted.amount) AS amount
+FROM journal_entry AS e
+CROSS JOIN LATERAL unnest(e.accounts, e.amounts, e.lines) AS posted (account, amount, line)
+LEFT JOIN invoice AS i ON i.subject = e.subject AND i.invoice = e.invoice
+LEFT JOIN invoice_line AS l ON l.subject = e.subject AND l.invoice = e.invoice AND l.line = posted.line
+WHERE e.book = $1 AND e.at >= $2 AND e.at < $3 AND posted.account = 'revenue'
+GROUP BY 1, 2
+"""
+
+WORTH: Final = """
+SELECT subscription, since, until, net_all = 0 AS worthless
+FROM mrr_span
+WHERE book = $1 AND since < $3 AND (until IS NULL OR until > $2)
+ORDER BY subscription, since
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Bridge:
+    """Worth over a month's time, before and after temporary discounts, and what the month earned, by currency."""
+
+    average: Mapping[str, Fraction]
+    discounted: Mapping[str, Fraction]
+    earned: Mapping[str, Earned]
+
+
+async def read_bridge(connection: asyncpg.Connection, book: str, start: datetime, end: datetime) -> Bridge:
+    """Return what is needed to tie a month out."""
+    seconds = int((end - start).total_seconds())
+    rows = await connection.fetch(AVERAGES, book, start, end)
+    since, until = int(start.timestamp()), int(end.timestamp())
+    worthless: dict[str, list[tuple[datetime, datetime | None]]] = {}
+    known: set[str] = set()
+    for row in await connection.fetch(WORTH, book, start, end):
+        known.add(row["subscription"])
+        if row["worthless"]:
+            worthless.setdefault(row["subscription"], []).append((row["since"], row["until"]))
+    earnings = [
+        (_earning(row), row["subscription"]) for row in await connection.fetch(EARNED, book, since, until)
+    ]  # fmt: skip
+    posted: dict[str, Earned] = {}
+    for row in await connection.fetch(POSTED, book, start, end):
+        amount = int(row["amount"])
+        part = Earned(amount, 0, 0) if row["subscribed"] else Earned(0, 0, amount)
+        posted = plus(posted, {row["currency"]: part})
+    return Bridge(
+        average={row["currency"]: Fraction(row["worth"]) / seconds for row in rows},
+        discounted={row["currency"]: Fraction(row["discounted"]) / seconds for row in rows},
+        earned=plus(earned_in(earnings, worthless, frozenset(known), since, until), posted),
+    )
+
+
+def _earning(row: asyncpg.Record) -> Earning:
+    span = Span(*(int(row[name]) for name in Span._fields))
+    return Earning(row["invoice"], row["line"], row["currency"], row["account"], span, row["first"], ())

@@ -1,0 +1,341 @@
+"""Every source of access, told event by event: what it gives, whatever order its events come in."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+import pytest
+
+from projections.catalog import Published, parse_catalog
+from projections.contract import Subject
+from projections.entitlements.answer import Answer, answer_all, org_at
+from projections.entitlements.compared import Compared, compared
+from projections.entitlements.rows import Holdings, ProductRow
+from projections.facts import Fact, fact_of
+from tests.projections.histories import PROJECTION, held
+from tests.stripe_events import Json, event, subscription
+
+START = datetime(2026, 1, 15, 12, tzinfo=UTC)
+PRODUCTS = [
+    ProductRow("", "self:live", "prod_1", "sso,seats=quantity", START - timedelta(days=9), None, ("evt_p",)),
+    ProductRow("", "self:live", "prod_2", "course", START - timedelta(days=9), None, ("evt_q",)),
+]
+DAY = 86_400
+
+
+def fact(at: float, type_: str, subject: Json, name: str | None = None) -> Fact:
+    created = int(START.timestamp() + at)
+    event_id = name or f"evt_{type_}_{subject.get('id', 'x')}_{at:g}"
+    body = orjson.dumps(event(event_id, type_, subject, created=created))
+    return fact_of(event_id, type_, datetime.fromtimestamp(created, UTC), 1, body)
+
+
+def observation(at: float, kind: str, of: str, data: list[Json]) -> Fact:
+    subject = {"object": "list", "kind": kind, "of": of, "data": data}
+    return fact(at, "ledger.observation.recorded", {}, f"obs_{of}")._replace(subject=subject, observed=True)
+
+
+def holdings_of(facts: Sequence[Fact], holder: str = "cus_1") -> Holdings:
+    """Fold in several orders; they must agree."""
+    chance = random.Random(1)
+    found = []
+    for _ in range(4):
+        arrived = [*facts, *chance.choices(facts, k=2)]
+        chance.shuffle(arrived)
+        found.append(held(PROJECTION, Subject("self:live", f"self:live/{holder}"), arrived, PRODUCTS))
+    assert all(one == found[0] for one in found)
+    return found[0]
+
+
+def answers(facts: Sequence[Fact], at: float, catalog: str = "") -> dict[str, Answer]:
+    published = (Published(None, parse_catalog(catalog)),) if catalog else ()
+    return {one.feature: one for one in answer_all(holdings_of(facts), published, START + timedelta(seconds=at))}
+
+
+def told(facts: Sequence[Fact], at: float, feature: str, catalog: str = "") -> Any:
+    """Say what is answered: the value, or why not."""
+    answer = answers(facts, at, catalog).get(feature)
+    if answer is None:
+        return "never"
+    return answer.value if answer.granted else answer.reason
+
+
+def session(status: str = "paid", **more: Any) -> Json:
+    return {
+        "id": "cs_1",
+        "object": "checkout.session",
+        "mode": "payment",
+        "payment_status": status,
+        "customer": "cus_1",
+        "payment_intent": "pi_1",
+        "amount_total": 500,
+        "metadata": {"ledger_product": "prod_2"},
+    } | more
+
+
+def invoice(status: str = "paid", **more: Any) -> Json:
+    return {"id": "in_1", "object": "invoice", "customer": "cus_1", "status": status, "amount_due": 500, "total": 500,
+            "amount_paid": 500, "lines": {"data": []}} | more  # fmt: skip
+
+
+NEW_LINE = {
+    "id": "il_1", "quantity": 3,
+    "parent": {"type": "invoice_item_details", "invoice_item_details": {"proration": False}},
+    "pricing": {"price_details": {"price": "price_1", "product": "prod_1"}},
+}  # fmt: skip
+OLD_LINE = {"id": "il_1", "type": "invoiceitem", "quantity": 3, "proration": False,
+            "price": {"id": "price_1", "product": "prod_1", "type": "one_time"}}  # fmt: skip
+
+
+@pytest.mark.parametrize("line", [NEW_LINE, OLD_LINE], ids=["new", "old"])
+def test_a_paid_line_that_sells_once_grants_as_long_as_its_payment_stands(line: Json) -> None:
+    facts = [
+        fact(0, "invoice.finalized", invoice("open", lines={"data": [line]})),
+        fact(10, "invoice.paid", invoice(lines={"data": [line]})),
+        fact(11, "invoice_payment.paid", {"id": "inpay_1", "invoice": "in_1", "amount_paid": 500,
+                                          "payment": {"payment_intent": "pi_1"}}),
+        fact(50, "refund.created", {"id": "re_1", "payment_intent": "pi_1", "amount": 500, "status": "pending"}),
+        fact(60, "refund.failed", {"id": "re_1", "payment_intent": "pi_1", "amount": 500, "status": "failed"}),
+    ]  # fmt: skip
+    assert [told(facts, at, "seats") for at in (0, 10, 49, 50, 60)] == ["never", 3, 3, "refunded", 3]
+
+
+def test_prorations_and_subscription_lines_grant_nothing_by_themselves() -> None:
+    recurring: Json = {"id": "il_2", "type": "subscription", "price": {"id": "price_1", "product": "prod_1"}}
+    proration = OLD_LINE | {"proration": True}
+    facts = [fact(0, "invoice.paid", invoice(subscription="sub_1", lines={"data": [recurring, proration]}))]
+    assert answers(facts, 1) == {}
+
+
+def test_an_invoice_of_a_checkout_grants_once() -> None:
+    facts = [
+        fact(0, "invoice.paid", invoice(lines={"data": [NEW_LINE]})),
+        fact(0, "checkout.session.completed", session(invoice="in_1", metadata={"ledger_price": "price_1",
+             "ledger_product": "prod_1", "ledger_quantity": "3"})),
+    ]  # fmt: skip
+    assert told(facts, 1, "seats") == 3
+    assert (
+        told([facts[0], fact(0, "checkout.session.completed", session(invoice="in_1", metadata={}))], 1, "seats") == 3
+    )
+
+
+def test_what_was_bought_is_learned_from_an_observation() -> None:
+    facts = [fact(0, "checkout.session.completed", session(metadata={}))]
+    [row] = holdings_of(facts).sources
+    assert (row.product, row.status) == (None, "paid")
+    assert answers(facts, 1) == {}
+    items = [{"id": "li_1", "quantity": 2, "price": {"id": "price_1", "product": "prod_1", "lookup_key": "team"}}]
+    facts.append(observation(0, "checkout.session.line_items", "cs_1", items))
+    assert told(facts, 1, "seats") == 2
+
+
+def test_a_session_that_is_paid_later_grants_once_in_any_order_within_a_second() -> None:
+    facts = [
+        fact(0, "checkout.session.completed", session("unpaid"), "evt_b"),
+        fact(0, "checkout.session.async_payment_succeeded", session("paid"), "evt_a"),
+    ]
+    assert told(facts, 0, "course") is True
+    assert len(holdings_of(facts).sources) == 1
+
+
+def test_a_guests_purchase_belongs_to_the_payment_and_its_org() -> None:
+    facts = [fact(0, "checkout.session.completed", session(customer=None, client_reference_id="acme"))]
+    holdings = holdings_of(facts, "pi_1")
+    assert [(row.customer, row.product) for row in holdings.sources] == [("pi_1", "prod_2")]
+    assert org_at(holdings, START) == "acme"
+
+
+def test_a_refund_may_come_before_what_it_refunds_is_known() -> None:
+    charge = {"id": "ch_1", "object": "charge", "amount": 500, "amount_refunded": 500, "refunded": True,
+              "customer": "cus_1", "payment_intent": "pi_1"}  # fmt: skip
+    facts = [fact(5, "charge.refunded", charge), fact(0, "checkout.session.completed", session())]
+    assert [told(facts, at, "course") for at in (0, 5)] == [True, "refunded"]
+    dispute = {"id": "dp_1", "object": "dispute", "charge": "ch_1", "status": "lost"}
+    late = [*facts[1:], fact(2, "charge.refunded", charge | {"amount_refunded": 100, "refunded": False}),
+            fact(6, "charge.dispute.created", dispute)]  # fmt: skip
+    assert [told(late, at, "course") for at in (2, 6)] == [True, "disputed"]
+
+
+def test_an_items_own_trial() -> None:
+    sold = subscription(items="si_1:prod_1*2 si_2:prod_2*1")
+    sold["items"]["data"][1]["current_trial"] = {"end_date": int(START.timestamp()) + DAY}
+    facts = [fact(0, "customer.subscription.created", sold)]
+    found = answers(facts, 1)
+    assert (found["seats"].state, found["course"].state) == ("active", "trial")
+    assert (found["seats"].ends_at, found["course"].ends_at) == (None, START + timedelta(days=1))
+    assert answers(facts, 2 * DAY)["course"].granted
+
+
+def test_a_first_page_of_items_takes_none_away_and_is_completed() -> None:
+    first = subscription(items="si_1:prod_1*2 si_2:prod_2*1")
+    page = subscription(items="si_1:prod_1*4", status="past_due")
+    page["items"]["has_more"] = True
+    facts = [fact(0, "customer.subscription.created", first), fact(9, "customer.subscription.updated", page)]
+    assert (told(facts, 9, "seats"), answers(facts, 9)["course"].state) == (4, "grace")
+    whole = subscription(items="si_1:prod_1*4")["items"]["data"]
+    completed = [*facts, observation(9, "subscription.items", "sub_1", whole)]
+    assert (told(completed, 9, "seats"), told(completed, 9, "course")) == (4, "expired")
+
+
+def test_a_decimal_quantity_counts_before_a_whole_one() -> None:
+    sold = subscription(items="si_1:prod_1*2")
+    sold["items"]["data"][0]["quantity_decimal"] = "2.5"
+    assert str(told([fact(0, "customer.subscription.created", sold)], 0, "seats")) == "2.5"
+
+
+def test_a_pending_update_is_not_in_force() -> None:
+    waiting = subscription(
+        items="si_1:prod_1*2", pending_update={"subscription_items": [{"id": "si_1", "quantity": 9}]}
+    )
+    assert told([fact(0, "customer.subscription.updated", waiting)], 0, "seats") == 2
+
+
+# Organisations.
+
+
+def org_by_time(facts: Sequence[Fact], *at: float) -> list[str | None]:
+    holdings = holdings_of(facts)
+    return [org_at(holdings, START + timedelta(seconds=one)) for one in at]
+
+
+def test_who_says_the_organisation_and_that_the_first_holds_back() -> None:
+    sold = subscription()
+    facts = [
+        fact(0, "customer.created", {"id": "cus_1", "object": "customer"}),
+        fact(5, "customer.subscription.created", sold),
+        fact(10, "customer.updated", {"id": "cus_1", "object": "customer", "metadata": {"org_id": "customers"}}),
+        fact(20, "checkout.session.completed", {"id": "cs_9", "mode": "subscription", "customer": "cus_1",
+             "subscription": "sub_1", "client_reference_id": "checkouts"}),
+        fact(30, "customer.subscription.updated", sold | {"metadata": {"org_id": "subscriptions"}}),
+        fact(40, "customer.subscription.updated", sold | {"metadata": {"org_id": ""}}),
+    ]  # fmt: skip
+    assert org_by_time(facts, 5, 10, 20, 30, 40) == [
+        "customers",
+        "customers",
+        "checkouts",
+        "subscriptions",
+        "checkouts",
+    ]
+    assert org_by_time(facts[:3], 5, 10) == ["customers", "customers"]
+
+
+def test_an_organisation_has_what_belonged_to_it_while_it_did() -> None:
+    sold = subscription(items="si_1:prod_1*5", metadata={"org_id": "acme"})
+    facts = [
+        fact(0, "customer.subscription.created", sold),
+        fact(10, "customer.subscription.updated", sold | {"metadata": {"org_id": "beta"}}),
+        fact(20, "customer.subscription.deleted", sold | {"metadata": {"org_id": "beta"}, "status": "canceled"}),
+    ]
+    own = holdings_of(facts)
+
+    def seats(org: str, at: float) -> Any:
+        as_org = replace(own, holder=f"org:{org}")
+        found = {one.feature: one for one in answer_all(as_org, (), START + timedelta(seconds=at))}
+        answer = found.get("seats")
+        return None if answer is None else answer.value if answer.granted else answer.reason
+
+    assert [seats("acme", at) for at in (0, 9, 10, 20)] == [5, 5, "expired", "expired"]
+    assert [seats("beta", at) for at in (0, 9, 10, 20)] == [None, None, 5, "canceled"]
+
+
+# Stripe's own entitlements.
+
+
+def summary(at: float, *features: str, has_more: bool = False) -> Fact:
+    data = [{"id": f"ent_{name}", "feature": f"feat_{name}", "lookup_key": name} for name in features]
+    subject = {"object": "entitlements.active_entitlement_summary", "customer": "cus_1",
+               "entitlements": {"object": "list", "data": data, "has_more": has_more}}  # fmt: skip
+    return fact(at, "entitlements.active_entitlement_summary.updated", subject, f"evt_s{at:g}")
+
+
+GRANT = '[policy]\nstripe_entitlements = "grant"\n'
+
+
+def test_stripes_entitlements_count_by_policy_and_stay_behind_the_others() -> None:
+    sold = subscription(items="si_1:prod_9*1")
+    facts = [
+        fact(0, "customer.subscription.created", sold),
+        summary(0, "audit"),
+        fact(10, "customer.subscription.updated", sold | {"status": "past_due"}),
+        fact(20, "customer.subscription.paused", sold | {"status": "paused"}),
+        summary(30),
+    ]
+    assert "audit" not in answers(facts, 5)
+    assert "audit" not in answers(facts, 5, '[policy]\nstripe_entitlements = "ignore"\n')
+    said = [(answers(facts, at, GRANT)["audit"].reason) for at in (0, 10, 20, 30)]
+    assert said == ["active", "grace", "paused", "expired"]
+
+
+def test_a_first_page_of_entitlements_revokes_nothing() -> None:
+    facts = [summary(0, "audit", "sso"), summary(10, "audit", has_more=True)]
+    assert [told(facts, 10, name, GRANT) for name in ("audit", "sso")] == [True, True]
+    at = START + timedelta(seconds=10)
+    assert compared(holdings_of(facts), (), at) == Compared(False, ["audit", "sso"], [])
+    listed = [{"feature": "feat_audit", "lookup_key": "audit"}]
+    completed = [*facts, observation(10, "customer.active_entitlements", "cus_1", listed)]
+    assert [told(completed, 10, name, GRANT) for name in ("audit", "sso")] == [True, "expired"]
+    assert compared(holdings_of(completed), (), at) == Compared(True, ["audit"], [])
+
+
+# Grants.
+
+
+def grant(at: float, key: str = "grant_1", **more: Any) -> Fact:
+    subject = {"id": key, "object": "ledger.grant", "customer": "cus_1", "feature": "beta", "reason": "goodwill"} | more
+    return fact(at, "ledger.grant.created", subject)
+
+
+def test_a_grant_has_times_of_its_own() -> None:
+    facts = [grant(100, valid_from="2026-01-15T11:00:00Z", valid_until="2026-01-16T12:00:00Z", value="5")]
+    assert [told(facts, at, "beta") for at in (-3601, -3600, 0, DAY - 1, DAY)] == ["never", 5, 5, 5, "expired"]
+    later = [grant(0, valid_from="2026-01-20T00:00:00Z")]
+    assert told(later, DAY, "beta") == "never"
+    taken = [*later, fact(50, "ledger.grant.deleted", {"id": "grant_1", "customer": "cus_1", "reason": "no"})]
+    assert told(taken, 10 * DAY, "beta") == "revoked"
+
+
+def test_a_grant_survives_what_is_no_business_of_its() -> None:
+    gone = {"id": "cus_1", "object": "customer", "deleted": True}
+    facts = [grant(0), fact(10, "customer.deleted", gone), grant(20, "grant_2", feature="sso")]
+    assert [told(facts, at, "beta") for at in (5, 10)] == [True, "canceled"]
+    assert told(facts, 20, "sso") is True
+
+
+# Catalogs.
+
+CATALOG = """
+[features.seats]
+kind = "quantity"
+combine = "max"
+[features.level]
+kind = "choice"
+combine = ["low", "high"]
+[features.sso]
+kind = "boolean"
+[[plans]]
+product = "prod_1"
+features = { seats = "quantity", level = "low", sso = true }
+[[plans]]
+price = "price_2"
+features = { seats = 7, level = "high" }
+[[plans]]
+lookup_key = "gold"
+features = { level = "high" }
+"""
+
+
+def test_a_catalog_says_what_counts_and_how_it_combines() -> None:
+    sold = subscription(items="si_1:prod_1*5 si_2:prod_2*1")
+    sold["items"]["data"][0]["price"]["lookup_key"] = "silver"
+    found = answers([fact(0, "customer.subscription.created", sold)], 1, CATALOG)
+    assert {name: one.value for name, one in found.items()} == {"seats": 7, "level": "high", "sso": True}
+    assert [(one.source.item, one.value) for one in found["level"].sources] == [("si_1", "low"), ("si_2", "high")]
+    sold["items"]["data"][0]["price"]["lookup_key"] = "gold"
+    sold["items"]["data"].pop()
+    found = answers([fact(0, "customer.subscription.created", sold)], 1, CATALOG)
+    assert {name: one.value for name, one in found.items()} == {"seats": 5, "level": "high", "sso": True}
