@@ -13,9 +13,11 @@ from api.problems import Problem
 from api.reads import Asked
 from ledger.times import rfc3339
 from projections.builds import enter_build
+from projections.periods.entries import SealedJournal, read_sealed_journal
 from projections.periods.months import month_end, month_of
 from projections.periods.query import Closed, enter_closed
 from projections.periods.sums import SealedSums, read_sealed_sums, reported_balances, reported_months
+from projections.revenue.pages import Wanted
 from projections.revenue.query import Sums
 
 Basis = Literal["sealed", "restated"]
@@ -32,7 +34,7 @@ def wants_sealed(request: Request) -> bool:
 
 
 def basis_json(*, is_sealed: bool) -> Basis:
-    """Name what an answer rests on: sealed where any of it was."""
+    """Name what an answer rests on: sealed where any of it was, or corrects what was."""
     return "sealed" if is_sealed else "restated"
 
 
@@ -64,8 +66,17 @@ class Reporting:
         closed, sealed = await self._read(connection)
         if at is not None:
             sealed_month(closed, datetime.fromtimestamp(at, UTC))
-        self.is_sealed = sealed is not None and first < sealed.first_open
+        self.is_sealed = sealed is not None and first <= sealed.first_open
         return await reported_months(connection, self._asked.book, sealed, first, until, at)
+
+    async def journal(self, connection: asyncpg.Connection, wanted: Wanted) -> SealedJournal | None:
+        """Return what closes account for of a journal; None where no month is closed."""
+        if not self._wanted:
+            return None
+        closed = await enter_closed(connection, self._asked.book, self._asked.known)
+        sealed = await read_sealed_journal(connection, self._revenue, self._asked.build, wanted, closed)
+        self.is_sealed = sealed is not None and wanted.since <= sealed.until.timestamp()
+        return sealed
 
     async def _read(self, connection: asyncpg.Connection) -> tuple[Closed, SealedSums | None]:
         """Read what is sealed, and turn back to the build of revenue."""

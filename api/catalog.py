@@ -85,8 +85,11 @@ async def _until_folded(serving: Services, book: str, position: int, wait_second
     deadline = asyncio.get_running_loop().time() + wait_seconds
     while asyncio.get_running_loop().time() < deadline:
         async with serving.pool.acquire() as connection, connection.transaction(readonly=True):
-            if await folded_position(connection, serving.entitlements, book) >= position:
-                return
+            folded = await folded_position(connection, serving.entitlements, book) >= position
+        if folded:
+            # What is kept in memory switches there too.
+            await serving.live.tail.reach(book, position, wait_seconds)
+            return
         await asyncio.sleep(_POLL_SECONDS)
 
 

@@ -43,8 +43,8 @@ class Parameter:
 class Operation:
     """One method of one path: who may call it, with what, and what comes back.
 
-    ``answers`` are JSON Schemas by status, or the media type where it is no JSON; ``body`` is the JSON Schema of the
-    request's, ``body_type`` its media type. ``refuses`` are the statuses of its problems beside 400.
+    ``answers`` are JSON Schemas by status, or the media type where it is no JSON, empty for none; ``body`` is the JSON
+    Schema of the request's, ``body_type`` its media type. ``refuses`` are the statuses of its problems beside 400.
     """
 
     method: str

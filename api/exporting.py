@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Final
 
 import asyncpg
 
+from api.mrr import movement_id
 from api.revenue import roll_forward
 from api.tabular import FORMATS, Columns, TextWriter, Whole
 from ledger.errors import MistakeError
 from ledger.postgres import Database
 from projections.builds import enter_build
+from projections.mrr.intervals import Bounds
+from projections.mrr.query import Wanted as Moves
+from projections.mrr.query import read_movements
+from projections.mrr.rows import MovementRow
 from projections.revenue import beancount, query
 from projections.revenue.documents import time_of
 from projections.revenue.pages import Wanted, read_journal
@@ -27,6 +32,14 @@ JOURNAL: Final[Columns] = {
     "account": "text", "amount": "amount", "invoice": "text", "line": "text", "subscription": "text",
     "product": "text", "price": "text", "tax_rate": "text", "because": "texts",
 }  # fmt: skip
+
+MRR: Final[Columns] = {
+    "movement": "text", "customer": "text", "at": "time", "currency": "text", "kind": "text", "amount": "amount",
+    "before": "amount", "after": "amount", "paid_at": "time", "reason": "text", "involuntary": "text",
+    "subscriptions": "texts", "because": "texts",
+}  # fmt: skip
+
+_ROWS: Final = 5_000
 
 Progress = Callable[[int], None]
 """Told how many rows more are written."""
@@ -68,6 +81,8 @@ async def export_books(database: Database, export: Export, progress: Progress) -
                     return await _beancount(connection, export, path, progress)
                 if export.what == "journal":
                     return await _journal(connection, export, path, progress)
+                if export.what == "mrr":
+                    return await _mrr(connection, export, path, progress)
                 return await _recognition(connection, export, path, progress)
     finally:
         await connection.close()
@@ -95,6 +110,26 @@ async def _beancount(connection: asyncpg.Connection, export: Export, path: Path,
             progress(len(entries))
             count += len(entries)
     return count
+
+
+async def _mrr(connection: asyncpg.Connection, export: Export, path: Path, progress: Progress) -> int:
+    bounds = Bounds(time_of(export.since), time_of(export.last + 1))
+    wanted = Moves(export.book, "stripe-2026", bounds, None, bounds.end)
+    count = 0
+    after: tuple[datetime, str, str] | None = None
+    with closing(FORMATS[export.format](path, MRR)) as writer:
+        while rows := await read_movements(connection, wanted, after, _ROWS):
+            writer.write([movement_row(row) for row in rows])
+            progress(len(rows))
+            count += len(rows)
+            after = (rows[-1].at, rows[-1].customer, rows[-1].currency)
+    return count
+
+
+def movement_row(row: MovementRow) -> dict[str, Any]:
+    """Return a movement as it is exported: positive amounts, the kind says which way."""
+    shown = {name: value for name, value in row._asdict().items() if name in MRR}
+    return shown | {"movement": movement_id(row), "involuntary": "true" if row.involuntary else "false"}
 
 
 async def _recognition(connection: asyncpg.Connection, export: Export, path: Path, progress: Progress) -> int:

@@ -11,14 +11,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.access import services
+from api.basis import Reporting, basis_json
+from api.mrr import events_json, explain_movement
 from api.parameters import MAX_LIMIT, identifier_parameter, integer_parameter, time_parameter
 from api.problems import Problem
 from api.reads import Asked, answer, asked_by, build_for, encode_key, key_parameter, read_build
 from api.revenue import SCOPE, policy_name, policy_parameter, read_books, seconds_of
 from ledger.times import rfc3339
+from projections.periods.entries import opened
 from projections.revenue import query
 from projections.revenue.accounts import CLASSES
-from projections.revenue.books import PUBLISHED
 from projections.revenue.documents import time_of
 from projections.revenue.journal import Books
 from projections.revenue.pages import Wanted, months_of_one, read_journal, read_month
@@ -41,16 +43,17 @@ async def list_journal(request: Request) -> Response:
     asked = await _asked(request, policy, customer)
     wanted = _wanted(request, asked, customer)
     page: Page | None = None if by else (after, limit)
+    reporting = Reporting(request, asked)
     found = await read_books(
         request,
         asked,
         policy,
-        lambda connection: _read(connection, wanted, page),
+        lambda connection: _read(connection, wanted, page, reporting),
         lambda made: _chosen(made, wanted, page),
         customer,
     )
     entries = found.value
-    content: dict[str, Any] = {"policy": policy_name(policy)}
+    content: dict[str, Any] = {"policy": policy_name(policy), "basis": basis_json(is_sealed=reporting.is_sealed)}
     if by:
         months = {one.entry: month_name(one.at) for one in entries}
         content |= {"group_by": by, "data": grouped(entries, by, months)}
@@ -67,18 +70,21 @@ async def list_journal(request: Request) -> Response:
 async def explain(request: Request) -> Response:
     """Say why an entry is there, or everything that became of an invoice's line, down to the events."""
     entry, line = identifier_parameter(request, "entry"), identifier_parameter(request, "line")
+    if "movement" in request.query_params and entry is None and line is None:
+        return await explain_movement(request)
     if (entry is None) == (line is None):
-        raise Problem(400, "name an entry or a line")
+        raise Problem(400, "name an entry, a line or a movement")
     policy = policy_parameter(request)
     customer = identifier_parameter(request, "customer")
     asked = await _asked(request, policy, customer)
     until = seconds_of(asked.as_of) if asked.as_of else _LAST
     wanted = Wanted(asked.book, 0, until, customer, None, entry, line)
+    reporting = Reporting(request, asked)
     found = await read_books(
         request,
         asked,
         policy,
-        lambda connection: _read_named(connection, wanted),
+        lambda connection: _read_named(connection, wanted, reporting),
         lambda made: _chosen(made, wanted, None),
         customer,
     )
@@ -90,7 +96,7 @@ async def explain(request: Request) -> Response:
         "policy": policy_name(policy),
         "entries": [entry_json(one) for one in found.value],
         "because": because,
-        "events": await _events(request, asked, because),
+        "events": await events_json(request, asked, because),
     }
     return answer(asked, content, found)
 
@@ -152,9 +158,9 @@ Page = tuple[tuple[Any, ...] | None, int]
 _LAST: Final = 2**33
 
 
-async def _asked(request: Request, policy: Policy, customer: str | None) -> Asked:
+async def _asked(request: Request, policy: Policy | None, customer: str | None) -> Asked:
     asked = await asked_by(request, SCOPE)
-    if customer is None and policy == PUBLISHED:
+    if customer is None and policy is None:
         serving = services(request)
         return await build_for(serving, serving.revenue.name, asked)
     return asked
@@ -180,22 +186,28 @@ def _dimensions(request: Request) -> list[str]:
     return list(dict.fromkeys(by))
 
 
-async def _read(connection: asyncpg.Connection, wanted: Wanted, page: Page | None) -> list[Shown]:
-    found: list[Shown] = []
+async def _read(connection: asyncpg.Connection, wanted: Wanted, page: Page | None, reporting: Reporting) -> list[Shown]:
     after, limit = page or (None, 0)
-    begin = replace(wanted, since=max(wanted.since, min(after[0], wanted.until))) if after else wanted
+    sealed = await reporting.journal(connection, wanted)
+    found = [one for one in sealed.entries if after is None or (one.at, one.entry) > after] if sealed else []
+    rest = opened(wanted, sealed)
+    if rest.since > rest.until or (page is not None and len(found) > limit and found[limit].at < rest.since):
+        return found
+    begin = replace(rest, since=max(rest.since, min(after[0], rest.until))) if after else rest
     async for some in read_journal(connection, begin):
         found += [one for one in some if after is None or (one.at, one.entry) > after]
         if page is not None and len(found) > limit:
             break
-    return found
+    return sorted(found, key=lambda one: (one.at, one.entry))
 
 
-async def _read_named(connection: asyncpg.Connection, wanted: Wanted) -> list[Shown]:
-    """Read one entry or line in the months that its subject has entries of it."""
-    found: list[Shown] = []
-    for month in await months_of_one(connection, wanted):
-        found += await read_month(connection, wanted, month)
+async def _read_named(connection: asyncpg.Connection, wanted: Wanted, reporting: Reporting) -> list[Shown]:
+    """Read one entry or line, as sealed or in the months that its subject has entries of it."""
+    sealed = await reporting.journal(connection, wanted)
+    found = list(sealed.entries) if sealed else []
+    rest = opened(wanted, sealed)
+    for month in await months_of_one(connection, rest):
+        found += await read_month(connection, rest, month)
     return found
 
 
@@ -210,19 +222,3 @@ def _chosen(made: list[Books], wanted: Wanted, page: Page | None) -> list[Shown]
         and (after is None or (one.at, one.entry) > after)
     ]
     return found[: limit + 1] if page is not None else found
-
-
-async def _events(request: Request, asked: Asked, because: list[str]) -> list[dict[str, Any]]:
-    async with services(request).pool.acquire() as connection:
-        rows = await connection.fetch(EVENTS, asked.book, because)
-    return [{"id": row["event_id"], "type": row["type"], "created": rfc3339(row["created"])} for row in rows]
-
-
-EVENTS: Final = """
-SELECT e.event_id, e.type, e.created
-FROM ledger.event_key AS k
-JOIN ledger.event AS e ON e.stream_id = k.stream_id AND e.position = k.position
-WHERE k.book = $1 AND k.event_id = ANY ($2)
-ORDER BY e.created, e.event_id
-"""
-"""The events that entries name, from the log."""

@@ -15,6 +15,7 @@ from api.basis import basis_json, honours_closes, sealed_month, wants_sealed
 from api.parameters import MAX_LIMIT, identifier_parameter, integer_parameter
 from api.problems import Problem
 from api.reads import Asked, answer, asked_by, build_for, encode_key, key_parameter, read_build, time_json
+from ledger.event import IDENTIFIER
 from ledger.times import parse_rfc3339, rfc3339
 from projections.builds import enter_build
 from projections.dunning.standing import present
@@ -27,10 +28,11 @@ from projections.mrr.query import (
     read_moved,
     read_movements,
     read_newest,
+    read_spans,
     read_subscriptions_at_risk,
     read_totals,
 )
-from projections.mrr.rows import MovementRow
+from projections.mrr.rows import MovementRow, SpanRow
 from projections.mrr.worth import POLICIES, Policy
 from projections.periods.query import enter_closed, read_sealed_worth
 from projections.periods.worth import Reported, read_reported
@@ -140,6 +142,82 @@ async def list_movements(request: Request) -> Response:
         content["movements"] = [movement_json(one, asked.as_of or asked.now) for one in shown]
         content["next_cursor"] = encode_key(rfc3339(last[0].at), last[0].customer, last[0].currency) if last else None
     return answer(asked, content, found)
+
+
+async def explain_movement(request: Request) -> Response:
+    """Say why worth moved: what each of the subscriptions was worth before and after, and the events that say so."""
+    customer, currency, at = movement_parameter(request)
+    policy, serving = policy_parameter(request), services(request)
+    asked = await build_for(serving, serving.revenue.name, await asked_by(request, SCOPE))
+
+    async def read(connection: asyncpg.Connection) -> tuple[MovementRow, list[SpanRow]]:
+        bounds = Bounds(at, at + timedelta(seconds=1))
+        wanted = Wanted(asked.book, policy, bounds, customer, asked.as_of or datetime.max.replace(tzinfo=UTC))
+        found = [one for one in await read_movements(connection, wanted, None, MAX_LIMIT) if one.currency == currency]
+        if not found:
+            raise Problem(404, f"there is no movement {request.query_params['movement']} in {asked.book}")
+        return found[0], await read_spans(connection, found[0])
+
+    found = await read_build(serving, serving.revenue.name, asked, read)
+    movement, spans = found.value
+    because = sorted({event for one in spans for event in one.because} | set(movement.because))
+    content = {
+        **movement_json(movement, asked.as_of or asked.now),
+        "policy": policy,
+        "worth": [span_json(one) for one in spans],
+        "events": await events_json(request, asked, because),
+    }
+    return answer(asked, content, found)
+
+
+def movement_parameter(request: Request) -> tuple[str, str, datetime]:
+    """Read a movement's name: whose, in what, when."""
+    parts = request.query_params["movement"].split(":", 2)
+    try:
+        customer, currency, at = parts[0], parts[1], parse_rfc3339(parts[2].replace(" ", "+"))
+    except (IndexError, ValueError, OverflowError) as error:
+        raise Problem(400, "a movement is named like cus_1:usd:2026-01-15T12:00:00Z") from error
+    if not IDENTIFIER.fullmatch(customer):
+        raise Problem(400, "a movement is named like cus_1:usd:2026-01-15T12:00:00Z")
+    return customer, currency, at
+
+
+def span_json(one: SpanRow) -> dict[str, Any]:
+    """Write what a subscription was worth for a time."""
+    return {
+        "subscription": one.subscription,
+        "from": rfc3339(one.since),
+        "to": time_json(one.until),
+        "currency": one.currency,
+        "mrr_gross": one.gross,
+        "mrr_net_forever": one.net_forever,
+        "mrr_net_all": one.net_all,
+        "items": [
+            {"item": item, "product": product or None, "mrr_net_forever": amount}
+            for item, product, amount in zip(one.items, one.products, one.item_amounts, strict=True)
+        ],
+        "reason": one.reason or None,
+        "flags": list(one.flags),
+        "incomplete": list(one.incomplete),
+        "because": list(one.because),
+    }
+
+
+async def events_json(request: Request, asked: Asked, because: list[str]) -> list[dict[str, Any]]:
+    """Write the events that an answer rests on, from the log."""
+    async with services(request).pool.acquire() as connection:
+        rows = await connection.fetch(EVENTS, asked.book, because)
+    return [{"id": row["event_id"], "type": row["type"], "created": rfc3339(row["created"])} for row in rows]
+
+
+EVENTS: Final = """
+SELECT e.event_id, e.type, e.created
+FROM ledger.event_key AS k
+JOIN ledger.event AS e ON e.stream_id = k.stream_id AND e.position = k.position
+WHERE k.book = $1 AND k.event_id = ANY ($2)
+ORDER BY e.created, e.event_id
+"""
+"""The events that answers name, from the log."""
 
 
 def interval_json(one: Moved) -> dict[str, Any]:

@@ -102,6 +102,8 @@ def _query_parameter(one: Parameter) -> Json:
 
 
 def _answer(answer: Json | str) -> Json:
+    if answer == "":
+        return {"description": "Done; there is nothing to say."}
     if isinstance(answer, str):
         return {"description": "As it is.", "content": {answer: {}}}
     return {"description": "Done.", "content": {"application/json": {"schema": answer}}}

@@ -10,13 +10,17 @@ from starlette.responses import Response
 
 from api.access import book_of_request, require, services
 from api.bodies import json_body, reason_of
+from api.outward.coverage import first_hour, read_hours
 from api.parameters import integer_parameter, path_value
 from api.problems import JSONResponse, Problem
 from api.reads import answer, asked_by, read_build, time_json
+from api.services import Services
+from ledger.times import rfc3339
 from projections.builds import enter_build
 from projections.periods import tables
-from projections.periods.closing import Asked, close_month, reopen_month
-from projections.periods.months import is_month, month_after, month_of
+from projections.periods.closing import Asked, Closing, close_month, reopen_month
+from projections.periods.effective import Objection
+from projections.periods.months import is_month, month_after, month_end, month_of, month_start
 from projections.periods.query import (
     Period,
     read_first_month,
@@ -92,7 +96,7 @@ async def close_period(request: Request) -> Response:
         raise Problem(400, "force must be true or false")
     serving = services(request)
     asked = Asked(book, _month(request), key.name, reason_of(body), serving.clock(), force)
-    closing = await close_month(serving.pool, serving.appender, serving.revenue, asked)
+    closing = await close_checked(serving, asked)
     return JSONResponse(
         {
             "month": closing.month,
@@ -106,6 +110,24 @@ async def close_period(request: Request) -> Response:
             "exceptions": [one.content for one in closing.objections],
         }
     )
+
+
+async def close_checked(serving: Services, asked: Asked) -> Closing:
+    """Close a month; where Stripe's API can be asked, hours that are not proven complete object as well."""
+    others = [] if serving.settings.stripe_api_key is None else await unproven(serving.pool, asked)
+    return await close_month(serving.pool, serving.appender, serving.revenue, asked, others)
+
+
+async def unproven(pool: asyncpg.Pool, asked: Asked) -> list[Objection]:
+    """Return the objection that hours of the month, since the log began, are not proven to be complete."""
+    async with pool.acquire() as connection:
+        first = await first_hour(connection, asked.book)
+        since = max(month_start(asked.month), first or asked.now)
+        until = month_end(asked.month)
+        hours = await read_hours(connection, asked.book, since, until) if since < until else []
+    missing = [rfc3339(one.hour) for one in hours if not one.proven]
+    detail = f"{len(missing)} hours are not proven complete: `ledger sweep` asks Stripe for them"
+    return [Objection("unproven", detail, missing)] if missing else []
 
 
 async def reopen_period(request: Request) -> Response:

@@ -46,7 +46,7 @@ FROM: Final = time_of("from", "The first moment counted.")
 TO: Final = time_of("to", "The first moment no longer counted.")
 CUSTOMER: Final = named("customer", "Only this customer's.")
 CURRENCY: Final = matching("currency", "Only this currency.", "[A-Za-z]{3}")
-POLICY: Final = word("policy", "A named policy; default: the published one.", *POLICIES)
+POLICY: Final = word("policy", "A named policy; default: the published one.", "published", *POLICIES)
 WORTH_POLICY: Final = word("policy", "Which discounts count.", *WORTH_POLICIES)
 BASIS: Final = word("basis", "In closed months: what was sealed, or what is known now.", "sealed", "restated")
 MONTHS: Final = r"\d{4}-(0[1-9]|1[0-2])(-01(T00:00:00(\.0+)?(Z|\+00:00))?)?"
@@ -94,7 +94,7 @@ OPERATIONS: Final = (
               OF_EVENTS),
     Operation("GET", "/v1/customers/{customer}/entitlements", entitlements.list_entitlements,
               "What a customer or an organisation may use, and why.", {200: ref("Entitlements")}, OF_ACCESS,
-              (*READ, word("include", "List what is denied too.", "all"))),
+              (*READ, word("include", "List what is denied too.", "all")), refuses=(404, 409)),
     Operation("GET", "/v1/customers/{customer}/entitlements/{feature}", present.get_entitlement,
               "May it use this feature?", {200: ref("Answer")}, OF_ACCESS, READ, refuses=(404, 409)),
     Operation("POST", "/v1/entitlements/check", entitlements.check, "Many questions at once.", {200: ref("Answers")},
@@ -168,7 +168,7 @@ OPERATIONS: Final = (
     Operation("GET", "/v1/projections/{name}/builds/{build}", projections.get_build, "How far a build is.",
               {200: ref("Build")}, "admin", refuses=(404,)),
     Operation("DELETE", "/v1/projections/{name}/builds/{build}", projections.delete_build, "Throw a build away.",
-              {204: "application/octet-stream"}, "admin", refuses=(404, 409)),
+              {204: ""}, "admin", refuses=(404, 409)),
     Operation("GET", "/v1/projections/{name}/builds/{build}/diff", projections.get_diff,
               "Every row that a build would change.", {200: ref("Diff")}, "admin", (CUSTOMER,), refuses=(404, 409)),
     Operation("POST", "/v1/projections/{name}/builds/{build}/promote", projections.promote_build,

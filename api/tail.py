@@ -97,6 +97,14 @@ class Tail:
         """Return the number of the last change that was passed on, or would have been."""
         return self._passed.get(book, 0)
 
+    async def reach(self, book: str, position: int, seconds: float) -> None:
+        """Wait until a position is confirmed, at most so long; not at all while the log is not followed."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                # For some milliseconds.
+                while (state := self._states.get(book)) is not None and state.freshness.position < position:  # noqa: ASYNC110
+                    await asyncio.sleep(_PAUSE_SECONDS)
+
     async def first_read(self) -> None:
         """Wait until the log is followed."""
         self.want()

@@ -63,7 +63,9 @@ def stand_in(events: list[tuple[int, bytes]]) -> Starlette:
     async def listed(request: Request) -> Response:
         number = next(requests)
         if number % 97 == 0:
-            return Response(b'{"error": {"message": "slow down"}}', 429, {"Retry-After": "0.05", "Stripe-Should-Retry": "true"})
+            return Response(
+                b'{"error": {"message": "slow down"}}', 429, {"Retry-After": "0.05", "Stripe-Should-Retry": "true"}
+            )
         if number % 211 == 0:
             return Response(b'{"error": {"message": "broken"}}', 500)
         asked = request.query_params

@@ -271,10 +271,10 @@ async def _others_lag(ground: Ground, hot: int, history: int, seconds: int) -> l
             number += 1
             if hot:
                 name = f"evt_hot_{number}"
-                await appender.append([new_event(_update(name, 1_000 + number % hot, at, number % 40, "active"))])
+                await appender.append([new_event(update(name, 1_000 + number % hot, at, number % 40, "active"))])
             if number % 2 == 0 or not hot:
                 asked = time.perf_counter()
-                body = _update(f"evt_cool_{number}", dice.randrange(500), at, number % 40, "active")
+                body = update(f"evt_cool_{number}", dice.randrange(500), at, number % 40, "active")
                 (place,) = await appender.append([new_event(body)])
                 appended[place.position] = asked
             await asyncio.sleep(max(0.0, number / (100 if hot else 50) - (time.perf_counter() - began)))
@@ -295,7 +295,7 @@ def subscription_events(dice: random.Random, count: int) -> Iterator[bytes]:
     """Give subscription updates of a few hundred customers, now."""
     for number in range(count):
         customer = dice.randrange(300)
-        yield _update(
+        yield update(
             f"evt_{number}", customer, int(time.time()), dice.randrange(1, 50), dice.choice(("active", "past_due"))
         )
 
@@ -304,15 +304,15 @@ def hot_subject(dice: random.Random, begun: datetime, count: int, customer: int 
     """Give the updates of one customer's subscription, one every half minute."""
     for number in range(count):
         at = int((begun + timedelta(seconds=30 * number)).timestamp())
-        yield _update(f"evt_{customer}_{number}", customer, at, 1 + number % 40, "active")
+        yield update(f"evt_{customer}_{number}", customer, at, 1 + number % 40, "active")
 
 
 def late_event(dice: random.Random, at: datetime, name: str) -> bytes:
     """Give an update that should have come long ago."""
-    return _update(f"evt_late_{name}", 0, int(at.timestamp()), 77, "active")
+    return update(f"evt_late_{name}", 0, int(at.timestamp()), 77, "active")
 
 
-def _update(event_id: str, customer: int, created: int, quantity: int, status: str) -> bytes:
+def update(event_id: str, customer: int, created: int, quantity: int, status: str) -> bytes:
     item = {
         "id": f"si_{customer}", "object": "subscription_item", "quantity": quantity,
         "price": {"id": "price_1", "object": "price", "product": "prod_1"},

@@ -24,9 +24,9 @@ _SECRET = "whsec_bench"
 
 async def webhook_rows(folder: Path, count: int) -> list[Row]:
     """Send webhooks over 64 connections to ``ledger serve``, and to the same server that only verifies."""
-    async with _service(folder / "http", "ledger") as port:
+    async with service(folder / "http", "ledger") as port:
         ours, latencies = await _send(port, count)
-    async with _service(folder / "http", "verify-only") as port:
+    async with service(folder / "http", "verify_only") as port:
         limit, _ = await _send(port, count)
     p50, p99 = percentiles_ms(latencies)
     beside = f"{rate(count, limit)} verify only"
@@ -36,12 +36,12 @@ async def webhook_rows(folder: Path, count: int) -> list[Row]:
 async def during_rebuild_row(folder: Path, events: int) -> Row:
     """Webhooks at a steady pace, alone and while all of a company's history is folded anew by one worker."""
     home = folder / "rebuilt"
-    async with _service(home, "ledger") as port:
+    async with service(home, "ledger") as port:
         file = folder / "history.jsonl"
-        await _ledger(home, port, "simulate", "--customers", str(max(60, events // 165)), "-o", str(file))
-        await _ledger(home, port, "import", str(file))
+        await ledger(home, port, "simulate", "--customers", str(max(60, events // 165)), "-o", str(file))
+        await ledger(home, port, "import", str(file))
         idle = await _paced(port, 5)
-        rebuilding = asyncio.create_task(_ledger(home, port, "rebuild", "entitlements", "--workers", "1"))
+        rebuilding = asyncio.create_task(ledger(home, port, "rebuild", "entitlements", "--workers", "1"))
         busy = await _paced(port, 5)
         await rebuilding
     p50, p99 = percentiles_ms(busy)
@@ -53,7 +53,8 @@ async def during_rebuild_row(folder: Path, events: int) -> Row:
     )
 
 
-async def _ledger(folder: Path, port: int, *arguments: str) -> None:
+async def ledger(folder: Path, port: int, *arguments: str) -> None:
+    """Run another command on a service's data."""
     command = [str(Path(sys.executable).parent / "ledger"), *arguments]
     environment = _environment(folder, port)
     process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=subprocess.DEVNULL)
@@ -69,7 +70,7 @@ async def _ledger(folder: Path, port: int, *arguments: str) -> None:
 async def _paced(port: int, seconds: int, per_second: int = 200) -> list[float]:
     """Send webhooks at a steady pace; return how long each took to be acknowledged."""
     source = EventSource(time.time_ns() % 1_000_003)
-    requests = [_request(source.body()) for _ in range(per_second * seconds)]
+    requests = [webhook(source.body()) for _ in range(per_second * seconds)]
     latencies: list[float] = []
     began = time.perf_counter()
 
@@ -99,13 +100,14 @@ def _environment(folder: Path, port: int) -> dict[str, str]:
 
 
 @contextlib.asynccontextmanager
-async def _service(folder: Path, kind: str) -> AsyncIterator[int]:
+async def service(folder: Path, kind: str, *arguments: str) -> AsyncIterator[int]:
+    """Run ``ledger serve`` (``ledger``), or one of the servers it is measured beside; gives the port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
     environment = _environment(folder, port)
-    ledger = [str(Path(sys.executable).parent / "ledger"), "serve"]
-    command = ledger if kind == "ledger" else [sys.executable, "-m", "bench.verify_only"]
+    ours = [str(Path(sys.executable).parent / "ledger"), "serve"]
+    command = ours if kind == "ledger" else [sys.executable, "-m", f"bench.{kind}", *arguments]
     process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=subprocess.DEVNULL)
     try:
         await _answers(port)
@@ -130,7 +132,7 @@ async def _answers(port: int) -> None:
 
 async def _send(port: int, count: int) -> tuple[float, list[float]]:
     source = EventSource(port)
-    requests = [_request(source.body()) for _ in range(count)]
+    requests = [webhook(source.body()) for _ in range(count)]
     latencies: list[float] = []
 
     async def connection() -> None:
@@ -152,7 +154,8 @@ async def _send(port: int, count: int) -> tuple[float, list[float]]:
     return time.perf_counter() - began, latencies
 
 
-def _request(body: bytes) -> bytes:
+def webhook(body: bytes) -> bytes:
+    """Write the request that sends a webhook."""
     signature = WebhookSignature.generate_signature_header(body.decode(), _SECRET)
     head = (
         "POST /webhooks/stripe HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"

@@ -11,10 +11,12 @@ import typer
 from api.commands.builds import who
 from api.database import running_database
 from api.output import show_json
+from api.periods import close_checked
 from api.services import Services, open_services
-from api.settings import load_settings
+from api.settings import Settings, load_settings
+from ledger.postgres import Database
 from ledger.times import rfc3339
-from projections.periods.closing import Asked, Closing, NotReadyToCloseError, close_month, reopen_month
+from projections.periods.closing import Asked, Closing, NotReadyToCloseError, reopen_month
 
 Month = Annotated[str, typer.Argument(help="The month, such as 2026-01.")]
 Book = Annotated[str | None, typer.Option(help="The book; by default the one that requests mean.")]
@@ -36,7 +38,7 @@ def close(
 
     async def run(serving: Services, of: str) -> Closing:
         asked = Asked(of, month, who(), reason, serving.clock(), force)
-        return await close_month(serving.pool, serving.appender, serving.revenue, asked)
+        return await close_checked(serving, asked)
 
     try:
         closing = _with_services(book, run)
@@ -79,10 +81,13 @@ def reopen(month: Month, reason: Reason, book: Book = None, as_json: AsJson = Fa
 
 
 def _with_services(book: str | None, run: Callable[[Services, str], Awaitable[Any]]) -> Any:
-    async def answer() -> Any:
-        settings = load_settings()
-        with running_database(settings) as database:
-            async with open_services(settings, database=database) as serving:
-                return await run(serving, book or settings.book_by_default)
+    settings = load_settings()
+    with running_database(settings) as database:
+        return asyncio.run(_run(settings, database, book or settings.book_by_default, run))
 
-    return asyncio.run(answer())
+
+async def _run(
+    settings: Settings, database: Database, book: str, run: Callable[[Services, str], Awaitable[Any]]
+) -> Any:
+    async with open_services(settings, database=database) as serving:
+        return await run(serving, book)

@@ -27,7 +27,7 @@ from ledger.postgres import Database
 from ledger.reader import read_books
 from projections.builds import read_build
 
-_BOOKS = ("journal", "recognition")
+_BOOKS = ("journal", "mrr", "recognition")
 _ARCHIVE_ENDINGS = {".tar": "tar", ".gz": "gztar", ".tgz": "gztar", ".xz": "xztar"}
 
 
@@ -68,8 +68,8 @@ def export(
     what: Annotated[
         str,
         typer.Argument(
-            help="`journal`, `recognition`: the books. `events`: the log. `rows`: what a build holds, such as an "
-            "audit copy."
+            help="`journal`, `recognition`, `mrr`: the books. `events`: the log. `rows`: what a build holds, such "
+            "as an audit copy."
         ),
     ],
     output: Annotated[
@@ -106,8 +106,8 @@ def export(
     of_log = as_format is None and (what, with_proof, build is None) in {("events", True, True), ("rows", False, False)}
     if not of_books and not of_log:
         raise typer.BadParameter(
-            "there are `ledger export journal|recognition --format FORMAT`, `ledger export events --with-proof` and "
-            "`ledger export rows --build BUILD`"
+            "there are `ledger export journal|recognition|mrr --format FORMAT`, `ledger export events --with-proof` "
+            "and `ledger export rows --build BUILD`"
         )
     if output.exists():
         raise MistakeError(f"{output} exists: an export never overwrites anything")

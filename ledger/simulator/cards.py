@@ -40,7 +40,7 @@ def renew(account: Account, customer: Customer) -> None:
 def _mend(account: Account, customer: Customer, how: str) -> None:
     """Note that what could not be collected can be tried again with what is new."""
     for invoice in customer.open_invoices:
-        if invoice.trouble is not None:
+        if invoice.trouble is not None and (invoice.trouble.failures or invoice.trouble.attempts):
             invoice.trouble.needs_method = False
             invoice.trouble.new_method = how
             account.truth.invoice(account.now, invoice)

@@ -15,6 +15,9 @@ DISPUTE_FEE: Final = 1_500
 _EXCHANGED: Final = {"jpy": ("usd", Fraction(67, 100), 0.67), "kwd": ("usd", Fraction(13, 40), 0.325)}
 """Currencies the account holds no balance in: what they are exchanged for, at what rate."""
 
+COURSES: Final = ("inquiry", "won", "lost", "late_win")
+"""How a dispute may go."""
+
 Access = Callable[[bool], None]
 """Told whether what was paid for gives access from now on."""
 

@@ -97,34 +97,42 @@ def _charge(stage: Stage) -> Charge:
     return payment.charge
 
 
-def refund(stage: Stage, amount: str = "all", how: str = "works") -> None:
-    """``refund``, ``refund 300``, ``refund 300 fails``: what paid the last invoice."""
-    charge = _charge(stage)
-    some = charge.amount - charge.amount_refunded if amount == "all" else int(amount)
-    reversals.refund_invoice(stage.account, last_invoice(stage), some, fails=one_of(how, ("works", "fails")) == "fails")
+def refund_invoice(stage: Stage, amount: str = "all", how: str = "arrives") -> None:
+    """``refund_invoice all``, ``refund_invoice 300``, ``refund_invoice 300 fails``: what paid the last invoice."""
+    some, fails = _some(_charge(stage), amount, how)
+    reversals.refund_invoice(stage.account, last_invoice(stage), some, fails=fails)
 
 
-def dispute(stage: Stage, course: str) -> None:
-    """``dispute won``, or ``inquiry``, ``lost``, ``late_win``: of what paid the last invoice."""
+def dispute_invoice(stage: Stage, course: str) -> None:
+    """``dispute_invoice won``, or ``inquiry``, ``lost``, ``late_win``."""
     invoice = last_invoice(stage)
-    known = one_of(course, ("inquiry", "won", "lost", "late_win"))
     reversals.dispute(
-        stage.account, _charge(stage), known, lambda holds: billing.note_bought(stage.account, invoice, holds=holds)
+        stage.account,
+        _charge(stage),
+        one_of(course, reversals.COURSES),
+        lambda holds: billing.note_bought(stage.account, invoice, holds=holds),
     )
 
 
-def _bought(stage: Stage) -> tuple[Session, Charge]:
-    session = stage.session
-    if session is None or session.payment is None or session.payment.charge is None:
-        raise ValueError("nothing has been bought")
-    return session, session.payment.charge
-
-
-def refund_purchase(stage: Stage, amount: str = "all", how: str = "works") -> None:
-    """``refund_purchase``, ``refund_purchase 300``, ``refund_purchase all fails``."""
-    session, charge = _bought(stage)
+def _some(charge: Charge, amount: str, how: str) -> tuple[int, bool]:
     some = charge.amount - charge.amount_refunded if amount == "all" else int(amount)
-    fails = one_of(how, ("works", "fails")) == "fails"
+    return some, one_of(how, ("arrives", "fails")) == "fails"
+
+
+def _bought(session: Session) -> Charge:
+    if session.payment is None or session.payment.charge is None:
+        raise ValueError("nothing has been paid")
+    return session.payment.charge
+
+
+def refund(stage: Stage, amount: str = "all", how: str = "arrives") -> None:
+    """``refund all``, ``refund 300 fails``: of the last purchase; where there is none, of the last invoice."""
+    session = stage.session
+    if session is None:
+        refund_invoice(stage, amount, how)
+        return
+    charge = _bought(session)
+    some, fails = _some(charge, amount, how)
     reversals.refund(stage.account, charge, some, fails=fails)
     if charge.amount_refunded == charge.amount:
         checkout.note(stage.account, session, holds=False)
@@ -134,11 +142,18 @@ def refund_purchase(stage: Stage, amount: str = "all", how: str = "works") -> No
             )
 
 
-def dispute_purchase(stage: Stage, course: str) -> None:
-    """``dispute_purchase late_win``: see ``dispute``."""
-    session, charge = _bought(stage)
-    known = one_of(course, ("inquiry", "won", "lost", "late_win"))
-    reversals.dispute(stage.account, charge, known, lambda holds: checkout.note(stage.account, session, holds=holds))
+def dispute(stage: Stage, course: str) -> None:
+    """``dispute late_win``: of the last purchase; where there is none, of the last invoice."""
+    session = stage.session
+    if session is None:
+        dispute_invoice(stage, course)
+        return
+    reversals.dispute(
+        stage.account,
+        _bought(session),
+        one_of(course, reversals.COURSES),
+        lambda holds: checkout.note(stage.account, session, holds=holds),
+    )
 
 
 def balance(stage: Stage, amount: str) -> None:
@@ -175,8 +190,8 @@ WORDS: Final[dict[str, Callable[..., None]]] = {
     "renew_card": renew_card,
     "refund": refund,
     "dispute": dispute,
-    "refund_purchase": refund_purchase,
-    "dispute_purchase": dispute_purchase,
+    "refund_invoice": refund_invoice,
+    "dispute_invoice": dispute_invoice,
     "balance": balance,
     "add_item": add_item,
     "bill": bill,

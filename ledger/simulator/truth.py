@@ -82,7 +82,7 @@ class Truth:
 
     def dunning(self, moment: int) -> list[dict[str, Any]]:
         """Return every case at a moment; one of a subscription carries the MRR that is at risk, its oldest open one."""
-        found = self.cases.at(moment, self._status)
+        found = self.cases.at(moment, self._statuses)
         carried: set[str] = set()
         for case in found:
             key, risks = case["subscription"], case["category"] != "initial" and case["state"] not in CLOSED
@@ -100,9 +100,8 @@ class Truth:
                 total[life.currency] = total.get(life.currency, 0) + amount
         return dict(sorted(total.items()))
 
-    def _status(self, key: str, moment: int) -> str | None:
-        state = self.lives[key].at(moment)
-        return state.status if state else None
+    def _statuses(self, key: str) -> list[tuple[int, str]]:
+        return [(state.at, state.status) for state in self.lives[key].states]
 
     def statuses(self, moment: int) -> dict[str, str]:
         """Return every subscription's status at a moment."""
@@ -127,14 +126,22 @@ class Truth:
         return {customer: dict(sorted(granted[customer].items())) for customer in sorted(granted)}
 
     def _given(self, moment: int, *, purchases: bool, unnamed: bool) -> Iterator[tuple[str, str, str, int]]:
-        for life in self.lives.values():
+        for key, life in self.lives.items():
             state = life.at(moment)
-            if state is not None and state.status in GIVES_ACCESS and not unpaid_too_long(life, moment):
+            if state is not None and state.status in GIVES_ACCESS and not self._unpaid_too_long(key, life, moment):
                 for item in state.items:
                     yield life.customer, item.features, item.product, item.quantity
         for bought in self.purchases.values() if purchases else ():
             if bought.holds_at(moment) and (bought.named or unnamed):
                 yield bought.customer, bought.features, bought.product, bought.quantity
+
+    def _unpaid_too_long(self, key: str, life: Life, moment: int) -> bool:
+        """Tell whether days have passed since the first failure that is still open: no trial lasts that long."""
+        since = unpaid_since(life, moment)
+        if since is None:
+            return False
+        failed = self.cases.failed_since(key, moment)
+        return moment >= (since if failed is None else failed) + UNPAID_TRIAL_SECONDS
 
     def mrr(self, moment: int) -> dict[str, int]:
         """Return monthly recurring revenue by currency at a moment (stripe-domain §5.1, policy stripe-2026)."""
@@ -169,12 +176,12 @@ def _amounts(features: str, quantity: int) -> Iterable[tuple[str, int | None]]:
         yield name, quantity * int(times or 1) if amount else None
 
 
-def unpaid_too_long(life: Life, moment: int) -> bool:
-    """Tell whether it never paid anything and has been past due for days: no trial lasts that long."""
+def unpaid_since(life: Life, moment: int) -> int | None:
+    """Return since when it is past due without ever having paid anything; None where it is not."""
     found = bisect_right(life.states, moment, key=lambda state: state.at)
     since: int | None = None
     for state in reversed(life.states[:found]):
         if state.status != "past_due" or state.ever_paid:
             break
         since = state.at
-    return since is not None and moment >= since + UNPAID_TRIAL_SECONDS
+    return since

@@ -23,8 +23,8 @@ _CHANGES: Final = {
     "paused": "subscription_paused",
 }
 
-StatusAt = Callable[[str, int], str | None]
-"""A subscription's status at a moment."""
+Statuses = Callable[[str], list[tuple[int, str]]]
+"""A subscription's statuses, oldest first, each with since when."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,11 @@ class Tracked:
         due = self.standings[-1].due_date
         standing = self.at(due) if due is not None and not self.automatic else None
         return due if standing is not None and standing.status == "open" else None
+
+    def collectible(self, moment: int) -> bool:
+        """Tell whether it could still be paid at a moment."""
+        standing = self.at(moment)
+        return standing is not None and standing.status in {"open", "uncollectible"}
 
     def since(self, standing: Standing) -> int:
         """Return since when the invoice had the status that it had in a standing."""
@@ -141,10 +146,10 @@ def recovered_by(one: Standing) -> str | None:
     """Return what brought the money, by the order of stripe-domain §4.4."""
     if one.status != "paid":
         return None
+    if one.was_blocked and not one.failures and not one.attempts:
+        return "unknown"
     if one.closed_by in {"out_of_band", "credit", "credit_note"}:
         return "out_of_band" if one.closed_by == "out_of_band" else "credit"
-    if not one.failures and one.was_blocked and not one.attempts:
-        return "unknown"
     if one.new_method is not None:
         return one.new_method
     return "automatic_retry" if one.closed_by == "schedule" else "customer"
@@ -170,11 +175,22 @@ class Cases:
             tracked.standings.pop()
         tracked.standings.append(standing_of(at, invoice))
 
-    def at(self, moment: int, status_at: StatusAt) -> list[dict[str, Any]]:
+    def at(self, moment: int, statuses: Statuses) -> list[dict[str, Any]]:
         """Return every case that has opened up to a moment, as it is then; by opening, then invoice."""
         opened = [(one.opened, one.id) for one in self.invoices.values()]
         found = sorted((at, key) for at, key in opened if at is not None and at <= moment)
-        return [_case(self.invoices[key], at, moment, status_at) for at, key in found]
+        return [_case(self.invoices[key], at, moment, statuses) for at, key in found]
+
+    def failed_since(self, subscription: str, moment: int) -> int | None:
+        """Return since when something of a subscription is owed at a moment, its first payment apart."""
+        owed = [
+            opened
+            for one in self.invoices.values()
+            if one.subscription == subscription and one.category != "initial"
+            and (standing := one.at(moment)) is not None and standing.status == "open"
+            and (opened := one.opened) is not None and opened <= moment
+        ]  # fmt: skip
+        return min(owed, default=None)
 
     def at_risk(self, moment: int) -> Iterator[str]:
         """Name the subscriptions that have an open case at a moment, a first payment's apart."""
@@ -190,7 +206,7 @@ class Cases:
                 yield one.subscription
 
 
-def _case(of: Tracked, opened: int, moment: int, status_at: StatusAt) -> dict[str, Any]:
+def _case(of: Tracked, opened: int, moment: int, statuses: Statuses) -> dict[str, Any]:
     now, first = of.at(moment), of.at(opened)
     if now is None or first is None:
         raise ValueError(f"{of.id} has no standing at {moment}")
@@ -215,7 +231,7 @@ def _case(of: Tracked, opened: int, moment: int, status_at: StatusAt) -> dict[st
         "next_attempt_at": None if state in CLOSED else now.next_attempt,
         "decline_code": now.decline if now.decline in DECLINES else None,
         "decline_class": _class(now.decline),
-        "outcome": _outcome(of, moment, status_at),
+        "outcome": _outcome(of, moment, statuses),
         "recovered_by": recovered_by(now),
         "late": state == "recovered" and any(one.status == "uncollectible" for one in of.standings),
     }
@@ -225,13 +241,25 @@ def _class(code: str | None) -> str | None:
     return None if code not in DECLINES else "hard" if DECLINES[code].hard else "soft"
 
 
-def _outcome(of: Tracked, moment: int, status_at: StatusAt) -> str | None:
-    """Return what the subscription became when all attempts had failed, or that it stayed as it was for a day."""
+def _outcome(of: Tracked, moment: int, statuses: Statuses) -> str | None:
+    """Return what the subscription first became when all attempts had failed, or that it stayed as it was for a day.
+
+    What becomes of it after the invoice was closed has nothing to do with the invoice any more.
+    """
     exhausted = of.exhausted(moment)
     if exhausted is None or of.subscription is None:
         return None
-    settled = min(moment, exhausted + DAY)
-    changed = _CHANGES.get(status_at(of.subscription, settled) or "")
-    if changed is not None:
-        return changed
-    return "left_past_due" if moment >= exhausted + DAY and status_at(of.subscription, settled) == "past_due" else None
+    states = statuses(of.subscription)
+    changed = next(
+        (
+            (max(at, exhausted), _CHANGES[status])
+            for (at, status), until in zip(states, [*(at for at, _ in states[1:]), moment + 1], strict=True)
+            if status in _CHANGES and until > exhausted and at <= moment and of.collectible(max(at, exhausted))
+        ),
+        None,
+    )
+    left = exhausted + DAY
+    then = [status for at, status in states if at <= left]
+    if left <= moment and of.collectible(left) and then and then[-1] == "past_due":
+        return changed[1] if changed is not None and changed[0] <= left else "left_past_due"
+    return changed[1] if changed is not None else None

@@ -89,8 +89,8 @@ class Context(NamedTuple):
 class _Case:
     """A case being gone through; ``spans`` and ``steps`` are what it comes to.
 
-    ``stopped`` is when it last failed (before that: asked for action, or fell due), with Stripe's count of attempts
-    then. ``clean`` while all that ever went wrong is that it could not be finalised.
+    ``stopped`` is when it last failed (before that: asked for action), with Stripe's count of attempts then.
+    ``clean`` while all that ever went wrong is that it could not be finalised.
     """
 
     bill: Bill
@@ -197,7 +197,6 @@ class _Case:
             return
         self.open(at, self.now.event)
         self.overdue, self.clean = True, False
-        self.stopped = (at, self.now.attempt_count)
         self.steps.append(Step(at, self.now.event, "due", self.now.amount_remaining))
 
     # What that makes of it.

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ledger.event import Json, identifier, mapping
+from ledger.observation import OBSERVED
 from projections.contract import Rows, Subject, Terms
 from projections.dunning.facts import CLOSED, Bill, Contract, Credit, Declined, Remedy, Snapshot, State, Turn
 from projections.dunning.rows import rows_of_state
@@ -17,8 +18,6 @@ from projections.mrr import portfolio
 from projections.shapes.common import first_id, moment, text
 from projections.shapes.invoice import Invoice, invoice_of
 from projections.shapes.payment import Failure, charge_of, credit_note_of, intent_of, invoice_payment_of
-
-OBSERVED: Final = "ledger.observation.recorded"
 
 _TERMINAL: Final = frozenset({"canceled", "incomplete_expired"})
 _SIGNALS: Final = frozenset({"payment_failed", "payment_action_required"})

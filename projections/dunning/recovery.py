@@ -25,7 +25,7 @@ def recovered_by(
 
     ``stopped`` is when collecting it last came to a stop, with Stripe's count of attempts then.
     """
-    if off_stripe or paid.out_of_band:
+    if off_stripe:
         return "out_of_band"
     if paid.amount_paid <= (0 if before is None else before.amount_paid):
         return "credit"

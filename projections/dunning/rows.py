@@ -158,7 +158,7 @@ def _context(state: State, bill: Bill, attempts: list[Attempt]) -> Context:
         remedies=[one for one in state.remedies if one.subscription in (None, bill.subscription)],
         turns=contract.turns if contract else (),
         credits=[(one.at, one.amount) for one in state.credits.values() if one.invoice == bill.id],
-        off_stripe=bill.id in state.off_stripe,
+        off_stripe=bill.id in state.off_stripe or any(one.out_of_band for one in bill.snapshots),
     )
 
 

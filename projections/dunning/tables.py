@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from ledger.observation import OBSERVED
 from projections.contract import Projection, Table
 from projections.dunning import fold
 from projections.dunning.facts import State
@@ -174,6 +175,6 @@ DUNNING: Final = Projection(
     step=fold.step,
     rows=fold.rows,
     views={"dunning_cases": DUNNING_CASES},
-    joins=frozenset({"invoice_payment.paid", "charge.failed", "payment_intent.payment_failed", fold.OBSERVED}),
+    joins=frozenset({"invoice_payment.paid", "charge.failed", "payment_intent.payment_failed", OBSERVED}),
     references=portfolio.REFERENCES,
 )

@@ -19,7 +19,7 @@ from projections.mrr.agreement import Agreement, agreement_of, discounts_in
 from projections.mrr.amounts import Billed
 from projections.mrr.worth import EARNS, Known, Worth, priced, turning_points, worth_of
 from projections.shapes.invoice import Invoice, Line, invoice_of
-from projections.shapes.price import Coupon, Discount, Option, coupon_of, discount_of, option_of
+from projections.shapes.price import Coupon, Discount, Option, coupon_of, discount_of, exact, option_of
 
 TERMINAL: Final = frozenset({"canceled", "incomplete_expired"})
 _WHOLE_PERIODS: Final = frozenset({"subscription_cycle", "subscription_create", "subscription_update", "subscription"})
@@ -234,7 +234,8 @@ def _bill(portfolio: Portfolio, invoice: Invoice, line: Line, fact: Fact) -> boo
     if line.item is None or line.proration or free:
         return False
     taxed = max(line.amount - line.discount, 0)
-    billed = Billed(line.price, line.quantity, line.amount, taxed, line.inclusive_tax, fact.created, fact.event_id)
+    quantity = None if line.quantity is None else exact(str(line.quantity))
+    billed = Billed(line.price, quantity, line.amount, taxed, line.inclusive_tax, fact.created, fact.event_id)
     before = portfolio.billed.get(line.item)
     # A rate in whole units differs by the rounding of each bill: it is taken anew only with what is sold.
     same = before is not None and before[:2] == billed[:2] and bool(before.contained_tax) == bool(billed.contained_tax)

@@ -210,6 +210,13 @@ def _key(row: MovementRow) -> tuple[datetime, str, str]:
     return (row.at, row.customer, row.currency)
 
 
+async def read_spans(connection: asyncpg.Connection, movement: MovementRow) -> list[SpanRow]:
+    """Return what a movement's subscriptions were worth before its group of changes, in it, and after it."""
+    rows = await connection.fetch(SPANS, [movement.subject], movement.at)
+    found = [SpanRow(**dict(row)) for row in rows if row["subscription"] in movement.subscriptions]
+    return [one for one in found if one.until is None or one.until >= movement.since]
+
+
 async def _begun(connection: asyncpg.Connection, wanted: Wanted) -> list[MovementRow]:
     """Return the movements that had begun by ``as_of`` and were not over, as far as they had come."""
     begun = await connection.fetch(BEGUN, wanted.book, wanted.policy, wanted.as_of, wanted.customer)

@@ -29,6 +29,7 @@ from projections.periods.reported import reported_lines, reported_movements
 from projections.periods.seal import Seal, chunks_of, sealed
 
 _POLL_SECONDS: Final = 0.05
+_FOLDS: Final = "`ledger serve` folds it, and so does `ledger project`, once"
 
 ANY_PARKED: Final = "SELECT EXISTS (SELECT FROM ledger.parked WHERE build_id = $1 AND book = $2)"
 
@@ -75,8 +76,13 @@ class _Report:
     objections: tuple[Objection, ...]
 
 
-async def close_month(pool: asyncpg.Pool, appender: Appender, revenue: Projection, asked: Asked) -> Closing:
-    """Close a month. Raises ``PeriodError`` where it is not its turn, ``NotReadyToCloseError`` with what objects."""
+async def close_month(
+    pool: asyncpg.Pool, appender: Appender, revenue: Projection, asked: Asked, others: Sequence[Objection] = ()
+) -> Closing:
+    """Close a month. Raises ``PeriodError`` where it is not its turn, ``NotReadyToCloseError`` with what objects.
+
+    ``others`` are objections from elsewhere.
+    """
     if not is_month(asked.month):
         raise PeriodError(f"{asked.month} is no month such as 2026-01")
     if asked.now < month_end(asked.month):
@@ -86,7 +92,7 @@ async def close_month(pool: asyncpg.Pool, appender: Appender, revenue: Projectio
         decided = await restore(connection, Periods, asked.book, STREAM)
         report = await _report(connection, revenue, asked, decided)
         decided.check(asked.month, report.oldest)
-        objections = (*behind, *report.objections)
+        objections = (*behind, *report.objections, *others)
         if objections and not asked.force:
             raise NotReadyToCloseError(asked.month, objections)
         for event in _events(asked, report.seal):
@@ -140,7 +146,7 @@ async def _catch_up(connection: asyncpg.Connection, revenue: Projection, asked: 
         behind = {name: position for name, position in positions.items() if position < head}
         if not behind or loop.time() + _POLL_SECONDS > deadline:
             return [
-                Objection("behind", f"{name} has folded up to {position}, the log is at {head}", [])
+                Objection("behind", f"{name} has folded up to {position}, the log is at {head}: {_FOLDS}", [])
                 for name, position in behind.items()
             ]
         await asyncio.sleep(_POLL_SECONDS)

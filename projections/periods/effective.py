@@ -28,14 +28,14 @@ ORDER BY subject, policy, currency, at
 ENTRIES: Final = """
 SELECT subject, entry, at, kind, currency, invoice, accounts, amounts, lines, because
 FROM journal_entry
-WHERE book = $1 AND at < $2
+WHERE book = $1 AND at < $2 AND ($3::text IS NULL OR customer = $3)
 ORDER BY subject, entry
 """
 
 EARNED: Final = """
 SELECT subject, invoice, line, currency, account, start, "end", amount, origin, unit, a, b, c, first, because
 FROM earning_span
-WHERE book = $1 AND start < $2
+WHERE book = $1 AND start < $2 AND ($3::text IS NULL OR customer = $3)
 ORDER BY subject, line, account, start
 """
 
@@ -70,12 +70,14 @@ class Objection:
         return {"check": self.check, "detail": self.detail, "about": self.about}
 
 
-async def read_lines(connection: asyncpg.Connection, book: str, before: datetime) -> list[SealedLine]:
+async def read_lines(
+    connection: asyncpg.Connection, book: str, before: datetime, customer: str | None = None
+) -> list[SealedLine]:
     """Return every posting before a time: what facts posted, and what time has earned of each line."""
-    posted = await connection.fetch(ENTRIES, book, before)
+    posted = await connection.fetch(ENTRIES, book, before, customer)
     found = [line for row in posted for line in _posted(row)]
     until = int(before.timestamp())
-    for row in await connection.fetch(EARNED, book, until):
+    for row in await connection.fetch(EARNED, book, until, customer):
         found += _earned(row, until)
     return found
 

@@ -29,7 +29,7 @@ ORDER BY p.month, p.seal
 LINES: Final = """
 SELECT owner, entry, kind, of, at, original_month, currency, account, amount, invoice, line, because
 FROM sealed_line
-WHERE book = $1 AND digest = ANY ($2)
+WHERE book = $1 AND digest = ANY ($2) AND ($3::text IS NULL OR customer = $3)
 ORDER BY subject, place
 """
 
@@ -138,9 +138,11 @@ async def enter_closed(connection: asyncpg.Connection, book: str, known: int | N
     return await read_closed(connection, book, known)
 
 
-async def read_sealed_lines(connection: asyncpg.Connection, book: str, digests: Sequence[str]) -> list[SealedLine]:
-    """Return the postings of some seals, each in its order."""
-    rows = await connection.fetch(LINES, book, list(digests))
+async def read_sealed_lines(
+    connection: asyncpg.Connection, book: str, digests: Sequence[str], customer: str | None = None
+) -> list[SealedLine]:
+    """Return the postings of some seals, each in its order; of all customers or of one."""
+    rows = await connection.fetch(LINES, book, list(digests), customer)
     return [SealedLine(**{**row, "because": tuple(row["because"])}) for row in rows]
 
 

@@ -78,7 +78,7 @@ def as_truth(standing: Standing) -> dict[str, Any]:
     case = standing.case
     names = ("customer", "subscription", "currency", "category", "state", "amount_due", "open_amount", "outcome",
              "stripe_attempt_count", "failures", "attempts", "decline_code", "recovered_by", "late")  # fmt: skip
-    return {name: getattr(case, name) for name in names} | {
+    found = {name: getattr(case, name) for name in names} | {
         "case": case.case_id,
         "volume": case.opened_volume,
         "opened_at": _seconds(case.opened_at),
@@ -86,12 +86,18 @@ def as_truth(standing: Standing) -> dict[str, Any]:
         "next_attempt_at": _seconds(case.next_attempt_at),
         "at_risk_mrr": standing.at_risk_mrr,
     }
+    return {name: value for name, value in found.items() if name not in standing.incomplete}
 
 
-def truth_of(cases: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the truth's cases without what it says in its own words."""
-    own = {"paid_since", "decline_class"}
-    return sorted(({k: v for k, v in case.items() if k not in own} for case in cases), key=lambda case: case["case"])
+def truth_of(cases: Iterable[dict[str, Any]], found: Iterable[Standing]) -> list[dict[str, Any]]:
+    """Return the truth's cases without what it says in its own words, and without what was found to be incomplete."""
+    unknown = {one.case.case_id: {"paid_since", "decline_class", *one.incomplete} for one in found}
+    return by_case({k: v for k, v in case.items() if k not in unknown.get(case["case"], ())} for case in cases)
+
+
+def by_case(cases: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Sort cases by their ids."""
+    return sorted(cases, key=lambda case: str(case["case"]))
 
 
 def _seconds(moment: datetime | None) -> int | None:

@@ -152,7 +152,9 @@ def _credit_note(plain: list[str], named: dict[str, str], shape: Shape) -> Json:
 
 def _observation(plain: list[str], named: dict[str, str], shape: Shape) -> Json:
     paid = _invoice_payment([plain[1], plain[0]], named, shape) | {"status": "open"}
-    return {"object": "list", "kind": "invoice_payments", "of": plain[0], "customer": "cus_1", "data": [paid]}
+    answer = {"object": "list", "data": [paid], "has_more": False}
+    return {"object": "ledger.observation", "kind": "invoice_payments", "of": plain[0], "customer": "cus_1",
+            "responses": [answer]}  # fmt: skip
 
 
 _WRITERS: Final[dict[str, Callable[[list[str], dict[str, str], Shape], Json]]] = {

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import csv
+from datetime import UTC, date, datetime
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import httpx
 import orjson
 import pytest
 
+from api.exporting import Export, export_books
 from api.services import Services
 from ledger.postgres import Database
 from ledger.simulator.calendar import month_ends
@@ -58,7 +61,9 @@ async def ask(client: httpx.AsyncClient, path: str, **parameters: str) -> Json:
     return found
 
 
-async def test_a_company_over_http_is_its_truth(client: httpx.AsyncClient, company: Truth) -> None:
+async def test_a_company_over_http_is_its_truth(
+    client: httpx.AsyncClient, company: Truth, database: Database, tmp_path: Path
+) -> None:
     ends = [ARGUMENTS.start, *month_ends(ARGUMENTS.start, ARGUMENTS.end)]
     at = [rfc3339(datetime.fromtimestamp(end, UTC)) for end in ends]
     moved = await ask(client, "/v1/revenue/mrr/movements", **{"from": at[0], "to": at[-1], "detail": "true"})
@@ -88,6 +93,7 @@ async def test_a_company_over_http_is_its_truth(client: httpx.AsyncClient, compa
     assert moved["movements"][0]["kind"] == "new"
     await _movements_come_in_pages_and_for_one_customer(client)
     await _every_month_ties_out(client, ends)
+    await _movements_are_explained_and_exported(client, database, tmp_path)
 
 
 async def _every_month_ties_out(client: httpx.AsyncClient, ends: list[int]) -> None:
@@ -107,6 +113,25 @@ async def _every_month_ties_out(client: httpx.AsyncClient, ends: list[int]) -> N
             assert one["mrr"] == mrr.get(currency, {"total": 0})["total"]
             assert one["recognized"] == recognition.get(currency, {"recognized": 0})["recognized"]
     assert {"deferred", "tax", "changes_within_the_month", "periods_and_prorations", "not_recurring"} < classes
+
+
+async def _movements_are_explained_and_exported(client: httpx.AsyncClient, database: Database, folder: Path) -> None:
+    asked = {"from": "2023-11", "to": "2024-05", "detail": "true"}
+    shown = (await ask(client, "/v1/revenue/mrr/movements", **asked))["movements"]
+    for one in (shown[0], next(one for one in shown if one["kind"] == "churn")):
+        why = await ask(client, "/v1/revenue/explain", movement=one["movement"])
+        assert {key: why[key] for key in one} == one
+        assert {event["id"] for event in why["events"]} >= set(one["because"])
+        last = {span["subscription"]: span["mrr_net_forever"] for span in why["worth"]}
+        assert set(last) == set(one["subscriptions"])
+        assert sum(last.values()) <= one["after"]
+    export = Export("mrr", "self:live", date(2023, 11, 1), date(2024, 5, 1), "csv", folder / "mrr.csv")
+    assert await export_books(database, export, lambda _: None) == len(shown)
+    with export.path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["movement"], row["kind"], int(row["amount"])) for row in rows] == [
+        (one["movement"], one["kind"], one["amount"]) for one in shown
+    ]
 
 
 async def _movements_come_in_pages_and_for_one_customer(client: httpx.AsyncClient) -> None:
@@ -169,6 +194,8 @@ async def test_a_group_is_shown_as_far_as_it_had_come(
         ("mrr/movements?detail=yes", "detail must be true or false"),
         ("mrr/movements?detail=true&cursor=x", "cursor is not one this service gave"),
         ("mrr/movements?customer=%20", "customer must be printable"),
+        ("explain?movement=cus_1", "a movement is named like cus_1:usd:2026-01-15T12:00:00Z"),
+        ("explain?movement=cus_1:usd:now", "a movement is named like cus_1:usd:2026-01-15T12:00:00Z"),
     ],
 )
 async def test_what_is_asked_wrongly_is_named(client: httpx.AsyncClient, path: str, detail: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,6 +11,7 @@ import httpx
 import orjson
 import pytest
 
+from api.periods import close_checked, unproven
 from api.services import Services
 from ledger.postgres import Database
 from projections.builds import ensure_live
@@ -236,6 +238,40 @@ async def test_a_month_ties_out_with_a_name_for_every_difference(book: Book) -> 
     assert (wrong.status_code, wrong.json()["detail"]) == (400, "name a month such as 2026-01: month=2026-01")
 
 
+async def test_the_journal_is_reported_as_sealed_and_what_changed_in_the_open_month(book: Book) -> None:
+    whole = {"from": "2026-01-01T00:00:00Z", "to": "2026-05-01T00:00:00Z"}
+    effective = await book.get("revenue/journal", **whole)
+    await book.close("2026-01")
+    sealed = await book.get("revenue/journal", **whole)
+    assert (effective["basis"], sealed["basis"], sealed["data"]) == ("restated", "sealed", effective["data"])
+    finalize(book.history, "01-20", 600, "in_2", "01-20", "02-01")
+    await book.tell()
+    later = await book.get("revenue/journal", **whole)
+    prior = [one for one in later["data"] if one["kind"] == "prior_period"]
+    assert [one for one in later["data"] if one not in prior] == effective["data"]
+    assert [(one["entry"], one["at"], one["original_month"], one["because"]) for one in prior] == [
+        ("il_in_2:rec:2026-01:prior:2026-01:2026-02", "2026-02-01T00:00:00Z", "2026-01", ["evt_3"]),
+        ("in_2:finalize:prior:2026-01:2026-02", "2026-02-01T00:00:00Z", "2026-01", ["evt_3"]),
+    ]
+    amounts = {line["account"]: line["amount"] for one in prior for line in one["lines"] if one is prior[1]}
+    assert amounts == {"accounts_receivable": 600, "deferred_revenue": -600}
+    paged: list[Json] = []
+    cursor: dict[str, str] = {}
+    while True:
+        page = await book.get("revenue/journal", **whole, limit="2", **cursor)
+        paged += page["data"]
+        if page["next_cursor"] is None:
+            break
+        cursor = {"cursor": page["next_cursor"]}
+    assert paged == later["data"]
+    why = await book.get("revenue/explain", entry=prior[1]["entry"])
+    assert (why["entries"], [one["id"] for one in why["events"]]) == ([prior[1]], ["evt_3"])
+    restated = await book.get("revenue/journal", **whole, basis="restated")
+    assert not [one for one in restated["data"] if one["kind"] == "prior_period"]
+    await book.close("2026-02")
+    assert (await book.get("revenue/journal", **whole))["data"] == later["data"]
+
+
 def test_every_account_has_a_class_of_difference() -> None:
     assert unclassed() == set()
 
@@ -261,6 +297,17 @@ async def test_a_projection_that_is_behind_stands_against_it(book: Book) -> None
         await close_month(book.services.pool, book.services.appender, book.services.revenue, asked)
 
 
+async def test_hours_that_are_not_proven_complete_stand_against_it(book: Book) -> None:
+    asked = Asked("self:live", "2026-04", "test", "month end", datetime(2026, 4, 15, tzinfo=UTC))
+    (objection,) = await unproven(book.services.pool, asked)
+    assert objection.check == "unproven"
+    assert objection.about[0] == "2026-04-15T00:00:00Z"  # since the log began
+    assert await unproven(book.services.pool, replace(asked, month="2026-03")) == []
+    with_key = book.services.settings.model_copy(update={"stripe_api_key": "rk_test_none"})
+    closing = await close_checked(replace(book.services, settings=with_key), replace(asked, month="2026-01"))
+    assert closing.objections == ()
+
+
 async def test_only_one_of_several_closes_a_month(book: Book) -> None:
     asked = Asked("self:live", "2026-01", "test", "month end", datetime(2026, 4, 15, tzinfo=UTC))
     serving = book.services
@@ -277,11 +324,11 @@ async def test_only_one_of_several_closes_a_month(book: Book) -> None:
     ("path", "body", "detail"),
     [
         ("2026-1/close", {"reason": "x"}, "name a month such as 2026-01"),
-        ("2026-01/close", {}, "give a reason"),
-        ("2026-01/close", {"reason": " "}, "give a reason"),
+        ("2026-01/close", {}, "say a reason"),
+        ("2026-01/close", {"reason": " "}, "say a reason"),
         ("2026-01/close", {"reason": "x", "force": 1}, "force must be true or false"),
         ("2026-01/close", {"reason": "x", "forced": True}, "unknown: forced"),
-        ("2026-01/reopen", {"reason": 3}, "give a reason"),
+        ("2026-01/reopen", {"reason": 3}, "reason is"),
     ],
 )
 async def test_what_is_asked_wrongly_is_named(client: httpx.AsyncClient, path: str, body: Json, detail: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import orjson
@@ -140,7 +141,7 @@ def test_an_observed_subscription_gives_what_an_event_would() -> None:
     raw = orjson.dumps(subscription(items="si_1:prod_1*3"))
     rows = rows_of(projection, Subject("self:live", "self:live/cus_1"), [observe("subscription", "sub_1", raw)])
     [row] = (SourceRow(*columns) for columns in rows["entitlement_source"])
-    assert (row.item, str(row.quantity), row.status, row.valid_from) == ("si_1", "3", "active", NOON)
+    assert (row.item, row.quantity, row.status, row.valid_from) == ("si_1", Decimal(3), "active", NOON)
 
 
 def test_tiers_once_observed_are_in_every_form_of_a_price() -> None:

@@ -195,6 +195,8 @@ class Teller:
             self.tell(at, "invoice_payment.paid", payment)
         if one["amount_remaining"] <= 0:
             self._close(at, one)
+        else:
+            self.tell(at, "invoice.updated", one)
 
     def void(self, at: int, id: str = "in_1") -> None:
         self._end(at, id, "void", "voided_at", "invoice.voided")

@@ -1,0 +1,109 @@
+"""A simulated company whose months are closed while half of what happened in them is still to come."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+
+from api.services import Services
+from ledger.postgres import Database
+from ledger.simulator.calendar import month_ends
+from ledger.simulator.company import MIXED, Arguments, Company
+from ledger.times import rfc3339
+from projections.periods.closing import Asked, close_month
+from projections.periods.months import month_of
+from tests.conftest import ManualClock
+from tests.periods.test_close import fold_all
+from tests.projections.histories import new_events
+
+Json = dict[str, Any]
+ARGUMENTS = Arguments(customers=24, months=5, seed=5, api_version=MIXED)
+
+
+async def ask(client: httpx.AsyncClient, path: str, **parameters: str) -> Json:
+    answer = await client.get(f"/v1/{path}", params=parameters)
+    assert answer.status_code == 200, answer.text
+    found: Json = answer.json()
+    return {key: value for key, value in found.items() if key != "freshness"}
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_sealed_months_stay_and_the_sum_is_what_is_so(
+    client: httpx.AsyncClient, database: Database, services: Services, clock: ManualClock, seed: int
+) -> None:
+    dice = random.Random(seed)
+    clock.now = datetime.fromtimestamp(ARGUMENTS.end, UTC) + timedelta(days=1)
+    bodies = [orjson.dumps(event) for event in Company(ARGUMENTS).events()]
+    dice.shuffle(bodies)
+    ends = [datetime.fromtimestamp(end, UTC) for end in month_ends(ARGUMENTS.start, ARGUMENTS.end)]
+    months = [month_of(end - timedelta(seconds=1)) for end in ends]
+    shown: dict[str, tuple[Json, Json, Json]] = {}
+    for number in range(4):
+        share = len(bodies) // 4
+        await services.appender.append(
+            new_events(bodies[number * share : None if number == 3 else (number + 1) * share])
+        )
+        await fold_all(database, services)
+        for month, answers in shown.items():
+            assert await month_of_reads(client, month, ends[months.index(month)]) == answers
+        if number < 3:
+            asked = Asked("self:live", months[number], "test", "month end", clock.now, force=True)
+            await close_month(services.pool, services.appender, services.revenue, asked)
+            await fold_all(database, services)
+            shown[months[number]] = await month_of_reads(client, months[number], ends[number])
+    await _all_of_it_is_what_is_so(client, months, ends)
+
+
+async def month_of_reads(client: httpx.AsyncClient, month: str, end: datetime) -> tuple[Json, Json, Json]:
+    """Return what the reads of revenue say of one month."""
+    at, until = rfc3339(end - timedelta(seconds=1)), f"{end:%Y-%m}"
+    return (
+        await ask(client, "revenue/trial-balance", at=at),
+        await ask(client, "revenue/recognition", **{"from": month, "to": until}),
+        await ask(client, "revenue/mrr/movements", **{"from": month, "to": until, "detail": "true"}),
+    )
+
+
+async def _all_of_it_is_what_is_so(client: httpx.AsyncClient, months: list[str], ends: list[datetime]) -> None:
+    whole = {"from": months[0], "to": f"{ends[-1]:%Y-%m}"}
+    sealed, restated = [
+        (await ask(client, "revenue/recognition", **whole, basis=basis))["months"] for basis in ("sealed", "restated")
+    ]
+    assert sealed[months[0]] != restated[months[0]]
+    for currency in restated[months[-1]]:
+        for column in ("billed", "recognized", "reinstated", "bad_debt", "recoverables"):
+            assert _total(sealed, currency, column) == _total(restated, currency, column)
+        last, first = sealed[months[-1]][currency], restated[months[-1]][currency]
+        assert (last["deferred_closing"], last["unbilled_closing"]) == (
+            first["deferred_closing"], first["unbilled_closing"],
+        )  # fmt: skip
+        for before, after in pairwise(months):
+            closing = sealed[before].get(currency, {}).get("deferred_closing", 0)
+            assert sealed[after][currency]["deferred_opening"] == closing
+    times = {"from": f"{months[0]}-01T00:00:00Z", "to": rfc3339(ends[-1])}
+    grouped = await ask(client, "revenue/journal", **times, group_by="account")
+    balances = (await ask(client, "revenue/trial-balance", at=rfc3339(ends[-1] - timedelta(seconds=1))))["balances"]
+    found: dict[str, dict[str, int]] = {}
+    for row in grouped["data"]:
+        found.setdefault(row["currency"], {})[row["account"]] = row["amount"]
+    assert found == {
+        currency: {account: amount for account, amount in amounts.items() if amount}
+        for currency, amounts in balances.items()
+    }
+    moved = (await ask(client, "revenue/mrr/movements", **whole, detail="true"))["intervals"]
+    for one in moved:
+        gains = one["new"] + one["reactivation"] + one["expansion"]
+        assert one["opening"] + gains - one["contraction"] - one["churn"] == one["closing"]
+    mrr = (await ask(client, "revenue/mrr", at=rfc3339(ends[-1] - timedelta(seconds=1))))["mrr"]
+    closing = {one["currency"]: one["closing"] for one in moved if one["to"] == rfc3339(ends[-1]) and one["closing"]}
+    assert closing == {currency: one["total"] for currency, one in mrr.items() if one["total"]}
+
+
+def _total(months: Json, currency: str, column: str) -> int:
+    return sum(month.get(currency, {}).get(column, 0) for month in months.values())

@@ -1,0 +1,406 @@
+"""The revenue traps of stripe-domain §7: what Stripe sends that makes books wrong, and what must come of it."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from projections.facts import Fact
+from projections.revenue.journal import Books, books_of
+from projections.revenue.policy import POLICIES
+from tests.revenue.stories import SHAPES, Teller, balances, events_of, facts_of, gathered, journal_at, seconds
+from tests.stripe_events import Json, event, subscription
+
+QUARTER = "9000@2026-01-01..2026-04-01"
+AT = seconds("2026-01-01")
+
+TRAPS = {
+    "a refund before its credit note ends in credit notes": (
+        f"""
+        2026-01-01 invoice {QUARTER}
+        2026-01-01 paid
+        2026-02-01 refund re_1 900
+        2026-02-03 credit cn_1 900 refund=re_1
+        """,
+        {"2026-02-02": "refunds=310", "2026-06-01": "refunds=0 credit_notes=330 refunds_clearing=0 deferred_revenue=0"},
+    ),
+    "a credit note with its refund in one second": (
+        f"""
+        2026-01-01 invoice {QUARTER}
+        2026-01-01 paid
+        2026-02-01 refund re_1 900
+        2026-02-01 credit cn_1 900 refund=re_1
+        """,
+        {"2026-06-01": "refunds=0 credit_notes=310 refunds_clearing=0 stripe_balance=8100"},
+    ),
+    "a refund that fails leaves nothing": (
+        f"""
+        2026-01-01 invoice {QUARTER}
+        2026-01-01 paid
+        2026-02-01 refund re_1 900
+        2026-02-11 fail re_1
+        """,
+        {
+            "2026-02-02": "refunds=310 stripe_balance=8100",
+            "2026-06-01": "refunds=0 refunds_clearing=0 stripe_balance=9000 revenue=9000 deferred_revenue=0",
+        },
+    ),
+    "a refund by credit note that fails is owed, until it is made again": (
+        f"""
+        2026-01-01 invoice {QUARTER}
+        2026-01-01 paid
+        2026-02-01 refund re_1 900
+        2026-02-01 credit cn_1 900 refund=re_1
+        2026-02-11 fail re_1
+        2026-02-20 refund re_2 900
+        """,
+        {
+            "2026-02-12": "customer_refunds_payable=900 refunds_clearing=0 credit_notes=310",
+            "2026-06-01": "customer_refunds_payable=0 refunds_clearing=0 refunds=0 stripe_balance=8100",
+        },
+    ),
+    "a dispute takes amount and fee, and gives both back": (
+        f"""
+        2026-01-01 invoice {QUARTER}
+        2026-01-01 paid
+        2026-02-01 dispute dp_1 9000 fee=1500
+        2026-05-01 won dp_1 fee=1500
+        """,
+        {
+            "2026-02-02": "stripe_balance=-1500 dispute_fees=1500 disputes=3100",
+            "2026-06-01": "stripe_balance=9000 dispute_fees=0 recoverables=9000 deferred_revenue=0",
+        },
+    ),
+    "credit covers an invoice: paid without a payment": (
+        "2026-01-01 invoice 3100@2026-01-01..2026-02-01 starting=-5000 balance=3100",
+        {"2026-03-01": "accounts_receivable=0 stripe_balance=0 payments_clearing=0 revenue=3100"},
+    ),
+    "an invoice below the smallest charge is owed by the balance": (
+        "2026-01-01 invoice 30@2026-01-01..2026-02-01 balance=30",
+        {"2026-03-01": "accounts_receivable=0 customer_balance=-30 revenue=30 stripe_balance=0"},
+    ),
+    "two partial payments": (
+        f"""
+        2026-01-01 invoice {QUARTER}
+        2026-01-05 paid 4000 charge=ch_1
+        2026-01-09 paid 5000 charge=ch_2
+        """,
+        {
+            "2026-01-06": "accounts_receivable=5000 stripe_balance=4000",
+            "2026-02-01": "accounts_receivable=0 stripe_balance=9000 payments_clearing=0",
+        },
+    ),
+    "money outside of Stripe": (
+        f"""
+        2026-01-01 invoice {QUARTER}
+        2026-01-05 paid oob=yes
+        """,
+        {"2026-02-01": "accounts_receivable=0 stripe_balance=0 external_asset=9000 payments_clearing=0"},
+    ),
+    "an upgrade in the middle of a period": (
+        """
+        2026-01-01 invoice 3100@2026-01-01..2026-02-01
+        2026-01-16 invoice -1600@2026-01-16..2026-02-01 3200@2026-01-16..2026-02-01 id=in_2
+        """,
+        {"2026-01-15T12:00:00": "revenue=1450", "2026-02-01": "revenue=4700 deferred_revenue=0"},
+    ),
+    "a void gives the customer's credit back": (
+        """
+        2026-01-01 invoice 3100@2026-01-01..2026-02-01 starting=-1100 balance=1100
+        2026-01-02 void
+        """,
+        {"2026-03-01": "accounts_receivable=0 revenue=100 voids=100 customer_balance=0"},
+    ),
+    "tax is given back in proportion": (
+        f"""
+        2026-01-01 invoice {QUARTER} tax=1710
+        2026-01-01 paid
+        2026-02-01 refund re_1 1071
+        """,
+        {"2026-01-02": "tax_liability=1710", "2026-06-01": "tax_liability=1539 refunds=310 revenue=8410"},
+    ),
+    "without a period, at once; a second, in a second": (
+        """
+        2026-01-01 invoice 500 700@2026-01-01..2026-01-01T00:00:01 900@2026-01-01..2026-01-01
+        """,
+        {"2026-01-01": "revenue=2100 deferred_revenue=0"},
+    ),
+    "a leap day is a day": (
+        "2028-02-01 invoice 2900@2028-02-01..2028-03-01",
+        {"2028-02-28": "revenue=2700", "2028-02-29": "revenue=2800", "2028-03-01": "revenue=2900"},
+    ),
+    "amounts beyond what a float can hold": (
+        f"""
+        2026-01-01 invoice {2**60 + 1}@2026-01-01..2026-01-03
+        2026-01-01 paid
+        """,
+        {"2026-01-02": f"revenue={2**59 + 1} stripe_balance={2**60 + 1}", "2026-02-01": f"revenue={2**60 + 1}"},
+    ),
+    "zero in total, not in its lines": (
+        "2026-01-01 invoice 3100@2026-01-01..2026-02-01 -3100@2026-01-01..2026-01-02",
+        {"2026-01-02": "revenue=-3000 accounts_receivable=0", "2026-02-01": "revenue=0 deferred_revenue=0"},
+    ),
+    "a trial's invoice of nothing": ("2026-01-01 invoice 0@2026-01-01..2026-02-01", {"2026-03-01": ""}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", TRAPS)
+def test_trap(name: str, shape: str) -> None:
+    story, moments = TRAPS[name]
+    facts = facts_of(events_of(story, shape))
+    made = made_of(facts)
+    for date, table in moments.items():
+        wanted = {account: int(amount) for account, amount in (word.split("=") for word in table.split())}
+        found = balances(journal_at(made, seconds(date)))
+        assert {account: found.get(account, 0) for account in wanted} == wanted, date
+    if not any(moments.values()):
+        assert made.journal.entries == []
+    assert [one.kind for one in made.journal.problems] == []
+    dice = random.Random(3)
+    for _ in range(6):
+        assert made_of(dice.sample(facts, len(facts))).journal == made.journal
+
+
+def made_of(facts: list[Fact]) -> Books:
+    return books_of(gathered(facts), POLICIES["second"])
+
+
+def made(events: list[Json]) -> Books:
+    """Make books of events in every order; they must be the same."""
+    facts, dice = facts_of(events), random.Random(5)
+    first = made_of(facts)
+    for _ in range(8):
+        assert made_of(dice.sample(facts, len(facts))).journal == first.journal
+    return first
+
+
+def at(books: Books, date: str) -> dict[str, int]:
+    return {name: amount for name, amount in balances(journal_at(books, seconds(date))).items() if amount}
+
+
+def told(shape: str = "endive") -> Teller:
+    teller = Teller(shape)
+    teller.invoice(AT, QUARTER)
+    teller.paid(AT)
+    return teller
+
+
+def test_copies_edits_and_twins_post_nothing_more() -> None:
+    teller = told()
+    first = made(list(teller.events))
+    finalized = teller.events[0]
+    edited = finalized["data"]["object"] | {"description": "edited", "metadata": {"note": "x"}}
+    more = [
+        finalized | {"pending_webhooks": 0},
+        finalized | {"id": "evt_copy"},
+        event("evt_edit", "invoice.updated", edited, created=AT + 60, previous={"metadata": {"note": None}}),
+        {"id": "evt_thin", "object": "v2.core.event", "type": "v1.invoice.paid", "created": AT, "livemode": True,
+         "related_object": {"id": "in_1", "type": "invoice"}},
+        event("evt_draft", "invoice.deleted", {"id": "in_9", "object": "invoice", "status": "draft"}, created=AT),
+        event("evt_item", "invoiceitem.created", {"id": "ii_1", "object": "invoiceitem", "amount": 500}, created=AT),
+        event("evt_soon", "invoice.upcoming", {"object": "invoice", "total": 500}, created=AT),
+        event("evt_odd", "invoice.updated", {"id": "in_7", "object": "invoice", "status": "unheard_of"}, created=AT),
+    ]  # fmt: skip
+    again = made_of(facts_of([*teller.events, *more])).journal
+    assert [entry.postings for entry in again.entries] == [entry.postings for entry in first.journal.entries]
+    assert sum(entry.kind == "payment" for entry in again.entries) == 1
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_an_incomplete_subscription_earns_when_it_is_active(shape: str) -> None:
+    teller = Teller(shape)
+    teller.tell(AT, "customer.subscription.created", subscription(status="incomplete", created=AT))
+    teller.invoice(AT, QUARTER, reason="subscription_create")
+    paid = AT + 36_000
+    waiting = at(made(list(teller.events)), "2026-02-01")
+    teller.paid(paid)
+    teller.tell(paid, "customer.subscription.updated", subscription(status="active", created=AT))
+    books = made(teller.events)
+    assert waiting == {"accounts_receivable": 9000, "deferred_revenue": 9000}
+    assert at(books, "2026-01-01T09:59:59").get("revenue") is None
+    assert at(books, "2026-01-01T10:00:00")["revenue"] == 42
+    assert at(books, "2026-02-01")["revenue"] == 3100
+
+
+def test_an_expired_first_invoice_was_never_revenue() -> None:
+    teller = Teller("endive")
+    teller.tell(AT, "customer.subscription.created", subscription(status="incomplete", created=AT))
+    teller.invoice(AT, QUARTER, reason="subscription_create")
+    teller.tell(AT + 82_800, "customer.subscription.updated", subscription(status="incomplete_expired", created=AT))
+    teller.void(AT + 82_800)
+    assert at(made(teller.events), "2026-06-01") == {}
+
+
+def test_an_inquiry_takes_nothing_until_it_is_a_dispute() -> None:
+    teller = told()
+    inquiry = {"id": "dp_1", "object": "dispute", "charge": "ch_1", "payment_intent": "pi_1", "amount": 9000,
+               "currency": "usd", "status": "warning_needs_response", "balance_transactions": []}  # fmt: skip
+    teller.tell(seconds("2026-01-15"), "charge.dispute.created", inquiry)
+    before = at(made(list(teller.events)), "2026-02-01")
+    lost = inquiry | {"status": "lost", "balance_transactions": [
+        {"id": "txn_d", "object": "balance_transaction", "amount": -9000, "fee": 1500, "currency": "usd",
+         "created": seconds("2026-02-01")}]}  # fmt: skip
+    teller.tell(seconds("2026-02-01"), "charge.dispute.funds_withdrawn", lost)
+    teller.tell(seconds("2026-02-02"), "charge.dispute.closed", lost)
+    after = at(made(teller.events), "2026-02-03")
+    assert "disputes" not in before
+    assert (after["disputes"], after["dispute_fees"], after["stripe_balance"]) == (3100, 1500, -1500)
+
+
+def test_a_dispute_in_another_currency_is_converted() -> None:
+    teller = Teller("endive")
+    teller.invoice(AT, QUARTER, currency="eur")
+    teller.paid(AT)
+    dispute = {"id": "dp_1", "object": "dispute", "charge": "ch_1", "payment_intent": "pi_1", "amount": 9000,
+               "currency": "eur", "status": "needs_response", "balance_transactions": [
+                   {"id": "txn_d", "object": "balance_transaction", "amount": -9900, "fee": 1500, "currency": "usd",
+                    "created": seconds("2026-02-01")}]}  # fmt: skip
+    teller.tell(seconds("2026-02-01"), "charge.dispute.funds_withdrawn", dispute)
+    entries = journal_at(made(teller.events), seconds("2026-02-01"))
+    dollars = balances([entry for entry in entries if entry.currency == "usd"])
+    euros = balances([entry for entry in entries if entry.currency == "eur"])
+    assert {name: amount for name, amount in dollars.items() if amount} == {
+        "stripe_balance": -11400,
+        "fx_clearing": 9900,
+        "dispute_fees": 1500,
+    }
+    assert (euros["stripe_balance"], euros["fx_clearing"], euros["disputes"]) == (9000, -9000, 3100)
+
+
+def session(status: str) -> Json:
+    return {"id": "cs_1", "object": "checkout.session", "mode": "payment", "customer": "cus_1", "invoice": None,
+            "payment_status": status, "status": "complete", "payment_intent": "pi_1", "amount_total": 1190,
+            "currency": "eur", "total_details": {"amount_tax": 190}}  # fmt: skip
+
+
+def charge(status: str = "succeeded", **more: Any) -> Json:
+    return {"id": "ch_1", "object": "charge", "customer": "cus_1", "payment_intent": "pi_1", "amount": 1190,
+            "currency": "eur", "created": AT, "status": status, "captured": status != "failed",
+            "amount_captured": 1190 if status == "succeeded" else 0} | more  # fmt: skip
+
+
+def test_a_purchase_is_revenue_once_it_is_paid() -> None:
+    waiting = [
+        event("e1", "checkout.session.completed", session("unpaid"), created=AT),
+        event("e2", "charge.pending", charge("pending"), created=AT),
+    ]
+    came = [
+        event("e3", "charge.succeeded", charge(), created=AT + 9_000),
+        event("e4", "checkout.session.async_payment_succeeded", session("paid"), created=AT + 9_001),
+    ]
+    failed = [
+        event("e3", "charge.failed", charge("failed"), created=AT + 9_000),
+        event("e4", "checkout.session.async_payment_failed", session("unpaid"), created=AT + 9_001),
+    ]
+    assert at(made(waiting), "2026-02-01") == {"pending_cash": 1190, "payments_clearing": -1190}
+    assert at(made(waiting + came), "2026-02-01") == {"stripe_balance": 1190, "revenue": 1000, "tax_liability": 190}
+    assert at(made(waiting + failed), "2026-02-01") == {}
+
+
+def test_a_charge_that_pays_nothing_known_is_revenue_and_said_so() -> None:
+    books = made([event("e1", "charge.succeeded", charge(), created=AT)])
+    assert at(books, "2026-02-01") == {"stripe_balance": 1190, "revenue": 1190}
+    assert [(one.kind, one.key, one.amount) for one in books.journal.problems] == [("unlinked_charge", "ch_1", 1190)]
+
+
+def test_an_authorisation_is_nothing_and_a_part_of_it_is_taken_later() -> None:
+    authorised = [event("e1", "charge.succeeded", charge(captured=False, amount_captured=0), created=AT)]
+    taken = event("e2", "charge.captured", charge(amount_captured=700), created=seconds("2026-01-05"))
+    assert at(made(authorised), "2026-02-01") == {}
+    books = made([*authorised, taken])
+    assert (at(books, "2026-01-04"), at(books, "2026-02-01")["stripe_balance"]) == ({}, 700)
+
+
+@pytest.mark.parametrize(
+    ("statuses", "wanted"),
+    [
+        ("pending", {"stripe_balance": -500, "payout_in_transit": 500}),
+        ("pending paid", {"stripe_balance": -500, "bank": 500}),
+        ("pending failed", {}),
+        ("pending paid failed", {}),
+        ("pending canceled", {}),
+    ],
+)
+def test_payouts(statuses: str, wanted: dict[str, int]) -> None:
+    kinds = {"pending": "created"}
+    events = [
+        event(f"e{n}", f"payout.{kinds.get(status, status)}", {"id": "po_1", "object": "payout", "amount": 500,
+              "currency": "usd", "created": AT, "status": status}, created=AT + n)
+        for n, status in enumerate(statuses.split())
+    ]  # fmt: skip
+    assert at(made(events), "2026-02-01") == wanted
+
+
+def test_a_balance_changed_by_hand_is_an_adjustment_and_one_that_vanishes_is_none() -> None:
+    def customer(number: int, balance: int, hours: int) -> Json:
+        shown = {"id": "cus_1", "object": "customer", "balance": balance, "currency": "usd"}
+        return event(f"c{number}", "customer.updated", shown, created=AT + 3_600 * hours)
+
+    books = made([customer(1, -500, 0), customer(2, -200, 50)])
+    assert at(books, "2026-01-02") == {"customer_balance": 500, "customer_balance_adj": 500}
+    assert at(books, "2026-02-01") == {"customer_balance": 200, "customer_balance_adj": 200}
+    teller = Teller("endive")
+    teller.invoice(AT, "-3100@2026-01-01..2026-02-01", balance="-3100")
+    teller.tell(AT + 2, "customer.updated", {"id": "cus_1", "object": "customer", "balance": -3100, "currency": "usd"})
+    assert "customer_balance_adj" not in at(made(teller.events), "2026-02-01")
+
+
+def test_a_long_invoice_is_billed_at_once_and_earned_when_its_lines_are_known() -> None:
+    teller = Teller("endive")
+    teller.invoice(AT, QUARTER, "3000@2026-01-01..2026-02-01")
+    shown = teller.events[0]["data"]["object"]
+    lines = shown["lines"]["data"]
+    shown["lines"] = {"data": lines[:1], "has_more": True}
+    books = made(list(teller.events))
+    assert at(books, "2026-03-01") == {"accounts_receivable": 12000, "deferred_revenue": 12000}
+    assert [(one.kind, one.amount) for one in books.journal.problems] == [("lines_incomplete", 3000)]
+    observation = {
+        "id": "obs_1", "object": "event", "type": "ledger.observation.recorded", "created": AT, "livemode": True,
+        "data": {"object": {"object": "ledger.observation", "kind": "invoice.lines", "of": "in_1", "customer": "cus_1",
+                            "responses": [{"object": "list", "data": [line]} for line in lines]}},
+    }  # fmt: skip
+    known = made_of(facts_of([*teller.events, observation]))
+    assert at(known, "2026-02-01") == {"accounts_receivable": 12000, "revenue": 6100, "deferred_revenue": 5900}
+    assert known.journal.problems == []
+
+
+def test_fees_and_conversion_come_from_what_was_observed() -> None:
+    teller = told()
+    transaction = {"id": "txn_1", "object": "balance_transaction", "source": "ch_1", "amount": 8100, "fee": 290,
+                   "net": 7810, "currency": "eur", "created": AT + 5}  # fmt: skip
+    observation = {
+        "id": "obs_1", "object": "event", "type": "ledger.observation.recorded", "created": AT + 5, "livemode": True,
+        "data": {"object": {"object": "ledger.observation", "kind": "balance_transaction", "of": "txn_1",
+                            "customer": "cus_1", "responses": [transaction]}},
+    }  # fmt: skip
+    entries = journal_at(made_of(facts_of([*teller.events, observation])), seconds("2026-01-02"))
+    euros = balances([entry for entry in entries if entry.currency == "eur"])
+    assert euros == {"stripe_fees": 290, "stripe_balance": 7810, "fx_clearing": -8100}
+    assert balances([entry for entry in entries if entry.currency == "usd"])["stripe_balance"] == 0
+
+
+@pytest.mark.parametrize("currency", ["jpy", "kwd", "ugx", "isk"])
+def test_currencies_are_worlds_apart(currency: str) -> None:
+    teller = Teller("endive")
+    teller.invoice(AT, "3100@2026-01-01..2026-02-01", currency=currency)
+    teller.invoice(AT, "6200@2026-01-01..2026-02-01", id="in_2")
+    entries = journal_at(made(teller.events), seconds("2026-01-16"))
+    for one, revenue in ((currency, 1500), ("usd", 3000)):
+        found = balances([entry for entry in entries if entry.currency == one])
+        assert (found["revenue"], found["accounts_receivable"]) == (revenue, 2 * revenue + revenue // 15)
+
+
+def test_an_invoice_that_contradicts_itself_is_billed_by_its_total_and_said_so() -> None:
+    teller = Teller("endive")
+    teller.invoice(AT, QUARTER)
+    shown = teller.events[0]["data"]["object"]
+    shown |= {"total": 9500, "amount_due": 9400}
+    books = made(teller.events)
+    assert at(books, "2026-02-01") == {"accounts_receivable": 9500, "deferred_revenue": 9500}
+    assert sorted((one.kind, one.amount) for one in books.journal.problems) == [
+        ("amount_due_differs", -100), ("amount_remaining_differs", -400), ("lines_differ_from_total", 500),
+        ("total_differs_from_net_and_tax", 500),
+    ]  # fmt: skip
