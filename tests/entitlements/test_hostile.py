@@ -9,6 +9,7 @@ from typing import Any
 from projections.contract import Subject
 from projections.entitlements.answer import answer_all
 from projections.entitlements.fold import STEPS
+from projections.entitlements.rows import EvidenceRow, OrgRow, SourceRow
 from projections.facts import Fact
 from tests.projections.histories import PROJECTION, held
 
@@ -44,7 +45,8 @@ def test_no_shape_stops_the_fold() -> None:
             at = datetime(2026, 1, 1, 0, chance.randrange(3), tzinfo=UTC)
             facts.append(Fact(f"evt_{number}", chance.choice(types), at, number + 1, told, {}, {}))
         holdings = held(PROJECTION, subject, facts)
-        for row in (*holdings.sources, *holdings.evidence, *holdings.orgs):
+        spans: list[SourceRow | EvidenceRow | OrgRow] = [*holdings.sources, *holdings.evidence, *holdings.orgs]
+        for row in spans:
             assert row.valid_to is None or row.valid_from < row.valid_to
         keys = [(row.source, row.item, row.valid_from) for row in holdings.sources]
         assert len(set(keys)) == len(keys)
