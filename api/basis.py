@@ -34,7 +34,7 @@ def wants_sealed(request: Request) -> bool:
 
 
 def basis_json(*, is_sealed: bool) -> Basis:
-    """Name what an answer rests on: sealed where any of it was."""
+    """Name what an answer rests on: sealed where any of it was, or corrects what was."""
     return "sealed" if is_sealed else "restated"
 
 
@@ -66,7 +66,7 @@ class Reporting:
         closed, sealed = await self._read(connection)
         if at is not None:
             sealed_month(closed, datetime.fromtimestamp(at, UTC))
-        self.is_sealed = sealed is not None and first < sealed.first_open
+        self.is_sealed = sealed is not None and first <= sealed.first_open
         return await reported_months(connection, self._asked.book, sealed, first, until, at)
 
     async def journal(self, connection: asyncpg.Connection, wanted: Wanted) -> SealedJournal | None:
@@ -75,7 +75,7 @@ class Reporting:
             return None
         closed = await enter_closed(connection, self._asked.book, self._asked.known)
         sealed = await read_sealed_journal(connection, self._revenue, self._asked.build, wanted, closed)
-        self.is_sealed = sealed is not None and wanted.since < sealed.until.timestamp()
+        self.is_sealed = sealed is not None and wanted.since <= sealed.until.timestamp()
         return sealed
 
     async def _read(self, connection: asyncpg.Connection) -> tuple[Closed, SealedSums | None]:

@@ -21,7 +21,6 @@ from ledger.times import rfc3339
 from projections.periods.entries import opened
 from projections.revenue import query
 from projections.revenue.accounts import CLASSES
-from projections.revenue.books import PUBLISHED
 from projections.revenue.documents import time_of
 from projections.revenue.journal import Books
 from projections.revenue.pages import Wanted, months_of_one, read_journal, read_month
@@ -159,9 +158,9 @@ Page = tuple[tuple[Any, ...] | None, int]
 _LAST: Final = 2**33
 
 
-async def _asked(request: Request, policy: Policy, customer: str | None) -> Asked:
+async def _asked(request: Request, policy: Policy | None, customer: str | None) -> Asked:
     asked = await asked_by(request, SCOPE)
-    if customer is None and policy == PUBLISHED:
+    if customer is None and policy is None:
         serving = services(request)
         return await build_for(serving, serving.revenue.name, asked)
     return asked

@@ -22,7 +22,6 @@ from ledger.times import rfc3339
 from projections.builds import Freshness
 from projections.revenue import pages, query
 from projections.revenue.accounts import CLASSES, CONTRA
-from projections.revenue.books import PUBLISHED
 from projections.revenue.documents import time_of
 from projections.revenue.journal import Books
 from projections.revenue.policy import POLICIES, Policy
@@ -35,6 +34,7 @@ T = TypeVar("T")
 
 _MONTH: Final = re.compile(r"(\d{4})-(0[1-9]|1[0-2])")
 _MONTHS_AT_MOST: Final = 240
+_PUBLISHED: Final = "published"
 _FOLD_AT_MOST: Final = 2_000
 """Subjects that a request may fold anew, for a policy that is not the published one."""
 
@@ -63,10 +63,10 @@ async def get_trial_balance(request: Request) -> Response:
     content["basis"] = basis_json(is_sealed=reporting.is_sealed)
     if since is not None:
         content["from"] = rfc3339(since)
-    shown = {currency: balances_json(amounts) for currency, amounts in sorted(found.value.items())}
-    content["balances"] = {currency: amounts for currency, amounts in shown.items() if amounts}
-    used = {account for amounts in shown.values() for account in amounts}
-    content["classes"] = {account: class_ for account, class_ in CLASSES.items() if account in used}
+    content["balances"] = {
+        currency: balances_json(amounts) for currency, amounts in sorted(found.value.items()) if any(amounts.values())
+    }
+    content["classes"] = CLASSES
     return answer(asked, content, found)
 
 
@@ -103,7 +103,9 @@ async def get_recognition(request: Request) -> Response:
     return answer(asked, content, found)
 
 
-async def _waterfall(request: Request, asked: Asked, policy: Policy, since: int, until: int) -> list[dict[str, Any]]:
+async def _waterfall(
+    request: Request, asked: Asked, policy: Policy | None, since: int, until: int
+) -> list[dict[str, Any]]:
     async def rows(connection: asyncpg.Connection) -> list[dict[str, Any]]:
         return await query.waterfall(connection, asked.book, since, until)
 
@@ -165,11 +167,11 @@ def _month_json(before: dict[str, int], change: dict[str, int], after: dict[str,
     }
 
 
-async def asked_of_book(request: Request) -> tuple[Asked, Policy]:
+async def asked_of_book(request: Request) -> tuple[Asked, Policy | None]:
     """Read what a read of a whole book is asked for, and under which policy."""
     policy = policy_parameter(request)
     asked = await asked_by(request, SCOPE)
-    if policy == PUBLISHED:
+    if policy is None:
         serving = services(request)
         asked = await build_for(serving, serving.revenue.name, asked)
     return asked, policy
@@ -178,14 +180,14 @@ async def asked_of_book(request: Request) -> tuple[Asked, Policy]:
 async def read_books(
     request: Request,
     asked: Asked,
-    policy: Policy,
+    policy: Policy | None,
     rows: Callable[[asyncpg.Connection], Awaitable[T]],
     anew: Callable[[list[Books]], T],
     customer: str | None = None,
 ) -> Found[T]:
     """Read a build's rows; under another policy, or for what one customer's were known to be, fold them anew."""
     serving = services(request)
-    if policy == PUBLISHED and (customer is None or asked.known is None):
+    if policy is None and (customer is None or asked.known is None):
         return await read_build(serving, serving.revenue.name, asked, rows)
 
     async def fold(connection: asyncpg.Connection) -> list[Books]:
@@ -205,26 +207,24 @@ async def _all_subjects(connection: asyncpg.Connection, asked: Asked) -> list[st
     subjects = await pages.subjects_of(connection, asked.book, _FOLD_AT_MOST + 1)
     if len(subjects) > _FOLD_AT_MOST:
         detail = (
-            f"rows are kept for the published policy, {policy_name(PUBLISHED)}; {asked.book} is too large to be folded "
+            f"rows are kept for the published policy; {asked.book} is too large to be folded "
             "anew for a request: ask for one customer's journal, or publish the policy and rebuild revenue"
         )
         raise Problem(409, detail, kind="build-required")
     return subjects
 
 
-def policy_parameter(request: Request) -> Policy:
-    """Return the named policy that is asked for, by default the published one."""
-    name = request.query_params.get("policy")
-    if name is None:
-        return PUBLISHED
-    if name not in POLICIES:
-        raise Problem(400, f"policy must be one of {', '.join(POLICIES)}")
-    return POLICIES[name]
+def policy_parameter(request: Request) -> Policy | None:
+    """Return the named policy that is asked for; None for the published ones, each in its time."""
+    name = request.query_params.get("policy", _PUBLISHED)
+    if name != _PUBLISHED and name not in POLICIES:
+        raise Problem(400, f"policy must be one of {', '.join((_PUBLISHED, *POLICIES))}")
+    return POLICIES.get(name)
 
 
-def policy_name(policy: Policy) -> str:
+def policy_name(policy: Policy | None) -> str:
     """Name a policy."""
-    return next(name for name, one in POLICIES.items() if one == policy)
+    return next((name for name, one in POLICIES.items() if one == policy), _PUBLISHED)
 
 
 def seconds_of(moment: datetime) -> int:

@@ -46,6 +46,7 @@ MEASURES: Final[dict[str, Callable[[Ground, int], Awaitable[list[Row]]]]] = {
     "lag": _lag,
     "orders": lambda _, events: asyncio.to_thread(lambda: [orders.orders_row(events)]),
     "revenue": lambda ground, events: revenue.revenue_rows(ground, 5 * events // 2),
+    "catalog": lambda ground, _: _one(catalog.publish_row(ground)),
     "http": _http,
     "live": lambda ground, _: live.live_rows(ground),
     "catalog": lambda ground, _: _one(catalog.publish_row(ground)),

@@ -109,9 +109,12 @@ async def _root(connection: asyncpg.Connection, book: str, position: int) -> byt
 def source_digest(projection: Projection) -> str:
     """Return SHA-256, hex, over the code that folds: its meaning, not its comments."""
     package = projection.step.__module__.rpartition(".")[0]
-    own = {projection.step.__module__} | {
-        name for name in _modules_used(projection.step.__module__) if name.startswith(f"{package}.")
-    }
+    own: set[str] = set()
+    reached = {projection.step.__module__}
+    while reached:
+        own |= reached
+        used = {name for module in reached for name in _modules_used(module)}
+        reached = {name for name in used if name.startswith(f"{package}.")} - own
     whole = hashlib.sha256()
     for name in sorted({*own, *_COMMON}):
         whole.update(f"{name}\n{_meaning(name)}\n".encode())

@@ -73,6 +73,9 @@ class Table:
 class Terms(Protocol):
     """The book-wide objects whose terms change money: coupons, prices with tiers, tax rates."""
 
+    def forms(self, reference: str) -> Sequence[tuple[datetime, Json]]:
+        """Return every form the object with this id ever had, each with the time it is from; none if unknown."""
+
     def at(self, reference: str, moment: datetime) -> Json | None:
         """Return the object with this id as it was at a moment (its earliest form for one before); None if unknown."""
 

@@ -33,6 +33,17 @@ CREATE TABLE link (
 CREATE INDEX ON link (parent);
 SELECT ledger.distribute('link', 'child');
 
+CREATE TABLE rival_link (
+    child    text        NOT NULL,
+    book     text        NOT NULL,
+    parent   text        NOT NULL,
+    created  timestamptz NOT NULL,
+    event_id text        NOT NULL,
+    PRIMARY KEY (child, parent)
+);
+CREATE INDEX ON rival_link (parent);
+SELECT ledger.distribute('rival_link', 'child');
+
 CREATE TABLE reference_use (
     subject   text NOT NULL,
     reference text NOT NULL,

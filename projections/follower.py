@@ -15,7 +15,7 @@ import asyncpg
 import structlog
 
 from ledger.reader import Heading, read_tail_headings
-from projections import joining
+from projections import joining, rivals
 from projections.builds import Build, enter
 from projections.contract import Projection
 from projections.joining import TermsReader
@@ -103,8 +103,11 @@ async def step(
     async with connection.transaction():
         await _move(connection, build, book, position, last, term)
         await joining.write(connection, joined)
+        await rivals.note(connection, book, joined.losing)
         await _drop(connection, projection, joined.no_longer_roots)
         await _commit(connection, projection, build, book, last, refolding, newest, joined.no_longer_roots)
+        if touched := sorted({link.child for link in (*joined.links, *joined.losing)}):
+            await rivals.settle(connection, build.build_id, book, touched)
     return len(news)
 
 
@@ -138,15 +141,25 @@ async def refold_subjects(
     term: int,
     terms: TermsReader | None = None,
 ) -> Refolding:
-    """Refold subjects whole, as of the checkpoint's position; they are clean afterwards, or parked."""
-    streams = await joining.streams_below(connection, projection, subjects)
-    wanted = [Wanted(subject, tuple(streams[subject])) for subject in subjects]
+    """Refold subjects whole, as of the checkpoint's position; they are clean afterwards, or parked.
+
+    A child is folded with the subject it belongs to, and stays parked while another customer claims it.
+    """
+    # What was its own subject once may belong to another by now.
+    roots = await joining.roots_of(connection, projection, subjects)
+    whole = sorted({roots.get(subject, subject) for subject in subjects})
+    streams = await joining.streams_below(connection, projection, whole)
+    wanted = [Wanted(subject, tuple(streams[subject])) for subject in whole]
     in_force = await (terms or TermsReader()).read(connection, projection, book, position)
     refolding = await refold(connection, projection, book, wanted, position, in_force)
     async with connection.transaction():
         await _move(connection, build, book, position, position, term)
         await connection.execute(CLEAN, list(subjects))
         await _commit(connection, projection, build, book, position, refolding, {})
+        if children := sorted(set(subjects) - set(whole)):
+            await rivals.let_go(connection, build.build_id, children)
+            claimed = await rivals.settle(connection, build.build_id, book, children)
+            refolding.failed |= {child: claimed[child] for child in children if child in claimed}
     return refolding
 
 

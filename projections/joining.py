@@ -11,17 +11,14 @@ from datetime import datetime
 from typing import Final
 
 import asyncpg
-import structlog
 
 from ledger.reader import Heading
 from projections.contract import Projection
 from projections.facts import Fact
-from projections.links import Link, links, merged, rival, root_of
+from projections.links import Link, links, losing, merged, root_of
 from projections.reading import facts_of, read_positions
 from projections.refold import Wanted
 from projections.terms import KnownTerms
-
-_log = structlog.get_logger()
 
 LINKS_UP: Final = """
 WITH RECURSIVE up AS (
@@ -34,6 +31,8 @@ WITH RECURSIVE up AS (
 )
 SELECT DISTINCT child, parent, created, event_id FROM up
 """
+
+LINKS: Final = "SELECT child, parent, created, event_id FROM link WHERE child = ANY ($1)"
 
 LINKS_DOWN: Final = """
 WITH RECURSIVE down AS (
@@ -80,6 +79,7 @@ class Joined:
     roots: dict[str, str] = field(default_factory=dict)
     no_longer_roots: list[str] = field(default_factory=list)
     links: list[Link] = field(default_factory=list)
+    losing: list[Link] = field(default_factory=list)
     dirty: set[str] = field(default_factory=set)
 
 
@@ -115,10 +115,8 @@ async def _join_links(
     before = {row["child"]: Link(**row) for row in await connection.fetch(LINKS_UP, streams)}
     after = merged(before, new)
     changed = [after[child] for child in {link.child for link in new} if after[child] != before.get(child)]
-    for link in new:
-        if rival(after[link.child], link, after):
-            _log.warning("rival_customers", child=link.child, kept=after[link.child].parent, other=link.parent)
     joined.links = changed
+    joined.losing = losing(new, before, after)
     moved = {link.child for link in changed if root_of(link.child, before) != root_of(link.child, after)}
     joined.no_longer_roots = sorted(
         root for root in {root_of(child, before) for child in moved} if root_of(root, after) != root
@@ -164,11 +162,15 @@ async def roots_of(connection: asyncpg.Connection, projection: Projection, strea
     return {stream: root_of(stream, known) for stream in streams}
 
 
-async def write_links(connection: asyncpg.Connection, book: str, facts: Iterable[Fact]) -> None:
-    """Write down the links that events make, keeping of each child the first."""
-    found = merged({}, [link for fact in facts for link in links(book, fact)])
-    records = [(link.child, book, link.parent, link.created, link.event_id) for link in found.values()]
+async def write_links(connection: asyncpg.Connection, book: str, facts: Iterable[Fact]) -> tuple[list[str], list[Link]]:
+    """Write down the links that events make, of each child the first; return the children, and the links that lost."""
+    new = [link for fact in facts for link in links(book, fact)]
+    children = sorted({link.child for link in new})
+    before = {row["child"]: Link(**row) for row in await connection.fetch(LINKS, children)}
+    after = merged(before, new)
+    records = [_record(book, after[child]) for child in children]
     await connection.executemany(LINK, records)
+    return children, losing(new, before, after)
 
 
 def _by_subject(
@@ -188,11 +190,14 @@ def _by_subject(
     ]
 
 
+def _record(book: str, link: Link) -> tuple[object, ...]:
+    return (link.child, book, link.parent, link.created, link.event_id)
+
+
 async def write(connection: asyncpg.Connection, joined: Joined) -> None:
     """Write down new links, and mark whom a late term touches."""
     if joined.links:
-        records = [(link.child, joined.book, link.parent, link.created, link.event_id) for link in joined.links]
-        await connection.executemany(LINK, records)
+        await connection.executemany(LINK, [_record(joined.book, link) for link in joined.links])
     if joined.dirty:
         await connection.execute(MARK_DIRTY, sorted(joined.dirty), joined.book, "terms")
 

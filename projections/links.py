@@ -6,7 +6,7 @@ after. Each event links the streams of what it names: a child to one parent, the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -65,6 +65,12 @@ def merged(known: Mapping[str, Link], new: Iterable[Link]) -> dict[str, Link]:
         if current is None or link.rank < current.rank:
             standing[link.child] = link
     return standing
+
+
+def losing(new: Sequence[Link], before: Mapping[str, Link], after: Mapping[str, Link]) -> list[Link]:
+    """Return the links that say something else than the one that stands: new ones, and those that new ones replaced."""
+    replaced = [before[link.child] for link in new if link.child in before]
+    return [link for link in (*new, *replaced) if link.parent != after[link.child].parent]
 
 
 def root_of(stream_id: str, links_: Mapping[str, Link]) -> str:

@@ -19,7 +19,7 @@ from typing import Final
 
 import asyncpg
 
-from projections import joining
+from projections import joining, rivals
 from projections.ahead import PIECE_ROWS, Place, ReadAhead
 from projections.builds import Build, enter, set_phase
 from projections.contract import Projection, Subject
@@ -133,7 +133,7 @@ async def plan(connection: asyncpg.Connection, projection: Projection, build: Bu
     await enter(connection, build.schema_name)
     if projection.joins:
         for book, target in build.targets.items():
-            await _link(connection, projection, book, target)
+            await _link(connection, build, book, target)
     async with connection.transaction():
         part = 0
         for book, target in sorted(build.targets.items()):
@@ -163,11 +163,13 @@ async def _expected(connection: asyncpg.Connection, projection: Projection, book
     return target * found // max(len(sample), 1)
 
 
-async def _link(connection: asyncpg.Connection, projection: Projection, book: str, target: int) -> None:
-    """Pass over a book's events for what links streams."""
+async def _link(connection: asyncpg.Connection, build: Build, book: str, target: int) -> None:
+    """Pass over a book's events for what links streams, and what two customers claim."""
     after = 0
     while rows := await connection.fetch(ALL_EVENTS, book, after, target, _LINKED_AT_ONCE):
-        await joining.write_links(connection, book, await facts_of(connection, rows))
+        children, losing = await joining.write_links(connection, book, await facts_of(connection, rows))
+        await rivals.note(connection, book, losing)
+        await rivals.settle(connection, build.build_id, book, children)
         after = rows[-1]["position"]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -35,6 +35,11 @@ class KnownTerms:
             ordered = in_causal_order(self._facts[key])
             extras = {part: fact.subject[part] for fact in ordered for part in INCLUDABLE if part in fact.subject}
             self._forms[key] = [(fact.created, extras | fact.subject) for fact in ordered]
+
+    def forms(self, reference: str) -> Sequence[tuple[datetime, Json]]:
+        """Return every known form of the object, in causal order."""
+        self.used.add(reference)
+        return self._forms.get(reference, ())
 
     def at(self, reference: str, moment: datetime) -> Json | None:
         """Return the object as it was at a moment; its earliest form for one before that; None if unknown."""

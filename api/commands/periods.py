@@ -13,7 +13,8 @@ from api.database import running_database
 from api.output import show_json
 from api.periods import close_checked
 from api.services import Services, open_services
-from api.settings import load_settings
+from api.settings import Settings, load_settings
+from ledger.postgres import Database
 from ledger.times import rfc3339
 from projections.periods.closing import Asked, Closing, NotReadyToCloseError, reopen_month
 
@@ -80,10 +81,13 @@ def reopen(month: Month, reason: Reason, book: Book = None, as_json: AsJson = Fa
 
 
 def _with_services(book: str | None, run: Callable[[Services, str], Awaitable[Any]]) -> Any:
-    async def answer() -> Any:
-        settings = load_settings()
-        with running_database(settings) as database:
-            async with open_services(settings, database=database) as serving:
-                return await run(serving, book or settings.book_by_default)
+    settings = load_settings()
+    with running_database(settings) as database:
+        return asyncio.run(_run(settings, database, book or settings.book_by_default, run))
 
-    return asyncio.run(answer())
+
+async def _run(
+    settings: Settings, database: Database, book: str, run: Callable[[Services, str], Awaitable[Any]]
+) -> Any:
+    async with open_services(settings, database=database) as serving:
+        return await run(serving, book)

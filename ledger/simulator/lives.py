@@ -18,6 +18,7 @@ from ledger.simulator.objects import Customer, Invoice, Session, Subscription
 from ledger.simulator.subscriptions import Billing, Terms, Wanted
 
 _BAD: Final = ("stolen_card", "lost_card", "expired_card")
+_OPEN_DAYS: Final = 150
 _DAYS_BETWEEN: Final = (18, 110)
 
 
@@ -120,11 +121,21 @@ class Life:
         if self.customer.deleted:
             return
         self.subscriptions = [one for one in self.subscriptions if not one.ended]
+        self._tidy()
         running = [one for one in self.subscriptions if one.status in {"active", "trialing"}]
         doings = self.doings.running if running else self.doings.troubled if self.subscriptions else self.doings.without
         self.luck.choices([doing for doing, _ in doings], [weight for _, weight in doings])[0](self)
         if not self.customer.deleted:
             self._come_back()
+
+    def _tidy(self) -> None:
+        """Have the company give up what has long been open, and forget what it gave up long ago."""
+        for invoice in tuple(self.customer.open_invoices):
+            days = (self.account.now - (invoice.finalized_at or self.account.now)) // DAY
+            if days > _OPEN_DAYS:
+                self.billing.write_off(invoice)
+            if days > 2 * _OPEN_DAYS:
+                self.customer.open_invoices.remove(invoice)
 
     def _one(self, *statuses: str) -> Subscription | None:
         fitting = [one for one in self.subscriptions if one.status in (statuses or ("active",)) and not one.ended]
@@ -227,7 +238,7 @@ class Life:
             checkout.abandon(self.account, session)
             return
         delayed = chance < 0.45
-        self.purchases.append(session)
+        self.purchases = [*self.purchases[-1:], session]
         self.account.schedule(
             self.account.now + self.luck.randrange(60, 900),
             lambda: checkout.buy(
@@ -266,6 +277,7 @@ class Life:
     def ask_for_deletion(self) -> None:
         """Ask to be forgotten."""
         self.billing.delete_customer(self.customer)
+        self.purchases, self.last_paid = [], None
 
     def nothing(self) -> None:
         """Come back, look, and leave everything as it is."""

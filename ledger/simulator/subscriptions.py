@@ -124,6 +124,7 @@ class Billing(Collecting):
             self.cancel(one)
         for invoice in tuple(customer.open_invoices):
             billing.rest(self.account, invoice)
+        customer.open_invoices.clear()
         customer.deleted = True
         self.account.announce("customer.deleted", customer, asked=True)
         self.account.truth.customer_deleted(self.account.now, customer)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ledger.event import Json, identifier, mapping
 from projections.facts import listing
 from projections.shapes.common import currency, has_more, moment, text
-from projections.shapes.price import Discount, Price, discount_of, inclusive_percent, price_of
+from projections.shapes.price import Discount, Price, discount_of, exact, inclusive_percent, price_of
 from projections.shapes.subscription import items_of
 
 
@@ -90,7 +90,7 @@ def _items(source: Json) -> tuple[Sold, ...]:
             Sold(
                 item=item.item,
                 product=item.product,
-                quantity=Decimal(1) if item.quantity is None else item.quantity,
+                quantity=_quantity(item.quantity),
                 price=price,
                 discounts=() if shown is source else tuple(_ids(shown.get("discounts"))),
                 trial_end=moment(mapping(shown.get("current_trial")).get("end_date")),
@@ -98,6 +98,12 @@ def _items(source: Json) -> tuple[Sold, ...]:
             )
         )
     return tuple(found)
+
+
+def _quantity(shown: Decimal | None) -> Decimal:
+    """Return how many are sold: one where a shape does not say, or says what is no quantity."""
+    found = Decimal(1) if shown is None else exact(str(shown))
+    return Decimal(1) if found is None else found
 
 
 def _pause_reason(source: Json) -> str | None:

@@ -19,7 +19,7 @@ from projections.mrr.agreement import Agreement, agreement_of, discounts_in
 from projections.mrr.amounts import Billed
 from projections.mrr.worth import EARNS, Known, Worth, priced, turning_points, worth_of
 from projections.shapes.invoice import Invoice, Line, invoice_of
-from projections.shapes.price import Coupon, Discount, Option, coupon_of, discount_of, option_of
+from projections.shapes.price import Coupon, Discount, Option, coupon_of, discount_of, exact, option_of
 
 TERMINAL: Final = frozenset({"canceled", "incomplete_expired"})
 _WHOLE_PERIODS: Final = frozenset({"subscription_cycle", "subscription_create", "subscription_update", "subscription"})
@@ -99,6 +99,8 @@ def _subscription(portfolio: Portfolio, fact: Fact, terms: Terms) -> None:
     life = portfolio.lives.get(agreement.subscription)
     if life is not None and life.agreement.status in TERMINAL and agreement.status not in TERMINAL:
         return  # a snapshot from before the end that was rendered late
+    if life is not None and agreement.status == "paused" and agreement.pause_reason is None:
+        agreement = agreement._replace(pause_reason=_why_paused(life.agreement))
     if life is None:
         paid_at = portfolio.paid.get(agreement.subscription)
         life = portfolio.lives[agreement.subscription] = Life(agreement, fact.event_id, paid_at=paid_at)
@@ -107,6 +109,13 @@ def _subscription(portfolio: Portfolio, fact: Fact, terms: Terms) -> None:
     life.agreement, life.because = agreement, fact.event_id
     life.origins = {name: life.origins.get(name, fact.event_id) for name in _names(agreement)}
     _revalue(portfolio, life, _from(life, fact), fact.event_id)
+
+
+def _why_paused(before: Agreement) -> str | None:
+    """Return why a subscription is paused whose shape does not say: one that was past due, for want of payment."""
+    if before.status == "paused":
+        return before.pause_reason
+    return "final_payment_failure" if before.status == "past_due" else None
 
 
 def _names(agreement: Agreement) -> Iterable[str]:
@@ -234,7 +243,8 @@ def _bill(portfolio: Portfolio, invoice: Invoice, line: Line, fact: Fact) -> boo
     if line.item is None or line.proration or free:
         return False
     taxed = max(line.amount - line.discount, 0)
-    billed = Billed(line.price, line.quantity, line.amount, taxed, line.inclusive_tax, fact.created, fact.event_id)
+    quantity = None if line.quantity is None else exact(str(line.quantity))
+    billed = Billed(line.price, quantity, line.amount, taxed, line.inclusive_tax, fact.created, fact.event_id)
     before = portfolio.billed.get(line.item)
     # A rate in whole units differs by the rounding of each bill: it is taken anew only with what is sold.
     same = before is not None and before[:2] == billed[:2] and bool(before.contained_tax) == bool(billed.contained_tax)

@@ -29,6 +29,7 @@ from projections.periods.reported import reported_lines, reported_movements
 from projections.periods.seal import Seal, chunks_of, sealed
 
 _POLL_SECONDS: Final = 0.05
+_FOLDS: Final = "`ledger serve` folds it, and so does `ledger project`, once"
 
 ANY_PARKED: Final = "SELECT EXISTS (SELECT FROM ledger.parked WHERE build_id = $1 AND book = $2)"
 
@@ -145,7 +146,7 @@ async def _catch_up(connection: asyncpg.Connection, revenue: Projection, asked: 
         behind = {name: position for name, position in positions.items() if position < head}
         if not behind or loop.time() + _POLL_SECONDS > deadline:
             return [
-                Objection("behind", f"{name} has folded up to {position}, the log is at {head}", [])
+                Objection("behind", f"{name} has folded up to {position}, the log is at {head}: {_FOLDS}", [])
                 for name, position in behind.items()
             ]
         await asyncio.sleep(_POLL_SECONDS)

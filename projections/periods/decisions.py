@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from eventsourcing.domain import event
 
-from ledger.errors import LedgerError
+from ledger.errors import MistakeError
 from ledger.operator import OperatorAggregate
 from projections.periods.months import month_after
 
@@ -17,7 +17,7 @@ REOPENED: Final = "ledger.period.reopened"
 SEALED: Final = "ledger.period.sealed"
 
 
-class PeriodError(LedgerError):
+class PeriodError(MistakeError):
     """A month cannot be closed or reopened as things stand; the message says which can."""
 
 

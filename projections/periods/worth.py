@@ -72,7 +72,7 @@ ORDER BY subject, currency, at DESC
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """How worth moved as it is reported, and whether any of it was sealed."""
+    """How worth moved as it is reported, and whether any of it was sealed or corrects what was."""
 
     moved: list[Moved]
     single: list[MovementRow]
@@ -200,4 +200,4 @@ async def _joined(
     if detail:
         single += [row for row in prior if after is None or (row.at, row.customer, row.currency) > after]
         single = sorted(single, key=lambda row: (row.at, row.customer, row.currency))[:detail]
-    return Reported(intervals_of(wanted.bounds, opening or {}, sums), single, start < until)
+    return Reported(intervals_of(wanted.bounds, opening or {}, sums), single, start <= until)

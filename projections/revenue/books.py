@@ -4,28 +4,29 @@ from __future__ import annotations
 
 from typing import Final
 
+from ledger.catalogs import PUBLISHED
 from projections.contract import Rows, Terms
 from projections.facts import Fact
 from projections.revenue import documents, gather, ledgers
 from projections.revenue.facts import Facts
 from projections.revenue.journal import books_of
 from projections.revenue.part import Part
-from projections.revenue.policy import POLICIES, Policy
+from projections.revenue.policy import CATALOG, rulings_of
 from projections.revenue.recognition import earnings
 from projections.revenue.sums import monthly, sum_rows
 
-PUBLISHED: Final = POLICIES["second"]
 
-
-def step(facts: Facts, fact: Fact, _: Terms) -> None:
-    """Let a subject see its next event."""
+def step(facts: Facts, fact: Fact, terms: Terms) -> None:
+    """Let a subject see its next event. What policies were published does not change while a subject is folded."""
+    if facts.rulings is None:
+        facts.rulings = rulings_of(terms.forms(CATALOG))
     if (note := gather.STEPS.get(fact.type)) is not None:
         note(facts, fact)
 
 
-def rows(facts: Facts, policy: Policy = PUBLISHED) -> Rows:
-    """Return what a subject's facts come to."""
-    made = books_of(facts, policy)
+def rows(facts: Facts) -> Rows:
+    """Return what a subject's facts come to, under the policies that were published."""
+    made = books_of(facts)
     found = list(earnings(made.bills))
     return {
         "invoice": list(documents.invoice_rows(facts)),
@@ -53,6 +54,7 @@ BOOKS: Final = Part(
     begin=Facts,
     step=step,
     rows=rows,
+    references=frozenset({PUBLISHED}),
     views={
         "invoices": documents.INVOICES_VIEW,
         "subscriptions": documents.SUBSCRIPTIONS_VIEW,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from projections.contract import Subject
+from projections.revenue.policy import Ruling
 
 
 @dataclass(slots=True)
@@ -240,6 +241,7 @@ class Facts:
     transactions: dict[str, TransactionFact] = field(default_factory=dict)
     balances: list[BalanceFact] = field(default_factory=list)
     subscriptions: dict[str, SubscriptionFact] = field(default_factory=dict)
+    rulings: list[Ruling] | None = None
 
     @property
     def customer(self) -> str | None:

@@ -15,11 +15,11 @@ from typing import NamedTuple
 from projections.revenue.balance import post_balance_changes
 from projections.revenue.bill import Bill
 from projections.revenue.cash import post_cash, post_conversion
-from projections.revenue.entries import Entry, Journal, Posting, Problem
+from projections.revenue.entries import Journal, Posting, Problem
 from projections.revenue.facts import CreditNoteFact, DisputeFact, Facts, InvoiceFact, RefundFact
 from projections.revenue.identities import billed_lines
 from projections.revenue.paying import Paying, Step, paying
-from projections.revenue.policy import Policy
+from projections.revenue.policy import Policy, policy_at
 from projections.revenue.pots import split
 
 
@@ -56,15 +56,16 @@ class Books:
     """A subject's bills and what is to be done to each."""
 
     facts: Facts
-    policy: Policy
+    policy: Policy | None
     paying: Paying
     journal: Journal = field(default_factory=Journal)
     bills: dict[str, Bill] = field(default_factory=dict)
     acts: dict[str, list[Act]] = field(default_factory=dict)
 
-    def bill(self, key: str, currency: str, because: tuple[str, ...], invoice: str | None = None) -> Bill:
-        """Open the books of an invoice or a sale."""
-        made = self.bills[key] = Bill(key, currency, self.policy, self.journal, because, invoice)
+    def bill(self, key: str, at: int, currency: str, because: tuple[str, ...], invoice: str | None = None) -> Bill:
+        """Open the books of an invoice or a sale, under the policy in force then unless one is asked for."""
+        policy = self.policy or policy_at(self.facts.rulings or (), at)
+        made = self.bills[key] = Bill(key, currency, policy, self.journal, because, invoice)
         self.acts[key] = []
         return made
 
@@ -81,8 +82,8 @@ class Books:
                 act.do(act.at)
 
 
-def books_of(facts: Facts, policy: Policy) -> Books:
-    """Work out a subject's bills and entries under a policy."""
+def books_of(facts: Facts, policy: Policy | None = None) -> Books:
+    """Work out a subject's bills and entries: under one policy, or each bill under the one published for its time."""
     books = Books(facts, policy, paying(facts))
     for _, invoice in sorted(facts.invoices.items()):
         _invoice(books, invoice)
@@ -112,13 +113,8 @@ def books_of(facts: Facts, policy: Policy) -> Books:
     return books
 
 
-def entries_of(facts: Facts, policy: Policy) -> list[Entry]:
-    """Return the entries of a subject, without what time alone earns."""
-    return books_of(facts, policy).journal.entries
-
-
 def _invoice(books: Books, fact: InvoiceFact) -> None:
-    bill = books.bill(fact.key, fact.currency, (fact.because["finalize"],), fact.key)
+    bill = books.bill(fact.key, fact.finalized_at, fact.currency, (fact.because["finalize"],), fact.key)
     subscription = books.facts.subscriptions.get(fact.subscription or "")
     if subscription is not None and subscription.incomplete and fact.reason == "subscription_create":
         bill.pots.held = True
@@ -153,13 +149,13 @@ def _residual(books: Books, bill: Bill, fact: InvoiceFact, step: Step, place: st
 
 def _sales(books: Books) -> None:
     for key, session in sorted(books.facts.sessions.items()):
-        bill = books.bill(key, session.currency, (session.because,))
+        bill = books.bill(key, session.paid_at, session.currency, (session.because,))
         sell = partial(bill.sell, net=session.amount - session.tax, tax=session.tax)
         books.act(key, session.paid_at, Rank.FINALIZE, key, sell)
     for charge in books.paying.unlinked:
         because = (charge.because["cash"],)
-        bill = books.bill(charge.key, charge.currency, because)
         at = charge.taken_at or 0
+        bill = books.bill(charge.key, at, charge.currency, because)
         books.act(charge.key, at, Rank.FINALIZE, charge.key, partial(bill.sell, net=charge.amount, tax=0))
         books.journal.problems.append(
             Problem("unlinked_charge", charge.key, charge.currency, charge.amount, at, because)

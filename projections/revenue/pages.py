@@ -10,9 +10,10 @@ import asyncpg
 
 from projections.causal import in_causal_order
 from projections.contract import Projection, Subject
-from projections.joining import streams_below
+from projections.joining import read_terms, streams_below
 from projections.reading import read_histories
 from projections.revenue import gather
+from projections.revenue.books import step
 from projections.revenue.documents import time_of
 from projections.revenue.entries import Entry, Posting
 from projections.revenue.facts import Facts
@@ -128,7 +129,7 @@ async def fold_books(
     projection: Projection,
     book: str,
     subjects: Sequence[str],
-    policy: Policy,
+    policy: Policy | None,
     until: int,
 ) -> list[Books]:
     """Fold subjects anew, under a policy, from what had been recorded by a position."""
@@ -136,12 +137,12 @@ async def fold_books(
     histories = await read_histories(
         connection, gather.STEPS, sorted({stream for some in below.values() for stream in some}), until
     )
+    terms = await read_terms(connection, projection, book, until)
     made = []
     for subject, streams in below.items():
         facts = Facts(Subject(book, subject))
         for fact in in_causal_order(fact for stream in streams for fact in histories.get(stream, ())):
-            if (note := gather.STEPS.get(fact.type)) is not None:
-                note(facts, fact)
+            step(facts, fact, terms)
         made.append(books_of(facts, policy))
     return made
 

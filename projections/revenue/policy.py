@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from datetime import datetime
+from typing import Final, Literal, NamedTuple
+
+from ledger.catalogs import STREAM
+from ledger.event import Json
+from ledger.times import parse_rfc3339
+from projections.catalog import CatalogError, parse_catalog
+
+CATALOG: Final = STREAM
+"""The reference object whose forms are the catalogs that were published."""
 
 Granularity = Literal["second", "day", "month"]
 
@@ -28,4 +38,34 @@ POLICIES: Final[dict[str, Policy]] = {
     "reinstate": Policy(recover_as_gains=False),
     "tax-relief": Policy(tax_relief=True),
 }
-"""Policies by name; the first is the published one until another is published."""
+"""Policies by name, to be asked for beside the published one; the first is what holds until one is published."""
+
+
+class Ruling(NamedTuple):
+    """A policy and since when it holds (unix seconds; None: ever since)."""
+
+    since: int | None
+    policy: Policy
+
+
+def rulings_of(forms: Iterable[tuple[datetime, Json]]) -> list[Ruling]:
+    """Return the policies that catalogs published, oldest publication first."""
+    found: list[Ruling] = []
+    for _, form in forms:
+        since = form.get("effective_from")
+        try:
+            said = parse_catalog(str(form.get("content"))).revenue
+            at = None if since is None else int(parse_rfc3339(str(since)).timestamp())
+        except (CatalogError, ValueError):
+            continue
+        policy = Policy(said.granularity, said.recover_as_gains, said.tax_relief_on_bad_debt)
+        found.append(Ruling(at, policy))
+    return found
+
+
+def policy_at(rulings: Sequence[Ruling], at: int) -> Policy:
+    """Return the policy in force: of those that hold already the one with the latest beginning, then the newest."""
+    holding = [one for one in rulings if one.since is None or one.since <= at]
+    if not holding:
+        return POLICIES["second"]
+    return max(enumerate(holding), key=lambda one: (one[1].since or 0, one[0]))[1].policy

@@ -49,23 +49,36 @@ GROUP BY e.currency, e.kind, posted.account
 """
 
 EARNED: Final = """
-SELECT s.currency, s.account, sum(sign(s.amount) * (
-           q.q0 + CASE WHEN 2 * (n.n0 - q.q0 * s.c) + q.q0 % 2 > s.c THEN 1 ELSE 0 END
-           - q.q1 - CASE WHEN 2 * (n.n1 - q.q1 * s.c) + q.q1 % 2 > s.c THEN 1 ELSE 0 END)) AS amount
-FROM earning_span AS s
-CROSS JOIN LATERAL (
-    SELECT greatest(s.start, $2) AS since,
-           CASE WHEN $3 >= least(s."end", $4) - 1 THEN least(s."end", $4) ELSE $3 END AS until
-) AS cut
-CROSS JOIN LATERAL (
-    SELECT abs(s.amount * (s.a - s.b * ((cut.since - s.origin) / s.unit))) AS n0,
-           abs(s.amount * (s.a - s.b * ((cut.until - s.origin) / s.unit))) AS n1
-) AS n
-CROSS JOIN LATERAL (SELECT div(n.n0, s.c) AS q0, div(n.n1, s.c) AS q1) AS q
-WHERE s.book = $1 AND s."end" > $2 AND s.start < cut.until
-GROUP BY s.currency, s.account
+SELECT currency, account,
+       coalesce(sum(sign * (n0 / d + (2 * (n0 % d) + (n0 / d) % 2 > d)::int
+                            - n1 / d - (2 * (n1 % d) + (n1 / d) % 2 > d)::int)), 0)
+       + coalesce(sum(sign * (div(w0, c) + (2 * mod(w0, c) + mod(div(w0, c), 2) > c)::int
+                              - div(w1, c) - (2 * mod(w1, c) + mod(div(w1, c), 2) > c)::int)), 0) AS amount
+FROM (
+    SELECT s.currency, s.account, sign(s.amount)::bigint AS sign, s.c, small.d,
+           CASE WHEN small.d IS NOT NULL
+               THEN abs(s.amount) * (s.a::bigint - s.b::bigint * ((cut.since - s.origin) / s.unit)) END AS n0,
+           CASE WHEN small.d IS NOT NULL
+               THEN abs(s.amount) * (s.a::bigint - s.b::bigint * ((cut.until - s.origin) / s.unit)) END AS n1,
+           CASE WHEN small.d IS NULL THEN abs(s.amount * (s.a - s.b * ((cut.since - s.origin) / s.unit))) END AS w0,
+           CASE WHEN small.d IS NULL THEN abs(s.amount * (s.a - s.b * ((cut.until - s.origin) / s.unit))) END AS w1
+    FROM earning_span AS s
+    CROSS JOIN LATERAL (
+        SELECT greatest(s.start, $2) AS since,
+               CASE WHEN $3 >= least(s."end", $4) - 1 THEN least(s."end", $4) ELSE $3 END AS until
+    ) AS cut
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN abs(s.amount) < 2147483648 AND s.c < 4294967296 THEN s.c::bigint END AS d
+    ) AS small
+    WHERE s.book = $1 AND s."end" > $2 AND s.start < cut.until
+    OFFSET 0
+) AS earning
+GROUP BY currency, account
 """
-"""What the month from $2 to $4 has earned by $3; in the last second of a span's month it has earned all of it."""
+"""What the month from $2 to $4 has earned by $3; in the last second of a span's month it has earned all of it.
+
+What fits is worked out in 64 bits, the rest in decimals. OFFSET 0 keeps the planner from working each out many times.
+"""
 
 POSITION: Final = """
 SELECT c.position

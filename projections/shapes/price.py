@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ledger.event import Json, identifier, mapping
 from projections.facts import listing, number
@@ -72,6 +72,15 @@ class Discount(NamedTuple):
     end: datetime | None
 
 
+_DIGITS_MAX: Final = 40
+
+
+def exact(value: object) -> Decimal | None:
+    """Return a number of a size that prices and quantities have; None for any other: it could fill all memory."""
+    found = number(value)
+    return found if found is not None and abs(found.adjusted()) < _DIGITS_MAX else None
+
+
 def price_of(item: Json) -> Price:
     """Read the price of a subscription's item: of its ``price``, and of its ``plan`` what that does not say."""
     price, plan = mapping(item.get("price")), mapping(item.get("plan"))
@@ -88,7 +97,7 @@ def price_of(item: Json) -> Price:
         id=first_id(item.get("price"), item.get("plan")),
         product=first_id(price.get("product"), plan.get("product")),
         currency=currency(price) or currency(plan),
-        unit=next((found for found in map(number, stated) if found is not None), None),
+        unit=next((found for found in map(exact, stated) if found is not None), None),
         tiered="tiered" in (price.get("billing_scheme"), plan.get("billing_scheme")),
         tiers_mode=text(price.get("tiers_mode")) or text(plan.get("tiers_mode")),
         tiers=tiers_of(price) or tiers_of(plan),
@@ -105,7 +114,7 @@ def tiers_of(price: Json) -> tuple[Tier, ...]:
     """Read the bands of a price that shows them: they are only there when they were asked for."""
     return tuple(
         Tier(
-            up_to=number(one.get("up_to")),
+            up_to=exact(one.get("up_to")),
             unit=_either(one, "unit_amount_decimal", "unit_amount"),
             flat=_either(one, "flat_amount_decimal", "flat_amount"),
         )
@@ -118,14 +127,14 @@ def option_of(price: Json | None, wanted: str) -> Option | None:
     shown = mapping(price)
     if currency(shown) not in ("", wanted):
         shown = mapping(mapping(shown.get("currency_options")).get(wanted))
-    unit = number(shown.get("unit_amount_decimal"))
-    option = Option(number(shown.get("unit_amount")) if unit is None else unit, tiers_of(shown))
+    unit = exact(shown.get("unit_amount_decimal"))
+    option = Option(exact(shown.get("unit_amount")) if unit is None else unit, tiers_of(shown))
     return None if option == (None, ()) else option
 
 
-def _either(source: Json, exact: str, whole: str) -> Decimal:
-    found = number(source.get(exact))
-    return (number(source.get(whole)) or Decimal(0)) if found is None else found
+def _either(source: Json, precise: str, whole: str) -> Decimal:
+    found = exact(source.get(precise))
+    return (exact(source.get(whole)) or Decimal(0)) if found is None else found
 
 
 def coupon_of(source: object) -> Coupon | None:
@@ -141,7 +150,7 @@ def coupon_of(source: object) -> Coupon | None:
     return Coupon(
         id=key,
         duration=text(coupon.get("duration")) or "",
-        percent_off=number(coupon.get("percent_off")),
+        percent_off=exact(coupon.get("percent_off")),
         amounts_off=tuple((name, off) for name, off in amounts.items() if off is not None),
         products=tuple(one for one in products if isinstance(one, str)) if isinstance(products, list) else (),
     )
@@ -168,6 +177,6 @@ def inclusive_percent(*holders: Json) -> Decimal | None:
     for holder in holders:
         rates = listing(holder.get("tax_rates")) or listing(holder.get("default_tax_rates"))
         if rates:
-            contained = [number(rate.get("percentage")) for rate in rates if rate.get("inclusive") is True]
+            contained = [exact(rate.get("percentage")) for rate in rates if rate.get("inclusive") is True]
             return sum((share for share in contained if share is not None), Decimal(0)) or None
     return None

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from projections.mrr import portfolio
 from projections.mrr.portfolio import Portfolio, worth_at
 from projections.mrr.worth import Worth
 from tests.mrr.notation import History, at, invoice, item, line, subscription, unix
@@ -297,3 +298,66 @@ def test_what_cannot_be_read_is_missed_and_harms_nothing() -> None:
     for shown in ([odd], None, {"data": odd}, "items"):
         found = worth({"id": "sub_1", "status": "active", "items": {"data": shown}, "discounts": {"a": 1}})
         assert (found.gross, found.currency) == (0, "")
+
+
+HOSTILE: list[Any] = [
+    None,
+    True,
+    -1,
+    10**30,
+    1.5,
+    "",
+    "x",
+    "1e999999999",
+    "NaN",
+    [],
+    [1],
+    [{}],
+    {},
+    {"a": 1},
+    {"data": 5},
+]
+
+
+@pytest.mark.parametrize(
+    "key", sorted({*subscription("si_1 1 x 5/month"), "cancel_at", "pause_collection", "discount"})
+)
+def test_no_shape_of_a_subscription_stops_a_fold(key: str) -> None:
+    for value in HOSTILE:
+        history = History()
+        history.says("02-01", subscription("si_1 1 x 5/month") | {key: value}, "created")
+        history.says("02-02", subscription("si_1 1 x 5/month"))
+        history.portfolio()
+
+
+@pytest.mark.parametrize(
+    "key", sorted({*item("si_1 1 x 5/month")["price"], "tiers", "tiers_mode", "transform_quantity"})
+)
+def test_no_shape_of_a_price_stops_a_fold(key: str) -> None:
+    for value in HOSTILE:
+        for inner in (value, {"interval_count": value}, [{"up_to": value, "unit_amount": value, "flat_amount": value}]):
+            sold = item("si_1 1 x 5/month", price={key: inner})
+            for more in (
+                sold,
+                sold | {"quantity": value, "current_trial": value, "discounts": value, "tax_rates": value},
+            ):
+                history = History()
+                history.says("02-01", subscription(more), "created")
+                history.portfolio()
+
+
+@pytest.mark.parametrize("type_", sorted(portfolio.STEPS))
+def test_no_shape_of_any_event_stops_a_fold(type_: str) -> None:
+    known = subscription("si_1 1 x tiers/month", discounts=["di_1"])
+    for value in HOSTILE:
+        history = History()
+        history.says("02-01", known, "created")
+        off = {"id": "c", "duration": value, "percent_off": value, "amount_off": value, "currency_options": value}
+        for subject in (
+            {"id": "x", "object": value, "discount": value, "source": value, "coupon": value, "end": value},
+            {"id": "di_1", "source": {"coupon": off | {"applies_to": {"products": value}}}, "end": value},
+            invoice(line("si_1", 5)) | {"total": value, "billing_reason": value, "lines": {"data": value}},
+            invoice(line("si_1", 5, taxes=value, discount_amounts=value) | {"quantity": value}),
+        ):
+            history.event("02-02", type_, subject)
+        history.portfolio()

@@ -20,7 +20,7 @@ from projections.ahead import reading_ahead
 from projections.builds import Build, Request, ensure_live, start_build
 from projections.contract import Projection, Rows, Subject, Table, Terms
 from projections.facts import Fact, fact_of
-from projections.follower import clean, follow
+from projections.follower import clean, follow, replay
 from projections.joining import TermsReader, read_terms
 from projections.links import Link, links, merged, rival, root_of
 from projections.rebuild import finish, fold_piece, plan, read_all_terms
@@ -158,6 +158,43 @@ async def test_the_link_may_come_last(database: Database, clock: ManualClock, or
         ("self:live/cus_1", type_)
         for type_ in ("charge.dispute.created", "charge.succeeded", "invoice_payment.paid", "refund.created")
     }
+    await connection.close()
+
+
+RIVALS = {
+    "charge": STORY["charge"],
+    "intent": told("evt_n", "payment_intent.created", 50, id="pi_1", object="payment_intent", invoice="in_2"),
+    "invoice": told("evt_o", "invoice.finalized", 60, id="in_2", object="invoice", customer="cus_2"),
+    "refund": STORY["refund"],
+}
+
+
+@pytest.mark.parametrize("order", [
+    "charge intent invoice refund", "invoice intent refund charge", "intent refund charge invoice",
+])  # fmt: skip
+async def test_what_two_customers_claim_is_parked_and_stays_with_the_first(
+    database: Database, clock: ManualClock, order: str
+) -> None:
+    connection = await connect_runner(database)
+    live = await ensure_live(connection, MONEY)
+    async with Appender(database, clock=clock) as appender:
+        for name in order.split():
+            await appender.append(new_events([body_of(RIVALS[name])]))
+            await catch_up(connection, live)
+    parked = "SELECT subject, event_id FROM ledger.parked WHERE build_id = $1"
+    expected = [("self:live/pi_1", "evt_n")]
+    assert await connection.fetch(parked, live.build_id) == expected
+    moved = await table_of(connection, live, "moved")
+    assert {(subject, type_) for subject, _, type_, _ in moved} == {
+        ("self:live/cus_1", "charge.succeeded"),
+        ("self:live/cus_1", "refund.created"),
+    }
+    refolding = await replay(connection, MONEY, live, "self:live", ["self:live/pi_1"])
+    assert list(refolding.failed) == ["self:live/pi_1"]
+    assert await table_of(connection, live, "moved") == moved
+    fresh = await rebuilt(connection, database)
+    assert await connection.fetch(parked, fresh.build_id) == expected
+    assert await table_of(connection, fresh, "moved") == moved
     await connection.close()
 
 

@@ -256,3 +256,35 @@ def test_balances_are_the_journals() -> None:
             summed[line.account] += line.amount
     assert balances(journal_at(made[0], seconds("2026-12-01")))["recoverables"] == -summed["recoverables"] == 9000
     assert datetime.fromtimestamp(shown[0].at, UTC).year == 2026
+
+
+async def test_a_published_policy_holds_for_the_invoices_of_its_time(
+    client: httpx.AsyncClient, services: Services, database: Database
+) -> None:
+    story = """
+    2026-01-01 invoice 10000@2026-01-01..2026-11-01
+    2026-03-01 invoice 10000@2026-03-01..2027-01-01 id=in_2
+    """
+    await load(services, database, events_of(story))
+
+    async def recognised() -> list[int]:
+        months = (await ask(client, "recognition", from_="2026-01", to="2026-05"))["months"]
+        return [month["usd"]["recognized"] for month in months.values()]
+
+    by_second, by_month = await recognised(), [1000, 1000, 2000, 2000]
+    text = '[revenue]\ngranularity = "month"\n'
+    headers = {"content-type": "application/toml"}
+    later = {"wait": "0", "effective_from": "2026-02-01"}
+    for content, asked, wanted in (
+        ('[revenue]\ngranularity = "second"\n', {"wait": "0"}, by_second),
+        (text, later, [by_second[0], by_second[1], 0, 0]),
+    ):
+        answer = await client.put("/v1/catalog", content=content, params=asked, headers=headers)
+        assert answer.status_code == 200, answer.text
+        await load(services, database, [])
+        found = await recognised()
+        assert found[:2] == wanted[:2]
+    assert found == [*by_second[:2], 1020 + 1000, 986 + 1000]
+    assert (await ask(client, "recognition", from_="2026-01", to="2026-05", policy="month"))["months"]["2026-03"][
+        "usd"
+    ]["recognized"] == by_month[2]

@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import os
 import time
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -93,6 +94,35 @@ async def play(service: Service, followers: list[Follower]) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def watch_a_grant_end(service: Service, follower: Follower) -> tuple[float, float]:
+    """Grant a feature for two seconds; return when its beginning and its end were heard, after they were due."""
+    follow = asyncio.create_task(follower.follow())
+    try:
+        await until(lambda: follower.last_id is not None, "the stream to begin")
+        begins = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=2)
+        ends = begins + timedelta(seconds=2)
+        times = {"valid_from": begins.isoformat(), "valid_until": ends.isoformat()}
+        body = {"customer": "cus_1", "feature": "beta", "reason": "a short one"} | times
+        assert (await asyncio.to_thread(service.send, "POST", "/v1/grants", body)).status_code == 201
+        heard: list[float] = []
+        for due in (begins, ends):
+            await until(lambda: len(follower.heard) > len(heard), "time to be told of", 10)
+            heard.append((datetime.now(UTC) - due).total_seconds())
+        assert [(one["granted"], one["cause"]) for one in follower.heard] == [(True, "time"), (False, "time")]
+        return heard[0], heard[1]
+    finally:
+        follow.cancel()
+        await asyncio.gather(follow, return_exceptions=True)
+
+
+def test_what_time_changes_is_pushed_within_a_second(service: Service) -> None:
+    service.start()
+    follower = Follower(service.url, service.credentials["api_key"])
+    began, ended = asyncio.run(watch_a_grant_end(service, follower))
+    assert 0 <= began < 1
+    assert 0 <= ended < 1
 
 
 def test_killed_while_fifty_clients_stream(service: Service) -> None:
