@@ -44,7 +44,8 @@ def test_no_shape_stops_the_fold() -> None:
             at = datetime(2026, 1, 1, 0, chance.randrange(3), tzinfo=UTC)
             facts.append(Fact(f"evt_{number}", chance.choice(types), at, number + 1, told, {}, {}))
         holdings = held(PROJECTION, subject, facts)
-        for row in (*holdings.sources, *holdings.evidence, *holdings.orgs):
+        rows: list[Any] = [*holdings.sources, *holdings.evidence, *holdings.orgs]
+        for row in rows:
             assert row.valid_to is None or row.valid_from < row.valid_to
         keys = [(row.source, row.item, row.valid_from) for row in holdings.sources]
         assert len(set(keys)) == len(keys)
