@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Final
 
 from projections.catalog import DEFAULT, Catalog, Given, Kind, Published, catalog_at
-from projections.entitlements.belonging import counting, org_of
+from projections.entitlements.belonging import counting
 from projections.entitlements.features import features_given, granted_by_hand
 from projections.entitlements.rows import EvidenceRow, Holdings, SourceRow
 from projections.entitlements.standing import (
@@ -96,11 +96,6 @@ def answer_feature(
     kind = weighing.kind(feature, ())
     reason = "no_source" if known else "unknown_customer"
     return Answer(feature, granted=False, kind=kind, value=_NOTHING[kind], state=None, reason=reason)
-
-
-def org_at(holdings: Holdings, at: datetime) -> str | None:
-    """Return the organisation the holder belongs to at ``at``."""
-    return org_of(holdings, at)
 
 
 def next_turn(holdings: Holdings, published: Sequence[Published], after: datetime) -> datetime | None:

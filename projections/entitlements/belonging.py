@@ -21,7 +21,7 @@ def counting(holdings: Holdings, at: datetime) -> list[SourceRow]:
     return [row for row in holdings.sources if _org_granted_to(row) is None or _org_granted_to(row) in orgs]
 
 
-def org_of(holdings: Holdings, at: datetime) -> str | None:
+def org_at(holdings: Holdings, at: datetime) -> str | None:
     """Return the organisation a holder belongs to at ``at``: the first of them, if there are several."""
     if holdings.holder.startswith(ORG_PREFIX):
         return holdings.holder.removeprefix(ORG_PREFIX)

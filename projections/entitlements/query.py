@@ -12,7 +12,8 @@ import asyncpg
 from projections.builds import Freshness, enter_build
 from projections.catalog import Published
 from projections.contract import Projection, Row
-from projections.entitlements.answer import Answer, answer_all, answer_feature, org_at
+from projections.entitlements.answer import Answer, answer_all, answer_feature
+from projections.entitlements.belonging import org_at
 from projections.entitlements.compared import Compared, compared
 from projections.entitlements.holdings import (
     CATALOG_STREAM,

@@ -13,7 +13,8 @@ import pytest
 
 from projections.catalog import Published, parse_catalog
 from projections.contract import Subject
-from projections.entitlements.answer import Answer, answer_all, org_at
+from projections.entitlements.answer import Answer, answer_all
+from projections.entitlements.belonging import org_at
 from projections.entitlements.compared import Compared, compared
 from projections.entitlements.rows import Holdings, ProductRow
 from projections.facts import Fact, fact_of
