@@ -9,7 +9,7 @@ service cannot be reached. Needs ``httpx`` and nothing else: ``pip install ledge
 """
 
 from ledger.client.aio import AsyncClient
-from ledger.client.answers import Answer, Freshness, LedgerError, RefusedError, UnreachableError
+from ledger.client.answers import Answer, ClientError, Freshness, RefusedError, UnreachableError
 from ledger.client.policy import ALLOW, DENY, Policy, last_known
 from ledger.client.sync import Client
 
@@ -19,8 +19,8 @@ __all__ = [
     "Answer",
     "AsyncClient",
     "Client",
+    "ClientError",
     "Freshness",
-    "LedgerError",
     "Policy",
     "RefusedError",
     "UnreachableError",

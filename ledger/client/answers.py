@@ -11,15 +11,15 @@ Value = bool | int | float | str | None
 Origin = Literal["service", "cache", "last_known", "policy"]
 
 
-class LedgerError(Exception):
+class ClientError(Exception):
     """The ledger did not answer the question."""
 
 
-class UnreachableError(LedgerError):
+class UnreachableError(ClientError):
     """The service could not be reached in time, or could not answer now; asking again may help."""
 
 
-class RefusedError(LedgerError):
+class RefusedError(ClientError):
     """The service refused the question; asking the same again will not help."""
 
     def __init__(self, status: int, kind: str, detail: str) -> None:

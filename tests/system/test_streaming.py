@@ -22,7 +22,7 @@ from tests.system.running import Service
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 CLIENTS = 50
-ROUNDS = int(os.environ.get("KILL_ROUNDS", "2"))
+ROUNDS = int(os.environ.get("KILL_ROUNDS", "1"))
 
 _numbers = itertools.count(1)
 
