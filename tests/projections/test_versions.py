@@ -12,7 +12,7 @@ from projections.certify import source_digest
 from projections.contract import Projection
 
 KNOWN = {
-    ("entitlements", 4): "1c6c85ca3abe3b1c75d3f671df6f0b388564adeaad5a592450795d0b8cb7395e",
+    ("entitlements", 4): "1c9d3c33066fcbd4b88cce59b028bd430b82cfd705e65385eae09b9cc316e2cc",
     ("dunning", 1): "4fb1301a7349607ca2a3d7883f25e5ca263e50b1dff29ce7db4de91ea84ed8c0",
     ("revenue", 1): "f508d3c50048ddae50762cea1eab996a1d316cb7974bf33fab74791b5122fed5",
     ("periods", 1): "fad29de638694dcc1946317382bbb4f047c340e6bb23aed2bb84619ee51e18f4",
