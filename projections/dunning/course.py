@@ -102,7 +102,6 @@ class _Case:
 
     def turn(self, one: Turn) -> None:
         """See the subscription change."""
-        self.note_exhaustion(one.at)
         self.status = one.status
         if self.is_open and self.gave_up:
             self.settle_outcome(one.event)
@@ -180,7 +179,8 @@ class _Case:
             return
         if self.exhausted_at is None:
             self.exhausted_at = at
-            self.steps.append(Step(at, self.because["failure"], "exhausted"))
+            turned = sum(1 for step in self.steps if step.at == at and step.kind.startswith("subscription_"))
+            self.steps.insert(len(self.steps) - turned, Step(at, self.because["failure"], "exhausted"))
         self.settle_outcome("")
 
     @property

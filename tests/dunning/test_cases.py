@@ -245,3 +245,12 @@ def test_hostile_shapes_fold_to_what_can_be_read(hostile: object) -> None:
 def _with(fact: Fact, key: str, value: object) -> Fact:
     return Fact(fact.event_id, fact.type, fact.created, fact.position, fact.subject | {key: value}, fact.previous,
                 fact.body | {key: value})  # fmt: skip
+
+
+def test_what_became_of_a_subscription_comes_after_the_last_attempt_in_a_timeline() -> None:
+    story = """
+        0   customer.subscription.created  sub_1 active
+        30  invoice.payment_failed         in_1 open made=30 count=1
+        30  customer.subscription.deleted  sub_1 canceled reason=payment_failed
+    """
+    assert [one.kind for one in timeline_in(fold(facts_of(story)))] == ["failure", "exhausted", "subscription_canceled"]
