@@ -49,7 +49,6 @@ MEASURES: Final[dict[str, Callable[[Ground, int], Awaitable[list[Row]]]]] = {
     "catalog": lambda ground, _: _one(catalog.publish_row(ground)),
     "http": _http,
     "live": lambda ground, _: live.live_rows(ground),
-    "catalog": lambda ground, _: _one(catalog.publish_row(ground)),
 }
 """What there is to measure, by name, from how many events each row moves."""
 
