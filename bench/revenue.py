@@ -88,15 +88,16 @@ async def revenue_rows(ground: Ground, customers: int = CUSTOMERS) -> list[Row]:
         "inside a month": int(datetime(2026, 11, 17, 9, 30, 7, tzinfo=UTC).timestamp()),
     }
 
-    async def year() -> None:
+    async def year(at: int | None) -> None:
         await query.opening(connection, "self:live", date(2026, 1, 1))
-        await query.months(connection, "self:live", date(2026, 1, 1), date(2027, 1, 1), moments["inside a month"])
+        await query.months(connection, "self:live", date(2026, 1, 1), date(2027, 1, 1), at)
 
     rows = [
         await _row(f"trial balance, {customers:,} customers, {name}", lambda at=at: _balance(connection, at))  # type: ignore[misc]
         for name, at in moments.items()
     ]
-    rows.append(await _row(f"a year's recognition, {customers:,} customers", year))
+    rows.append(await _row(f"a year's recognition, {customers:,} customers", lambda: year(None)))
+    rows.append(await _row("the same, as of inside a month", lambda: year(moments["inside a month"])))
     await connection.close()
     return rows
 

@@ -61,7 +61,7 @@ FROM earning_span
 WHERE book = $1 AND ($2::text IS NULL OR customer = $2) AND line = $5
 """
 
-FIRST: Final = "SELECT min(period) FROM revenue_sum WHERE book = $1"
+FIRST: Final = "SELECT min(period) FROM revenue_sum WHERE book = $1 AND months = 1"
 
 SUBJECTS: Final = "SELECT DISTINCT subject FROM revenue_sum WHERE book = $1 ORDER BY subject LIMIT $2"
 

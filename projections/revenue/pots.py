@@ -164,11 +164,11 @@ class Pots:
         self._add(at, moves, -1)
         return Taken(at, moves)
 
-    def give_back(self, at: int, taken: Taken, *, earns: bool = True) -> list[Move]:
+    def give_back(self, at: int, taken: Taken) -> list[Move]:
         """Put back exactly what was taken; return what of it has been earned in the meantime and was caught up."""
         self.advance(at)
         self._add(at, taken.moves, 1, keep_plan=True)
-        return self._caught_up(at, taken.moves, taken.at if earns else at)
+        return self._caught_up(at, taken.moves, taken.at)
 
     def defer(self, at: int, moves: Iterable[Move], since: int) -> list[Move]:
         """Put amounts into D and catch up with the time since; return what was earned by that."""

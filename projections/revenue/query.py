@@ -27,10 +27,11 @@ SELECT currency, {_SUM}
 FROM revenue_sum
 WHERE book = $1
   AND ((months = 12 AND period < date_trunc('year', $2::date)) OR
-       (months = 1 AND period >= date_trunc('year', $2::date) AND period < $2))
+       (months = 3 AND period >= date_trunc('year', $2::date) AND period < date_trunc('quarter', $2::date)) OR
+       (months = 1 AND period >= date_trunc('quarter', $2::date) AND period < $2))
 GROUP BY currency
 """  # noqa: S608
-"""Everything before a month: whole years, and the months of its own year."""
+"""Everything before a month: whole years, the quarters of its own year, and the months of its own quarter."""
 
 BY_MONTH: Final = f"""
 SELECT period, currency, {_SUM}

@@ -1,4 +1,4 @@
-"""What a subject's journal comes to in each month and year: one wide row a currency, so that reports add few rows.
+"""What a subject's journal comes to in each month, quarter and year: a wide row a currency, so that reports add few.
 
 Columns are the accounts, debit positive, and the flows of the roll-forward (stripe-domain §5.8), natural.
 """
@@ -67,13 +67,15 @@ def flow_of(kind: str, account: str, amount: int) -> tuple[str, int] | None:
 
 
 def sum_rows(subject: str, book: str, sums: dict[Month, dict[str, int]]) -> list[Row]:
-    """Return the rows of a subject: each month's, and each year's sum of its months."""
+    """Return the rows of a subject: each month's, and the sums of each quarter and year."""
     periods: dict[tuple[str, int, date], dict[str, int]] = {}
     for (currency, month), amounts in sums.items():
         periods[currency, 1, month] = amounts
-        year = periods.setdefault((currency, 12, month.replace(month=1)), {})
-        for name, amount in amounts.items():
-            year[name] = year.get(name, 0) + amount
+        for months in (3, 12):
+            first = month.replace(month=month.month - (month.month - 1) % months)
+            longer = periods.setdefault((currency, months, first), {})
+            for name, amount in amounts.items():
+                longer[name] = longer.get(name, 0) + amount
     return [
         (subject, book, currency, months, period, *(amounts.get(name) or None for name in COLUMNS))
         for (currency, months, period), amounts in sorted(periods.items())

@@ -1,0 +1,58 @@
+"""Shapes that Stripe never sent: a fold reads past them, or parks the subject by a balanced entry's refusal alone."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from projections.revenue.journal import books_of
+from projections.revenue.recognition import earnings, entries_of_time
+from tests.revenue.stories import events_of, facts_of, gathered
+from tests.revenue.test_golden import GOLDEN
+from tests.revenue.test_traps import TRAPS
+from tests.stripe_events import Json
+
+JUNK: list[Any] = [
+    None,
+    True,
+    -1,
+    2**62,
+    1.5,
+    "",
+    "x",
+    "\u0000",
+    [],
+    {},
+    [None],
+    {"id": None},
+    {"data": 3},
+    "in_1",
+    "9999999999",
+]
+STORIES = [story for story, _ in (*GOLDEN.values(), *TRAPS.values())]
+
+
+def spoiled(value: Any, dice: random.Random, often: float) -> Any:
+    """Return a snapshot with some of its values replaced by junk, at any depth."""
+    if dice.random() < often:
+        return dice.choice(JUNK)
+    if isinstance(value, dict):
+        return {key: spoiled(one, dice, often) for key, one in value.items()}
+    if isinstance(value, list):
+        return [spoiled(one, dice, often) for one in value]
+    return value
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_whatever_a_snapshot_says_every_entry_balances(seed: int) -> None:
+    dice = random.Random(seed)
+    for story in dice.sample(STORIES, 6):
+        events: list[Json] = events_of(story, dice.choice(("endive", "2020")))
+        for one in events:
+            shown = one["data"]["object"]
+            one["data"]["object"] = {key: spoiled(value, dice, 0.04) for key, value in shown.items()}
+        made = books_of(gathered(facts_of(events)))
+        entries = [*made.journal.entries, *entries_of_time(earnings(made.bills), 2**33)]
+        assert all(sum(posting.amount for posting in entry.postings) == 0 for entry in entries)
