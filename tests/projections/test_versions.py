@@ -12,8 +12,8 @@ from projections.certify import source_digest
 from projections.contract import Projection
 
 KNOWN = {
-    ("entitlements", 4): "1c6c85ca3abe3b1c75d3f671df6f0b388564adeaad5a592450795d0b8cb7395e",
-    ("dunning", 1): "a35afac51ebfc81602f4ec056df1509105055b77e524f0f74ff324b83274e54d",
+    ("entitlements", 4): "1c9d3c33066fcbd4b88cce59b028bd430b82cfd705e65385eae09b9cc316e2cc",
+    ("dunning", 1): "98ac4e8400258c59a26b67a40569efb6f767d155374a3623e7c44776b6110b29",
     ("revenue", 1): "f508d3c50048ddae50762cea1eab996a1d316cb7974bf33fab74791b5122fed5",
     ("periods", 1): "fad29de638694dcc1946317382bbb4f047c340e6bb23aed2bb84619ee51e18f4",
 }
