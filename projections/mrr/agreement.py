@@ -45,6 +45,12 @@ class Agreement(NamedTuple):
     pause_reason: str | None
     truncated: bool
 
+    def shows_price_of(self, sold: Sold) -> bool:
+        """Tell whether an item's price is all there, untaxed and in the subscription's currency: no bill says more."""
+        price = sold.price
+        taxed = price.tax_inclusive or sold.contained_tax is not None
+        return price.unit is not None and price.currency in ("", self.currency) and not taxed
+
 
 def agreement_of(source: Json) -> Agreement | None:
     """Read a subscription; None where it has no id."""

@@ -18,7 +18,8 @@ from projections.facts import Fact, listing
 from projections.mrr.agreement import Agreement, agreement_of, discounts_in
 from projections.mrr.amounts import Billed
 from projections.mrr.worth import EARNS, Known, Worth, priced, turning_points, worth_of
-from projections.shapes.invoice import Invoice, Line, invoice_of
+from projections.shapes.common import first_list
+from projections.shapes.invoice import Invoice, Line, invoice_of, subscription_of
 from projections.shapes.price import Coupon, Discount, Option, coupon_of, discount_of, exact, option_of
 
 TERMINAL: Final = frozenset({"canceled", "incomplete_expired"})
@@ -104,8 +105,10 @@ def _subscription(portfolio: Portfolio, fact: Fact, terms: Terms) -> None:
     if life is None:
         paid_at = portfolio.paid.get(agreement.subscription)
         life = portfolio.lives[agreement.subscription] = Life(agreement, fact.event_id, paid_at=paid_at)
-    _learn_discounts(portfolio, discounts_in(fact.subject), fact, terms)
-    _learn_prices(portfolio, agreement, fact, terms)
+    news = _learn_discounts(portfolio, discounts_in(fact.subject), fact, terms)
+    news = _learn_prices(portfolio, agreement, fact, terms) or news
+    if life.spans and agreement == life.agreement and not news:
+        return  # a renewal, say: worth what it was
     life.agreement, life.because = agreement, fact.event_id
     life.origins = {name: life.origins.get(name, fact.event_id) for name in _names(agreement)}
     _revalue(portfolio, life, _from(life, fact), fact.event_id)
@@ -135,26 +138,32 @@ def _from(life: Life, fact: Fact) -> datetime:
     return min(max([ended, *begun[-1:]]), fact.created)
 
 
-def _learn_discounts(portfolio: Portfolio, found: Iterable[Discount], fact: Fact, terms: Terms) -> None:
+def _learn_discounts(portfolio: Portfolio, found: Iterable[Discount], fact: Fact, terms: Terms) -> bool:
+    """Note discounts and what their coupons take off; tell whether any of it is news."""
+    news = False
     for discount in found:
-        portfolio.discounts[discount.id] = discount._replace(terms=None)
-        named = discount.coupon
-        if named is None:
-            continue
-        coupon = discount.terms or coupon_of(terms.at(named, fact.created))
-        if coupon is not None:
-            portfolio.coupons[named] = coupon
+        shown = discount._replace(terms=None)
+        news |= portfolio.discounts.get(discount.id) != shown
+        portfolio.discounts[discount.id] = shown
+        coupon = discount.terms or (coupon_of(terms.at(shown.coupon, fact.created)) if shown.coupon else None)
+        if coupon is not None and shown.coupon is not None:
+            news |= portfolio.coupons.get(shown.coupon) != coupon
+            portfolio.coupons[shown.coupon] = coupon
+    return news
 
 
-def _learn_prices(portfolio: Portfolio, agreement: Agreement, fact: Fact, terms: Terms) -> None:
-    """Look up what a price costs where its item does not show it: bands, or another currency than its own."""
+def _learn_prices(portfolio: Portfolio, agreement: Agreement, fact: Fact, terms: Terms) -> bool:
+    """Look up what prices cost whose items do not show it: bands, or another currency; tell whether it is news."""
+    news = False
     for sold in agreement.items:
         price = sold.price
         foreign = price.currency not in ("", agreement.currency)
         if price.id is not None and (foreign or (price.unit is None and not price.tiers)):
             option = option_of(terms.at(price.id, fact.created), agreement.currency)
-            if option is not None:
-                portfolio.options[priced(price.id, agreement.currency)] = option
+            name = priced(price.id, agreement.currency)
+            if option is not None and portfolio.options.get(name) != option:
+                portfolio.options[name], news = option, True
+    return news
 
 
 def _discount(portfolio: Portfolio, fact: Fact, terms: Terms) -> None:
@@ -213,6 +222,8 @@ def _running(portfolio: Portfolio) -> list[Life]:
 
 
 def _invoice(portfolio: Portfolio, fact: Fact, terms: Terms) -> None:
+    if _is_no_news(portfolio, fact):
+        return
     invoice = invoice_of(fact.subject)
     if invoice is None:
         return
@@ -225,6 +236,17 @@ def _invoice(portfolio: Portfolio, fact: Fact, terms: Terms) -> None:
                if _bill(portfolio, invoice, line, fact)}  # fmt: skip
     for key in sorted(changed & set(portfolio.lives)):
         _revalue(portfolio, portfolio.lives[key], fact.created, fact.event_id)
+
+
+def _is_no_news(portfolio: Portfolio, fact: Fact) -> bool:
+    """Tell, without reading its lines, that an invoice says nothing of worth: that is so of nearly all there are."""
+    key = subscription_of(fact.subject)
+    life = portfolio.lives.get(key or "")
+    if life is None or (fact.type in _PAID and key not in portfolio.paid):
+        return False
+    taxes = first_list(fact.subject, "total_taxes", "total_tax_amounts")
+    contained = any(tax.get("tax_behavior") == "inclusive" or tax.get("inclusive") is True for tax in taxes)
+    return not contained and all(map(life.agreement.shows_price_of, life.agreement.items))
 
 
 def _paid(portfolio: Portfolio, invoice: Invoice, fact: Fact) -> None:

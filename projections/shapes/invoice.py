@@ -259,6 +259,12 @@ def _is_proration(source: Json) -> bool:
     return details.get("proration") is True or source.get("proration") is True
 
 
+def subscription_of(source: Json) -> str | None:
+    """Read which subscription an invoice is of, and nothing else."""
+    details = mapping(mapping(source.get("parent")).get("subscription_details"))
+    return first_id(details.get("subscription"), source.get("subscription"))
+
+
 def line_of(source: Json) -> Line | None:
     """Read an invoice's line; None where it has no id."""
     key = identifier(source.get("id"))
