@@ -43,6 +43,8 @@ async def default_book(serving: Services) -> str:
     Raises 400 ``book-required`` when several others could be meant.
     """
     preferred = serving.settings.book_by_default
+    if preferred in serving.live.tail.states():
+        return preferred  # once it has an event, for good
     async with serving.pool.acquire() as connection:
         books = [head.book for head in await read_books(connection) if head.is_stripe]
     if preferred in books or not books:

@@ -209,13 +209,13 @@ async def _read_live(
 
 async def _known_position(request: Request, book: str) -> int | None:
     known_at = time_parameter(request, "known_at")
+    if known_at is None and "known_position" not in request.query_params:
+        return None
     async with services(request).pool.acquire() as connection:
         if known_at is not None:
             return await position_at(connection, book, known_at)
-        if "known_position" in request.query_params:
-            asked = integer_parameter(request, "known_position", 0, 0, _LAST_POSITION)
-            return min(asked, await read_head(connection, book))
-    return None
+        asked = integer_parameter(request, "known_position", 0, 0, _LAST_POSITION)
+        return min(asked, await read_head(connection, book))
 
 
 def _refuse_long_parked(found: Entitlements) -> None:

@@ -63,10 +63,10 @@ async def get_trial_balance(request: Request) -> Response:
     content["basis"] = basis_json(is_sealed=reporting.is_sealed)
     if since is not None:
         content["from"] = rfc3339(since)
-    shown = {currency: balances_json(amounts) for currency, amounts in sorted(found.value.items())}
-    content["balances"] = {currency: amounts for currency, amounts in shown.items() if amounts}
-    used = {account for amounts in shown.values() for account in amounts}
-    content["classes"] = {account: class_ for account, class_ in CLASSES.items() if account in used}
+    content["balances"] = {
+        currency: balances_json(amounts) for currency, amounts in sorted(found.value.items()) if any(amounts.values())
+    }
+    content["classes"] = CLASSES
     return answer(asked, content, found)
 
 

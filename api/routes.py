@@ -50,6 +50,7 @@ POLICY: Final = word("policy", "A named policy; default: the published one.", "p
 WORTH_POLICY: Final = word("policy", "Which discounts count.", *WORTH_POLICIES)
 BASIS: Final = word("basis", "In closed months: what was sealed, or what is known now.", "sealed", "restated")
 MONTHS: Final = r"\d{4}-(0[1-9]|1[0-2])(-01(T00:00:00(\.0+)?(Z|\+00:00))?)?"
+DAYS: Final = r"\d{4}-\d{2}(-\d{2}(T[0-9:.]+(Z|[+ -][0-9:]+))?)?"
 OF_EVENTS: Final = "events:read"
 OF_ACCESS: Final = "entitlements:read"
 TEXT_FILE: Final = "text/plain"
@@ -122,10 +123,12 @@ OPERATIONS: Final = (
               {200: ref("DunningSummary")}, dunning.SCOPE,
               (*READ, FROM, TO, word("category", "Only these.", *dunning.CATEGORIES)), refuses=(404, 409)),
     Operation("GET", "/v1/revenue/mrr", mrr.get_mrr, "Monthly recurring revenue at a moment.", {200: ref("Mrr")},
-              mrr.SCOPE, (*READ, WORTH_POLICY), refuses=(404, 409)),
+              mrr.SCOPE, (*READ, WORTH_POLICY, BASIS), refuses=(404, 409)),
     Operation("GET", "/v1/revenue/mrr/movements", mrr.list_movements, "How it moved.", {200: ref("Movements")},
-              mrr.SCOPE, (*READ, WORTH_POLICY, FROM, TO, word("interval", "How long intervals are.", *INTERVALS),
-                          CUSTOMER, DETAIL, *PAGE), refuses=(404, 409)),
+              mrr.SCOPE, (*READ, WORTH_POLICY, BASIS, matching("from", "The first day or month.", DAYS),
+                          matching("to", "The day or month after the last.", DAYS),
+                          word("interval", "How long intervals are.", *INTERVALS), CUSTOMER, DETAIL, *PAGE),
+              refuses=(404, 409)),
     Operation("GET", "/v1/revenue/trial-balance", revenue.get_trial_balance, "What every account comes to.",
               {200: ref("TrialBalance")}, revenue.SCOPE, (*READ, FROM, POLICY, BASIS), refuses=(404, 409)),
     Operation("GET", "/v1/revenue/recognition", revenue.get_recognition, "Revenue by month, and the roll-forward.",
@@ -141,7 +144,9 @@ OPERATIONS: Final = (
     Operation("GET", "/v1/revenue/explain", journal.explain, "Why an entry, a line or a movement is there.",
               {200: ref("Explained")}, revenue.SCOPE,
               (*READ, named("entry", "An entry."), named("line", "An invoice's line."),
-               named("movement", "A movement of MRR."), CUSTOMER, POLICY), refuses=(404, 409)),
+               named("movement", "A movement of MRR."), CUSTOMER, BASIS,
+               word("policy", "A named policy, of revenue or of MRR.", "published", *POLICIES, *WORTH_POLICIES)),
+              refuses=(404, 409)),
     Operation("GET", "/v1/revenue/ageing", journal.get_ageing, "What is owed, and since when.", {200: ref("Ageing")},
               revenue.SCOPE, (*READ, POLICY), refuses=(404, 409)),
     Operation("GET", "/v1/revenue/tie-out", tie_out.get_tie_out, "From MRR to revenue to cash, each difference named.",

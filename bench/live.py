@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -117,7 +117,9 @@ async def check_rows(folder: Path, customers: int = 500, seconds: float = 4) -> 
     """Single checks over HTTP from memory and from the database, beside a bare route; and out of a client's cache."""
     async with served(folder / "checks", customers) as serving:
         requests = [serving.request(10_000_000 + number) for number in range(customers)]
-        await pump(serving.port, requests, 1.5)  # until every answer is kept
+        async with serving.asking() as client:
+            for number in range(customers):  # until every answer is kept
+                await client.get(f"/v1/customers/{name(10_000_000 + number)}/entitlements/prod_1")
         ours = await pump(serving.port, requests, seconds)
         uncached = await pump(
             serving.port, [one.replace(b" HTTP", b"?min_position=1 HTTP") for one in requests], seconds
@@ -187,58 +189,10 @@ async def _listen(client: httpx.AsyncClient, heard: dict[str, float]) -> None:
                     heard[orjson.loads(one.data)["customer"]] = at
 
 
-CATALOG = """
-[features.seats]
-kind = "quantity"
-[[plans]]
-product = "prod_1"
-features = { seats = "quantity" }
-"""
-
-
-async def catalog_rows(folder: Path, customers: int = 50_000) -> list[Row]:
-    """Publish a catalog over many customers: how long it takes, and what it does to everybody's lag."""
-    async with served(folder / "catalog", customers) as serving, serving.asking() as client:
-        idle = await _lags(serving, client, 30_000_000)
-        began = time.perf_counter()
-        answer = await client.put("/v1/catalog", content=CATALOG, headers={"Content-Type": "application/toml"})
-        took = time.perf_counter() - began
-        answer.raise_for_status()
-        path = f"/v1/customers/{name(10_000_000 + customers - 1)}/entitlements/seats"
-        assert (await client.get(path)).json()["value"] == 3, "answers are right at once"
-        busy = await _lags(serving, client, 40_000_000)
-    p50, p99 = percentiles_ms(busy)
-    alone = percentiles_ms(idle)[1]
-    what = f"catalog over {customers:,} customers"
-    return [
-        Row(what, f"{took * 1000:.0f} ms", "1 s allowed", took, "≤ 1"),
-        Row("append to answer, just after it", f"{p99:.0f} ms p99", f"{alone:.0f} ms p99 before",
-            p99 / max(alone, 25.0), "≤ 2", p50, p99),
-    ]  # fmt: skip
-
-
-async def _lags(serving: Served, client: httpx.AsyncClient, first: int, count: int = 150) -> Sequence[float]:
-    """Send a webhook, then ask until its answer is there; some thirty a second."""
-    lags = []
-    for number in range(count):
-        began = time.perf_counter()
-        body = bought(first + number)
-        request = http.webhook(body)
-        headers = {"stripe-signature": request.partition(b"stripe-signature: ")[2].partition(b"\r\n")[0].decode()}
-        taken = await client.post("/webhooks/stripe", content=body, headers=headers)
-        asked = {"min_position": str(taken.json()["position"]), "wait": "10"}
-        answer = await client.get(f"/v1/customers/{name(first + number)}/entitlements/prod_1", params=asked)
-        answer.raise_for_status()
-        lags.append(time.perf_counter() - began)
-        await asyncio.sleep(max(0.0, 0.03 - lags[-1]))
-    return lags
-
-
 async def live_rows(ground: Ground) -> list[Row]:
     """Everything of this module."""
     return [
         await change_log_row(ground),
         *await check_rows(ground.folder),
         await push_row(ground.folder),
-        *await catalog_rows(ground.folder),
     ]

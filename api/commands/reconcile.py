@@ -37,21 +37,25 @@ def reconcile(
     with running_database(settings) as database, progress_bar() as progress:
         done = asyncio.run(_run(settings, database, customer, progress, record=record))
     count = sum(len(some) for some in done.drift.values())
+    rows = [(book, one) for book, some in done.rows.items() for one in some]
     if as_json:
         show_json({
             "compared": done.compared, "recorded": done.recorded,
             "drift": [_json(book, one) for book, some in done.drift.items() for one in some],
+            "rows": [_json(book, one) for book, one in rows],
         })  # fmt: skip
     else:
         if count:
-            rows = [row for book, some in done.drift.items() for one in some for row in _rows(book, one)]
-            show_table(["book", "object", "customer", "field", "log", "Stripe", "likely missing"], rows)
+            lines = [line for book, some in done.drift.items() for one in some for line in _lines(book, one)]
+            show_table(["book", "object", "customer", "field", "log", "Stripe", "likely missing"], lines)
+        for book, one in rows:
+            typer.echo(f"{book}: the log has {one.id} as Stripe has it, its rows do not: ledger replay {one.customer}")
         typer.echo(f"compared {done.compared} objects: {count} differ, {done.recorded} were recorded")
-    if count > done.recorded:
+    if count > done.recorded or rows:
         raise typer.Exit(1)
 
 
-def _rows(book: str, drift: Drift) -> list[tuple[object, ...]]:
+def _lines(book: str, drift: Drift) -> list[tuple[object, ...]]:
     if not drift.fields:
         return [(book, drift.id, drift.customer, "(all)", "unknown", "exists", drift.missing_event)]
     return [
@@ -85,6 +89,7 @@ async def _run(
             services.appender,
             settings.account,
             services.clock,
+            services.entitlements,
             record=record,
             progress=lambda count: progress.advance(task, count),
         )

@@ -16,11 +16,19 @@ import asyncpg
 
 from api.outward.access import Reply, StripeAccess, StripeRefusedError
 from api.outward.paging import read_accounts, read_pages
+from api.outward.standing import (
+    caught_up,
+    customers_with_stripes_own,
+    features_differing,
+    features_of,
+    subscriptions_differing,
+)
 from ledger.appender import Appender
 from ledger.books import book_of
 from ledger.event import Json, NewEvent, identifier, stream_of
 from ledger.observation import REFERENCES, Observation, names_of, observation_event, observation_id
 from ledger.reader import read_head
+from projections.contract import Projection
 from projections.drift import TYPES, Drift, drift_of, newest
 from projections.reading import read_histories
 
@@ -49,11 +57,15 @@ ORDER BY stream_id
 
 @dataclass(slots=True)
 class Reconciled:
-    """What a comparison came to: objects looked at, drift by book, and how many observations were recorded."""
+    """What a comparison came to: objects looked at, drift by book, and how many observations were recorded.
+
+    ``rows`` is where the log agrees with Stripe and the entitlement projection does not: a subject to be replayed.
+    """
 
     compared: int = 0
     recorded: int = 0
     drift: dict[str, list[Drift]] = field(default_factory=dict)
+    rows: dict[str, list[Drift]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +86,7 @@ class Reconciliation:
     appender: Appender
     platform_account: str
     clock: Callable[[], datetime]
+    entitlements: Projection
     record: bool = False
     progress: Callable[[int], None] = lambda _: None
 
@@ -84,8 +97,10 @@ class Reconciliation:
             book = book_of(account or self.platform_account, livemode=self.access.livemode)
             async for page in self._shown(account, book, customer):
                 drifted = await self._compare(book, page, done)
+                await self._compare_rows(book, [one.subject for one in page if one not in drifted], done)
                 if self.record:
-                    await self._record(book, account, drifted, done)
+                    await self._append([self._observation(book, one) for one in drifted], done)
+            await self._compare_features(book, account, customer, done)
         return done
 
     async def _shown(self, account: str | None, book: str, customer: str | None) -> AsyncIterator[list[_Shown]]:
@@ -144,10 +159,52 @@ class Reconciliation:
         self.progress(len(shown))
         return drifted
 
-    async def _record(self, book: str, account: str | None, drifted: Sequence[_Shown], done: Reconciled) -> None:
-        events = [self._observation(book, one) for one in drifted]
+    async def _compare_rows(self, book: str, agreed: Sequence[Json], done: Reconciled) -> None:
+        """Note where the projection's rows differ of subscriptions that the log knows as they are."""
+        if not agreed or agreed[0].get("object") != "subscription":
+            return
+        async with self.pool.acquire() as connection, connection.transaction(readonly=True):
+            if not await caught_up(connection, book):
+                return
+            found = await subscriptions_differing(connection, self.entitlements, book, agreed, self.clock())
+        if found:
+            done.rows.setdefault(book, []).extend(found)
+
+    async def _compare_features(self, book: str, account: str | None, customer: str | None, done: Reconciled) -> None:
+        """Compare Stripe's own entitlements of those for whom it ever told any."""
+        async with self.pool.acquire() as connection, connection.transaction(readonly=True):
+            if not await caught_up(connection, book):
+                return
+            customers = await customers_with_stripes_own(connection, book)
+            ours = {one: await features_of(connection, book, one) for one in customers if customer in (None, one)}
+        for one, features in ours.items():
+            pages = read_pages(self.access, "/v1/entitlements/active_entitlements", {"customer": one}, account=account)
+            shown = [page async for page in pages]
+            drift = features_differing(one, features, [each for page in shown for each in page.elements])
+            done.compared += 1
+            if drift is not None:
+                done.drift.setdefault(book, []).append(drift)
+                if self.record:
+                    await self._append([self._entitlements(book, one, [page.reply for page in shown])], done)
+
+    async def _append(self, events: Sequence[NewEvent], done: Reconciled) -> None:
         places = await self.appender.append(events)
         done.recorded += sum(not place.duplicate for place in places)
+
+    def _entitlements(self, book: str, customer: str, replies: Sequence[Reply]) -> NewEvent:
+        """Make the observation of a customer's active entitlements, every page of them."""
+        kind = "customer.active_entitlements"
+        seen = Observation(
+            book=book,
+            kind=kind,
+            of=customer,
+            created=replies[0].at,
+            observed_at=self.clock(),
+            answers=[reply.answer for reply in replies],
+            names={"customer": customer},
+            event_id=observation_id(book, kind, customer, replies[0].at.isoformat()),
+        )
+        return observation_event(seen)
 
     def _observation(self, book: str, one: _Shown) -> NewEvent:
         kind, of = str(one.subject["object"]), str(one.subject["id"])

@@ -119,19 +119,16 @@ def _some(charge: Charge, amount: str, how: str) -> tuple[int, bool]:
     return some, one_of(how, ("arrives", "fails")) == "fails"
 
 
-def _bought(session: Session) -> Charge:
-    if session.payment is None or session.payment.charge is None:
-        raise ValueError("nothing has been paid")
-    return session.payment.charge
-
-
-def refund(stage: Stage, amount: str = "all", how: str = "arrives") -> None:
-    """``refund all``, ``refund 300 fails``: of the last purchase; where there is none, of the last invoice."""
+def _bought(stage: Stage) -> tuple[Session, Charge]:
     session = stage.session
-    if session is None:
-        refund_invoice(stage, amount, how)
-        return
-    charge = _bought(session)
+    if session is None or session.payment is None or session.payment.charge is None:
+        raise ValueError("nothing has been bought")
+    return session, session.payment.charge
+
+
+def refund_purchase(stage: Stage, amount: str = "all", how: str = "arrives") -> None:
+    """``refund_purchase all``, ``refund_purchase 300``, ``refund_purchase all fails``."""
+    session, charge = _bought(stage)
     some, fails = _some(charge, amount, how)
     reversals.refund(stage.account, charge, some, fails=fails)
     if charge.amount_refunded == charge.amount:
@@ -142,18 +139,21 @@ def refund(stage: Stage, amount: str = "all", how: str = "arrives") -> None:
             )
 
 
+def dispute_purchase(stage: Stage, course: str) -> None:
+    """``dispute_purchase late_win``: see ``dispute_invoice``."""
+    session, charge = _bought(stage)
+    known = one_of(course, reversals.COURSES)
+    reversals.dispute(stage.account, charge, known, lambda holds: checkout.note(stage.account, session, holds=holds))
+
+
+def refund(stage: Stage, amount: str = "all", how: str = "arrives") -> None:
+    """``refund all``: of the last purchase; where there is none, of the last invoice."""
+    (refund_invoice if stage.session is None else refund_purchase)(stage, amount, how)
+
+
 def dispute(stage: Stage, course: str) -> None:
-    """``dispute late_win``: of the last purchase; where there is none, of the last invoice."""
-    session = stage.session
-    if session is None:
-        dispute_invoice(stage, course)
-        return
-    reversals.dispute(
-        stage.account,
-        _bought(session),
-        one_of(course, reversals.COURSES),
-        lambda holds: checkout.note(stage.account, session, holds=holds),
-    )
+    """``dispute lost``: of the last purchase; where there is none, of the last invoice."""
+    (dispute_invoice if stage.session is None else dispute_purchase)(stage, course)
 
 
 def balance(stage: Stage, amount: str) -> None:
@@ -192,6 +192,8 @@ WORDS: Final[dict[str, Callable[..., None]]] = {
     "dispute": dispute,
     "refund_invoice": refund_invoice,
     "dispute_invoice": dispute_invoice,
+    "refund_purchase": refund_purchase,
+    "dispute_purchase": dispute_purchase,
     "balance": balance,
     "add_item": add_item,
     "bill": bill,

@@ -26,7 +26,6 @@ MONTHLY: Final[dict[Interval, Fraction]] = {
 """How many months' worth one interval's price is."""
 
 
-
 @dataclass(frozen=True, slots=True)
 class NotedItem:
     """An item as it was: what it gives, and how many of it."""

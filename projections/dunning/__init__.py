@@ -5,6 +5,6 @@ from the invoice's facts alone. What time alone brings (a due date, a day past d
 begins, so that reading at a moment is picking the span it lies in, and no row depends on a clock.
 
 Reading order: ``facts`` (what is kept of a customer), ``fold`` (events to facts), ``declines`` and ``reasons`` (why
-payments failed), ``recovery`` (who or what mended it), ``case`` (one invoice's facts to its spans), ``rows``,
-``tables``, ``standing`` (spans and a moment to answers), ``summary`` (cases to sums), ``query``.
+payments failed), ``recovery`` (who or what mended it), ``case`` (its words), ``course`` (one invoice's facts to its
+spans), ``rows``, ``tables``, ``standing`` (spans and a moment to answers), ``summary`` (cases to sums), ``query``.
 """

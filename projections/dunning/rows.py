@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import NamedTuple
 
 from projections.contract import Rows
-from projections.dunning.case import Category, Context, Span, Step, case_of
+from projections.dunning.case import Category, Context, Span, Step
+from projections.dunning.course import case_of
 from projections.dunning.facts import Bill, Contract, Remedy, State
 from projections.dunning.reasons import Attempt, attempts_of
 from projections.mrr.movements import movements

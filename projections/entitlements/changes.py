@@ -8,70 +8,19 @@ at again in batches between the steps of the build, and so are those that time a
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
 import asyncpg
-import orjson
 
 from projections.catalog import Published
 from projections.entitlements.answer import answer_all, next_turn
-from projections.entitlements.holdings import CATALOG_STREAM, read_catalogs, read_holdings, stream_of_holder
+from projections.entitlements.holdings import CATALOG_STREAM, read_catalogs, read_found, read_holdings, stream_of_holder
 from projections.entitlements.query import Moment
 from projections.entitlements.rows import ORG_PREFIX, Holdings
-from projections.entitlements.tables import NAME
-from projections.entitlements.telling import NOTHING, Cause, Change, Told, changes, granted_values
-
-LOCK: Final = """
-SELECT seq, touch, position, recheck_after, recheck_cause, catalog_at
-FROM ledger.entitlement_feed
-WHERE book = $1 AND build_id = $2
-FOR UPDATE
-"""
-
-BEGIN: Final = """
-INSERT INTO ledger.entitlement_feed (book, build_id, recheck_after, recheck_cause)
-SELECT $1, build_id, '', 'promotion'
-FROM ledger.build
-WHERE projection = $2 AND phase = 'live'
-ON CONFLICT DO NOTHING
-"""
-
-TOLD: Final = """
-SELECT customer, answers, orgs, next_at
-FROM ledger.entitlement_told
-WHERE book = $1 AND customer = ANY ($2)
-"""
-
-TELL: Final = """
-INSERT INTO ledger.entitlement_told (book, customer, answers, orgs, next_at)
-VALUES ($1, $2, $3, $4, $5)
-ON CONFLICT (book, customer) DO UPDATE
-SET answers = excluded.answers, orgs = excluded.orgs, next_at = excluded.next_at
-"""
-
-CHANGE: Final = """
-INSERT INTO ledger.entitlement_change (book, seq, customer, feature, granted, value, position, cause)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-"""
-
-# The wake-up is delivered with the commit. It is a hint: whoever follows polls as well.
-MOVE: Final = """
-WITH moved AS (
-    UPDATE ledger.entitlement_feed
-    SET seq = $2, touch = $3, position = greatest(position, $4), recheck_after = $5, recheck_cause = $6,
-        catalog_at = $9
-    WHERE book = $1
-    RETURNING book
-), touched AS (
-    INSERT INTO ledger.entitlement_touch (book, number, keys)
-    SELECT $1, $3, $7::text[]
-    WHERE $8
-)
-SELECT pg_notify('ledger_entitlements', '') FROM moved
-"""
+from projections.entitlements.saying import Feed, lock, move, read_told, write_told
+from projections.entitlements.telling import NOTHING, Cause, Told, changes, granted_values
 
 ENTER_LIVE: Final = """
 SELECT set_config('search_path', schema_name, false)
@@ -149,37 +98,13 @@ FORGET_CHANGES: Final = "DELETE FROM ledger.entitlement_change WHERE book = $1 A
 FORGET_TOUCHES: Final = "DELETE FROM ledger.entitlement_touch WHERE book = $1 AND at < now() - interval '10 minutes'"
 
 _AT_ONCE: Final = 50
+"""How many are looked at between two steps of the build: some milliseconds' worth."""
+_HOLDERS_AT_ONCE: Final = 500
+"""How many are in memory at a time, however long the step."""
 _PRODUCT: Final = "product:"
 _CUSTOMER: Final = "cus_"
 _LOOK_SECONDS: Final = 0.2
 _FORGET_SECONDS: Final = 60.0
-
-
-@dataclass(slots=True)
-class _Feed:
-    """A book's row of the feed, locked, and what is to become of it in this transaction."""
-
-    book: str
-    seq: int
-    touch: int
-    position: int
-    recheck_after: str | None
-    recheck_cause: Cause | None
-    catalog_at: datetime | None
-    changed: list[tuple[str | None, str | None, bool | None, str | None, int, Cause]] = field(default_factory=list)
-
-    told: dict[str, Told] = field(default_factory=dict)
-    marked: bool = False
-
-    def say(self, found: Iterable[Change], position: int, cause: Cause) -> None:
-        """Add changes to the log."""
-        self.changed += [(one.customer, one.feature, one.granted, one.value, position, cause) for one in found]
-
-    def mark(self, cause: Cause) -> None:
-        """Say that everybody's answers are others, and have them looked at again."""
-        self.changed.append((None, None, None, None, self.position, cause))
-        self.recheck_after, self.recheck_cause = "", cause
-        self.marked = True
 
 
 class Changes:
@@ -194,7 +119,7 @@ class Changes:
         self, connection: asyncpg.Connection, build_id: str, book: str, position: int, subjects: Sequence[str]
     ) -> None:
         """Say what is other for these subjects and their organisations; a build that is not live says nothing."""
-        feed = await _lock(connection, build_id, book)
+        feed = await lock(connection, build_id, book)
         if feed is None:
             return
         feed.position = max(feed.position, position)
@@ -203,10 +128,12 @@ class Changes:
             feed.mark("catalog")
         if orgs := [key.removeprefix(ORG_PREFIX) for key in keys if key.startswith(ORG_PREFIX)]:
             keys += [row["customer"] for row in await connection.fetch(CUSTOMERS_OF, book, orgs)]
-        touched = await self._look(connection, feed, list(dict.fromkeys(keys)), "event")
-        await _move(connection, feed, None if feed.marked else touched)
+        holders, touched = list(dict.fromkeys(keys)), set[str]()
+        for start in range(0, len(holders), _HOLDERS_AT_ONCE):
+            touched |= set(await self._look(connection, feed, holders[start : start + _HOLDERS_AT_ONCE], "event"))
+        await move(connection, feed, None if feed.marked else sorted(touched))
 
-    async def _terms_changed(self, connection: asyncpg.Connection, feed: _Feed, keys: list[str]) -> bool:
+    async def _terms_changed(self, connection: asyncpg.Connection, feed: Feed, keys: list[str]) -> bool:
         """Take catalog and products out of what was written; tell whether what they give may be other for anybody."""
         changed = CATALOG_STREAM in keys
         published = await read_catalogs(connection, feed.book) if changed else ()
@@ -217,9 +144,9 @@ class Changes:
         written = [stream_of_holder(feed.book, key) for key in keys]
         rows = await connection.fetch(PRODUCTS_HELD, feed.book, others, written) if others else ()
         said = {f"{_PRODUCT}{row['product']}": Told({"says": row["says"]}) for row in rows}
-        told = await _read_told(connection, feed.book, list(said)) if said else {}
+        told = await read_told(connection, feed.book, list(said)) if said else {}
         new = {key: one for key, one in said.items() if told.get(key) != one}
-        await _write_told(connection, feed.book, new)
+        await write_told(connection, feed.book, new)
         # Where a catalog is published, the products' metadata counts for nothing.
         return changed or (bool(new) and not await read_catalogs(connection, feed.book))
 
@@ -260,72 +187,73 @@ class Changes:
     async def _begin_catalog(self, connection: asyncpg.Connection, build_id: str, book: str) -> int:
         """Say that a catalog which was published before holds from now on."""
         async with connection.transaction():
-            feed = await _lock(connection, build_id, book)
+            feed = await lock(connection, build_id, book)
             if feed is None:
                 return 0
             feed.catalog_at = _next_catalog(await read_catalogs(connection, book), self._clock())
             feed.mark("catalog")
-            await _move(connection, feed, None)
+            await move(connection, feed, None)
         return 1
 
     async def _look_at_due(self, connection: asyncpg.Connection, build_id: str, book: str) -> int:
         async with connection.transaction():
-            feed = await _lock(connection, build_id, book)
+            feed = await lock(connection, build_id, book)
             if feed is None:
                 return 0
             rows = await connection.fetch(DUE_CUSTOMERS, book, self._clock(), _AT_ONCE)
             await self._look(connection, feed, [row["customer"] for row in rows], "time", orgs=False)
-            await _move(connection, feed, [])
+            await move(connection, feed, [])
         return len(rows)
 
     async def _look_again(self, connection: asyncpg.Connection, build_id: str, book: str) -> int:
         async with connection.transaction():
-            feed = await _lock(connection, build_id, book)
+            feed = await lock(connection, build_id, book)
             if feed is None or feed.recheck_after is None:
                 return 0
             rows = await connection.fetch(NEXT_CUSTOMERS, book, feed.recheck_after, _AT_ONCE)
             customers = [row["customer"] for row in rows]
             await self._look(connection, feed, customers, feed.recheck_cause or "promotion")
             feed.recheck_after = customers[-1] if len(customers) == _AT_ONCE else None
-            await _move(connection, feed, [])
+            await move(connection, feed, [])
         return len(customers)
 
     async def _look(
-        self, connection: asyncpg.Connection, feed: _Feed, customers: Sequence[str], cause: Cause, *, orgs: bool = True
+        self, connection: asyncpg.Connection, feed: Feed, customers: Sequence[str], cause: Cause, *, orgs: bool = True
     ) -> list[str]:
         """Write down what is other than what was told; return whom was looked at, organisations among them."""
         if not customers:
             return []
-        holdings = await read_holdings(connection, feed.book, customers)
-        told = await _read_told(connection, feed.book, customers)
+        found = await read_found(connection, feed.book, customers, None)
+        holdings = dict(found.holdings)
+        told = await read_told(connection, feed.book, customers)
         if orgs:
             named = {org for one in holdings.values() for org in _orgs(one)}
             named |= {org for one in told.values() for org in one.orgs}
             also = sorted({f"{ORG_PREFIX}{org}" for org in named} - set(holdings))
             if also:
                 holdings |= await read_holdings(connection, feed.book, also)
-                told |= await _read_told(connection, feed.book, also)
-        published = await read_catalogs(connection, feed.book)
-        self._tell(feed, holdings, published, told, cause)
-        await _write_told(connection, feed.book, feed.told)
+                told |= await read_told(connection, feed.book, also)
+        await write_told(connection, feed.book, self._tell(feed, holdings, found.published, told, cause))
         return list(holdings)
 
     def _tell(
         self,
-        feed: _Feed,
+        feed: Feed,
         holdings: Mapping[str, Holdings],
         published: Sequence[Published],
         told: Mapping[str, Told],
         cause: Cause,
-    ) -> None:
-        now = Moment(self._clock())
+    ) -> dict[str, Told]:
+        """Say what is other than what was told; return what is to be noted as told."""
+        now, noted = Moment(self._clock()), {}
         for customer, one in holdings.items():
             before, at = told.get(customer, NOTHING), now.among(one)
             answers = answer_all(one, published, at)
-            feed.say(changes(customer, before.answers, answers), feed.position, cause)
+            feed.say(changes(customer, before.answers, answers), cause)
             after = Told(granted_values(answers), _orgs(one), next_turn(one, published, at))
             if after != before:
-                feed.told[customer] = after
+                noted[customer] = after
+        return noted
 
 
 def _orgs(holdings: Holdings) -> frozenset[str]:
@@ -340,57 +268,11 @@ def _next_catalog(published: Sequence[Published], now: datetime) -> datetime | N
     return min(coming, default=None)
 
 
-async def _lock(connection: asyncpg.Connection, build_id: str, book: str) -> _Feed | None:
-    """Lock a book's feed for a build; None where that is not the live one."""
-    row = await connection.fetchrow(LOCK, book, build_id)
-    if row is None:
-        if await connection.execute(BEGIN, book, NAME) == "INSERT 0 0":
-            return None
-        row = await connection.fetchrow(LOCK, book, build_id)
-    return None if row is None else _Feed(book, **row)
-
-
 async def _adopt(connection: asyncpg.Connection, build_id: str, book: str) -> None:
     async with connection.transaction():
         if await connection.fetchval(ADOPT, book, build_id) is None:
             return
-        feed = await _lock(connection, build_id, book)
+        feed = await lock(connection, build_id, book)
         if feed is not None:
             feed.mark("promotion")
-            await _move(connection, feed, None)
-
-
-async def _move(connection: asyncpg.Connection, feed: _Feed, touched: Sequence[str] | None) -> None:
-    """Write the changes under the next numbers, and whom they and their like concern (None: everybody)."""
-    if feed.changed:
-        numbered = [(feed.book, seq, *one) for seq, one in enumerate(feed.changed, feed.seq + 1)]
-        await connection.executemany(CHANGE, numbered)
-        feed.seq += len(numbered)
-    is_touch = touched is None or bool(touched)
-    feed.touch += is_touch
-    await connection.execute(
-        MOVE,
-        feed.book,
-        feed.seq,
-        feed.touch,
-        feed.position,
-        feed.recheck_after,
-        feed.recheck_cause,
-        touched,
-        is_touch,
-        feed.catalog_at,
-    )
-
-
-async def _read_told(connection: asyncpg.Connection, book: str, customers: Sequence[str]) -> dict[str, Told]:
-    rows = await connection.fetch(TOLD, book, customers)
-    return {row["customer"]: Told(orjson.loads(row["answers"]), frozenset(row["orgs"]), row["next_at"]) for row in rows}
-
-
-async def _write_told(connection: asyncpg.Connection, book: str, told: Mapping[str, Told]) -> None:
-    records = [
-        (book, customer, orjson.dumps(one.answers).decode(), sorted(one.orgs), one.next_at)
-        for customer, one in told.items()
-    ]
-    if records:
-        await connection.executemany(TELL, records)
+            await move(connection, feed, None)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final, TypeVar
 
 import asyncpg
 
 from ledger.catalogs import STREAM
 from projections.catalog import Published, parse_catalog
-from projections.contract import Row
 from projections.entitlements.rows import (
     ORG_PREFIX,
     CatalogRow,
@@ -22,33 +23,51 @@ from projections.entitlements.rows import (
 
 CATALOG_STREAM: Final = STREAM
 
-SOURCES: Final = """
-SELECT subject, book, customer, kind, source, item, product, price, lookup_key, quantity, feature, value, status,
-       status_since, ends_at, expires_at, note, valid_from, valid_to, because
-FROM entitlement_source
-WHERE subject = ANY ($1)
-ORDER BY source, item, valid_from
-"""
-
-EVIDENCE: Final = """
-SELECT subject, book, source, kind, key, covers_from, covers_to, valid_from, valid_to, because
-FROM entitlement_evidence
-WHERE subject = ANY ($1)
-ORDER BY source, kind, key, valid_from
-"""
-
-ORGS: Final = """
-SELECT subject, book, customer, source, org, valid_from, valid_to, because
-FROM entitlement_org
-WHERE subject = ANY ($1)
-ORDER BY source, valid_from
-"""
-
-PRODUCTS: Final = """
-SELECT subject, book, product, features, valid_from, valid_to, because
-FROM product
-WHERE subject = ANY ($1)
-ORDER BY product, valid_from
+# Everything in one statement, so that one question is one way to the database and back, and one snapshot.
+HELD: Final = """
+WITH belonging AS MATERIALIZED (
+    SELECT subject, book, customer, source, org, valid_from, valid_to, because
+    FROM entitlement_org
+    WHERE subject = ANY ($1)
+), streams AS MATERIALIZED (
+    SELECT $1 || array(SELECT DISTINCT $2 || '/org:' || org FROM belonging WHERE org IS NOT NULL) AS names
+), held AS MATERIALIZED (
+    SELECT subject, book, customer, kind, source, item, product, price, lookup_key, quantity, feature, value, status,
+           status_since, ends_at, expires_at, note, valid_from, valid_to, because
+    FROM entitlement_source
+    WHERE subject = ANY ((SELECT names FROM streams)::text[])
+)
+SELECT array(SELECT row(held.*) FROM held ORDER BY source, item, valid_from) AS sources,
+       array(
+           SELECT row(subject, book, source, kind, key, covers_from, covers_to, valid_from, valid_to, because)
+           FROM entitlement_evidence
+           WHERE subject = ANY ($1)
+           ORDER BY source, kind, key, valid_from
+       ) AS evidence,
+       array(SELECT row(belonging.*) FROM belonging ORDER BY source, valid_from) AS orgs,
+       array(
+           SELECT row(subject, book, product, features, valid_from, valid_to, because)
+           FROM product
+           WHERE subject = ANY (array(SELECT DISTINCT $2 || '/' || product FROM held WHERE product IS NOT NULL))
+           ORDER BY product, valid_from
+       ) AS products,
+       array(
+           SELECT row(subject, book, version, content, effective_from, published_at, because)
+           FROM catalog
+           WHERE subject = $2 || '/catalog'
+           ORDER BY version
+       ) AS catalogs,
+       array(
+           SELECT name
+           FROM streams, unnest(names) AS name
+           WHERE EXISTS (SELECT FROM ledger.event AS e WHERE e.stream_id = name)
+       ) AS known,
+       array(
+           SELECT row(subject, since)
+           FROM ledger.parked
+           WHERE build_id = $3 AND subject = ANY ((SELECT names FROM streams)::text[])
+       ) AS parked,
+       array(SELECT subject FROM dirty WHERE subject = ANY ((SELECT names FROM streams)::text[])) AS dirty
 """
 
 CATALOGS: Final = """
@@ -60,7 +79,6 @@ ORDER BY version
 
 SUBJECTS_OF_ORGS: Final = "SELECT DISTINCT org, subject FROM entitlement_org WHERE book = $1 AND org = ANY ($2)"
 
-Found = Mapping[str, Sequence[Row]]
 R = TypeVar("R", SourceRow, EvidenceRow, OrgRow, ProductRow, CatalogRow)
 
 
@@ -80,18 +98,46 @@ def published(rows: Iterable[CatalogRow]) -> tuple[Published, ...]:
     return tuple(Published(row.effective_from, parse_catalog(row.content)) for row in rows)
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was read of some holders: their holdings, the catalogs, and of their streams those that are out of order.
+
+    ``known`` are the streams that have events, ``parked`` those that could not be folded, since when, and ``dirty``
+    those that wait to be folded anew.
+    """
+
+    holdings: dict[str, Holdings]
+    published: tuple[Published, ...]
+    known: frozenset[str]
+    parked: Mapping[str, datetime]
+    dirty: frozenset[str]
+
+
 async def read_holdings(connection: asyncpg.Connection, book: str, holders: Iterable[str]) -> dict[str, Holdings]:
     """Read what customers and organisations hold, whatever the moment. The build's schema must be entered."""
-    wanted = list(dict.fromkeys(holders))
-    subjects = await subjects_of(connection, book, wanted)
+    return (await read_found(connection, book, holders, None)).holdings
+
+
+async def read_found(connection: asyncpg.Connection, book: str, holders: Iterable[str], build_id: str | None) -> Found:
+    """Read all there is of some holders in a build, whose schema must be entered."""
+    subjects = await subjects_of(connection, book, list(dict.fromkeys(holders)))
     every = sorted({subject for some in subjects.values() for subject in some})
-    orgs = [_as(OrgRow, row) for row in await connection.fetch(ORGS, every)]
-    granting = sorted({stream_of_holder(book, f"{ORG_PREFIX}{row.org}") for row in orgs if row.org} - set(every))
-    sources = [_as(SourceRow, row) for row in await connection.fetch(SOURCES, [*every, *granting])]
-    evidence = [_as(EvidenceRow, row) for row in await connection.fetch(EVIDENCE, every)]
-    sold = sorted({stream_of_holder(book, row.product) for row in sources if row.product})
-    products = [_as(ProductRow, row) for row in (await connection.fetch(PRODUCTS, sold) if sold else ())]
-    return gathered(book, subjects, sources, evidence, orgs, products)
+    row = await connection.fetchrow(HELD, every, book, build_id)
+    holdings = gathered(
+        book,
+        subjects,
+        _rows(SourceRow, row["sources"]),
+        _rows(EvidenceRow, row["evidence"]),
+        _rows(OrgRow, row["orgs"]),
+        _rows(ProductRow, row["products"]),
+    )
+    return Found(
+        holdings,
+        published(_rows(CatalogRow, row["catalogs"])),
+        frozenset(row["known"]),
+        dict(map(tuple, row["parked"])),
+        frozenset(row["dirty"]),
+    )
 
 
 async def subjects_of(connection: asyncpg.Connection, book: str, holders: Sequence[str]) -> dict[str, list[str]]:
@@ -141,3 +187,8 @@ def _by_subject(rows: Iterable[R]) -> dict[str, list[R]]:
 
 def _as(kind: type[R], record: Mapping[str, Any]) -> R:
     return kind(**{**record, "because": tuple(record["because"])})
+
+
+def _rows(kind: type[R], records: Iterable[Sequence[Any]]) -> list[R]:
+    """Read rows out of a list of records; the last column of each is a list."""
+    return [kind._make((*columns, tuple(because))) for *columns, because in records]

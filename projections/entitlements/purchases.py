@@ -30,7 +30,7 @@ def session_changed(state: State, fact: Fact) -> None:
     if session.get("mode") != "payment":
         return
     purchase = state.purchases.setdefault(key, Purchase())
-    if session.get("payment_status") in _PAID_WORDS:
+    if text(session.get("payment_status")) in _PAID_WORDS:
         reached = _PAID
     else:
         reached = _FAILED if fact.type == "checkout.session.async_payment_failed" else _PENDING

@@ -16,10 +16,10 @@ from projections.entitlements.answer import Answer, answer_all, answer_feature, 
 from projections.entitlements.compared import Compared, compared
 from projections.entitlements.holdings import (
     CATALOG_STREAM,
+    Found,
     gathered,
     published,
-    read_catalogs,
-    read_holdings,
+    read_found,
     stream_of_holder,
     subjects_of,
 )
@@ -38,12 +38,6 @@ ORG_CUSTOMERS_MAX: Final = 500
 """How many customers of an organisation are folded for one question about what was known."""
 
 PARKED_TOO_LONG: Final = timedelta(hours=24)
-
-KNOWN: Final = "SELECT DISTINCT stream_id FROM ledger.event WHERE stream_id = ANY ($1)"
-
-PARKED: Final = "SELECT subject, since FROM ledger.parked WHERE build_id = $1 AND subject = ANY ($2)"
-
-DIRTY: Final = "SELECT subject FROM dirty WHERE subject = ANY ($1)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,26 +137,22 @@ async def read_many(
         return {
             holder: Entitlements(Holdings(holder), (), moment.now, moment.now, False, freshness) for holder in holders
         }
-    holdings = await read_holdings(connection, book, holders)
-    catalogs = await read_catalogs(connection, book)
-    streams = {holder: _subjects(book, one) for holder, one in holdings.items()}
-    every = sorted({stream for some in streams.values() for stream in some})
-    known = {row["stream_id"] for row in await connection.fetch(KNOWN, every)}
-    parked = {row["subject"]: row["since"] for row in await connection.fetch(PARKED, freshness.build, every)}
-    dirty = {row["subject"] for row in await connection.fetch(DIRTY, every)}
-    return {
-        holder: Entitlements(
-            holdings=one,
-            published=catalogs,
-            at=moment.among(one),
-            now=moment.now,
-            known=bool(one.sources) or not known.isdisjoint(streams[holder]),
-            freshness=freshness,
-            parked_since=min((since for stream, since in parked.items() if stream in streams[holder]), default=None),
-            dirty=not dirty.isdisjoint(streams[holder]),
-        )
-        for holder, one in holdings.items()
-    }
+    found = await read_found(connection, book, holders, freshness.build)
+    return {holder: _found(found, book, one, moment, freshness) for holder, one in found.holdings.items()}
+
+
+def _found(found: Found, book: str, holdings: Holdings, moment: Moment, freshness: Freshness) -> Entitlements:
+    streams = _subjects(book, holdings)
+    return Entitlements(
+        holdings=holdings,
+        published=found.published,
+        at=moment.among(holdings),
+        now=moment.now,
+        known=bool(holdings.sources) or not found.known.isdisjoint(streams),
+        freshness=freshness,
+        parked_since=min((since for stream, since in found.parked.items() if stream in streams), default=None),
+        dirty=not found.dirty.isdisjoint(streams),
+    )
 
 
 async def folded_position(connection: asyncpg.Connection, projection: Projection, book: str) -> int:

@@ -99,6 +99,8 @@ def _subscription(portfolio: Portfolio, fact: Fact, terms: Terms) -> None:
     life = portfolio.lives.get(agreement.subscription)
     if life is not None and life.agreement.status in TERMINAL and agreement.status not in TERMINAL:
         return  # a snapshot from before the end that was rendered late
+    if life is not None and agreement.status == "paused" and agreement.pause_reason is None:
+        agreement = agreement._replace(pause_reason=_why_paused(life.agreement))
     if life is None:
         paid_at = portfolio.paid.get(agreement.subscription)
         life = portfolio.lives[agreement.subscription] = Life(agreement, fact.event_id, paid_at=paid_at)
@@ -107,6 +109,13 @@ def _subscription(portfolio: Portfolio, fact: Fact, terms: Terms) -> None:
     life.agreement, life.because = agreement, fact.event_id
     life.origins = {name: life.origins.get(name, fact.event_id) for name in _names(agreement)}
     _revalue(portfolio, life, _from(life, fact), fact.event_id)
+
+
+def _why_paused(before: Agreement) -> str | None:
+    """Return why a subscription is paused whose shape does not say: one that was past due, for want of payment."""
+    if before.status == "paused":
+        return before.pause_reason
+    return "final_payment_failure" if before.status == "past_due" else None
 
 
 def _names(agreement: Agreement) -> Iterable[str]:

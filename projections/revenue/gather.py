@@ -31,7 +31,7 @@ from projections.revenue.facts import (
     TransactionFact,
 )
 from projections.shapes.common import amount, currency, moment, text
-from projections.shapes.invoice import Invoice, Line, invoice_of, line_of
+from projections.shapes.invoice import Invoice, Line, invoice_of, line_of, standing_of
 from projections.shapes.payment import (
     Refund,
     balance_transaction_of,
@@ -64,19 +64,23 @@ def _at(fact: Fact) -> int:
 
 def invoice_changed(facts: Facts, fact: Fact) -> None:
     """Note an invoice's finalisation and what became of it; a draft is nothing."""
-    shown = invoice_of(fact.subject)
+    shown = standing_of(fact.subject)
     if shown is None or shown.status not in _FINAL:
         return
     known = facts.invoices.get(shown.id)
-    if known is None:
-        known = facts.invoices[shown.id] = _finalized(shown, fact)
-    elif known.incomplete and not shown.incomplete:
-        known.lines, known.incomplete = _lines(shown), False
+    if known is None or (known.incomplete and not shown.incomplete):
+        whole = invoice_of(fact.subject)
+        if whole is None:
+            return
+        if known is None:
+            known = facts.invoices[shown.id] = _finalized(whole, fact)
+        else:
+            known.lines, known.incomplete = _lines(whole), False
     known.status = shown.status
     known.amount_remaining, known.amount_due = shown.amount_remaining, shown.amount_due
     known.pre_payment_credit_notes = shown.pre_payment_credit_notes
     known.payments += [one for one in (shown.charge, shown.payment_intent) if one and one not in known.payments]
-    known.out_of_band = known.out_of_band or shown.paid_out_of_band is True
+    known.out_of_band = known.out_of_band or shown.paid_out_of_band
     if shown.status == "paid" and known.paid_at is None:
         known.paid_at = seconds(shown.paid_at) or _at(fact)
         known.because["paid"] = fact.event_id

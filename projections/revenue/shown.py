@@ -129,8 +129,8 @@ def grouped(entries: Iterable[Shown], by: Sequence[str], month: Mapping[str, str
 
 
 def balances_json(amounts: Mapping[str, int]) -> dict[str, int]:
-    """Return every account that was ever used, in the order of a trial balance."""
-    return {account: amounts[account] for account in CLASSES if account in amounts}
+    """Return every account, in the order of a trial balance."""
+    return {account: amounts.get(account, 0) for account in CLASSES}
 
 
 def natural(amounts: Mapping[str, int]) -> dict[str, int]:

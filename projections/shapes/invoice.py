@@ -124,6 +124,47 @@ class Invoice(NamedTuple):
         return 0 if self.ending_balance is None else self.ending_balance - self.starting_balance
 
 
+class Standing(NamedTuple):
+    """Where an invoice stands, without its lines: all that changes once it is final. Quickly read."""
+
+    id: str
+    status: str
+    amount_due: int
+    amount_paid: int
+    amount_remaining: int
+    pre_payment_credit_notes: int
+    paid_at: datetime | None
+    voided_at: datetime | None
+    uncollectible_at: datetime | None
+    paid_out_of_band: bool
+    payment_intent: str | None
+    charge: str | None
+    incomplete: bool
+
+
+def standing_of(source: Json) -> Standing | None:
+    """Read where an invoice stands; None where it has no id."""
+    key = identifier(source.get("id"))
+    if key is None:
+        return None
+    transitions = mapping(source.get("status_transitions"))
+    return Standing(
+        id=key,
+        status=text(source.get("status")) or "",
+        amount_due=amount(source.get("amount_due")) or 0,
+        amount_paid=amount(source.get("amount_paid")) or 0,
+        amount_remaining=amount(source.get("amount_remaining")) or 0,
+        pre_payment_credit_notes=amount(source.get("pre_payment_credit_notes_amount")) or 0,
+        paid_at=moment(transitions.get("paid_at")),
+        voided_at=moment(transitions.get("voided_at")),
+        uncollectible_at=moment(transitions.get("marked_uncollectible_at")),
+        paid_out_of_band=source.get("paid_out_of_band") is True,
+        payment_intent=identifier(source.get("payment_intent")),
+        charge=identifier(source.get("charge")),
+        incomplete=has_more(source.get("lines")),
+    )
+
+
 def invoice_of(source: Json) -> Invoice | None:
     """Read an invoice; None where it has no id (an upcoming one)."""
     key = identifier(source.get("id"))

@@ -84,7 +84,7 @@ def test_why_a_payment_failed_is_known_of_every_case(default: tuple[Company, dic
 
 @pytest.mark.parametrize("version", [*(one for one in VERSIONS if one != Arguments().api_version), MIXED])
 def test_every_shape_tells_the_same(version: str) -> None:
-    company, books = folded(Arguments(customers=60, months=18, seed=4, api_version=version))
+    company, books = folded(Arguments(customers=40, months=15, seed=4, api_version=version))
     for at in moments(company.arguments, 8):
         for book, truth in company.truth.items():
             found = books[book].at(at)

@@ -27,7 +27,8 @@ SHELL = {
         "ahead", "builds", "certify", "compare", "follower", "forgetting", "joining", "leases", "promotion",
         "reading", "rebuild", "refold", "rivals", "runner", "writing", "dunning.query", "entitlements.changes",
         "entitlements.feed", "entitlements.holdings", "entitlements.known", "entitlements.preview",
-        "entitlements.query", "mrr.query", "periods.bridge", "periods.closing", "periods.effective",
+        "entitlements.query", "entitlements.saying", "mrr.query", "periods.bridge", "periods.closing",
+        "periods.effective",
         "periods.entries", "periods.query", "periods.sums", "periods.worth", "revenue.pages", "revenue.query",
     },
 }  # fmt: skip

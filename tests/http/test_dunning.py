@@ -165,6 +165,36 @@ async def test_a_summary_adds_up(told: Services, client: httpx.AsyncClient) -> N
     assert (initial["opened"]["count"], initial["recovery_rate"], initial["median_hours_to_recover"]) == (0, None, None)
 
 
+async def test_what_is_at_risk_is_one_number_everywhere(
+    told: Services, client: httpx.AsyncClient, database: Database
+) -> None:
+    connection = await database.as_role("ledger_builder").connect()
+    build = await ensure_live(connection, told.revenue)
+    while await follow(connection, told.revenue, build):
+        pass
+    connection.terminate()
+    for at in ("2025-12-20T00:00:00Z", "2026-01-05T12:00:00Z", "2026-01-15T12:00:00Z"):
+        asked = {"at": at}
+        mrr = (await client.get("/v1/revenue/mrr", params=asked)).json()["mrr"]["usd"]
+        usd = (await client.get("/v1/dunning/summary", params=asked)).json()["currencies"]["usd"]
+        cases = (await client.get("/v1/dunning/cases", params=asked)).json()["data"]
+        assert mrr["at_risk"] == usd["at_risk_mrr"] == sum(one["at_risk_mrr"] for one in cases)
+        assert mrr["total"] == usd["mrr"]
+
+
+async def test_a_reader_can_wait_for_its_own_write(
+    told: Services, client: httpx.AsyncClient, database: Database
+) -> None:
+    (voided,) = events_of("-1+5 invoice.voided in_2 void made=-10 count=1 sub=sub_2 due=900 asked")
+    await told.appender.append([new_event(voided | {"id": "evt_late"})])
+    asked = {"min_position": "12"}
+    early = await client.get("/v1/customers/cus_1/dunning", params=asked)
+    assert (early.status_code, early.json()["type"], early.headers["retry-after"]) == (503, "not-yet", "1")
+    await fold_everything(database, told)
+    found = (await client.get("/v1/customers/cus_1/dunning", params=asked)).json()["data"]
+    assert [(one["case"], one["state"]) for one in found][1] == ("in_2", "voided")
+
+
 async def test_an_empty_book_has_empty_answers(
     client: httpx.AsyncClient, database: Database, services: Services
 ) -> None:

@@ -78,6 +78,16 @@ def test_why_it_ended(shown: Json, reason: str) -> None:
     assert told(moved(history.portfolio()))[1:] == [f"02-01 00:00 churn 500 usd {reason}"]
 
 
+@pytest.mark.parametrize(("status", "reason"), [("past_due", "(paused) involuntary"), ("active", "(paused)")])
+def test_why_it_was_paused_where_an_old_shape_does_not_say(status: str, reason: str) -> None:
+    history = History()
+    history.says("01-05", subscription("si_1 1 x 500/month"), "created")
+    history.says("01-20", subscription("si_1 1 x 500/month", status=status))
+    history.says("02-01", subscription("si_1 1 x 500/month", status="paused"), "paused")
+    history.says("02-02", subscription("si_1 1 x 500/month", status="paused", metadata={"a": "b"}))
+    assert told(moved(history.portfolio()))[1:] == [f"02-01 00:00 churn 500 usd {reason}"]
+
+
 def test_unpaid_and_then_canceled_is_one_churn() -> None:
     history = History()
     sold = subscription("si_1 1 x 500/month")

@@ -223,3 +223,17 @@ async def test_it_describes_the_earliest_version_that_lacked_it(
 
 def test_a_want_reads_well() -> None:
     assert Want("coupon", "free") == ("coupon", "free", "")
+
+
+async def test_a_thin_event_is_stored_and_left_alone(observer: Observer, services: Services, standin: StandIn) -> None:
+    thin = {
+        "id": "evt_thin", "object": "v2.core.event", "type": "v1.invoice.paid", "created": "2026-01-15T12:00:00.123Z",
+        "livemode": False, "context": "acct_A",
+        "related_object": {"id": "in_1", "type": "invoice", "url": "/v1/invoices/in_1"},
+    }  # fmt: skip
+    await append(services, thin)
+    assert (await observer.work_off()).answered == 0
+    assert standin.requests == []
+    async with services.pool.acquire() as connection:
+        [stored] = await read_page(connection, "acct_A:test", Filter(), 10)
+    assert (stored.event_id, stored.stream_id) == ("evt_thin", "acct_A:test/in_1")

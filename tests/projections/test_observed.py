@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import orjson
@@ -16,6 +17,7 @@ from ledger.errors import MalformedEventError
 from ledger.event import parse_envelope
 from ledger.observation import OBSERVED, Answer, Observation, names_of, observation_event, observation_id, responses_of
 from projections.contract import Subject
+from projections.entitlements.rows import SourceRow
 from projections.entitlements.tables import entitlements
 from projections.facts import Fact, fact_of
 from projections.folding import rows_of
@@ -138,8 +140,8 @@ def test_an_observed_subscription_gives_what_an_event_would() -> None:
     projection = entitlements("org_id")
     raw = orjson.dumps(subscription(items="si_1:prod_1*3"))
     rows = rows_of(projection, Subject("self:live", "self:live/cus_1"), [observe("subscription", "sub_1", raw)])
-    [row] = rows["entitlement_source"]
-    assert (row[5], row[8], row[9], row[12]) == ("si_1", 3, "active", NOON)
+    [row] = (SourceRow(*columns) for columns in rows["entitlement_source"])
+    assert (row.item, row.quantity, row.status, row.valid_from) == ("si_1", Decimal(3), "active", NOON)
 
 
 def test_tiers_once_observed_are_in_every_form_of_a_price() -> None:

@@ -35,52 +35,52 @@ STORIES: dict[str, tuple[str, str]] = {
     """),
     "a refund takes a purchase back, half of one does not": ("", """
         given  day 0   buy course_once_usd
-               day 2   refund_purchase 300
-               day 10  refund_purchase all
+               day 2   refund 300
+               day 10  refund all
         then   day 1   course
                day 3   course
                day 11  no:course=refunded
     """),
     "a refund that fails gives it back": ("", """
         given  day 0   buy course_once_usd
-               day 2   refund_purchase all fails
+               day 2   refund all fails
         then   day 3   no:course=refunded
                day 6   course
     """),
     "an inquiry suspends nothing": ("", """
         given  day 0   buy course_once_usd
-               day 2   dispute_purchase inquiry
+               day 2   dispute inquiry
         then   day 3   course
                day 60  course
     """),
     "a dispute suspends until it is won": ("", """
         given  day 0   buy course_once_usd
-               day 2   dispute_purchase won
+               day 2   dispute won
         then   day 3   no:course=disputed
                day 43  course
     """),
     "a dispute that is lost can be won late": ("", """
         given  day 0   buy course_once_usd
-               day 2   dispute_purchase late_win
+               day 2   dispute late_win
         then   day 3   no:course=disputed
                day 50  no:course=disputed
                day 70  course
     """),
     "a deleted customer keeps no purchase, and a refund that fails gives none back": ("", """
         given  day 0   buy course_once_usd
-               day 2   refund_purchase all fails
+               day 2   refund all fails
                day 3   delete
         then   day 6   no:course=canceled
     """),
     "by default neither dispute nor refund touches a subscription": ("", """
         given  day 0   subscribe team_month_usd*2
-               day 3   dispute lost
-               day 4   refund all
+               day 3   dispute_invoice lost
+               day 4   refund_invoice all
         then   day 5   seats=2
     """),
     "a dispute may suspend, while that invoice's period lasts": ('dispute = "suspend"', """
         given  day 0   subscribe team_month_usd*2
-               day 3   dispute lost
+               day 3   dispute_invoice lost
         then   day 2   seats=2
                day 4   no:seats=disputed
                day 30  no:seats=disputed
@@ -88,22 +88,22 @@ STORIES: dict[str, tuple[str, str]] = {
     """),
     "a suspending dispute that is won lets go": ('dispute = "suspend"', """
         given  day 0   subscribe team_year_usd*2
-               day 3   dispute won
+               day 3   dispute_invoice won
         then   day 4   no:seats=disputed
                day 45  seats=2
     """),
     "a dispute of one subscription leaves the other": ('dispute = "suspend"', """
         given  day 0   subscribe team_month_usd*2
                day 1   subscribe team_month_usd*3
-               day 3   dispute lost
+               day 3   dispute_invoice lost
         then   day 2   seats=5
                day 4   seats=2
     """),
     "a full refund may revoke, for that period only": ('refund = "revoke"', """
         given  day 0   subscribe team_month_usd*2
-               day 2   refund 100
-               day 3   refund all fails
-               day 40  refund all
+               day 2   refund_invoice 100
+               day 3   refund_invoice all fails
+               day 40  refund_invoice all
         then   day 2.5 seats=2
                day 4   no:seats=refunded
                day 7   seats=2

@@ -106,7 +106,7 @@ async def watch_a_grant_end(service: Service, follower: Follower) -> tuple[float
         times = {"valid_from": begins.isoformat(), "valid_until": ends.isoformat()}
         body = {"customer": "cus_1", "feature": "beta", "reason": "a short one"} | times
         assert (await asyncio.to_thread(service.send, "POST", "/v1/grants", body)).status_code == 201
-        heard = []
+        heard: list[float] = []
         for due in (begins, ends):
             await until(lambda: len(follower.heard) > len(heard), "time to be told of", 10)
             heard.append((datetime.now(UTC) - due).total_seconds())
