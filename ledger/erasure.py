@@ -14,12 +14,12 @@ from eventsourcing.domain import event
 
 from ledger.errors import MistakeError
 from ledger.event import Source
+from ledger.observation import OBSERVATIONS
 from ledger.operator import OperatorAggregate
 from ledger.reader import StoredEvent
 from ledger.verify import BODY_ERASED
 
 ERASURES_STREAM: Final = "erasures"
-OBSERVED: Final = "ledger.observation.recorded"
 
 LET_CHANGE: Final = "ALTER TABLE ledger.event DISABLE TRIGGER event_is_immutable"
 
@@ -51,7 +51,7 @@ class Erasures(OperatorAggregate):
 
     def record(self, found: StoredEvent, reason: str, by: str) -> None:
         """Decide that an event's body is to go. Raises ``NotErasableError``."""
-        if found.source == Source.OPERATOR and found.type != OBSERVED:
+        if found.source == Source.OPERATOR and found.type not in OBSERVATIONS:
             raise NotErasableError(f"{found.event_id} is a {found.type}, a decision of our own: it cannot be erased")
         if found.position not in self.positions:
             self.erase(found.event_id, found.position, reason, by)

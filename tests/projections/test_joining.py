@@ -58,7 +58,7 @@ def rows(state: Money) -> Rows:
 JOINED = frozenset(
     {"refund.created", "charge.dispute.created", "charge.dispute.funds_withdrawn", "invoice_payment.paid"}
 )
-OWN = frozenset({"ledger.refund.given", "ledger.refund.raised", "ledger.observation.recorded"})
+OWN = frozenset({"ledger.refund.given", "ledger.refund.raised", "ledger.charge.noted"})
 MONEY = Projection(
     name="money",
     version=1,
@@ -246,13 +246,13 @@ class Refund(OperatorAggregate):
 async def test_facts_of_our_own_are_folded_with_the_customer_they_name(
     database: Database, clock: ManualClock, order: str
 ) -> None:
-    """An aggregate's through its first event, an observation as it stands in its customer's stream."""
+    """An aggregate's through its first event, another as it stands in its customer's stream."""
     refund = Refund.restore("refund-1")
     refund.give("cus_1", 5)
     refund.raise_to(7)
     given, raised = (replace(one, version=None) for one in refund.new_events("self:live", clock.now))
     charge = {"id": "ch_1", "object": "charge", "customer": "cus_1", "amount": 9}
-    seen = operator_event("self:live", "cus_1", 1, "ledger.observation.recorded", charge, now=clock.now)
+    seen = operator_event("self:live", "cus_1", 1, "ledger.charge.noted", charge, now=clock.now)
     events = {"given": given, "raised": raised, "observed": replace(seen, version=None)}
     connection = await connect_runner(database)
     live = await ensure_live(connection, MONEY)
@@ -261,7 +261,7 @@ async def test_facts_of_our_own_are_folded_with_the_customer_they_name(
             await appender.append([events[name]])
             await catch_up(connection, live)
     expected = [
-        ("self:live/cus_1", "ch_1:ledger.observation.recorded", "ledger.observation.recorded", 9),
+        ("self:live/cus_1", "ch_1:ledger.charge.noted", "ledger.charge.noted", 9),
         ("self:live/cus_1", "refund-1:ledger.refund.given", "ledger.refund.given", 5),
         ("self:live/cus_1", "refund-1:ledger.refund.raised", "ledger.refund.raised", 7),
     ]
