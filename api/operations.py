@@ -54,6 +54,9 @@ ORDER BY p.since, p.subject
 BY_HTTP: Final = "key:"
 """What the name of who asked over HTTP begins with: `serve` does that work, the command line does its own."""
 
+_LONG_LOG: Final = 5_000
+"""A log of so many events is folded more quickly subject by subject than by following it."""
+
 _CATCH_UP_PAUSE_SECONDS: Final = 0.1
 _CATCH_UP_TRIES: Final = 100
 _OTHERS_WORK_SECONDS: Final = 0.5
@@ -109,6 +112,25 @@ class Operations:
             lambda life: life.request(build.projection, build.version, build.bounded, targets, by, reason),
         )
         return build
+
+    async def begin(self, *, by: str) -> bool:
+        """Fold a long log at once where the live build has folded nothing of it; return whether it was so.
+
+        A log that was imported, or was there before its projection, is not followed event by event from its beginning.
+        """
+        async with self._builder() as connection:
+            live = await ensure_live(connection, self.projection)
+            reached = await positions_of(connection, live.build_id)
+            waiting = sum((await _targets(connection, Until())).values())
+        if live.version != self.projection.version or sum(reached.values()) > 0 or waiting < _LONG_LOG:
+            return False
+        reason = "the log was there before this projection"
+        build = await self.request_rebuild(by=by, reason=reason)
+        await self.fold(build.build_id)
+        await self.complete(build.build_id)
+        await self.promote(build.build_id, by=by, reason=reason, force=True)
+        await self.drop(live.build_id, by=by, reason="it had folded nothing")
+        return True
 
     async def fold(self, build_id: str, report: Report = lambda _: None) -> None:
         """Fold parts of a rebuild until none is left that nobody works on, then until all are done."""

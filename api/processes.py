@@ -26,6 +26,7 @@ from api.operations import BY_HTTP, Operations
 from api.outward.worker import run_outward
 from api.services import Services, database_of, find_projection, open_services, projections_of, wall_clock
 from api.settings import Settings, load_settings
+from ledger.appender import Appender
 from ledger.errors import LogUnavailableError
 from ledger.migrate import check_schema
 from ledger.notary import ForkNeededError
@@ -107,6 +108,7 @@ async def _follow_until(settings: Settings, database: Database, stop: asyncio.Ta
     async with Listener(database) as listener:
         while not stop.done():
             try:
+                await _begin_or_stop(settings, stop)
                 await _follow_while_connected(settings, listener, stop)
             except AWAY as error:
                 _log.warning("follower_away", error=repr(error))
@@ -114,6 +116,32 @@ async def _follow_until(settings: Settings, database: Database, stop: asyncio.Ta
                 _log.info("another_follower_is_faster")
             if not stop.done():
                 await asyncio.sleep(_RETRY_SECONDS)
+
+
+async def _begin_or_stop(settings: Settings, stop: asyncio.Task[None]) -> None:
+    """Fold a log that was there before its projections, unless the supervisor ends meanwhile: it is gone on with."""
+    beginning = asyncio.create_task(begin_projections(settings))
+    await asyncio.wait({beginning, stop}, return_when=asyncio.FIRST_COMPLETED)
+    if beginning.done():
+        beginning.result()
+    else:
+        beginning.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await beginning
+
+
+async def begin_projections(settings: Settings, *, by: str = "serve") -> None:
+    """Fold a long log at once for every projection that has folded nothing yet."""
+    database = database_of(settings)
+    connection = await connect_runner(database)
+    try:
+        await check_schema(connection)
+    finally:
+        connection.terminate()
+    async with Appender(database, clock=wall_clock) as appender:
+        for projection in projections_of(settings):
+            if await Operations(database, projection, appender, wall_clock).begin(by=by):
+                _log.info("log_folded_at_once", projection=projection.name)
 
 
 async def _sign_on_a_timer(settings: Settings) -> None:
