@@ -12,7 +12,7 @@ from projections.certify import source_digest
 from projections.contract import Projection
 
 KNOWN = {
-    ("entitlements", 4): "1c9d3c33066fcbd4b88cce59b028bd430b82cfd705e65385eae09b9cc316e2cc",
+    ("entitlements", 4): "f34ceaaface81b961e002b53175af57540e8013e7235a7184abac28796657faf",
     ("dunning", 1): "98ac4e8400258c59a26b67a40569efb6f767d155374a3623e7c44776b6110b29",
     ("revenue", 1): "f508d3c50048ddae50762cea1eab996a1d316cb7974bf33fab74791b5122fed5",
     ("periods", 1): "fad29de638694dcc1946317382bbb4f047c340e6bb23aed2bb84619ee51e18f4",
