@@ -58,16 +58,24 @@ def _paid(state: State, key: str, subscription: str, fact: Fact) -> None:
 
 def _joined_before(state: State, key: str, fact: Fact) -> None:
     """Look at the payments that were known to be for an invoice before the invoice was."""
-    for name in [name for name, payment in state.payments.items() if key in payment.invoices]:
+    for name in list(state.paid_by.get(key, ())):
         touched(state, name, fact)
 
 
 def _join(state: State, paid_by: str, invoice: str, paid: int | None, fact: Fact) -> None:
     payment = state.payments.setdefault(paid_by, Payment())
     payment.amount = payment.amount or paid
-    if invoice not in payment.invoices:
-        payment.invoices.append(invoice)
+    if _tie(state, paid_by, payment, invoice):
         touched(state, paid_by, fact)
+
+
+def _tie(state: State, key: str, payment: Payment, invoice: str) -> bool:
+    """Note that a payment is for an invoice; tell whether that is news."""
+    if invoice in payment.invoices:
+        return False
+    payment.invoices.append(invoice)
+    state.paid_by.setdefault(invoice, []).append(key)
+    return True
 
 
 def invoice_payment_paid(state: State, fact: Fact) -> None:
@@ -89,8 +97,8 @@ def charge_refunded(state: State, fact: Fact) -> None:
     payment.refunded = max(payment.refunded, amount(charge.get("amount_refunded")) or 0)
     for refund in refunds_of_charge(charge):
         _take_refund(payment, refund)
-    if (invoice := identifier(charge.get("invoice"))) is not None and invoice not in payment.invoices:
-        payment.invoices.append(invoice)
+    if (invoice := identifier(charge.get("invoice"))) is not None:
+        _tie(state, key, payment, invoice)
     touched(state, key, fact)
 
 
@@ -131,7 +139,7 @@ def touched(state: State, key: str, fact: Fact) -> None:
 
 
 def _bear(state: State, key: str, invoice: Invoice, fact: Fact) -> None:
-    payments = [one for one in state.payments.values() if key in one.invoices]
+    payments = [state.payments[name] for name in state.paid_by.get(key, ())]
     for kind, holds in (
         ("refunded", all(is_refunded(one) for one in payments)),
         ("disputed", any(dispute_state(one) for one in payments)),

@@ -36,6 +36,8 @@ def session_changed(state: State, fact: Fact) -> None:
         reached = _FAILED if fact.type == "checkout.session.async_payment_failed" else _PENDING
     purchase.paid = max(purchase.paid, reached)
     purchase.invoice = identifier(session.get("invoice")) or purchase.invoice
+    if purchase.invoice is not None:
+        state.session_of[purchase.invoice] = key
     if not purchase.known:
         _take_lines(purchase, key, session)
     if paid_by := payment_key(state, session.get("payment_intent"), None):
@@ -128,8 +130,21 @@ def payment_key(state: State, intent: object, charge: object) -> str | None:
     if by_intent is not None and by_charge is not None:
         state.intents[by_charge] = by_intent
         if (early := state.payments.pop(by_charge, None)) is not None:
-            state.payments.setdefault(by_intent, early)
+            _merge(state, by_charge, early, by_intent)
     return by_intent or state.intents.get(by_charge or "", by_charge)
+
+
+def _merge(state: State, charge: str, early: Payment, intent: str) -> None:
+    """Let what was known of a charge be known of its intent."""
+    into = state.payments.setdefault(intent, Payment())
+    into.amount, into.refunded = into.amount or early.amount, max(into.refunded, early.refunded)
+    into.refunds, into.disputes = early.refunds | into.refunds, early.disputes | into.disputes
+    into.failed = list(dict.fromkeys((*into.failed, *early.failed)))
+    into.purchases = list(dict.fromkeys((*into.purchases, *early.purchases)))
+    into.invoices = list(dict.fromkeys((*into.invoices, *early.invoices)))
+    for invoice in early.invoices:
+        named = (intent if one == charge else one for one in state.paid_by[invoice])
+        state.paid_by[invoice] = list(dict.fromkeys(named))
 
 
 def restate(state: State, key: str, fact: Fact) -> None:
@@ -168,8 +183,8 @@ def restate(state: State, key: str, fact: Fact) -> None:
 
 def _covered_by_session(state: State, key: str, purchase: Purchase) -> bool:
     """Tell whether an invoice is that of a session which sold the same already."""
-    sessions = (one for name, one in state.purchases.items() if name != key and one.invoice == key)
-    return purchase.invoice == key and any(one.known for one in sessions)
+    session = state.purchases.get(state.session_of.get(key, "")) if purchase.invoice == key else None
+    return session is not None and session.known
 
 
 def _status(state: State, purchase: Purchase) -> tuple[str, bool]:
@@ -187,7 +202,7 @@ def _status(state: State, purchase: Purchase) -> tuple[str, bool]:
 
 def _payments_of(state: State, purchase: Purchase) -> list[str]:
     found = [purchase.payment] if purchase.payment is not None else []
-    return found or [key for key, one in state.payments.items() if purchase.invoice in one.invoices]
+    return found or state.paid_by.get(purchase.invoice or "", [])
 
 
 def _came_back(payment: Payment) -> int:

@@ -60,7 +60,6 @@ class Invoice:
     subscription: str
     covers_from: datetime | None = None
     covers_to: datetime | None = None
-    payments: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -77,7 +76,6 @@ class Payment:
     disputes: dict[str, str] = field(default_factory=dict)
     purchases: list[str] = field(default_factory=list)
     invoices: list[str] = field(default_factory=list)
-    because: str = ""
 
 
 @dataclass(slots=True)
@@ -94,7 +92,11 @@ class Orgs:
 
 @dataclass(slots=True)
 class State:
-    """What has been folded of one subject so far: a customer, a guest's payment, a product, an org, the catalogs."""
+    """What has been folded of one subject so far: a customer, a guest's payment, a product, an org, the catalogs.
+
+    ``intents`` are payment intents by charge, ``paid_by`` payments by invoice, ``session_of`` Checkout sessions by
+    invoice.
+    """
 
     subject: Subject
     org_metadata_key: str
@@ -106,6 +108,8 @@ class State:
     invoices: dict[str, Invoice] = field(default_factory=dict)
     payments: dict[str, Payment] = field(default_factory=dict)
     intents: dict[str, str] = field(default_factory=dict)
+    paid_by: dict[str, list[str]] = field(default_factory=dict)
+    session_of: dict[str, str] = field(default_factory=dict)
     evidence: dict[str, EvidenceRow] = field(default_factory=dict)
     past_evidence: list[EvidenceRow] = field(default_factory=list)
     orgs: Orgs = field(default_factory=Orgs)

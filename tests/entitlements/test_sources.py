@@ -340,3 +340,14 @@ def test_a_catalog_says_what_counts_and_how_it_combines() -> None:
     sold["items"]["data"].pop()
     found = answers([fact(0, "customer.subscription.created", sold)], 1, CATALOG)
     assert {name: one.value for name, one in found.items()} == {"seats": 5, "level": "high", "sso": True}
+
+
+def test_a_dispute_of_a_charge_finds_the_intent_that_is_named_later() -> None:
+    dispute = {"id": "dp_1", "object": "dispute", "charge": "ch_1", "status": "needs_response"}
+    facts = [
+        fact(0, "checkout.session.completed", session()),
+        fact(5, "charge.dispute.created", dispute),
+        fact(9, "charge.dispute.funds_withdrawn", dispute | {"payment_intent": "pi_1"}),
+        fact(20, "charge.dispute.closed", dispute | {"status": "won"}),
+    ]
+    assert [told(facts, at, "course") for at in (5, 9, 20)] == [True, "disputed", True]

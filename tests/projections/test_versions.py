@@ -12,7 +12,7 @@ from projections.certify import source_digest
 from projections.contract import Projection
 
 KNOWN = {
-    ("entitlements", 4): "1c9d3c33066fcbd4b88cce59b028bd430b82cfd705e65385eae09b9cc316e2cc",
+    ("entitlements", 4): "f34ceaaface81b961e002b53175af57540e8013e7235a7184abac28796657faf",
     ("dunning", 1): "4fb1301a7349607ca2a3d7883f25e5ca263e50b1dff29ce7db4de91ea84ed8c0",
     ("revenue", 1): "92b0b155fb5f8fee25ca915a620a594f592958ba8a69360d0e124a955738e7e4",
     ("periods", 1): "fad29de638694dcc1946317382bbb4f047c340e6bb23aed2bb84619ee51e18f4",
