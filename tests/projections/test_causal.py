@@ -471,9 +471,9 @@ def test_five_thousand_updates_are_no_trouble_in_one_second_or_in_many() -> None
     turned = [fact(f"evt_{n}", {"n": n + 1}, {"n": n}, at=n // 2 * 30 + 1 - n % 2) for n in range(20_000)]
     for facts, count in ((in_one, 1), (gaps, 1), (turned, 10_000)):
         random.Random(1).shuffle(shuffled := list(facts))
-        begun = time.perf_counter()
+        begun = time.process_time()
         ordering = order(shuffled)
-        assert time.perf_counter() - begun < 2
+        assert time.process_time() - begun < 2
         assert len(ordering.boundaries) == count
         if facts is not gaps:
             assert [one.subject["n"] for one in ordering.facts] == list(range(1, len(facts) + 1))
