@@ -67,6 +67,8 @@ def test_invoices_and_subscriptions_read_alike_in_every_version(version: str) ->
     both = list(zip(snapshots(ENDIVE), snapshots(version), strict=True))
     assert len(both) > 100
     for new, old in both:
+        if old.get("paid_out_of_band"):
+            continue  # before basil, what was paid outside Stripe was no part of the amount paid (§2.1)
         read = READERS[old["object"]]
         assert comparable(read(old)) == comparable(read(new)), old["id"]
 
