@@ -7,8 +7,11 @@ import re
 import httpx
 import psutil
 
+from api.services import projections_of
+from api.settings import Settings
 from tests.system.running import Service
 
+PROJECTIONS = len(projections_of(Settings()))
 CALL = ("demo", "--customers", "25", "--months", "6")
 
 
@@ -25,10 +28,11 @@ def test_the_demo_serves_a_companys_history_and_goes_on_with_it(service: Service
     assert events[0]["recorded_at"][:10] == events[0]["created"][:10], "recorded when it would have been"
 
     def folded() -> bool:
-        (one,) = service.get("/v1/projections").json()["data"]
-        return all(book["position"] == book["head"] for book in one["books"])
+        builds = service.get("/v1/projections").json()["data"]
+        places = [book for one in builds for book in one["books"]]
+        return len(builds) == PROJECTIONS and all(book["position"] == book["head"] for book in places)
 
-    service.until(folded, "the history to be folded")
+    service.until(folded, "the history to be folded", 90)
     answer = service.get(f"/v1/customers/{customer}/entitlements", book="self:live", include="all").json()
     assert answer["entitlements"]
 

@@ -39,7 +39,7 @@ def test_an_event_is_erased_whatever_happens_meanwhile(service: Service, tmp_pat
 
     erased = service.run(*ERASE, "--json")
     assert erased.returncode == 0, erased.stderr
-    assert orjson.loads(erased.stdout)["folded_again"] == ["entitlements-1"]
+    assert "entitlements-1" in orjson.loads(erased.stdout)["folded_again"]
     assert service.run(*ERASE).returncode == 0
     told = verified(service)
     assert "erased    self:live: evt_3" in told
