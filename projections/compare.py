@@ -193,7 +193,7 @@ async def _key_columns(connection: asyncpg.Connection, table: Table, build: Buil
 
 def _only_in(table: Table, columns: Sequence[str], one: Build, other: Build) -> str:
     # Names of schemas, tables and columns are made by this code.
-    names = ", ".join(columns)
+    names = ", ".join(f'"{name}"' for name in columns)
     return f"""
     SELECT {names} FROM {one.schema_name}.{table.name}
     EXCEPT ALL

@@ -1,0 +1,43 @@
+"""Every projection's builds can be compared, whatever its tables call their columns."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from api.operations import Operations
+from api.services import projections_of
+from api.settings import Settings
+from ledger.appender import Appender
+from ledger.postgres import Database
+from projections.builds import ensure_live
+from projections.contract import Projection
+from projections.follower import follow
+from projections.runner import connect_runner
+from tests.conftest import ManualClock
+from tests.projections.histories import company, new_events
+
+BY = "cli:engineer"
+
+
+@pytest.mark.parametrize("projection", projections_of(Settings()), ids=lambda one: one.name)
+async def test_a_build_beside_one_that_folded_nothing(
+    database: Database, clock: ManualClock, projection: Projection
+) -> None:
+    nothing = replace(projection, version=0, step=lambda *_: None)
+    async with Appender(database, clock=clock) as appender:
+        await appender.append(new_events(company(5)[0]))
+        connection = await connect_runner(database)
+        live = await ensure_live(connection, nothing)
+        while await follow(connection, nothing, live):
+            pass
+        await connection.close()
+        ready = Operations(database, projection, appender, clock)
+        build = await ready.request_rebuild(by=BY, reason="it folds nothing", until=None)
+        await ready.fold(build.build_id)
+        await ready.complete(build.build_id)
+        summary = (await ready.compare(build.build_id, by=BY)).summary(projection)
+    assert set(summary["tables"]) <= {table.name for table in projection.tables}
+    # Months are closed by people: a company that only pays has none.
+    assert (summary["added"] > 0) == (projection.name != "periods")
