@@ -71,7 +71,7 @@ def event_json(event: StoredEvent, conflicts: list[Conflict]) -> dict[str, Any]:
 
     Data nested deeper than JSON can be written here is left out and named in ``incomplete``: its raw bytes stand.
     """
-    data = _data(event)
+    data = data_of(event)
     return {
         "id": event.event_id,
         "book": event.book,
@@ -83,7 +83,7 @@ def event_json(event: StoredEvent, conflicts: list[Conflict]) -> dict[str, Any]:
         "api_version": event.api_version,
         "recorded_at": rfc3339(event.recorded_at),
         "received_at": rfc3339(event.received_at),
-        "data": data,
+        "data": None if data is None else orjson.Fragment(data),
         "erased": not event.salt,
         "incomplete": ["data"] if event.salt and data is None else [],
         "leaf": {"header": event.header.decode(), "salt": event.salt.hex(), "hash": event.leaf.hex()},
@@ -99,11 +99,12 @@ def event_json(event: StoredEvent, conflicts: list[Conflict]) -> dict[str, Any]:
     }
 
 
-def _data(event: StoredEvent) -> orjson.Fragment | None:
+def data_of(event: StoredEvent) -> bytes | None:
+    """Return an event's data as JSON; None where it was erased or is nested deeper than JSON can be written here."""
     if not event.salt:
         return None
     try:
-        return orjson.Fragment(orjson.dumps(mapping(orjson.loads(event.body).get("data"))))
+        return orjson.dumps(mapping(orjson.loads(event.body).get("data")))
     except orjson.JSONEncodeError:
         return None
 

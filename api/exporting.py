@@ -1,4 +1,4 @@
-"""Books into files: the journal and recognised revenue of a stretch of months, in one snapshot of the live build."""
+"""Into files, of a stretch of months and in one snapshot: the books as the live build has them, and the log itself."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any, Final
 
 import asyncpg
+import orjson
 
+from api.events import data_of
 from api.mrr import movement_id
 from api.revenue import roll_forward
 from api.tabular import FORMATS, Columns, TextWriter, Whole
 from ledger.errors import MistakeError
 from ledger.postgres import Database
+from ledger.reader import Filter, StoredEvent, read_page
 from projections.builds import enter_build
 from projections.mrr.intervals import Bounds
 from projections.mrr.query import Wanted as Moves
@@ -39,7 +42,14 @@ MRR: Final[Columns] = {
     "subscriptions": "texts", "because": "texts",
 }  # fmt: skip
 
+EVENTS: Final[Columns] = {
+    "id": "text", "book": "text", "position": "amount", "type": "text", "created": "time", "stream": "text",
+    "source": "text", "api_version": "text", "recorded_at": "time", "received_at": "time", "erased": "text",
+    "data": "text", "hash": "text",
+}  # fmt: skip
+
 _ROWS: Final = 5_000
+_EVENTS: Final = 500
 
 Progress = Callable[[int], None]
 """Told how many rows more are written."""
@@ -74,6 +84,9 @@ async def export_books(database: Database, export: Export, progress: Progress) -
     connection = await database.as_role("ledger_app").connect()
     try:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
+            if export.what == "events":
+                with Whole(export.path) as path:
+                    return await _events(connection, export, path, progress)
             if (await enter_build(connection, "revenue", export.book)).build is None:
                 raise MistakeError("revenue is not built yet: start `ledger serve`, or run `ledger rebuild revenue`")
             with Whole(export.path) as path:
@@ -146,6 +159,42 @@ async def _recognition(connection: asyncpg.Connection, export: Export, path: Pat
         writer.write(rows)
     progress(len(rows))
     return len(rows)
+
+
+async def _events(connection: asyncpg.Connection, export: Export, path: Path, progress: Progress) -> int:
+    first, until = time_of(export.since), time_of(export.last + 1)
+    count = after = 0
+    with closing(FORMATS[export.format](path, EVENTS)) as writer:
+        while page := await read_page(connection, export.book, Filter(after=after), _EVENTS):
+            rows = [event_row(one, export.format) for one in page if first <= one.created < until]
+            writer.write(rows)
+            progress(len(rows))
+            count += len(rows)
+            after = page[-1].position
+    return count
+
+
+def event_row(event: StoredEvent, as_format: str) -> dict[str, Any]:
+    """Return an event as it is exported; its data is JSON, in a table as text."""
+    data = data_of(event)
+    written: object = None
+    if data is not None:
+        written = orjson.Fragment(data) if as_format == "jsonl" else data.decode()
+    return {
+        "id": event.event_id,
+        "book": event.book,
+        "position": event.position,
+        "type": event.type,
+        "created": event.created,
+        "stream": event.stream_id,
+        "source": event.source,
+        "api_version": event.api_version,
+        "recorded_at": event.recorded_at,
+        "received_at": event.received_at,
+        "erased": "false" if event.salt else "true",
+        "data": written,
+        "hash": event.leaf.hex(),
+    }
 
 
 def journal_rows(entry: Shown) -> list[dict[str, Any]]:

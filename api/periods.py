@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Final
 
 import asyncpg
@@ -11,10 +12,11 @@ from starlette.responses import Response
 from api.access import book_of_request, require, services
 from api.bodies import json_body, reason_of
 from api.outward.coverage import first_hour, read_hours
-from api.parameters import integer_parameter, path_value
+from api.parameters import MAX_WAIT_SECONDS, integer_parameter, path_value, seconds_parameter
 from api.problems import JSONResponse, Problem
 from api.reads import answer, asked_by, read_build, time_json
 from api.services import Services
+from ledger.reader import read_head
 from ledger.times import rfc3339
 from projections.builds import enter_build
 from projections.periods import tables
@@ -32,6 +34,7 @@ from projections.periods.seal import accounts_of, sealed
 
 SCOPE: Final = "periods:close"
 _SEALS_MAX: Final = 1_000_000
+_POLL_SECONDS: Final = 0.02
 
 
 async def list_periods(request: Request) -> Response:
@@ -87,16 +90,20 @@ async def get_period(request: Request) -> Response:
 
 
 async def close_period(request: Request) -> Response:
-    """Close the oldest open month. 409 with the list of what stands against it, unless forced."""
+    """Close the oldest open month. 409 with the list of what stands against it, unless forced.
+
+    Answered as soon as reads count it, or after ``wait`` seconds (by default one); so is reopening.
+    """
     key = require(request, SCOPE)
     book = await book_of_request(request, key)
     body = await json_body(request, {"reason", "force"})
-    force = body.get("force", False)
+    force, wait_seconds = body.get("force", False), seconds_parameter(request, "wait", 1, MAX_WAIT_SECONDS)
     if not isinstance(force, bool):
         raise Problem(400, "force must be true or false")
     serving = services(request)
     asked = Asked(book, _month(request), key.name, reason_of(body), serving.clock(), force)
     closing = await close_checked(serving, asked)
+    await _until_folded(serving, book, wait_seconds)
     return JSONResponse(
         {
             "month": closing.month,
@@ -135,11 +142,24 @@ async def reopen_period(request: Request) -> Response:
     key = require(request, SCOPE)
     book = await book_of_request(request, key)
     reason = reason_of(await json_body(request, {"reason"}))
-    serving = services(request)
+    serving, wait_seconds = services(request), seconds_parameter(request, "wait", 1, MAX_WAIT_SECONDS)
     month, now = _month(request), serving.clock()
     await reopen_month(serving.pool, serving.appender, book, month, by=key.name, reason=reason, now=now)
+    await _until_folded(serving, book, wait_seconds)
     content = {"month": month, "status": "open", "by": key.name, "at": time_json(now), "reason": reason}
     return JSONResponse(content)
+
+
+async def _until_folded(serving: Services, book: str, wait_seconds: float) -> None:
+    """Wait until reads count what was decided, but not for long: it is durable, and whoever folds will come to it."""
+    deadline = asyncio.get_running_loop().time() + wait_seconds
+    async with serving.pool.acquire() as connection:
+        head = await read_head(connection, book)
+    while asyncio.get_running_loop().time() < deadline:
+        async with serving.pool.acquire() as connection, connection.transaction(readonly=True):
+            if (await enter_build(connection, tables.NAME, book)).position >= head:
+                return
+        await asyncio.sleep(_POLL_SECONDS)
 
 
 def period_json(one: Period) -> dict[str, Any]:

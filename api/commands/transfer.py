@@ -27,7 +27,7 @@ from ledger.postgres import Database
 from ledger.reader import read_books
 from projections.builds import read_build
 
-_BOOKS = ("journal", "mrr", "recognition")
+_TABLES = ("journal", "mrr", "recognition", "events")
 _ARCHIVE_ENDINGS = {".tar": "tar", ".gz": "gztar", ".tgz": "gztar", ".xz": "xztar"}
 
 
@@ -68,8 +68,8 @@ def export(
     what: Annotated[
         str,
         typer.Argument(
-            help="`journal`, `recognition`, `mrr`: the books. `events`: the log. `rows`: what a build holds, such "
-            "as an audit copy."
+            help="`journal`, `recognition`, `mrr`: the books. `events`: the log, as a table or with proof. `rows`: "
+            "what a build holds, such as an audit copy."
         ),
     ],
     output: Annotated[
@@ -77,7 +77,7 @@ def export(
         typer.Option(
             "--output",
             "-o",
-            help="A file; for events a folder, or a .tar, .tar.gz or .tar.xz file.",
+            help="A file; with proof a folder, or a .tar, .tar.gz or .tar.xz file.",
             show_default=False,
         ),
     ],
@@ -92,22 +92,24 @@ def export(
     until: Annotated[str | None, typer.Option("--to", help="The month after the last one.")] = None,
     book: Annotated[str | None, typer.Option(help="The book; by default the service's own live one.")] = None,
 ) -> None:
-    """Write the books as a table or as Beancount text, the log as an archive, or the rows of a build.
+    """Write the books or the log as a table, the journal as Beancount text, the log with proof, or a build's rows.
 
     Examples: ledger export journal --format beancount -o books.beancount
 
     ledger export recognition --format csv --from 2026-01 --to 2026-04 -o quarter.csv
 
+    ledger export events --format jsonl --from 2026-01 --to 2026-04 -o events.jsonl
+
     ledger export events --with-proof -o audit-2026.tar.gz
 
     ledger export rows --build entitlements-3 -o entitlements-2026-03.jsonl
     """
-    of_books = what in _BOOKS and as_format is not None and not with_proof and build is None
+    of_books = what in _TABLES and as_format is not None and not with_proof and build is None
     of_log = as_format is None and (what, with_proof, build is None) in {("events", True, True), ("rows", False, False)}
     if not of_books and not of_log:
         raise typer.BadParameter(
-            "there are `ledger export journal|recognition|mrr --format FORMAT`, `ledger export events --with-proof` "
-            "and `ledger export rows --build BUILD`"
+            "there are `ledger export journal|recognition|mrr|events --format FORMAT`, `ledger export events "
+            "--with-proof` and `ledger export rows --build BUILD`"
         )
     if output.exists():
         raise MistakeError(f"{output} exists: an export never overwrites anything")

@@ -72,7 +72,8 @@ class Book:
         return await self._post(f"{month}/reopen", status, {})
 
     async def _post(self, path: str, status: int, more: Json) -> Json:
-        answer = await self.client.post(f"/v1/periods/{path}", json={"reason": "month end", **more})
+        body = {"reason": "month end", **more}
+        answer = await self.client.post(f"/v1/periods/{path}", params={"wait": 0}, json=body)
         assert answer.status_code == status, answer.text
         await self.fold()
         found: Json = answer.json()
@@ -121,6 +122,23 @@ async def test_months_are_closed_in_order_and_once(book: Book) -> None:
     assert [one["status"] for one in listed["data"]] == ["closed", "closed", "open", "open"]
     assert listed["data"][0]["digest"] == closed["digest"]
     assert (await book.reopen("2026-01", 409))["detail"] == "2026-01 cannot be reopened: only 2026-02 can be"
+
+
+@pytest.mark.parametrize(("path", "before", "after"), [("close", "open", "closed"), ("reopen", "closed", "open")])
+async def test_who_closes_or_reopens_reads_what_was_done(book: Book, path: str, before: str, after: str) -> None:
+    async def status() -> str:
+        return str((await book.get("periods"))["data"][0]["status"])
+
+    if before == "closed":
+        await book.close("2026-01")
+    asking = asyncio.create_task(
+        book.client.post(f"/v1/periods/2026-01/{path}", params={"wait": 10}, json={"reason": "month end"})
+    )
+    await asyncio.sleep(0.3)
+    assert (asking.done(), await status()) == (False, before)
+    await book.fold()
+    assert (await asking).status_code == 200
+    assert await status() == after
 
 
 async def test_what_is_learned_late_is_sealed_where_it_was_learned(book: Book) -> None:

@@ -71,6 +71,25 @@ async def test_recognition_is_a_row_a_month(services: Services, database: Databa
     ]  # fmt: skip
 
 
+async def test_the_log_is_a_table_of_its_events(services: Services, database: Database, tmp_path: Path) -> None:
+    """``--from`` and ``--to`` are about when events were created; every format has the data Stripe sent."""
+    await load(services, database, events_of(GOLDEN["partial refund"][0]))
+    for format_ in ("csv", "jsonl", "parquet"):
+        path = tmp_path / f"events.{format_}"
+        assert await export_books(database, export_of(path, "events", first=date(2026, 2, 1)), lambda _: None) == 1
+    with (tmp_path / "events.csv").open(newline="") as file:
+        [row] = csv.DictReader(file)
+    [line] = [json.loads(text) for text in (tmp_path / "events.jsonl").read_text().splitlines()]
+    [record] = parquet.read_table(tmp_path / "events.parquet").to_pylist()
+    assert line["type"] == row["type"] == record["type"] == "refund.created"
+    assert line["data"] == json.loads(row["data"]) == json.loads(record["data"])
+    assert line["data"]["object"]["id"] == "re_1"
+    assert (record["position"], record["created"]) == (int(row["position"]), datetime(2026, 2, 1, tzinfo=UTC))
+    whole_log = tmp_path / "all.jsonl"
+    count = await export_books(database, export_of(whole_log, "events"), lambda _: None)
+    assert [json.loads(text)["position"] for text in whole_log.read_text().splitlines()] == list(range(1, count + 1))
+
+
 async def test_beancount_accepts_a_company_and_counts_the_same(
     client: httpx.AsyncClient, services: Services, database: Database, tmp_path: Path
 ) -> None:
@@ -118,7 +137,7 @@ async def test_what_cannot_be_written_is_refused_and_leaves_nothing(
 ) -> None:
     with pytest.raises(MistakeError, match="not built yet"):
         await export_books(database, export_of(tmp_path / "journal.csv"), lambda _: None)
-    for what, format_ in (("journal", "xlsx"), ("recognition", "beancount")):
+    for what, format_ in (("journal", "xlsx"), ("recognition", "beancount"), ("events", "beancount")):
         with pytest.raises(MistakeError, match="not written as"):
             await export_books(database, export_of(tmp_path / "x", what, format=format_), lambda _: None)
     assert files_in(tmp_path) == []
