@@ -19,7 +19,7 @@ demo: $(VENV)/.installed ## The same on three years of a simulated company, in a
 	@exec $(BIN)/ledger demo
 
 test: $(VENV)/.tested ## Run all tests but browser and long faults, on a PostgreSQL they start themselves
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 check: $(VENV)/.tested ## The whole gate: format, lint, types, tests
 	$(BIN)/ruff format --check .
