@@ -16,7 +16,7 @@ from rich.progress import Progress as Bar
 
 from api.comparing import ROW_COLUMNS, comparison_csv, comparison_json, comparison_rows
 from api.database import running_database
-from api.operations import Operations, Until
+from api.operations import Operations, Until, replay_parked
 from api.output import progress_bar, show_json, show_table
 from api.services import find_projection, open_services, projections_of, wall_clock
 from api.settings import Settings, load_settings
@@ -246,11 +246,15 @@ def replay(
     subject: Annotated[
         str | None, typer.Argument(help="The subject, as `ledger parked` lists it; all without.")
     ] = None,
-    name: Annotated[str, typer.Option("--projection", help="The projection.")] = "entitlements",
+    name: Annotated[str | None, typer.Option("--projection", help="The projection; all without.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Fold parked subjects again, after what kept them from folding was mended."""
-    cleared, still = _with(name, lambda ready: ready.replay(subject))
+    from projections.entitlements.tables import NAME
+
+    settings = load_settings()
+    concerned = projections_of(settings) if name is None else [find_projection(settings, name)]
+    cleared, still = _with(NAME, lambda ready: replay_parked(ready, concerned, subject))
     if as_json:
         show_json({"folded": cleared, "parked": still})
     else:
