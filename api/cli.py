@@ -80,6 +80,9 @@ def main() -> None:
     except LedgerError as error:
         _end(str(error), 1)
     except AWAY as error:
+        # A file of the user's has a name; a socket that nobody listens on has none.
+        if isinstance(error, OSError) and error.filename is not None:
+            _end(f"{error.filename}: {error.strerror}", 2)
         _end(f"the database cannot be reached: {error or type(error).__name__}", 1)
     except asyncpg.PostgresError as error:
         _end(f"the database refuses: {error}", 1)

@@ -9,8 +9,8 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -274,6 +274,21 @@ class Operations:
     async def _record(self, build_id: str, decision: Callable[[BuildLife], None]) -> None:
         async with self._builder() as connection:
             await decide(connection, self.appender, BuildLife, CONTROL_BOOK, build_id, decision, now=self.clock())
+
+
+async def replay_parked(
+    ready: Operations, projections: Iterable[Projection], subject: str | None = None
+) -> tuple[int, int]:
+    """Fold parked subjects (or one) of several projections again; return as ``Operations.replay`` does.
+
+    Raises ``MistakeError`` for a subject that none of them has parked.
+    """
+    parked = {row["projection"] for row in await ready.parked(subject)}
+    concerned = [one for one in projections if one.name in parked]
+    if subject is not None and not concerned:
+        raise MistakeError(f"{subject} is not parked")
+    done = [await replace(ready, projection=one).replay(subject) for one in concerned]
+    return sum(cleared for cleared, _ in done), sum(still for _, still in done)
 
 
 async def _targets(connection: asyncpg.Connection, until: Until) -> dict[str, int]:

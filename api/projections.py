@@ -12,10 +12,10 @@ from starlette.responses import Response
 from api.access import require, services
 from api.bodies import json_body, reason_of, text_of, time_of
 from api.comparing import comparison_json
-from api.operations import BY_HTTP, Operations, Until
+from api.operations import BY_HTTP, Operations, Until, replay_parked
 from api.parameters import path_value
 from api.problems import JSONResponse, Problem
-from api.services import find_projection
+from api.services import find_projection, projections_of
 from ledger.errors import MistakeError
 from ledger.times import rfc3339
 from projections.builds import Build, NoSuchBuildError, list_builds
@@ -124,12 +124,12 @@ async def list_parked(request: Request) -> Response:
     return JSONResponse({"data": data})
 
 
-async def replay_parked(request: Request) -> Response:
+async def replay_subject(request: Request) -> Response:
     """Fold a parked subject again."""
     ready, _ = _ready(request, None)
     subject = path_value(request, "subject")
     try:
-        cleared, still = await ready.replay(subject)
+        cleared, still = await replay_parked(ready, projections_of(services(request).settings), subject)
     except MistakeError as error:
         raise Problem(404, str(error)) from error
     return JSONResponse({"subject": subject, "cleared": cleared, "still_parked": still})

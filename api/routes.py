@@ -182,7 +182,7 @@ OPERATIONS: Final = (
     Operation("POST", "/v1/projections/{name}/rollback", projections.roll_back, "Go back to what was live before.",
               {200: ref("Swapped")}, "admin", body=REASON_AND_FORCE, refuses=(404, 409, 413)),
     Operation("GET", "/v1/parked", projections.list_parked, "What could not be folded.", {200: ref("Parked")}, "admin"),
-    Operation("POST", "/v1/parked/{subject}/replay", projections.replay_parked, "Fold it again.",
+    Operation("POST", "/v1/parked/{subject}/replay", projections.replay_subject, "Fold it again.",
               {200: ref("Replayed")}, "admin", refuses=(404,)),
 )  # fmt: skip
 """In the contract's order."""

@@ -70,6 +70,13 @@ class Runner:
                 _log.info("another_runner_leads", build=build.build_id)
                 self._renewed = None
                 continue
+            except asyncpg.UndefinedTableError:
+                if await self._is_there(build):
+                    raise
+                # Somebody threw it away since the last look.
+                _log.info("build_is_gone", build=build.build_id)
+                self._renewed = None
+                continue
             if done == 0 and build.phase == "catching_up":
                 await set_phase(self._connection, build, "ready")
                 self._renewed = None
@@ -78,6 +85,9 @@ class Runner:
             if self._projection.consumer is not None:
                 passed += await self._projection.consumer.turn(self._connection, build.build_id)
         return passed
+
+    async def _is_there(self, build: Build) -> bool:
+        return any(one.build_id == build.build_id for one in await builds_of(self._connection, self._projection.name))
 
     def _adapt(self, done: int, seconds: float) -> None:
         """Take longer steps while behind: a subject with several of their events is folded once for all of them."""

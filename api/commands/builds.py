@@ -16,7 +16,7 @@ from rich.progress import Progress as Bar
 
 from api.comparing import ROW_COLUMNS, comparison_csv, comparison_json, comparison_rows
 from api.database import running_database
-from api.operations import Operations, Until
+from api.operations import Operations, Until, replay_parked
 from api.output import progress_bar, show_json, show_table
 from api.services import find_projection, open_services, projections_of, wall_clock
 from api.settings import Settings, load_settings
@@ -33,7 +33,7 @@ Answer = TypeVar("Answer")
 _POLL_SECONDS: Final = 0.2
 _NICENESS: Final = 10
 
-Name = Annotated[str, typer.Argument(help="The projection: entitlements.")]
+Name = Annotated[str, typer.Argument(help="The projection, such as revenue: `ledger status` lists them.")]
 BuildId = Annotated[str, typer.Argument(help="The build, as `ledger status` lists it.")]
 Reason = Annotated[str, typer.Option(help="Why; it stands in the log with your name.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -217,13 +217,17 @@ def drop(
     name: Name,
     build: BuildId,
     reason: Annotated[str | None, typer.Option(help="Why; it stands in the log with your name.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Throw a build away, rows and all; the live one is refused. History stays, so it can be folded again.
 
     Example: ledger drop entitlements entitlements-2
     """
     _with(name, lambda ready: ready.drop(build, by=who(), reason=reason))
-    typer.echo(f"{build} is gone")
+    if as_json:
+        show_json({"dropped": build})
+    else:
+        typer.echo(f"{build} is gone")
 
 
 def parked(as_json: AsJson = False) -> None:
@@ -242,11 +246,19 @@ def replay(
     subject: Annotated[
         str | None, typer.Argument(help="The subject, as `ledger parked` lists it; all without.")
     ] = None,
-    name: Annotated[str, typer.Option("--projection", help="The projection.")] = "entitlements",
+    name: Annotated[str | None, typer.Option("--projection", help="The projection; all without.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Fold parked subjects again, after what kept them from folding was mended."""
-    cleared, still = _with(name, lambda ready: ready.replay(subject))
-    typer.echo(f"{cleared} folded again, {still} still parked")
+    from projections.entitlements.tables import NAME
+
+    settings = load_settings()
+    concerned = projections_of(settings) if name is None else [find_projection(settings, name)]
+    cleared, still = _with(NAME, lambda ready: replay_parked(ready, concerned, subject))
+    if as_json:
+        show_json({"folded": cleared, "parked": still})
+    else:
+        typer.echo(f"{cleared} folded again, {still} still parked")
     if still:
         raise typer.Exit(1)
 

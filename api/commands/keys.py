@@ -42,15 +42,22 @@ def create(
 
 
 @app.command("init")
-def init() -> None:
+def init(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Print settings for a service on an external database: signing key, webhook secret, administrator's key.
 
     The webhook secret is for your own senders and tests; Stripe shows you its own when you add an endpoint.
     """
     text = generate_api_key()
-    typer.echo(f"LEDGER_SIGNING_KEY={generate_signing_key()}")
-    typer.echo(f"LEDGER_STRIPE_WEBHOOK_SECRETS={generate_webhook_secret()}")
-    typer.echo(f"LEDGER_API_KEYS={format_api_key(ApiKey('admin', frozenset({'admin'}), None, digest_of(text)))}")
+    made = {
+        "LEDGER_SIGNING_KEY": generate_signing_key(),
+        "LEDGER_STRIPE_WEBHOOK_SECRETS": generate_webhook_secret(),
+        "LEDGER_API_KEYS": format_api_key(ApiKey("admin", frozenset({"admin"}), None, digest_of(text))),
+    }
+    if as_json:
+        show_json({"key": text, "settings": made})
+        return
+    for name, value in made.items():
+        typer.echo(f"{name}={value}")
     typer.echo(f"# the key itself, shown once: {text}")
 
 

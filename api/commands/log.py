@@ -119,15 +119,19 @@ def prove(
 
 
 @app.command("checkpoint")
-def checkpoint() -> None:
+def checkpoint(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Sign the head of every book that has moved, now, and append it outside the database."""
     signed = _with_services(load_settings(), lambda services: services.notary.sign_all())
-    typer.echo(f"signed {signed} books")
+    if as_json:
+        show_json({"signed": signed})
+    else:
+        typer.echo(f"signed {signed} books")
 
 
 @app.command("fork")
 def fork(
     reason: Annotated[str, typer.Option(help="Why: it is kept in the log.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Let the log go on after a restore that lost events: a new origin, and an event that names the lost range."""
     settings = load_settings()
@@ -141,7 +145,11 @@ def fork(
         await services.notary.sign_all()
         return lost
 
-    for book, (first, last) in _with_services(settings, work).items():
+    lost = _with_services(settings, work)
+    if as_json:
+        show_json({book: {"from": first, "to": last} for book, (first, last) in lost.items()})
+        return
+    for book, (first, last) in lost.items():
         typer.echo(f"{book}: positions {first} to {last} were lost; the log goes on under a new origin")
 
 

@@ -15,7 +15,7 @@ from rich.progress import Progress
 
 from api.database import running_database
 from api.logs import configure_logging
-from api.output import progress_bar
+from api.output import progress_bar, show_json
 from api.services import wall_clock
 from api.settings import Settings, load_settings
 from ledger.errors import MistakeError
@@ -51,6 +51,7 @@ def simulate(
     instants: Annotated[int, typer.Option(min=0, help="How many random instants the answers are for.")] = 100,
     post: Annotated[str | None, typer.Option(help="Send the events, signed, to this webhook address.")] = None,
     secret: Annotated[str | None, typer.Option(help="The webhook secret to sign with (whsec_…).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Play a company through Stripe Billing and write (or send) the events, with the right answers beside them.
 
@@ -73,7 +74,10 @@ def simulate(
     if truth is not None:
         content = answers(company, instants=instants)
         truth.write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-    typer.echo(f"{count} events of {customers} customers over {months} months")
+    if as_json:
+        show_json({"events": count, "customers": customers, "months": months})
+    else:
+        typer.echo(f"{count} events of {customers} customers over {months} months")
 
 
 def _first_second(month: str) -> int:

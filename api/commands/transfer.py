@@ -200,6 +200,7 @@ def _place(folder: Path, output: Path) -> None:
 
 def backup(
     folder: Annotated[Path, typer.Argument(help="Where to; must not exist yet.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Back up the log with its keys and checkpoints, while the service goes on.
 
@@ -208,14 +209,21 @@ def backup(
     from api.backup import backup as work
 
     work(load_settings(), folder)
-    typer.echo(f"{folder}: the database, its keys and its checkpoints")
+    if as_json:
+        show_json({"folder": str(folder)})
+    else:
+        typer.echo(f"{folder}: the database, its keys and its checkpoints")
 
 
 def restore(
     folder: Annotated[Path, typer.Argument(help="A folder that `ledger backup` wrote.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Restore a backup into an empty database. Then run `ledger verify`; `ledger log fork` if it says what was lost."""
     from api.backup import restore as work
 
     work(load_settings(), folder)
+    if as_json:
+        show_json({"restored": str(folder)})
+        return
     typer.echo("restored; `ledger verify --full` says whether it is all there")

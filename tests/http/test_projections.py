@@ -145,6 +145,25 @@ async def test_what_is_parked_is_listed_and_folded_again(
     assert (await client.get("/v1/parked")).json()["data"] == []
 
 
+async def test_a_subject_is_folded_again_wherever_it_is_parked(
+    served: Services, client: httpx.AsyncClient, owner: asyncpg.Connection
+) -> None:
+    connection = await connect_runner(served.database)
+    live = await ensure_live(connection, served.dunning)
+    while await follow(connection, served.dunning, live):
+        pass
+    await connection.close()
+    await owner.execute(
+        "INSERT INTO ledger.parked (build_id, subject, book, event_id, error) "
+        "SELECT build_id, 'self:live/cus_1', 'self:live', 'evt_2', 'ZeroDivisionError()' "
+        "FROM unnest($1::text[]) AS build_id",
+        ["dunning-1", "entitlements-1"],
+    )
+    again = await client.post("/v1/parked/self:live%2Fcus_1/replay")
+    assert again.json() == {"subject": "self:live/cus_1", "cleared": 2, "still_parked": 0}
+    assert (await client.get("/v1/parked")).json()["data"] == []
+
+
 async def test_only_administrators_may(served: Services) -> None:
     async with client_of(served, None) as nobody:
         for path in ("/v1/projections", "/v1/parked", "/v1/projections/entitlements/builds/entitlements-1"):

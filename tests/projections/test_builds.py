@@ -25,7 +25,7 @@ from projections.facts import Fact
 from projections.follower import follow, step
 from projections.promotion import PromotionRefusedError
 from projections.rebuild import Progress
-from projections.runner import connect_runner
+from projections.runner import Runner, connect_runner
 from tests.conftest import ManualClock
 from tests.projections.histories import PROJECTION, company, facts_by_subject, new_events
 
@@ -332,3 +332,20 @@ async def test_an_old_leader_is_fenced_off(history: tuple[Database, Appender], o
     assert await step(new, BUGGY, live, "self:live", term=second.term) > 0
     for connection in (old, new):
         await connection.close()
+
+
+async def test_a_build_thrown_away_under_its_follower_stops_nobody(
+    history: tuple[Database, Appender], clock: ManualClock
+) -> None:
+    ready = operations(history, clock)
+    build = await built(ready)
+    connection = await connect_runner(history[0])
+    runner = Runner(connection, PROJECTION, holder="test/1")
+    while await runner.turn():
+        pass
+    await ready.drop(build.build_id, by=BY)
+    await history[1].append(new_events(company(SEED + 1, 2)[0]))
+    while await runner.turn():
+        pass
+    await runner.give_back()
+    await connection.close()

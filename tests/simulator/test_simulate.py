@@ -55,6 +55,19 @@ def test_a_wrong_call_says_what_is_wrong(arguments: list[str], said: str, tmp_pa
     assert "Traceback" not in done.stderr
 
 
+def test_a_place_that_is_not_there_is_a_mistake_and_no_absent_database(tmp_path: Path) -> None:
+    done = run("--customers", "1", "--months", "1", "-o", tmp_path / "events", "--truth", tmp_path / "no" / "truth")
+    assert done.returncode == 2
+    assert str(tmp_path / "no" / "truth") in done.stderr
+    assert "database" not in done.stderr
+
+
+def test_how_much_was_made_is_said_as_json(tmp_path: Path) -> None:
+    done = run("--customers", "1", "--months", "1", "-o", tmp_path / "events", "--json")
+    lines = (tmp_path / "events").read_bytes().splitlines()
+    assert orjson.loads(done.stdout) == {"events": len(lines), "customers": 1, "months": 1}
+
+
 def test_interrupted_it_leaves_whole_lines(tmp_path: Path) -> None:
     output = tmp_path / "events.jsonl"
     process = subprocess.Popen([*LEDGER, "--customers", "5000", "-o", output], stderr=subprocess.PIPE)
