@@ -63,9 +63,9 @@ async def get_trial_balance(request: Request) -> Response:
     content["basis"] = basis_json(is_sealed=reporting.is_sealed)
     if since is not None:
         content["from"] = rfc3339(since)
-    content["balances"] = {
-        currency: balances_json(amounts) for currency, amounts in sorted(found.value.items()) if any(amounts.values())
-    }
+    # Sums hold what reports need as well: a currency in which every account is at nothing is not listed.
+    shown = {currency: balances_json(amounts) for currency, amounts in sorted(found.value.items())}
+    content["balances"] = {currency: amounts for currency, amounts in shown.items() if any(amounts.values())}
     content["classes"] = CLASSES
     return answer(asked, content, found)
 
