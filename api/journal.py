@@ -111,7 +111,11 @@ async def get_ageing(request: Request) -> Response:
         return await query.receivable(connection, asked.book, at)
 
     found = await read_build(serving, serving.revenue.name, asked, rows)
-    content: dict[str, Any] = {"at": rfc3339(at), "currencies": ageing_json(found.value, at)}
+    content: dict[str, Any] = {
+        "at": rfc3339(at),
+        "basis": basis_json(is_sealed=False),
+        "currencies": ageing_json(found.value, at),
+    }
     return answer(asked, content, found)
 
 

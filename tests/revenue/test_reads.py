@@ -205,6 +205,7 @@ async def test_what_is_owed_grows_old(client: httpx.AsyncClient, services: Servi
     }.items():
         found = await ask(client, "ageing", at=f"{at}T00:00:00Z")
         whole = found["currencies"]["usd"]
+        assert found["basis"] == "restated"
         balance = (await ask(client, "trial-balance", at=f"{at}T00:00:00Z"))["balances"]["usd"]["accounts_receivable"]
         assert whole["total"] == whole["buckets"][bucket] == balance
         assert whole["data"][0]["customer"] == "cus_1"
