@@ -12,7 +12,7 @@ from api.access import book_of_request, require, services
 from api.events import answer_at_head
 from api.outward.coverage import HOUR, KEPT, Hour, first_hour, hour_of, read_hours
 from api.outward.wanted import Wanted, list_wanted
-from api.parameters import MAX_LIMIT, cursor_parameter, encode_cursor, integer_parameter, time_parameter
+from api.parameters import MAX_LIMIT, bound_parameter, cursor_parameter, encode_cursor, integer_parameter
 from api.problems import Problem
 from ledger.reader import read_head
 from ledger.times import rfc3339
@@ -30,8 +30,8 @@ async def get_coverage(request: Request) -> Response:
     cursor = cursor_parameter(request)
     async with serving.pool.acquire() as connection:
         oldest = max(await first_hour(connection, book) or now, now - KEPT)
-        since = hour_of(time_parameter(request, "from") or oldest)
-        until = time_parameter(request, "to") or now
+        since = hour_of(bound_parameter(request, "from") or oldest)
+        until = bound_parameter(request, "to") or now
         begin = datetime.fromtimestamp(cursor, UTC) if cursor is not None else since
         end = min(until, begin + limit * HOUR)
         hours = await read_hours(connection, book, begin, end) if begin < end else []

@@ -16,6 +16,7 @@ from api.parameters import (
     MAX_LIMIT,
     MAX_WAIT_SECONDS,
     read_book,
+    read_bound,
     read_identifier,
     read_integer,
     read_seconds,
@@ -81,6 +82,12 @@ class Operation:
 def time_of(name: str, about: str) -> Parameter:
     """Declare a moment."""
     return Parameter(name, about, {"type": "string", "format": "date-time"}, read_time)
+
+
+def bound_of(name: str, about: str) -> Parameter:
+    """Declare where a range begins or ends: a moment, a day or a month."""
+    forms: list[Json] = [{"format": "date-time"}, {"format": "date"}, {"pattern": "^[0-9]{4}-(0[1-9]|1[0-2])$"}]
+    return Parameter(name, about, {"type": "string", "anyOf": forms}, read_bound)
 
 
 def whole(name: str, about: str, low: int = 0, high: int = LAST_POSITION) -> Parameter:

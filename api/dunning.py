@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.access import services
-from api.parameters import MAX_LIMIT, integer_parameter, time_parameter
+from api.parameters import MAX_LIMIT, bound_parameter, integer_parameter
 from api.problems import Problem
 from api.reads import (
     Asked,
@@ -69,7 +69,7 @@ async def list_cases(request: Request) -> Response:
     """List a book's cases in order of opening: in one state, opened in a range of time."""
     asked, moment = await _of_book(request)
     state = _word(request, "state", STATES)
-    wanted = query.Filter(state, time_parameter(request, "opened_from"), time_parameter(request, "opened_to"))
+    wanted = query.Filter(state, bound_parameter(request, "opened_from"), bound_parameter(request, "opened_to"))
     limit = integer_parameter(request, "limit", _LIMIT, 1, MAX_LIMIT)
     key = key_parameter(request, str, str)
     after = None if key is None else (_time_in(key[0]), key[1])
@@ -107,7 +107,7 @@ async def list_attention(request: Request) -> Response:
 async def get_summary(request: Request) -> Response:
     """Sum a book's cases by currency."""
     asked, moment = await _of_book(request)
-    since, until = time_parameter(request, "from"), time_parameter(request, "to")
+    since, until = bound_parameter(request, "from"), bound_parameter(request, "to")
     wanted = Wanted(since, until, _word(request, "category", CATEGORIES))
 
     async def read(connection: Any) -> dict[str, Sums]:

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from api.access import services
 from api.basis import Reporting, basis_json
 from api.mrr import events_json, explain_movement
-from api.parameters import MAX_LIMIT, identifier_parameter, integer_parameter, time_parameter
+from api.parameters import MAX_LIMIT, bound_parameter, identifier_parameter, integer_parameter
 from api.problems import Problem
 from api.reads import Asked, answer, asked_by, build_for, encode_key, key_parameter, read_build
 from api.revenue import SCOPE, policy_name, policy_parameter, read_books, seconds_of
@@ -111,7 +111,11 @@ async def get_ageing(request: Request) -> Response:
         return await query.receivable(connection, asked.book, at)
 
     found = await read_build(serving, serving.revenue.name, asked, rows)
-    content: dict[str, Any] = {"at": rfc3339(at), "currencies": ageing_json(found.value, at)}
+    content: dict[str, Any] = {
+        "at": rfc3339(at),
+        "basis": basis_json(is_sealed=False),
+        "currencies": ageing_json(found.value, at),
+    }
     return answer(asked, content, found)
 
 
@@ -167,7 +171,7 @@ async def _asked(request: Request, policy: Policy | None, customer: str | None) 
 
 
 def _wanted(request: Request, asked: Asked, customer: str | None) -> Wanted:
-    since, until = time_parameter(request, "from"), time_parameter(request, "to")
+    since, until = bound_parameter(request, "from"), bound_parameter(request, "to")
     last = seconds_of(asked.as_of or asked.now)
     if until is not None:
         last = min(last, seconds_of(until) - 1) if asked.as_of else seconds_of(until) - 1

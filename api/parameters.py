@@ -17,6 +17,7 @@ from ledger.times import parse_rfc3339
 
 MAX_LIMIT = 500
 MAX_WAIT_SECONDS = 10
+_MONTH = re.compile(r"[0-9]{4}-[0-9]{2}")
 _BOOK = re.compile(r"[A-Za-z0-9_]+:[a-z]+")
 
 
@@ -60,6 +61,17 @@ def read_time(name: str, text: str) -> datetime:
         return parse_rfc3339(text.replace(" ", "+"))
     except (ValueError, OverflowError) as error:
         raise Problem(400, f"{name} is no RFC 3339 time: {error}") from error
+
+
+def bound_parameter(request: Request, name: str) -> datetime | None:
+    """Return where a range begins or ends, as a UTC time: a month means its first moment."""
+    text = request.query_params.get(name)
+    return None if text is None else read_bound(name, text)
+
+
+def read_bound(name: str, text: str) -> datetime:
+    """Read an RFC 3339 time, a day or a month such as 2026-03."""
+    return read_time(name, f"{text}-01" if _MONTH.fullmatch(text) else text)
 
 
 def integer_parameter(request: Request, name: str, default: int, low: int, high: int) -> int:

@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from api.access import services
 from api.basis import Reporting, basis_json
-from api.parameters import MAX_LIMIT, integer_parameter, time_parameter
+from api.parameters import MAX_LIMIT, bound_parameter, integer_parameter, time_parameter
 from api.problems import Problem
 from api.reads import Asked, Found, answer, asked_by, build_for, read_build
 from ledger.times import rfc3339
@@ -43,7 +43,7 @@ async def get_trial_balance(request: Request) -> Response:
     """Answer with what every account comes to at a moment, or has changed by since another."""
     asked, policy = await asked_of_book(request)
     at = seconds_of(asked.as_of or asked.now)
-    since = time_parameter(request, "from")
+    since = bound_parameter(request, "from")
     start = None if since is None else seconds_of(since)
     reporting = Reporting(request, asked)
 
@@ -63,9 +63,9 @@ async def get_trial_balance(request: Request) -> Response:
     content["basis"] = basis_json(is_sealed=reporting.is_sealed)
     if since is not None:
         content["from"] = rfc3339(since)
-    content["balances"] = {
-        currency: balances_json(amounts) for currency, amounts in sorted(found.value.items()) if any(amounts.values())
-    }
+    # Sums hold what reports need as well: a currency in which every account is at nothing is not listed.
+    shown = {currency: balances_json(amounts) for currency, amounts in sorted(found.value.items())}
+    content["balances"] = {currency: amounts for currency, amounts in shown.items() if any(amounts.values())}
     content["classes"] = CLASSES
     return answer(asked, content, found)
 

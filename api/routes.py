@@ -31,6 +31,7 @@ from api.declared import (
     WAIT,
     Json,
     Operation,
+    bound_of,
     matching,
     named,
     time_of,
@@ -42,8 +43,8 @@ from projections.mrr.intervals import INTERVALS
 from projections.mrr.worth import POLICIES as WORTH_POLICIES
 from projections.revenue.policy import POLICIES
 
-FROM: Final = time_of("from", "The first moment counted.")
-TO: Final = time_of("to", "The first moment no longer counted.")
+FROM: Final = bound_of("from", "The first moment counted.")
+TO: Final = bound_of("to", "The first moment no longer counted.")
 CUSTOMER: Final = named("customer", "Only this customer's.")
 CURRENCY: Final = matching("currency", "Only this currency.", "[A-Za-z]{3}")
 POLICY: Final = word("policy", "A named policy; default: the published one.", "published", *POLICIES)
@@ -115,8 +116,8 @@ OPERATIONS: Final = (
               {200: ref("CustomerDunning")}, dunning.SCOPE, READ, refuses=(404,)),
     Operation("GET", "/v1/dunning/cases", dunning.list_cases, "A book's cases, in order of opening.",
               {200: ref("Cases")}, dunning.SCOPE,
-              (*READ, word("state", "Only in this state.", *dunning.STATES), time_of("opened_from", "Opened from."),
-               time_of("opened_to", "Opened before."), *PAGE), refuses=(404, 409)),
+              (*READ, word("state", "Only in this state.", *dunning.STATES), bound_of("opened_from", "Opened from."),
+               bound_of("opened_to", "Opened before."), *PAGE), refuses=(404, 409)),
     Operation("GET", "/v1/dunning/attention", dunning.list_attention, "The cases that need a person, largest first.",
               {200: ref("Cases")}, dunning.SCOPE, (*READ, CURRENCY, *PAGE), refuses=(404, 409)),
     Operation("GET", "/v1/dunning/summary", dunning.get_summary, "What was opened, recovered, lost and is at risk.",
@@ -151,7 +152,8 @@ OPERATIONS: Final = (
               revenue.SCOPE, (*READ, POLICY), refuses=(404, 409)),
     Operation("GET", "/v1/revenue/tie-out", tie_out.get_tie_out, "From MRR to revenue to cash, each difference named.",
               {200: ref("TieOut")}, revenue.SCOPE,
-              (*READ, matching("month", "The month (required).", r"\d{4}-(0[1-9]|1[0-2])"), BASIS), refuses=(404, 409)),
+              (*READ, matching("month", "The month (required).", r"\d{4}-(0[1-9]|1[0-2])"), WORTH_POLICY, BASIS),
+              refuses=(404, 409)),
     Operation("GET", "/v1/periods", periods.list_periods, "Every month, open or closed.", {200: ref("Periods")},
               revenue.SCOPE, (BOOK,)),
     Operation("GET", "/v1/periods/{month}", periods.get_period, "What a close has sealed.", {200: ref("Seal")},

@@ -135,7 +135,7 @@ SCHEMAS: Final[dict[str, Json]] = {
     "Journal": fresh("next_cursor group_by", policy=TEXT, data=some({"type": "object"}), next_cursor=TEXT_OR_NULL,
                      group_by=TEXTS),
     "Explained": fresh("entry line movement", policy=TEXT, because=TEXTS, entry=TEXT, line=TEXT, movement=TEXT),
-    "Ageing": fresh(at=TIME, currencies=by_key(shape(buckets=BUCKETS, total=WHOLE, data=some(
+    "Ageing": fresh(at=TIME, basis=TEXT, currencies=by_key(shape(buckets=BUCKETS, total=WHOLE, data=some(
         shape(customer=TEXT, buckets=BUCKETS, total=WHOLE))))),
     "TieOut": fresh(month=TEXT, policy=TEXT, basis=TEXT, currencies=by_key(shape(
         mrr=WHOLE, recognized=WHOLE, cash=WHOLE, differences=some(shape(class_=TEXT, between={}, amount=WHOLE))))),

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from api.access import services
 from api.basis import Reporting, basis_json, wants_sealed
-from api.mrr import SCOPE, read_sealed_totals
+from api.mrr import SCOPE, policy_parameter, read_sealed_totals
 from api.problems import Problem
 from api.reads import answer, asked_by, build_for, read_build
 from projections.builds import enter_build
@@ -27,7 +27,6 @@ from projections.revenue import query
 from projections.revenue.schedule import month_start as second_of_month
 from projections.revenue.sums import month_of
 
-_POLICY: Final[Policy] = "stripe-2026"
 _SECOND: Final = timedelta(seconds=1)
 
 
@@ -36,7 +35,7 @@ async def get_tie_out(request: Request) -> Response:
     month = request.query_params.get("month", "")
     if not is_month(month):
         raise Problem(400, "name a month such as 2026-01: month=2026-01")
-    serving = services(request)
+    serving, policy = services(request), policy_parameter(request)
     asked = await build_for(serving, serving.revenue.name, await asked_by(request, SCOPE))
     start, end, first = month_start(month), month_end(month), day_of(month)
     until = month_of(second_of_month(query.seconds(first), 1))
@@ -46,28 +45,31 @@ async def get_tie_out(request: Request) -> Response:
         _, months = await reporting.months(connection, first, until, None)
         now = (await query.months(connection, asked.book, first, until, None)).get(first, {})
         bridge = await read_bridge(connection, asked.book, start, end)
-        totals = await read_totals(connection, asked.book, end - _SECOND, _POLICY)
-        worth = await read_sealed_totals(connection, asked, end - _SECOND, _POLICY) if sealed else None
+        totals = await read_totals(connection, asked.book, end - _SECOND, policy)
+        worth = await read_sealed_totals(connection, asked, end - _SECOND, policy) if sealed else None
         await enter_build(connection, serving.revenue.name, asked.book, asked.build)
         mrr = {one.currency: one.total for one in (totals if worth is None else worth)}
-        return _tied(mrr, bridge, now, months.get(first, {}))
+        return _tied(mrr, bridge, policy, now, months.get(first, {}))
 
     found = await read_build(serving, serving.revenue.name, asked, read)
     content = {
         "month": month,
-        "policy": _POLICY,
+        "policy": policy,
         "basis": basis_json(is_sealed=reporting.is_sealed),
         "currencies": {currency: tie_out_json(one) for currency, one in found.value.items()},
     }
     return answer(asked, content, found)
 
 
-def _tied(mrr: Mapping[str, int], bridge: Bridge, now: query.Sums, change: query.Sums) -> dict[str, TieOut]:
+def _tied(
+    mrr: Mapping[str, int], bridge: Bridge, policy: Policy, now: query.Sums, change: query.Sums
+) -> dict[str, TieOut]:
+    counted = bridge.average if policy == "stripe-2026" else bridge.discounted
     currencies = sorted({*mrr, *bridge.average, *bridge.earned, *now, *change})
     return {
         currency: tie_out(
             mrr.get(currency, 0),
-            bridge.average.get(currency, Fraction(0)),
+            counted.get(currency, Fraction(0)),
             bridge.discounted.get(currency, Fraction(0)),
             bridge.earned.get(currency, Earned(0, 0, 0)),
             now.get(currency, {}),

@@ -126,6 +126,7 @@ async def test_cases_are_listed_by_state_and_time_page_by_page(told: Services, c
     assert await listed() == ["in_1", "in_2", "in_3"]
     assert await listed(state="overdue") == ["in_3"]
     assert await listed(opened_from="2026-01-01", opened_to="2026-01-14") == ["in_2"]
+    assert await listed(opened_from="2026-01", opened_to="2026-02") == ["in_2", "in_3"]
     assert await listed(at="2026-01-14T11:59:59Z") == ["in_1", "in_2"]
     pages, cursor = [], None
     while True:
@@ -159,8 +160,9 @@ async def test_a_summary_adds_up(told: Services, client: httpx.AsyncClient) -> N
     ]  # fmt: skip
     assert (usd["mrr"], usd["at_risk_mrr"], usd["healthy_mrr"]) == (4000, 900, 3100)
     assert (usd["median_attempts_to_recover"], usd["median_hours_to_recover"]) == (2.0, 237.6)
-    january = (await client.get("/v1/dunning/summary", params={"from": "2026-01-01"})).json()["currencies"]["usd"]
-    assert january["opened"] == {"count": 2, "volume": 1400}
+    for since in ("2026-01-01", "2026-01"):
+        january = (await client.get("/v1/dunning/summary", params={"from": since})).json()["currencies"]["usd"]
+        assert january["opened"] == {"count": 2, "volume": 1400}
     initial = (await client.get("/v1/dunning/summary", params={"category": "initial"})).json()["currencies"]["usd"]
     assert (initial["opened"]["count"], initial["recovery_rate"], initial["median_hours_to_recover"]) == (0, None, None)
 

@@ -103,6 +103,15 @@ async def _every_month_ties_out(client: httpx.AsyncClient, ends: list[int]) -> N
         tied = (await ask(client, "/v1/revenue/tie-out", month=month))["currencies"]
         mrr = (await ask(client, "/v1/revenue/mrr", at=rfc3339(datetime.fromtimestamp(end - 1, UTC))))["mrr"]
         recognition = (await ask(client, "/v1/revenue/recognition", **{"from": month}))["months"][month]
+        policy = "all-discounts"
+        less = (await ask(client, "/v1/revenue/tie-out", month=month, policy=policy))["currencies"]
+        totals = await ask(client, "/v1/revenue/mrr", at=rfc3339(datetime.fromtimestamp(end - 1, UTC)), policy=policy)
+        assert {currency: one["mrr"] for currency, one in less.items() if one["mrr"]} == {
+            currency: one["total"] for currency, one in totals["mrr"].items() if one["total"]
+        }
+        for one in less.values():
+            assert "temporary_discounts" not in {difference["class"] for difference in one["differences"]}
+            assert one["mrr"] + sum(difference["amount"] for difference in one["differences"]) == one["cash"]
         for currency, one in tied.items():
             steps = dict.fromkeys(("mrr_and_recognized", "recognized_and_cash"), 0)
             for difference in one["differences"]:

@@ -147,6 +147,18 @@ async def test_a_quarter_is_recognised_and_rolls_forward(
     ]  # fmt: skip
 
 
+async def test_a_range_may_be_months(client: httpx.AsyncClient, services: Services, database: Database) -> None:
+    await load(services, database, events_of(GOLDEN["partial refund"][0]))
+    by_month = await ask(client, "journal", **{"from": "2026-02", "to": "2026-03"})
+    by_time = await ask(client, "journal", **{"from": "2026-02-01T00:00:00Z", "to": "2026-03-01T00:00:00Z"})
+    assert by_month["data"] == by_time["data"]
+    assert {one["entry"] for one in by_month["data"]} == {"il_1_1:rec:2026-02", "re_1", "re_1:in_1"}
+    change = await ask(client, "trial-balance", **{"from": "2026-02", "at": "2026-02-28T23:59:59Z"})
+    assert (change["from"], change["balances"]["usd"]["revenue"]) == ("2026-02-01T00:00:00Z", -2520)
+    refused = await client.get("/v1/revenue/trial-balance", params={"at": "2026-02"})
+    assert refused.status_code == 400, "a month has two ends"
+
+
 async def test_another_policy_is_folded_when_it_is_asked_for(
     client: httpx.AsyncClient, services: Services, database: Database
 ) -> None:
@@ -193,6 +205,7 @@ async def test_what_is_owed_grows_old(client: httpx.AsyncClient, services: Servi
     }.items():
         found = await ask(client, "ageing", at=f"{at}T00:00:00Z")
         whole = found["currencies"]["usd"]
+        assert found["basis"] == "restated"
         balance = (await ask(client, "trial-balance", at=f"{at}T00:00:00Z"))["balances"]["usd"]["accounts_receivable"]
         assert whole["total"] == whole["buckets"][bucket] == balance
         assert whole["data"][0]["customer"] == "cus_1"
@@ -215,6 +228,7 @@ async def test_what_was_known_before(client: httpx.AsyncClient, services: Servic
         ("journal", {"group_by": "colour"}),
         ("journal", {"cursor": "x"}),
         ("journal", {"from": "yesterday"}),
+        ("journal", {"from": "2026-13"}),
         ("recognition", {"from": "2026-13"}),
         ("recognition", {"from": "2026-03", "to": "2026-03"}),
         ("recognition", {"from": "0001-01", "to": "2026-03"}),
