@@ -26,11 +26,13 @@ from ledger.postgres import Database
 from ledger.simulator.company import CONNECTED, Arguments, Company
 from ledger.simulator.truth import Truth
 from ledger.times import rfc3339
-from projections.builds import ensure_live, live_build
+from projections.builds import ensure_live, enter_build, live_build
 from projections.certify import certificate_of
+from projections.dunning.query import Filter, Moment, read_cases
 from projections.follower import follow
 from projections.runner import connect_runner
 from tests.conftest import ManualClock
+from tests.dunning.companies import as_truth, by_case, truth_of
 from tests.standin import StandIn
 from tests.stripe_events import new_event
 
@@ -142,7 +144,26 @@ async def test_after_a_sweep_all_is_as_if_nothing_had_been_lost(
     assert gathered.found.total() == len(lost) > 30
     await fold(services)
     await check(client, company)
+    await check_cases_and_books(client, services, company)
     assert (await gathering.sweep()).found.total() == 0
+
+
+async def check_cases_and_books(client: httpx.AsyncClient, services: Services, company: Lossy) -> None:
+    """Compare every dunning case and every account's balance with the truth."""
+    at = int(company.end.timestamp())
+    for book, truth in company.truth.items():
+        async with services.pool.acquire() as connection, connection.transaction():
+            await enter_build(connection, "dunning", book)
+            found = await read_cases(connection, book, Moment(company.end, company.end), Filter(), None, 1_000)
+        assert by_case(map(as_truth, found)) == truth_of(truth.dunning(at), found)
+        told = await ask(client, "/v1/revenue/trial-balance", book=book, at=rfc3339(company.end - timedelta(seconds=1)))
+        assert nonzero(told["balances"]) == nonzero(truth.books.trial_balance(at, whole=False))
+
+
+def nonzero(balances: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
+    shown = {currency: {name: amount for name, amount in accounts.items() if amount}
+             for currency, accounts in balances.items()}  # fmt: skip
+    return {currency: accounts for currency, accounts in shown.items() if accounts}
 
 
 @pytest.fixture
