@@ -156,6 +156,10 @@ async def check_cases_and_books(client: httpx.AsyncClient, services: Services, c
             await enter_build(connection, "dunning", book)
             found = await read_cases(connection, book, Moment(company.end, company.end), Filter(), None, 1_000)
         assert by_case(map(as_truth, found)) == truth_of(truth.dunning(at), found)
+        bought = truth.entitlements(at - 1, unnamed=False)
+        for customer in {life.customer for life in truth.lives.values()}:
+            granted = (await ask(client, f"/v1/customers/{customer}/entitlements", book=book))["entitlements"]
+            assert {one["feature"]: one["value"] for one in granted} == bought.get(customer, {}), customer
         told = await ask(client, "/v1/revenue/trial-balance", book=book, at=rfc3339(company.end - timedelta(seconds=1)))
         assert nonzero(told["balances"]) == nonzero(truth.books.trial_balance(at, whole=False))
 
