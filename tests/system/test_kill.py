@@ -30,7 +30,7 @@ from tests.system.running import Service
 # A client whose server is killed in mid-request may leave its socket to the collector.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
-ROUNDS = int(os.environ.get("KILL_ROUNDS", "20"))
+ROUNDS = int(os.environ.get("KILL_ROUNDS", "8"))
 POSTGRES_ROUNDS = int(os.environ.get("KILL_ROUNDS", "5"))
 """How often each is killed; ``python -m bench.kills`` asks for fifty."""
 
