@@ -64,6 +64,8 @@ class History:
 
     def do(self, kind: str, amount: int, later: int) -> None:
         self.at += later
+        # In the last second of its span an entry is shown whole (docs/finance.md); a pot is empty a second later.
+        self.at += (self.at + 1) % DAY == 0
         self.count += 1
         if not self.ended:
             getattr(self, kind)(f"x_{self.count}", amount)

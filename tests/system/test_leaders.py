@@ -102,7 +102,7 @@ def test_a_rebuild_killed_again_and_again_ends_with_the_same_rows(service: Servi
     head, *rows = [orjson.loads(line) for line in copy.read_bytes().splitlines()]
     assert head["certificate"]["digest"] in digests
     assert {row["table"] for row in rows} >= {"entitlement_source", "entitlement_org", "product"}
-    assert next(row["subject"] for row in rows if row["table"] == "product").endswith("/prod_course")
+    assert any(row["subject"].endswith("/prod_course") for row in rows if row["table"] == "product")
     again = service.run("export", "rows", "--build", "entitlements-2", "-o", str(copy))
     assert (again.returncode, "never overwrites" in again.stderr) == (2, True)
     assert service.run("export", "rows", "-o", str(tmp_path / "x")).returncode == 2
