@@ -31,6 +31,7 @@ from ledger.errors import LogUnavailableError
 from ledger.migrate import check_schema
 from ledger.notary import ForkNeededError
 from ledger.postgres import AWAY, Database
+from ledger.tasks import end
 from ledger.wakeup import Listener
 from projections.builds import ensure_live
 from projections.follower import CheckpointMovedError
@@ -68,7 +69,7 @@ async def serve_web(settings: Settings, listening: socket.socket) -> None:
     try:
         await server.serve(sockets=[listening])
     finally:
-        watcher.cancel()
+        await end(watcher)
 
 
 class _Server(uvicorn.Server):
@@ -99,9 +100,7 @@ async def run_follower(settings: Settings) -> None:
     try:
         await _follow_until(settings, database, stop)
     finally:
-        signing.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await signing
+        await end(signing)
 
 
 async def _follow_until(settings: Settings, database: Database, stop: asyncio.Task[None]) -> None:
@@ -122,12 +121,7 @@ async def _begin_or_stop(settings: Settings, stop: asyncio.Task[None]) -> None:
     """Fold a log that was there before its projections, unless the supervisor ends meanwhile: it is gone on with."""
     beginning = asyncio.create_task(begin_projections(settings))
     await asyncio.wait({beginning, stop}, return_when=asyncio.FIRST_COMPLETED)
-    if beginning.done():
-        beginning.result()
-    else:
-        beginning.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await beginning
+    await end(beginning)
 
 
 async def begin_projections(settings: Settings, *, by: str = "serve") -> None:
@@ -216,11 +210,7 @@ async def fold_build(settings: Settings, build_id: str) -> None:
         gone = asyncio.create_task(_supervisor_gone())
         folding = asyncio.create_task(operations.fold(build_id))
         await asyncio.wait({gone, folding}, return_when=asyncio.FIRST_COMPLETED)
-        gone.cancel()
-        if folding.done():
-            folding.result()
-        else:
-            folding.cancel()
+        await end(gone, folding)
 
 
 async def rebuild_requested(settings: Settings) -> None:
@@ -229,11 +219,7 @@ async def rebuild_requested(settings: Settings) -> None:
         work = asyncio.create_task(_work_off(settings, services))
         gone = asyncio.create_task(_supervisor_gone())
         await asyncio.wait({gone, work}, return_when=asyncio.FIRST_COMPLETED)
-        gone.cancel()
-        if work.done():
-            work.result()
-        else:
-            work.cancel()
+        await end(gone, work)
 
 
 async def _work_off(settings: Settings, services: Services) -> None:

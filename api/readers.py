@@ -40,7 +40,8 @@ class Reader:
         """Return what waits; nothing after so many seconds, or when it has ended."""
         if not self._waiting and not self.ended.is_set():
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), seconds)
+                async with asyncio.timeout(seconds):
+                    await self._news.wait()
         self._news.clear()
         taken, self._waiting = self._waiting, []
         return taken

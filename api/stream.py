@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Final
 
 import asyncpg
@@ -18,6 +19,7 @@ from api.access import book_of_request, require, services
 from api.problems import Problem
 from api.readers import Streams, encoded
 from api.tail import Tail
+from ledger.tasks import end
 from projections.entitlements.feed import can_resume, read_changes
 
 _HEARTBEAT_SECONDS: Final = 2.0
@@ -38,7 +40,8 @@ async def follow(request: Request) -> EventStream:
     book = await book_of_request(request, require(request, "entitlements:read"))
     serving = services(request)
     try:
-        await asyncio.wait_for(serving.live.tail.first_read(), _FIRST_READ_SECONDS)
+        async with asyncio.timeout(_FIRST_READ_SECONDS):
+            await serving.live.tail.first_read()
     except TimeoutError as error:
         raise Problem(503, "the change log cannot be followed now", headers={"Retry-After": "1"}) from error
     return EventStream(
@@ -70,9 +73,8 @@ class EventStream:
                 await asyncio.wait({sending}, timeout=1)
         finally:
             self._streams.close(self._reader)
-            for task in (sending, gone, dropped):
-                task.cancel()
-            await asyncio.gather(sending, gone, dropped, return_exceptions=True)
+            with suppress(Exception):  # the reader is gone: nobody is told
+                await end(sending, gone, dropped)
 
     async def _send_all(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})

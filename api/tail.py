@@ -15,6 +15,7 @@ import asyncpg
 import structlog
 
 from ledger.postgres import AWAY, Database
+from ledger.tasks import end
 from ledger.wakeup import Listener
 from projections.entitlements.feed import (
     CHANNEL,
@@ -76,9 +77,7 @@ class Tail:
 
     async def __aexit__(self, *_: object) -> None:
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await end(self._task)
 
     def want(self) -> None:
         """Say that somebody asks: the log is followed from here on, until nobody has for a while."""

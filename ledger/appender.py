@@ -9,7 +9,6 @@ computed again, the third time under the heads' locks. While others keep being f
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -29,6 +28,7 @@ from ledger.dictionary import BodyReader, read_dictionaries
 from ledger.errors import LedgerError, LogUnavailableError, VersionConflictError
 from ledger.event import NewEvent
 from ledger.postgres import AWAY, Database
+from ledger.tasks import end
 
 _log = structlog.get_logger()
 
@@ -106,9 +106,7 @@ class Appender:
 
     async def __aexit__(self, *_: object) -> None:
         if self._flusher is not None:
-            self._flusher.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._flusher
+            await end(self._flusher)
         self._refuse(self._take_everything(), "the service is stopping")
         await self._disconnect()
 

@@ -37,6 +37,7 @@ from ledger.event import NewEvent, Source
 from ledger.postgres import Database
 from ledger.reader import Filter, read_head, read_page, read_tail
 from ledger.reader import StoredEvent as LogEvent
+from ledger.tasks import end
 from ledger.wakeup import Listener, Notifier
 
 T = TypeVar("T")
@@ -188,9 +189,7 @@ class LedgerRecorder(ApplicationRecorder):
         self._waking = asyncio.create_task(self._wake_forever(listener))
 
     async def _close(self) -> None:
-        self._waking.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._waking
+        await end(self._waking)
         await self._resources.aclose()
 
     async def _wake_forever(self, listener: Listener) -> None:

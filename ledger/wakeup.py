@@ -12,6 +12,7 @@ from typing import Final, Self
 import asyncpg
 
 from ledger.postgres import AWAY, Database
+from ledger.tasks import end
 
 CHANNEL: Final = "ledger_appended"
 
@@ -38,7 +39,8 @@ class Notifier:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await _cancel(self._task)
+        if self._task is not None:
+            await end(self._task)
 
     async def _notify_forever(self) -> None:
         while True:
@@ -72,12 +74,14 @@ class Listener:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await _cancel(self._task)
+        if self._task is not None:
+            await end(self._task)
 
     async def wait(self, seconds: float) -> None:
         """Return when there may be something new, at the latest after ``seconds``."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._news.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
         self._news.clear()
 
     async def _listen_forever(self) -> None:
@@ -93,10 +97,3 @@ class Listener:
                 finally:
                     connection.terminate()
             await asyncio.sleep(_RECONNECT_SECONDS)
-
-
-async def _cancel(task: asyncio.Task[None] | None) -> None:
-    if task is not None:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task

@@ -9,6 +9,8 @@ from typing import Final, NamedTuple
 
 import asyncpg
 
+from ledger.tasks import end
+
 SUBJECTS: Final = """
 SELECT stream_id, position, event_id, type, created, encoding, dictionary_id, salt, body
 FROM ledger.event
@@ -65,9 +67,8 @@ class ReadAhead:
     async def stop(self) -> None:
         """Let go of what nobody will ask for."""
         if self._begun is not None:
-            self._begun[1].cancel()
-            with contextlib.suppress(asyncio.CancelledError, asyncpg.PostgresError, asyncpg.InterfaceError):
-                await self._begun[1]
+            with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError):
+                await end(self._begun[1])
 
 
 @contextlib.asynccontextmanager

@@ -22,6 +22,7 @@ from api.services import database_of, open_services
 from api.settings import Settings
 from ledger.errors import LedgerError
 from ledger.postgres import AWAY
+from ledger.tasks import end
 from ledger.wakeup import Listener
 from projections.leases import LEASE_SECONDS, give_back, take
 from projections.runner import connect_runner
@@ -44,9 +45,7 @@ async def run_outward(settings: Settings, stop: asyncio.Task[None]) -> None:
     """Work until ``stop`` is done."""
     working = asyncio.create_task(_work_for_ever(settings))
     await asyncio.wait({working, stop}, return_when=asyncio.FIRST_COMPLETED)
-    working.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await working
+    await end(working)
 
 
 async def _work_for_ever(settings: Settings) -> None:
@@ -75,9 +74,8 @@ async def _while_leading(settings: Settings, work: Work) -> None:
             if working.done():
                 working.result()
         finally:
-            working.cancel()
-            with contextlib.suppress(asyncio.CancelledError, LedgerError, *AWAY):
-                await working
+            with contextlib.suppress(LedgerError, *AWAY):
+                await end(working)
         await give_back(connection, lease)
     finally:
         connection.terminate()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Self, TypeVar
 
@@ -49,9 +48,9 @@ class AsyncClient:
     async def close(self) -> None:
         """Let go of every connection."""
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            while not self._task.done():  # before Python 3.12 waiting with a timeout may swallow a cancellation
+                self._task.cancel()
+                await asyncio.wait({self._task}, timeout=0.5)
         await self._http.aclose()
 
     async def check(self, customer: str, feature: str, *, min_position: int | None = None) -> Answer:

@@ -93,7 +93,8 @@ async def webhook(answer: Callable[[int, Request], Answer | None]) -> AsyncItera
         yield served
         if served.connections:
             # A connection that is never closed would keep this waiting.
-            await asyncio.wait_for(served.quiet.wait(), 5)
+            async with asyncio.timeout(5):
+                await served.quiet.wait()
 
 
 @pytest.fixture(autouse=True)

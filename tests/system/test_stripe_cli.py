@@ -57,7 +57,8 @@ class Listening:
     async def send(self, content: dict[str, Any], secret: str = SECRET) -> dict[str, Any]:
         """Let the CLI forward an event; return what it says was answered."""
         body = body_of(content)
-        socket = await asyncio.wait_for(asyncio.shield(self._connected), 30)
+        async with asyncio.timeout(30):
+            socket = await asyncio.shield(self._connected)
         await socket.send_json({
             "type": "webhook_event",
             "webhook_id": "wh_1",
@@ -65,7 +66,8 @@ class Listening:
             "event_payload": body.decode(),
             "http_headers": {"Content-Type": "application/json", **signature(body, datetime.now(UTC), secret)},
         })  # fmt: skip
-        return await asyncio.wait_for(self.answers.get(), 30)
+        async with asyncio.timeout(30):
+            return await self.answers.get()
 
 
 @asynccontextmanager
