@@ -6,8 +6,10 @@ there for at most a minute. At last the tests that noticed are run on the copy a
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -97,14 +99,23 @@ def _run(copy: Path, tests: tuple[str, ...], seconds: float) -> Outcome:
     try:
         said, _ = running.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
-        running.terminate()
-        running.communicate(timeout=60)
         return Outcome("too slow", time.monotonic() - began)
+    finally:
+        _end(running)
     failed = [
         line.removeprefix("FAILED ").partition(" - ")[0] for line in said.splitlines() if line.startswith("FAILED")
     ]
     word = {0: "survived", 1: "caught"}.get(running.returncode, "broken")
     return Outcome(word, time.monotonic() - began, failed[0] if failed else said[-300:] if word == "broken" else "")
+
+
+def _end(running: subprocess.Popen[str]) -> None:
+    """Interrupt tests that still run, so that they end what they have started."""
+    for how in (signal.SIGINT, signal.SIGKILL):
+        if running.poll() is None:
+            os.killpg(running.pid, how)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                running.communicate(timeout=60)
 
 
 if __name__ == "__main__":

@@ -50,9 +50,9 @@ _CONSOLE = "tests/http/test_console.py"
 
 LOG: Final = (
     _mutant("log", "the head row is not locked", _SCHEMA,
-            "    ORDER BY h.book\n    FOR UPDATE;", "    ORDER BY h.book;", _MANY),
+            "    ORDER BY h.book\n    FOR UPDATE;", "    ORDER BY h.book;", _APPEND, _MANY),
     _mutant("log", "a batch is written on whatever head there is", _SCHEMA,
-            "    WHERE h.position <> believed.expected;", "    WHERE false;", _MANY),
+            "    WHERE h.position <> believed.expected;", "    WHERE false;", _APPEND, _MANY),
     _mutant("log", "tailing goes past a missing position, as a sequence's reader does", "ledger/reader.py",
             'return [row for expected, row in enumerate(rows, after + 1) if row["position"] == expected]',
             "return list(rows)", _APPEND),
