@@ -51,11 +51,11 @@ def mutated(mutant: Mutant, text: str) -> str:
 
 
 def main(
-    only: Annotated[str, typer.Option(help="Only mutants whose area or description contains this.")] = "",
+    only: Annotated[str, typer.Option(help="Only mutants of this area, or whose description contains this.")] = "",
     seconds: Annotated[float, typer.Option(help="How long a mutant's tests may take.")] = 60.0,
 ) -> None:
     """Run the mutants; status 1 where one survives, or its tests take too long to say."""
-    chosen = [one for one in MUTANTS if only in one.area or only in one.breaks]
+    chosen = [one for one in MUTANTS if only == one.area or only in one.breaks]
     words: Counter[str] = Counter()
     by: set[str] = set()
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
