@@ -97,6 +97,7 @@ class World:
                 self.kill_service(service)
                 service.close_client()
             self.postgres.stop("immediate")
+            self.postgres.release()
         finally:
             self._stack.close()
             shutil.rmtree(self.folder, ignore_errors=True)
