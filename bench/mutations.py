@@ -46,7 +46,6 @@ _REPORTED = "tests/periods/test_reported.py"
 _CLOSE = "tests/periods/test_close.py"
 _ACCESS = "tests/http/test_access.py"
 _WEBHOOK = "tests/http/test_webhook.py"
-_CONSOLE = "tests/http/test_console.py"
 
 LOG: Final = (
     _mutant("log", "the head row is not locked", _SCHEMA,
@@ -316,14 +315,6 @@ ACCESS: Final = (
             "if not vouching:", _WEBHOOK),
     _mutant("access", "a body without a length is read to its end", "api/webhook.py",
             "if len(body) > MAX_BODY_BYTES:", "if len(body) < 0:", _WEBHOOK),
-    _mutant("access", "a session outlives its key", "api/session.py",
-            'return next((key for key in keys if key.digest == digest), None)',
-            "return keys[0] if digest else None", _CONSOLE, _ACCESS),
-    _mutant("access", "another site's forms come with the session", "api/session.py",
-            'samesite="strict",\n        secure', 'samesite="none",\n        secure', _CONSOLE, _ACCESS),
-    _mutant("access", "scripts can read the session", "api/session.py",
-            "max_age=_MAX_AGE_SECONDS,\n        httponly=True,", "max_age=_MAX_AGE_SECONDS,\n        httponly=False,",
-            _CONSOLE, _ACCESS),
 )  # fmt: skip
 
 MUTANTS: Final = (*LOG, *PROOF, *ORDER, *ENGINE, *ENTITLEMENTS, *DUNNING, *REVENUE, *MRR, *PERIODS, *ACCESS)
