@@ -89,7 +89,8 @@ def _outcomes(chosen: list[Mutant], copy: Path, seconds: float) -> Iterator[tupl
 def _run(copy: Path, tests: tuple[str, ...], seconds: float) -> Outcome:
     """Run tests in the copy until the first fails."""
     command = [sys.executable, "-m", "pytest", "-x", "-m", "not slow", "--tb=no"]
-    command += ["--hypothesis-profile=noticing", *tests]
+    # What breaks a promise may also make a test wait for ever: that is noticed as well.
+    command += ["--hypothesis-profile=noticing", f"--timeout={seconds / 2:.0f}", *tests]
     # What was compiled of the unbroken source may look as old as the broken one.
     environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1", "CI": ""}
     began = time.monotonic()

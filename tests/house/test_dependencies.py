@@ -23,8 +23,8 @@ FORBIDDEN = re.compile(r"GPL|General Public License")
 def licence_of(name: str) -> str:
     """Return what a distribution says of its licence: as an expression, in a word, or as a classifier."""
     about = metadata.metadata(name)
-    classifiers = [one for one in about.get_all("Classifier") or [] if one.startswith("License ::")]
-    return "; ".join(filter(None, [about.get("License-Expression"), (about.get("License") or "")[:200], *classifiers]))
+    said = [text[:200] for key in ("License-Expression", "License") for text in about.get_all(key) or []]
+    return "; ".join(said + [one for one in about.get_all("Classifier") or [] if one.startswith("License ::")])
 
 
 @pytest.mark.parametrize("name", SHIPPED)
