@@ -36,7 +36,12 @@ _FOLLOWER = "tests/projections/test_follower.py"
 _BUILDS = "tests/projections/test_builds.py"
 _JOINING = "tests/projections/test_joining.py"
 _CHANGES = "tests/projections/test_changes.py"
-_SOURCES = ("tests/entitlements/test_sources.py", "tests/projections/test_entitlement_stories.py")
+_SOURCES = (
+    "tests/entitlements/test_standing.py",
+    "tests/entitlements/test_sources.py",
+    "tests/simulator/test_access_scenarios.py",
+    "tests/projections/test_entitlement_stories.py",
+)
 _STORIES = ("tests/dunning/test_stories.py", "tests/dunning/test_cases.py")
 _POTS = ("tests/revenue/test_pots.py", "tests/revenue/test_pots_by_hand.py")
 _GOLDEN = ("tests/revenue/test_golden.py", "tests/revenue/test_traps.py")
