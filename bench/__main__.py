@@ -15,6 +15,7 @@ import typer
 
 from bench import backfill, catalog, engine, http, live, log, orders, revenue
 from bench.ground import Ground
+from bench.peers import webhooks
 from bench.table import Row, as_json, show
 
 
@@ -48,6 +49,7 @@ MEASURES: Final[dict[str, Callable[[Ground, int], Awaitable[list[Row]]]]] = {
     "revenue": lambda ground, events: revenue.revenue_rows(ground, 5 * events // 2),
     "catalog": lambda ground, _: _one(catalog.publish_row(ground)),
     "http": _http,
+    "peers": lambda ground, events: webhooks.peer_rows(ground, events // 2),
     "live": lambda ground, _: live.live_rows(ground),
 }
 """What there is to measure, by name, from how many events each row moves."""
