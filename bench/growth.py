@@ -10,7 +10,6 @@ import asyncio
 import itertools
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +20,7 @@ from bench import reads
 from bench.ground import Ground
 from bench.log import SIZES, appending, new_event, now, proving
 from bench.rebuilds import EVENTS_PER_CUSTOMER_IN_36_MONTHS, HEADS, PROJECTIONS, make_live, rebuilt
-from bench.table import percentiles_ms
+from bench.table import Costs, percentiles_ms
 from ledger.appender import Appender
 from ledger.event import Source
 from ledger.importing import import_file
@@ -36,24 +35,6 @@ _BATCH_EVENTS: Final = 1_000
 _BATCHES_AT_ONCE: Final = 4
 
 LAST: Final = "SELECT event_id FROM ledger.event WHERE book = 'self:live' ORDER BY position DESC LIMIT 1"
-
-
-@dataclass(slots=True)
-class Costs:
-    """What is measured, by name, at each size: microseconds an event, bytes an event or milliseconds a read."""
-
-    sizes: list[int] = field(default_factory=list)
-    units: dict[str, str] = field(default_factory=dict)
-    found: dict[str, list[float]] = field(default_factory=dict)
-
-    def add(self, name: str, unit: str, value: float) -> None:
-        """Note one cost at the newest size."""
-        self.units[name] = unit
-        self.found.setdefault(name, []).append(value)
-
-    def growth(self, name: str) -> float:
-        """Return how many times the first cost the last one is."""
-        return self.found[name][-1] / self.found[name][0]
 
 
 async def measure_growth(ground: Ground, sizes: Sequence[int]) -> Costs:

@@ -9,7 +9,10 @@ from typing import Final
 
 import asyncpg
 
-from bench.asking import asking, timed
+from bench.asking import allowed, asking, timed
+from bench.ground import Ground
+from bench.rebuilds import PROJECTIONS, filled, make_live, rebuilt
+from bench.table import Row, percentiles_ms
 from ledger.postgres import Database
 
 CUSTOMERS: Final = """
@@ -44,6 +47,31 @@ async def paths(connection: asyncpg.Connection, customers: int = 40) -> Paths:
         "recognition of a year": [f"/v1/revenue/recognition?from={newest.year - 1}-01&to={newest.year}-01"] * 3,
         "journal, first page": [f"/v1/revenue/journal?from={newest.year}-01-01T00:00:00Z&limit=100"] * 3,
     }
+
+
+LIMITS_MS: Final = {"trial balance as of": 1_000.0, "recognition of a year": 1_000.0}
+
+
+async def read_rows(ground: Ground, events: int) -> list[Row]:
+    """Fold a company's history by every projection, and ask."""
+    database = await filled(ground, events)
+    for projection in PROJECTIONS.values():
+        await make_live(database, projection, (await rebuilt(ground, projection, 1)).build)
+    owner = await ground.owner()
+    asked = await paths(owner)
+    await owner.close()
+    found = await read_seconds(database, ground.folder, asked)
+    fresh = percentiles_ms(found["entitlements now"])[0]
+    rows = []
+    for name, seconds in found.items():
+        p50, p99 = percentiles_ms(seconds)
+        what = f"{name}, {events:,} events"
+        if name in LIMITS_MS:
+            rows.append(allowed(what, seconds, LIMITS_MS[name]))
+        else:
+            beside = f"{fresh:.1f} ms entitlements now"
+            rows.append(Row(what, f"{p50:,.1f} ms", beside, p50 / fresh, "", p50, p99))
+    return rows
 
 
 async def read_seconds(database: Database, folder: Path, asked: Paths) -> dict[str, list[float]]:

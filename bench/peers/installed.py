@@ -1,4 +1,4 @@
-"""Peers are installed when they are first measured, in a cache folder outside the tree, never beside the product."""
+"""What is installed when it is first needed, in a cache folder outside the tree, and is no dependency of ours."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Final
 
 DJ_STRIPE: Final = ("dj-stripe==2.11.0", "Django==5.2.19", "stripe==15.6.2", "psycopg[binary]==3.3.9")
 STRIPE_SYNC: Final = ("@supabase/stripe-sync-engine@0.48.5", "stripe@23.1.0", "pg@8.20.0")
+CHART: Final = ("matplotlib==3.11.2",)
 _SECONDS: Final = 300
 
 
@@ -20,13 +21,12 @@ class NotInstalledError(Exception):
 
 def dj_stripe() -> Path:
     """Return the interpreter that has dj-stripe."""
-    folder = _folder("dj-stripe", DJ_STRIPE)
-    python = folder / "venv" / "bin" / "python"
-    if not (folder / "done").exists():
-        _run(folder, sys.executable, "-m", "venv", str(folder / "venv"))
-        _run(folder, str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", *DJ_STRIPE)
-        (folder / "done").touch()
-    return python
+    return _python("dj-stripe", DJ_STRIPE)
+
+
+def chart_python() -> Path:
+    """Return the interpreter that has what the chart is drawn with."""
+    return _python("chart", CHART)
 
 
 def stripe_sync() -> Path:
@@ -39,6 +39,16 @@ def stripe_sync() -> Path:
         _run(folder, "npm", "install", "--no-audit", "--no-fund", "--silent", "--ignore-scripts", *STRIPE_SYNC)
         (folder / "done").touch()
     return folder
+
+
+def _python(name: str, pinned: tuple[str, ...]) -> Path:
+    folder = _folder(name, pinned)
+    python = folder / "venv" / "bin" / "python"
+    if not (folder / "done").exists():
+        _run(folder, sys.executable, "-m", "venv", str(folder / "venv"))
+        _run(folder, str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", *pinned)
+        (folder / "done").touch()
+    return python
 
 
 def _folder(name: str, pinned: tuple[str, ...]) -> Path:
