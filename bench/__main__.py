@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import orjson
 import typer
@@ -17,7 +16,7 @@ import typer
 from bench import backfill, catalog, engine, growth, http, live, log, orders, reads, rebuilds, revenue
 from bench.ground import Ground
 from bench.peers import webhooks
-from bench.report import Report, draw, markdown, write_into
+from bench.report import Report, keep
 from bench.table import Row, show, show_growth
 
 
@@ -100,20 +99,12 @@ def main(
     if report.growth is not None:
         show_growth(report.growth)
     typer.echo(f"{events:,} events a row, {sum(report.seconds.values()):.0f} s")
-    _keep(report.as_json(), json_file, document, chart)
+    kept = report.as_json()
+    if json_file is not None:
+        json_file.write_bytes(orjson.dumps(kept, option=orjson.OPT_INDENT_2))
+    keep(kept, document, chart)
     if not all(row.reached for row in report.rows):
         raise typer.Exit(1)
-
-
-def _keep(report: dict[str, Any], json_file: Path | None, document: Path | None, chart: Path | None) -> None:
-    if json_file is not None:
-        json_file.write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2))
-    if chart is not None and (why_not := draw(report, chart)) is not None:
-        typer.echo(f"no chart: {why_not}")
-        chart = None
-    if document is not None:
-        beside = None if chart is None else os.path.relpath(chart, document.parent)
-        write_into(document, markdown(report, beside))
 
 
 if __name__ == "__main__":

@@ -1,16 +1,21 @@
-"""What a run leaves behind: JSON, a table for ``docs/benchmarks.md`` between its marks, and a chart beside it."""
+"""What a run leaves behind: JSON, a table for ``docs/benchmarks.md`` between its marks, and a chart beside it.
+
+``python -m bench.report ONE.json TWO.json --write DOCUMENT --chart FILE`` does the same with runs that were kept.
+"""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import orjson
+import typer
 
 from bench.peers.installed import NotInstalledError, chart_python
 from bench.table import Costs, Row, as_json, machine
@@ -123,3 +128,36 @@ def draw(report: dict[str, Any], chart: Path) -> str | None:
         program = Path(__file__).with_name("chart.py")
         done = subprocess.run([python, program, file.name, chart], check=False, capture_output=True, text=True)
     return None if done.returncode == 0 else done.stderr.strip().splitlines()[-1]
+
+
+def keep(report: dict[str, Any], document: Path | None, chart: Path | None) -> None:
+    """Draw a report and put it into a document, where there are any."""
+    if chart is not None and (why_not := draw(report, chart)) is not None:
+        print(f"no chart: {why_not}")
+        chart = None
+    if document is not None:
+        write_into(document, markdown(report, None if chart is None else os.path.relpath(chart, document.parent)))
+
+
+def joined(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Make one report of several runs of the same code on one machine: all rows, and the last growth."""
+    return {
+        **reports[-1],
+        "seconds": {name: took for one in reports for name, took in one["seconds"].items()},
+        "rows": [row for one in reports for row in one["rows"]],
+        "growth": next((one["growth"] for one in reversed(reports) if one["growth"]), None),
+        "events": max(one["events"] for one in reports),
+    }
+
+
+def main(
+    files: Annotated[list[Path], typer.Argument(help="What `--json` kept.")],
+    document: Annotated[Path | None, typer.Option("--write", help="Put it between this document's marks.")] = None,
+    chart: Annotated[Path | None, typer.Option(help="Draw it in this SVG file.")] = None,
+) -> None:
+    """Write and draw runs that were kept."""
+    keep(joined([orjson.loads(file.read_bytes()) for file in files]), document, chart)
+
+
+if __name__ == "__main__":
+    typer.run(main)
