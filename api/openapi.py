@@ -9,9 +9,6 @@ from typing import Any, Final
 from api.declared import Operation, Parameter
 from api.problems import TITLES
 
-CONTRACT: Final = "1"
-"""The contract's version, answered in every response's header ``Ledger-Contract``."""
-
 Json = dict[str, Any]
 
 PROBLEM: Final[Json] = {
@@ -22,6 +19,7 @@ PROBLEM: Final[Json] = {
         "title": {"type": "string"},
         "status": {"type": "integer"},
         "detail": {"type": "string"},
+        "request_id": {"type": "string"},
     },
 }
 

@@ -46,12 +46,14 @@ from projections.revenue.policy import POLICIES
 FROM: Final = bound_of("from", "The first moment counted.")
 TO: Final = bound_of("to", "The first moment no longer counted.")
 CUSTOMER: Final = named("customer", "Only this customer's.")
-CURRENCY: Final = matching("currency", "Only this currency.", "[A-Za-z]{3}")
+CURRENCY: Final = matching("currency", "Only this currency.", "[A-Za-z]{3}", "three letters such as usd")
 POLICY: Final = word("policy", "A named policy; default: the published one.", "published", *POLICIES)
 WORTH_POLICY: Final = word("policy", "Which discounts count.", *WORTH_POLICIES)
 BASIS: Final = word("basis", "In closed months: what was sealed, or what is known now.", "sealed", "restated")
 MONTHS: Final = r"\d{4}-(0[1-9]|1[0-2])(-01(T00:00:00(\.0+)?(Z|\+00:00))?)?"
 DAYS: Final = r"\d{4}-\d{2}(-\d{2}(T[0-9:.]+(Z|[+ -][0-9:]+))?)?"
+A_MONTH: Final = "a month such as 2026-01"
+A_DAY: Final = "a day such as 2026-01-31, or a month such as 2026-01"
 OF_EVENTS: Final = "events:read"
 OF_ACCESS: Final = "entitlements:read"
 TEXT_FILE: Final = "text/plain"
@@ -126,15 +128,16 @@ OPERATIONS: Final = (
     Operation("GET", "/v1/revenue/mrr", mrr.get_mrr, "Monthly recurring revenue at a moment.", {200: ref("Mrr")},
               mrr.SCOPE, (*READ, WORTH_POLICY, BASIS), refuses=(404, 409)),
     Operation("GET", "/v1/revenue/mrr/movements", mrr.list_movements, "How it moved.", {200: ref("Movements")},
-              mrr.SCOPE, (*READ, WORTH_POLICY, BASIS, matching("from", "The first day or month.", DAYS),
-                          matching("to", "The day or month after the last.", DAYS),
+              mrr.SCOPE, (*READ, WORTH_POLICY, BASIS, matching("from", "The first day or month.", DAYS, A_DAY),
+                          matching("to", "The day or month after the last.", DAYS, A_DAY),
                           word("interval", "How long intervals are.", *INTERVALS), CUSTOMER, DETAIL, *PAGE),
               refuses=(404, 409)),
     Operation("GET", "/v1/revenue/trial-balance", revenue.get_trial_balance, "What every account comes to.",
               {200: ref("TrialBalance")}, revenue.SCOPE, (*READ, FROM, POLICY, BASIS), refuses=(404, 409)),
     Operation("GET", "/v1/revenue/recognition", revenue.get_recognition, "Revenue by month, and the roll-forward.",
               {200: ref("Recognition")}, revenue.SCOPE,
-              (*READ, matching("from", "The first month.", MONTHS), matching("to", "The month after the last.", MONTHS),
+              (*READ, matching("from", "The first month.", MONTHS, A_MONTH),
+               matching("to", "The month after the last.", MONTHS, A_MONTH),
                word("detail", "Invoice month by month recognised.", "waterfall"), POLICY, BASIS), refuses=(404, 409)),
     Operation("GET", "/v1/revenue/problems", revenue.get_problems, "What does not add up, or is not known yet.",
               {200: ref("Problems")}, revenue.SCOPE, (*READ, POLICY, LIMIT), refuses=(404, 409)),
@@ -152,7 +155,7 @@ OPERATIONS: Final = (
               revenue.SCOPE, (*READ, POLICY), refuses=(404, 409)),
     Operation("GET", "/v1/revenue/tie-out", tie_out.get_tie_out, "From MRR to revenue to cash, each difference named.",
               {200: ref("TieOut")}, revenue.SCOPE,
-              (*READ, matching("month", "The month (required).", r"\d{4}-(0[1-9]|1[0-2])"), WORTH_POLICY, BASIS),
+              (*READ, matching("month", "The month (required).", r"\d{4}-(0[1-9]|1[0-2])", A_MONTH), WORTH_POLICY, BASIS),
               refuses=(404, 409)),
     Operation("GET", "/v1/periods", periods.list_periods, "Every month, open or closed.", {200: ref("Periods")},
               revenue.SCOPE, (BOOK,)),
