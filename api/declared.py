@@ -184,5 +184,8 @@ DETAIL: Final = word("detail", "Whether to list what the sums are made of.", "tr
 READ: Final = (BOOK, AS_OF, AT, KNOWN_AT, KNOWN_POSITION, BUILD, MIN_POSITION, WAIT)
 """What every read of a projection takes."""
 
+LOG_READ: Final = (BOOK, AS_OF, AT, KNOWN_AT, KNOWN_POSITION, MIN_POSITION, WAIT)
+"""What every read of the log takes: it is of no build."""
+
 PAGE: Final = (LIMIT, CURSOR)
 """What every list takes."""

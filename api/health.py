@@ -89,7 +89,7 @@ async def _check_runner(connection: asyncpg.Connection, serving: Services) -> fl
     if missing:
         raise NotReadyError("runner", f"not built yet: {', '.join(sorted(missing))}", 1)
     now = serving.clock()
-    lag = max([0.0, *((now - row["waiting_since"]).total_seconds() for row in rows if row["waiting_since"])])
+    lag: float = max([0.0, *((now - row["waiting_since"]).total_seconds() for row in rows if row["waiting_since"])])
     if lag > LAG_SECONDS_READY:
         raise NotReadyError("runner", f"the runner is {lag:.0f} s behind")
     return round(lag, 3)

@@ -52,7 +52,9 @@ def configure_logging(settings: Settings) -> None:
     last: structlog.typing.Processor = (
         structlog.processors.JSONRenderer(serializer=_json)
         if settings.log_format == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
     )
     structlog.configure(
         processors=[*first, last],
@@ -61,6 +63,7 @@ def configure_logging(settings: Settings) -> None:
     )
     _take_over(max(level, logging.WARNING), first, last)
     stamina.instrumentation.set_on_retry_hooks([_retrying])
+    sys.excepthook = _uncaught
 
 
 def _take_over(level: int, first: Sequence[structlog.typing.Processor], last: structlog.typing.Processor) -> None:
@@ -73,6 +76,11 @@ def _take_over(level: int, first: Sequence[structlog.typing.Processor], last: st
         )
     )
     logging.basicConfig(handlers=[handler], level=level, force=True)
+
+
+def _uncaught(_: type[BaseException], error: BaseException, __: TracebackType | None) -> None:
+    """Say what ended the process, as everything else is said."""
+    structlog.get_logger().critical("process_failed", exc_info=error)
 
 
 def _first_line(_: Any, __: str, line: Line) -> Line:
@@ -97,6 +105,8 @@ def without_personal_data(_: Any, __: str, line: Line) -> Line:
             line[name] = _blotted(describe(value))
         elif isinstance(value, str):
             line[name] = _blotted(value)
+        elif name == "places":
+            line[name] = [_blotted(place) for place in value]
         elif value is not None and not isinstance(value, (bool, int, float)):
             line[name] = _blotted(_json(value))
     return line

@@ -58,6 +58,7 @@ async def serve_web(settings: Settings, listening: socket.socket) -> None:
     config = uvicorn.Config(
         app,
         log_level="warning",
+        log_config=None,  # its lines go where ours go, in the same form
         access_log=False,
         server_header=False,
         proxy_headers=False,  # nobody's word about where a request came from is used

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Final
 
 import asyncpg
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -119,7 +119,9 @@ async def _log(connection: asyncpg.Connection, now: datetime) -> list[Metric]:
     events = CounterMetricFamily("ledger_log_events", "Events appended: a book's head", labels=["book"])
     age = GaugeMetricFamily("ledger_checkpoint_age_seconds", "Since a book's head was last signed", labels=["book"])
     unsigned = GaugeMetricFamily(
-        "ledger_checkpoint_unsigned_events", "Events after the newest signed head: an alarm when it stays", labels=["book"]
+        "ledger_checkpoint_unsigned_events",
+        "Events after the newest signed head: an alarm when it stays",
+        labels=["book"],
     )
     conflicts = CounterMetricFamily("ledger_conflicts", "Later copies that say something else", labels=["book"])
     for row in await connection.fetch(HEADS):
@@ -156,7 +158,7 @@ async def _builds(connection: asyncpg.Connection, now: datetime) -> list[Metric]
 
 
 async def _dirty(connection: asyncpg.Connection) -> Metric:
-    family: Any = GaugeMetricFamily(
+    family = GaugeMetricFamily(
         "ledger_projection_dirty", "Subjects that something told late made dirty", labels=["projection"]
     )
     for row in await connection.fetch(LIVE_SCHEMAS):

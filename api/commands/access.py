@@ -10,10 +10,10 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from api.catalog import feature_name, value_text
+from api.catalog import feature_name, holder_of, value_text
 from api.commands.builds import AsJson, who
 from api.database import running_database
-from api.entitlements import customer_of, value_json
+from api.entitlements import value_json
 from api.granting import Grant, make_grant, publish_catalog, read_publications, revoke_grant
 from api.output import progress_bar, show_json, show_table
 from api.problems import Problem
@@ -177,7 +177,7 @@ def _grant(
         raise MistakeError("--until is not after --from")
     try:
         amount = int(value) if value is not None and value.isdecimal() else value
-        return Grant(customer_of(customer), feature_name(feature), value_text(amount), start, end, reason)
+        return Grant(holder_of(customer), feature_name(feature), value_text(amount), start, end, reason)
     except Problem as problem:
         raise MistakeError(problem.detail) from problem
 
