@@ -27,14 +27,19 @@ def metrics_of(request: Request) -> Metrics:
 
 def require(request: Request, scope: str) -> ApiKey:
     """Return the caller's key. Raises 401 without a valid one and 403 without the scope."""
-    scheme, _, presented = request.headers.get("authorization", "").partition(" ")
-    key = find_key(services(request).credentials.api_keys, presented.strip()) if scheme.lower() == "bearer" else None
+    asked = asked_by_whom(request.scope)
+    key = asked.bearer or _bearer(request)
     if key is None:
         raise Problem(401, "send a valid key as `Authorization: Bearer KEY`", headers={"WWW-Authenticate": "Bearer"})
-    asked_by_whom(request.scope).key = key.name
+    asked.bearer, asked.key = key, key.name
     if not key.allows(scope):
         raise Problem(403, f"this key has no scope {scope}")
     return key
+
+
+def _bearer(request: Request) -> ApiKey | None:
+    scheme, _, presented = request.headers.get("authorization", "").partition(" ")
+    return find_key(services(request).credentials.api_keys, presented.strip()) if scheme.lower() == "bearer" else None
 
 
 async def book_of_request(request: Request, key: ApiKey) -> str:

@@ -21,7 +21,7 @@ CONTROL: Final[dict[Keeping, str]] = {
     "for good": "private, max-age=31536000, immutable",
 }
 
-_FRESHNESS: Final = b',"freshness":'
+_FRESHNESS: Final = b',"freshness":{'
 _SAID_OF_FRESHNESS: Final = re.compile(rb'"(?:book|build|stale|parked)":[^,}]+')
 _TAG: Final = re.compile(r'(?:W/)?("[^"]*")')
 

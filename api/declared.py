@@ -26,6 +26,7 @@ from api.parameters import (
     read_time,
 )
 from api.problems import Problem
+from api.secrets import ApiKey
 
 Json = dict[str, Any]
 Handler = Callable[[Request], Awaitable[ASGIApp]]
@@ -76,11 +77,11 @@ class Operation:
     async def __call__(self, request: Request) -> ASGIApp:
         """Check what is declared, call the handler, and say how long the answer may be kept."""
         if self.scope is not None:
-            if BOOK not in self.query and require(request, self.scope).book is not None:
-                raise Problem(403, "this is of all books, and this key is for one")
+            key = require(request, self.scope)  # a stranger is not told what is wrong with the question
             if request.scope["query_string"]:
-                require(request, self.scope)  # a stranger is not told what is wrong with the question
                 self._check(request.query_params)
+            if key.book is not None:
+                self._check_book(request, key)
         answer = await self.handler(request)
         return kept(request, answer, self.keeping) if isinstance(answer, Response) else answer
 
@@ -97,6 +98,13 @@ class Operation:
         for one, other in EXCLUSIVE:
             if one in given and other in given:
                 raise Problem(400, f"{one} and {other} exclude each other")
+
+    def _check_book(self, request: Request, key: ApiKey) -> None:
+        """Refuse a key that is for one book what is of another, or of all."""
+        if BOOK not in self.query:
+            raise Problem(403, "this is of all books, and this key is for one")
+        if not key.sees(request.query_params.get("book", key.book or "")):
+            raise Problem(403, f"this key is for the book {key.book} alone")
 
 
 def routes_of(operations: Iterable[Operation]) -> list[Route]:

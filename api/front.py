@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.logs import is_personal
 from api.metrics import Metrics
+from api.secrets import ApiKey
 
 CONTRACT: Final = "1"
 """The contract's version, answered in every response's header ``Ledger-Contract``."""
@@ -41,10 +42,14 @@ _SAFE: Final = (
 
 @dataclass(slots=True)
 class AskedBy:
-    """What is known of a request beside what it asks: its id, and the key's name once that is known."""
+    """What is known of a request beside what it asks: its id, and the key's name once that is known.
+
+    ``bearer`` is the key that ``api.access`` has found in the header, so that it is looked for once.
+    """
 
     request_id: str
     key: str | None = None
+    bearer: ApiKey | None = None
 
 
 def request_id_of(scope: Scope) -> str:

@@ -50,7 +50,8 @@ async def list_periods(request: Request) -> Response:
 
     async def read(connection: asyncpg.Connection) -> tuple[list[Period], str | None]:
         periods = await read_periods(connection, asked.book)
-        await enter_build(connection, serving.revenue.name, asked.book)
+        if (await enter_build(connection, serving.revenue.name, asked.book)).build is None:
+            return periods, None
         first = await read_first_month(connection, asked.book)
         return periods, None if first is None else f"{first:%Y-%m}"
 
