@@ -205,6 +205,8 @@ def backup(
     """Back up the log with its keys and checkpoints, while the service goes on.
 
     Keep a copy of the checkpoints elsewhere too: they say whether a restore lost something.
+
+    Example: ledger backup /backups/2026-01-31
     """
     from api.backup import backup as work
 
@@ -219,7 +221,10 @@ def restore(
     folder: Annotated[Path, typer.Argument(help="A folder that `ledger backup` wrote.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Restore a backup into an empty database. Then run `ledger verify`; `ledger log fork` if it says what was lost."""
+    """Restore a backup into an empty database. Then run `ledger verify`; `ledger log fork` if it says what was lost.
+
+    Example: ledger restore /backups/2026-01-31
+    """
     from api.backup import restore as work
 
     work(load_settings(), folder)

@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from api.secrets import ApiKey
 from api.services import Services, open_services, projections_of
+from ledger.embedded import SUPERUSER, EmbeddedPostgres
 from ledger.postgres import Database
 from projections.builds import ensure_live
 from projections.contract import Projection
@@ -60,7 +61,7 @@ async def test_how_far_behind_and_what_is_parked(
     client: httpx.AsyncClient, services: Services, clock: ManualClock
 ) -> None:
     entitlements, dunning, *_ = projections_of(services.settings, clock)
-    await post(client, clock, a_charge(1))
+    await post(client, clock, event("evt_1", "customer.created", {"object": "customer", "id": "cus_1"}))
     await fold(services.database, entitlements, replace(dunning, step=quoting))
     await post(client, clock, a_charge(2))
     await post(client, clock, a_charge(3))
@@ -135,17 +136,18 @@ async def test_two_processes_say_the_same_of_the_log_and_each_its_own_of_itself(
         assert await said(two, "ledger_webhooks_total", outcome="appended") == 2
 
 
-async def away(services: Services, owner: asyncpg.Connection, database_name: str, *, allow: bool) -> None:
-    await owner.execute(f"ALTER DATABASE {database_name} ALLOW_CONNECTIONS {'true' if allow else 'false'}")
-    mine = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1 AND pid <> pg_backend_pid()"
-    await owner.execute(mine, database_name)
+async def let_in(server: EmbeddedPostgres, database_name: str, *, allow: bool) -> None:
+    superuser = await asyncpg.connect(server.url(SUPERUSER, "postgres"))
+    await superuser.execute(f"ALTER DATABASE {database_name} ALLOW_CONNECTIONS {'true' if allow else 'false'}")
+    await superuser.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", database_name)
+    await superuser.close()
 
 
 async def test_without_a_database_nothing_old_is_said(
-    client: httpx.AsyncClient, services: Services, owner: asyncpg.Connection, database_name: str, clock: ManualClock
+    client: httpx.AsyncClient, server: EmbeddedPostgres, database_name: str, clock: ManualClock
 ) -> None:
     await post(client, clock, a_charge(1))
-    await away(services, owner, database_name, allow=False)
+    await let_in(server, database_name, allow=False)
     text = (await client.get("/metrics")).text
     assert sample(text, "ledger_database_up") == 0
     assert sample(text, "ledger_webhooks_total", outcome="appended") == 1
@@ -153,7 +155,7 @@ async def test_without_a_database_nothing_old_is_said(
     answer = await client.get("/readyz")
     assert (answer.status_code, answer.json()["checks"]) == (503, {"database": "the database cannot be reached"})
     assert (await client.get("/healthz")).status_code == 200
-    await away(services, owner, database_name, allow=True)
+    await let_in(server, database_name, allow=True)
 
 
 async def test_every_metric_is_explained(client: httpx.AsyncClient, clock: ManualClock, services: Services) -> None:
