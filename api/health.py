@@ -49,7 +49,7 @@ async def readyz(request: Request) -> Response:
             await _check_keys(connection, serving)
             checks["keys"] = "ok"
             checks["lag_seconds"] = await _check_runner(connection, serving)
-    except AWAY as error:
+    except (*AWAY, asyncpg.PostgresError) as error:
         raise _problem(NotReadyError("database", "the database cannot be reached", 1), checks) from error
     except NotReadyError as error:
         raise _problem(error, checks) from error

@@ -68,7 +68,7 @@ async def prometheus(request: Request) -> Response:
     try:
         async with asyncio.timeout(_ENOUGH_SECONDS):
             families = [_one("ledger_database_up", "Whether the database answers", 1), *await _measure(serving)]
-    except AWAY:
+    except (*AWAY, asyncpg.PostgresError):
         families = [_one("ledger_database_up", "Whether the database answers", 0)]
     now = CollectorRegistry()
     now.register(_Measured([*_process(serving), *families]))
