@@ -67,7 +67,7 @@ def init(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = 
 
 
 @app.command("rotate")
-def rotate() -> None:
+def rotate(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Make a new signing key. What the old one signed stays provable: its public half stays registered.
 
     With the embedded database the new key is put in place, for the next start; else it is printed.
@@ -77,10 +77,17 @@ def rotate() -> None:
     settings = load_settings()
     text = generate_signing_key()
     if not settings.embedded or settings.signing_key is not None:
-        typer.echo(f"LEDGER_SIGNING_KEY={text}")
+        setting = {"LEDGER_SIGNING_KEY": text}
+        if as_json:
+            show_json({"signer": signer_of(text).name, "settings": setting})
+        else:
+            typer.echo(f"LEDGER_SIGNING_KEY={text}")
         return
     file = settings.data_dir / FILE
     if not file.exists():
         raise SettingError("LEDGER_DATA_DIR", f"{file} is not there: nothing was ever signed")
     keep_signing_key(file, text)
-    typer.echo(f"the next start signs as {signer_of(text).name}")
+    if as_json:
+        show_json({"signer": signer_of(text).name, "settings": {}})
+    else:
+        typer.echo(f"the next start signs as {signer_of(text).name}")
