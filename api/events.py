@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final
 
 import asyncpg
@@ -12,6 +13,7 @@ from starlette.responses import Response
 from api.access import book_of_request, require, services
 from api.parameters import (
     MAX_LIMIT,
+    bound_parameter,
     cursor_parameter,
     encode_cursor,
     identifier_parameter,
@@ -19,6 +21,7 @@ from api.parameters import (
     path_value,
 )
 from api.problems import JSONResponse, Problem
+from api.reads import known_position
 from ledger.conflicts import Conflict, conflicts_of
 from ledger.event import mapping
 from ledger.reader import Filter, StoredEvent, read_event, read_head, read_page
@@ -35,6 +38,9 @@ async def list_events(request: Request) -> Response:
     limit = integer_parameter(request, "limit", 100, 1, MAX_LIMIT)
     wanted = _filter(request, book, newest_first=newest_first)
     async with services(request).pool.acquire() as connection:
+        known = await known_position(request, connection, book)
+        if known is not None:
+            wanted = replace(wanted, before=min(wanted.before, known + 1))
         events = await read_page(connection, book, wanted, limit + 1, newest_first=newest_first)
         head = await read_head(connection, book)
     page = events[:limit]
@@ -132,11 +138,15 @@ def _filter(request: Request, book: str, *, newest_first: bool) -> Filter:
     if cursor is not None:
         after, before = (after, min(before, cursor)) if newest_first else (max(after, cursor), before)
     customer = identifier_parameter(request, "customer")
+    created_to = bound_parameter(request, "created_to")
+    if created_to is not None and customer is None:
+        raise Problem(400, "created_to needs customer: a whole log is read by position")
     return Filter(
         after=after,
         before=before,
         type=identifier_parameter(request, "type"),
         stream_id=f"{book}/{customer}" if customer else None,
+        created_to=created_to,
     )
 
 
