@@ -22,7 +22,8 @@ IN_ORDER: Final = (
     "doctor", "parked", "replay", "log checkpoint", "verify --full", "catalog publish {catalog}", "catalog show",
     "catalog diff {catalog}", "grant cus_1 sso --reason why", "rebuild entitlements --until-position 5",
     "rebuild dunning", "diff dunning dunning-2", "promote dunning dunning-2 --reason why",
-    "rollback dunning --reason why", "drop dunning dunning-2", "close {month} --reason why --force", "reopen {month} --reason why",
+    "rollback dunning --reason why", "drop dunning dunning-2", "close {month} --reason why --force",
+    "reopen {month} --reason why",
     "export events --format jsonl -o {out}", "keys create app --scope admin", "keys init", "keys rotate",
 )  # fmt: skip
 """What can be asked of a small company, each after what it needs."""
