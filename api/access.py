@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Final, cast
 
 from starlette.requests import Request
 
@@ -13,6 +13,9 @@ from api.problems import Problem
 from api.secrets import ApiKey, find_key
 from api.services import Services
 from ledger.reader import read_books
+
+SIGNED_IN: Final = "ledger.signed_in"
+"""Where a page of the console puts the key of its session into the scope, to ask a route in this process."""
 
 
 def services(request: Request) -> Services:
@@ -28,7 +31,7 @@ def metrics_of(request: Request) -> Metrics:
 def require(request: Request, scope: str) -> ApiKey:
     """Return the caller's key. Raises 401 without a valid one and 403 without the scope."""
     asked = asked_by_whom(request.scope)
-    key = asked.bearer or _bearer(request)
+    key = asked.bearer or request.scope.get(SIGNED_IN) or _bearer(request)
     if key is None:
         raise Problem(401, "send a valid key as `Authorization: Bearer KEY`", headers={"WWW-Authenticate": "Bearer"})
     asked.bearer, asked.key = key, key.name

@@ -14,15 +14,16 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from api import console
 from api.caching import kept
+from api.console import doors
+from api.console.pages import PAGES
 from api.declared import routes_of
 from api.front import Front
 from api.health import healthz, readyz
 from api.metrics import Metrics
 from api.openapi import document
 from api.parameters import SlashesInPaths
-from api.problems import HANDLED, JSONResponse, answer_problem
+from api.problems import HANDLED, JSONResponse
 from api.routes import OPERATIONS
 from api.schemas import SCHEMAS
 from api.scrape import prometheus
@@ -51,16 +52,14 @@ def create_app(open_: Callable[[], AbstractAsyncContextManager[Services]]) -> St
     app = Application(
         routes=[
             *sorted(routes_of(OPERATIONS), key=_asked_seldom),
-            Route("/", console.page, methods=["GET"]),
-            Route("/sign-in", console.sign_in, methods=["GET", "POST"]),
-            Route("/sign-out", console.sign_out, methods=["POST"]),
+            *doors.routes(PAGES),
             Route("/openapi.json", openapi, methods=["GET"]),
             Route("/healthz", healthz, methods=["GET"]),
             Route("/readyz", readyz, methods=["GET"]),
             Route("/metrics", prometheus, methods=["GET"]),
         ],
         middleware=[Middleware(SlashesInPaths)],
-        exception_handlers={**dict.fromkeys(HANDLED, answer_problem), Exception: answer_problem},
+        exception_handlers={**dict.fromkeys(HANDLED, doors.answer_error), Exception: doors.answer_error},
         lifespan=lifespan,
     )
     app.state.metrics = Metrics()
