@@ -104,7 +104,7 @@ class Front:
         if status:
             # A stream goes on for hours: what counts is when its answer began.
             self._metrics.answered(method, route, status, answered - began)
-        log = self._log.warning if status >= 500 else self._log.debug if route in _PROBES else self._log.info
+        log = self._log.debug if route in _PROBES else self._log.warning if status >= 500 else self._log.info
         milliseconds = round((time.perf_counter() - began) * 1000, 1)
         log("request", method=method, route=route, status=status, ms=milliseconds, key=asked.key)
 
