@@ -238,7 +238,7 @@ class World:
 
 
 class Disk:
-    """A disk that can be filled to its last byte; ``None`` where this machine lets nobody mount one."""
+    """A disk that can be filled to its last byte. Where nobody may mount a small one, it stays as it is."""
 
     def __init__(self, folder: Path, *, small: bool) -> None:
         self.small = small

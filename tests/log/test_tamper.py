@@ -16,7 +16,7 @@ from api.services import Services
 from api.signing import generate_signing_key, signer_of
 from ledger.appender import Appender
 from ledger.event import NewEvent
-from ledger.notary import Notary
+from ledger.notary import ForkNeededError, Notary
 from ledger.operator import operator_event
 from ledger.outside import Outside
 from ledger.postgres import Database
@@ -195,6 +195,8 @@ async def test_an_older_backup_is_found_out(log: Log, services: Services) -> Non
     )
     problems = (await log.verify()).problems
     assert any("601 events were signed" in problem for problem in problems)
+    with pytest.raises(ForkNeededError, match="signed at 601 events"):
+        await services.notary.sign_all()
 
 
 async def test_an_erased_body_is_named_erased(log: Log, services: Services, clock: ManualClock) -> None:

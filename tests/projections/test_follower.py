@@ -14,6 +14,7 @@ import pytest
 from ledger.appender import Appender
 from ledger.event import NewEvent
 from ledger.postgres import AWAY, Database
+from projections import follower
 from projections.builds import Build, ensure_live
 from projections.contract import Projection, Rows, Subject
 from projections.entitlements.rows import SourceRow
@@ -21,7 +22,7 @@ from projections.entitlements.tables import entitlements
 from projections.folding import fold
 from projections.follower import CheckpointMovedError, follow, step
 from projections.reading import read_histories
-from projections.refold import Refolding, Wanted, fold_long
+from projections.refold import Refolding, Wanted, fold_long, refold
 from projections.terms import KnownTerms
 from tests.conftest import ManualClock
 from tests.stripe_events import event, new_event, product, subscription
@@ -124,6 +125,27 @@ async def test_two_followers_never_write_over_each_other(
     assert await rows_of(owner, build) == await fresh_fold(owner)
     for connection in connections:
         await connection.close()
+
+
+async def test_a_step_that_was_overtaken_is_dropped(
+    database: Database, clock: ManualClock, owner: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await append(database, clock, history())
+    slow, quick = await builder(database), await builder(database)
+    build = await ensure_live(slow, PROJECTION)
+
+    async def overtaken(*given: Any) -> Refolding:
+        monkeypatch.setattr(follower, "refold", refold)
+        while await follow(quick, PROJECTION, build):
+            pass
+        return await refold(*given)
+
+    monkeypatch.setattr(follower, "refold", overtaken)
+    with pytest.raises(CheckpointMovedError):
+        await step(slow, PROJECTION, build, "self:live", 3)
+    assert await owner.fetchval("SELECT position FROM ledger.checkpoint") == len(history())
+    await slow.close()
+    await quick.close()
 
 
 async def test_there_is_one_live_build_however_many_ask(database: Database, owner: asyncpg.Connection) -> None:

@@ -180,6 +180,18 @@ GOLDEN = {
         2026-04-01  revenue=6050 deferred_revenue=0 accounts_receivable=4500
         """,
     ),
+    "a credit note on an open invoice that is voided again": (
+        f"""
+        2026-01-01 invoice {QUARTER}
+        2026-02-01 credit cn_1 4500
+        2026-02-11 uncredit cn_1
+        """,
+        """
+        2026-02-10  accounts_receivable=4500 credit_notes=1550
+        2026-02-11  accounts_receivable=9000 credit_notes=0 revenue=4100
+        2026-04-01  accounts_receivable=9000 credit_notes=0 revenue=9000 deferred_revenue=0
+        """,
+    ),
     "a downgrade that is billed at the end": (
         """
         2026-04-01 invoice 9000@2026-04-01..2026-05-01

@@ -196,6 +196,7 @@ def test_copies_edits_and_twins_post_nothing_more() -> None:
     more = [
         finalized | {"pending_webhooks": 0},
         finalized | {"id": "evt_copy"},
+        *(one | {"id": "evt_paid_again"} for one in teller.events if one["type"] == "invoice_payment.paid"),
         event("evt_edit", "invoice.updated", edited, created=AT + 60, previous={"metadata": {"note": None}}),
         {"id": "evt_thin", "object": "v2.core.event", "type": "v1.invoice.paid", "created": AT, "livemode": True,
          "related_object": {"id": "in_1", "type": "invoice"}},
