@@ -17,8 +17,17 @@ mpl.use("svg")
 mpl.rcParams.update({"svg.hashsalt": "ledger", "svg.fonttype": "none", "font.size": 9})
 
 from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib.ticker import LogLocator, NullFormatter  # noqa: E402
 
 REACHED, MISSED, WANTED = "#2f7d5b", "#b4472e", "#333333"
+SIZES = ("#333333", "#5b8db8", "#d08a2e", "#b4472e", "#7a3b8f")
+
+
+def _times(axes: Any) -> None:
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def margins(axes: Any, rows: list[dict[str, Any]]) -> None:
@@ -27,30 +36,32 @@ def margins(axes: Any, rows: list[dict[str, Any]]) -> None:
     colors = [REACHED if row["reached"] else MISSED for row in judged]
     axes.barh(range(len(judged)), [row["margin"] - 1 for row in judged], left=1, color=colors)
     axes.set_yticks(range(len(judged)), [row["name"] for row in judged])
-    axes.set_xscale("log")
+    _times(axes)
     axes.axvline(1, color=WANTED, linewidth=1)
     axes.set_title("times as good as wanted", loc="left")
 
 
 def growth(axes: Any, grown: dict[str, Any]) -> None:
-    """Draw every cost beside what it was in the smallest log."""
-    sizes = grown["sizes"]
-    for name, told in grown["costs"].items():
+    """Draw a line a cost: how many times what it was in the smallest log it is in each larger one."""
+    costs = list(grown["costs"].items())[::-1]
+    for place, (_, told) in enumerate(costs):
         relative = [cost / told["costs"][0] for cost in told["costs"]]
-        [line] = axes.plot(sizes, relative, marker="o", markersize=3, linewidth=1)
-        axes.annotate(name, (sizes[-1], relative[-1]), xytext=(5, -3), textcoords="offset points", fontsize=7,
-                      color=line.get_color())  # fmt: skip
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.axhline(1, color=WANTED, linewidth=1)
-    axes.margins(x=0.35)
-    axes.set_title("cost beside the smallest log, by events in the log", loc="left")
+        axes.plot([min(relative), max(relative)], [place, place], color="#bbbbbb", linewidth=1, zorder=1)
+    for number, (size, color) in enumerate(zip(grown["sizes"], SIZES, strict=False)):
+        relative = [told["costs"][number] / told["costs"][0] for _, told in costs]
+        axes.scatter(relative, range(len(costs)), s=18, color=color, label=f"{size:,} events", zorder=2)
+    axes.set_yticks(range(len(costs)), [name for name, _ in costs])
+    _times(axes)
+    axes.axvline(1, color=WANTED, linewidth=1)
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
+    axes.set_title("cost of an event or a read, times that in the smallest log", loc="left")
 
 
 def main(report: dict[str, Any], chart: Path) -> None:
     """Draw what the report has."""
     judged = sum(1 for row in report["rows"] if row["margin"])
-    heights = [max(1.5, 0.22 * judged)] * bool(judged) + [5.0] * bool(report["growth"])
+    grown = 0.22 * len(report["growth"]["costs"]) if report["growth"] else 0.0
+    heights = [max(1.5, 0.22 * judged)] * bool(judged) + [grown] * bool(grown)
     figure, found = plt.subplots(len(heights), 1, figsize=(10, sum(heights) + 1), squeeze=False,
                                  height_ratios=heights, layout="constrained")  # fmt: skip
     axes = list(found[:, 0])

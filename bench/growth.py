@@ -16,6 +16,7 @@ from typing import Final
 import asyncpg
 import orjson
 
+from api.signing import generate_signing_key, signer_of
 from bench import reads
 from bench.ground import Ground
 from bench.log import SIZES, appending, new_event, now, proving
@@ -24,6 +25,7 @@ from bench.table import Costs, percentiles_ms
 from ledger.appender import Appender
 from ledger.event import Source
 from ledger.importing import import_file
+from ledger.note import SignerKey
 from ledger.postgres import Database
 from ledger.simulator.company import Arguments, Company
 from ledger.verify import verify_log
@@ -43,13 +45,13 @@ async def measure_growth(ground: Ground, sizes: Sequence[int]) -> Costs:
     customers = max(60, sizes[-1] // EVENTS_PER_CUSTOMER_IN_36_MONTHS)
     company = Company(Arguments(customers=customers, api_version="mixed"), keep_truth=False)
     bodies = (one.body for one in company.deliveries(indented=True))
-    reached = 0
+    reached, signer = 0, signer_of(generate_signing_key())
     for size in sizes:
         began = time.perf_counter()
         await _fill(database, itertools.islice(bodies, size - 2 * MEASURED_EVENTS - reached))
         costs.sizes.append(size)
         await _into_the_log(ground, database, bodies, costs)
-        await _out_of_the_log(ground, database, costs)
+        await _out_of_the_log(ground, database, signer, costs)
         await _rebuilds(ground, database, costs)
         await _reads(ground, database, costs)
         reached = size
@@ -89,18 +91,18 @@ async def _into_the_log(ground: Ground, database: Database, bodies: Iterator[byt
         costs.add("append, 128 waiting", "µs", (time.perf_counter() - began) / (MEASURED_EVENTS - 1) * 1e6)
 
 
-async def _out_of_the_log(ground: Ground, database: Database, costs: Costs) -> None:
+async def _out_of_the_log(ground: Ground, database: Database, signer: SignerKey, costs: Costs) -> None:
     owner = await ground.owner()
     await owner.execute("VACUUM ANALYZE ledger.event")
     size = await owner.fetchrow(SIZES)
     costs.add("on disk, with indexes", "B", size["bytes"] / size["events"])
     began = time.perf_counter()
     async with owner.transaction(isolation="repeatable_read", readonly=True):
-        report = await verify_log(owner, [], [], full=True)
+        report = await verify_log(owner, [signer.verifier], [], full=True)
     assert report.true, report.problems
     costs.add("verify --full", "µs", (time.perf_counter() - began) / size["events"] * 1e6)
     async with Appender(database, clock=now) as appender:
-        seconds, _ = await proving(database, appender, await owner.fetchval(LAST))
+        seconds, _ = await proving(database, appender, await owner.fetchval(LAST), signer)
     costs.add("prove one", "ms", percentiles_ms(seconds)[0])
     await owner.close()
 

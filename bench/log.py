@@ -23,6 +23,7 @@ from ledger.codec import BodyCodec
 from ledger.event import NewEvent, Source, parse_envelope, received_event, stream_of
 from ledger.importing import import_file
 from ledger.notary import Notary
+from ledger.note import SignerKey
 from ledger.outside import Outside
 from ledger.postgres import Database
 from ledger.reader import read_event, read_tail
@@ -203,11 +204,14 @@ async def _prove_row(database: Database, appender: Appender, event_id: str, coun
     return Row(f"prove one of {count:,}", f"{size} B of text", "50 ms", p50 / 50, "≤ 1", p50, p99)
 
 
-async def proving(database: Database, appender: Appender, event_id: str) -> tuple[list[float], int]:
+async def proving(
+    database: Database, appender: Appender, event_id: str, signer: SignerKey | None = None
+) -> tuple[list[float], int]:
     """Prove one event again and again; return how long each took, and the proof's length."""
     with tempfile.TemporaryDirectory() as folder:
         async with database.as_role("ledger_app").pool(max_size=4) as pool:
-            notary = Notary(pool, appender, signer_of(generate_signing_key()), Outside([Path(folder)]), now)
+            signer = signer or signer_of(generate_signing_key())
+            notary = Notary(pool, appender, signer, Outside([Path(folder)]), now)
             await notary.sign_all()
             latencies, size = [], 0
             async with pool.acquire() as connection:

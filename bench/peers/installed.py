@@ -12,7 +12,7 @@ from typing import Final
 DJ_STRIPE: Final = ("dj-stripe==2.11.0", "Django==5.2.19", "stripe==15.6.2", "psycopg[binary]==3.3.9")
 STRIPE_SYNC: Final = ("@supabase/stripe-sync-engine@0.48.5", "stripe@23.1.0", "pg@8.20.0")
 CHART: Final = ("matplotlib==3.11.2",)
-_SECONDS: Final = 300
+_SECONDS: Final = 600
 
 
 class NotInstalledError(Exception):
