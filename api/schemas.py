@@ -123,6 +123,10 @@ SCHEMAS: Final[dict[str, Json]] = {
     "Cases": page(ref("Case")),
     "CustomerDunning": fresh(customer=TEXT, data=some(ref("Case")), timeline=some(
         shape(at=TIME, kind=TEXT, case=TEXT_OR_NULL, event=TEXT_OR_NULL))),
+    "CaseTold": fresh(case=ref("Case"), timeline=some(
+        shape(at=TIME, kind=TEXT, case=TEXT_OR_NULL, event=TEXT_OR_NULL))),
+    "DunningBoard": fresh(currencies=by_key(shape(
+        states=by_key(shape(count=WHOLE, open_amount=WHOLE)), at_risk_mrr=WHOLE))),
     "DunningSummary": fresh(currencies=by_key(SUMS)),
     "Mrr": fresh(at=TIME, policy=TEXT, mrr=by_key(shape(total=WHOLE, customers=WHOLE, at_risk=WHOLE_OR_NULL))),
     "Movements": fresh("movements next_cursor", intervals=some(INTERVAL), movements=some(MOVEMENT),
@@ -142,6 +146,7 @@ SCHEMAS: Final[dict[str, Json]] = {
     "Period": PERIOD,
     "Periods": {"type": "object", "required": ["data"], "properties": {"data": some(ref("Period"))}},
     "Seal": {"type": "object"},
+    "Checklist": fresh(month=TEXT, ended=TRUTH, exceptions=some(shape(check=TEXT, detail=TEXT, about=some({})))),
     "Closed": shape(month=TEXT, status=TEXT, seal=WHOLE, digest=TEXT, position=WHOLE, by=TEXT, at=TIME, reason=TEXT,
                     exceptions=some({"type": "object"})),
     "Reopened": shape(month=TEXT, status=TEXT, by=TEXT, at=TIME, reason=TEXT),
