@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from api.console import customers, overview
+from api.console import books, cases, customers, downloads, overview, periods, revenue
 from api.console.frame import Page
 
 PAGES: Final[tuple[Page, ...]] = (
     *overview.PAGES,
     *customers.PAGES,
+    *revenue.PAGES,
+    *books.PAGES,
+    *periods.PAGES,
+    *downloads.PAGES,
+    *cases.PAGES,
 )
