@@ -46,7 +46,7 @@ async def show_trial_balance(visit: Visit) -> Response:
         balances=balances,
         found=found,
         accounts=accounts,
-        heads=["Account", "Class", *((currency.upper(), "n") for currency in currencies)],
+        heads=["Account and class", *((currency.upper(), "n") for currency in currencies)],
         totals={currency: sum(found[currency].values()) for currency in currencies},
     )
 
