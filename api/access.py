@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Final, cast
 
 from starlette.requests import Request
 
@@ -12,6 +12,9 @@ from api.secrets import ApiKey, find_key
 from api.services import Services
 from ledger.reader import read_books
 
+SIGNED_IN: Final = "ledger.signed_in"
+"""Where a page of the console puts the key of its session into the scope, to ask a route in this process."""
+
 
 def services(request: Request) -> Services:
     """Return the services of the process that answers this request."""
@@ -20,13 +23,17 @@ def services(request: Request) -> Services:
 
 def require(request: Request, scope: str) -> ApiKey:
     """Return the caller's key. Raises 401 without a valid one and 403 without the scope."""
-    scheme, _, presented = request.headers.get("authorization", "").partition(" ")
-    key = find_key(services(request).credentials.api_keys, presented.strip()) if scheme.lower() == "bearer" else None
+    key = request.scope.get(SIGNED_IN) or _bearer(request)
     if key is None:
         raise Problem(401, "send a valid key as `Authorization: Bearer KEY`", headers={"WWW-Authenticate": "Bearer"})
     if not key.allows(scope):
         raise Problem(403, f"this key has no scope {scope}")
     return key
+
+
+def _bearer(request: Request) -> ApiKey | None:
+    scheme, _, presented = request.headers.get("authorization", "").partition(" ")
+    return find_key(services(request).credentials.api_keys, presented.strip()) if scheme.lower() == "bearer" else None
 
 
 async def book_of_request(request: Request, key: ApiKey) -> str:

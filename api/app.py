@@ -15,13 +15,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api import console
 from api.access import services
+from api.console import doors
+from api.console.pages import PAGES
 from api.declared import Operation
 from api.openapi import CONTRACT, document
 from api.outward import alarms
 from api.parameters import SlashesInPaths
-from api.problems import HANDLED, JSONResponse, Problem, answer_problem
+from api.problems import HANDLED, JSONResponse, Problem
 from api.routes import OPERATIONS
 from api.schemas import SCHEMAS
 from api.services import Services
@@ -45,16 +46,14 @@ def create_app(open_: Callable[[], AbstractAsyncContextManager[Services]]) -> St
     return Starlette(
         routes=[
             *(operation.route() for operation in sorted(OPERATIONS, key=_asked_seldom)),
-            Route("/", console.page, methods=["GET"]),
-            Route("/sign-in", console.sign_in, methods=["GET", "POST"]),
-            Route("/sign-out", console.sign_out, methods=["POST"]),
+            *doors.routes(PAGES),
             Route("/openapi.json", openapi, methods=["GET"]),
             Route("/healthz", healthz, methods=["GET"]),
             Route("/readyz", readyz, methods=["GET"]),
             Route("/metrics", prometheus, methods=["GET"]),
         ],
         middleware=[Middleware(ContractHeader), Middleware(SlashesInPaths)],
-        exception_handlers={**dict.fromkeys(HANDLED, answer_problem), Exception: answer_problem},
+        exception_handlers={**dict.fromkeys(HANDLED, doors.answer_error), Exception: doors.answer_error},
         lifespan=lifespan,
     )
 

@@ -67,9 +67,10 @@ class Operation:
 
     def route(self) -> Route:
         """Return the route that checks what is declared and calls the handler."""
-        return Route(self.path, self._checked if self.query else self.handler, methods=[self.method])
+        return Route(self.path, self.called if self.query else self.handler, methods=[self.method])
 
-    async def _checked(self, request: Request) -> ASGIApp:
+    async def called(self, request: Request) -> ASGIApp:
+        """Check what is declared of the query, and call the handler."""
         if request.query_params:
             if self.scope is not None:
                 require(request, self.scope)  # a stranger is not told what is wrong with the question

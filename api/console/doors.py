@@ -1,0 +1,185 @@
+"""Who may come in: session, scope, book, form token; and what is shown where something fails.
+
+``routes`` makes the application's routes of a list of pages; ``answer_error`` is its handler for every exception.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import parse_qsl, quote, urlsplit
+
+import structlog
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from api import session
+from api.access import default_book, services
+from api.console import assets, rendering
+from api.console.frame import Page, Visit
+from api.parameters import book_parameter, integer_parameter, read_bound
+from api.problems import Problem, answer_problem, problem_of
+from api.secrets import ApiKey, find_key
+from api.services import Services
+from ledger.reader import BookHead, read_books
+
+_log = structlog.get_logger()
+
+_MAX_FORM_BYTES: Final = 64 * 1024
+_LAST_POSITION: Final = 2**63 - 1
+_FOR_MACHINES: Final = ("/v1", "/webhooks", "/openapi.json", "/healthz", "/readyz", "/metrics")
+_WITHOUT_OFFSET: Final = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?")
+
+
+def routes(pages: tuple[Page, ...]) -> list[Route]:
+    """Return the routes of these pages, of signing in and out, and of the files they use."""
+    return [
+        *(Route(page.path, _opened(page, pages), methods=[page.method]) for page in pages),
+        Route("/sign-in", sign_in, methods=["GET", "POST"]),
+        Route("/sign-out", _opened(Page("/sign-out", sign_out, method="POST"), pages), methods=["POST"]),
+        *assets.ROUTES,
+    ]
+
+
+def _opened(page: Page, pages: tuple[Page, ...]) -> Callable[[Request], Awaitable[Response]]:
+    """Return the endpoint of a page: it opens the visit, and the page answers."""
+
+    async def endpoint(request: Request) -> Response:
+        sessions = session.sessions_of(services(request))
+        current = sessions.current(request)
+        if current is None:
+            return _to_sign_in(request)
+        form = {}
+        if page.method == "POST":
+            _refuse_other_sites(request)
+            form = await _form(request)
+            if not sessions.holds(current, form.pop("token", "")):
+                raise Problem(403, "this form is not from your session: go back, reload the page and send it again")
+        if not page.opens_for(current.key):
+            raise Problem(403, f"this page needs a key with {' or '.join(page.scopes)}")
+        serving = services(request)
+        heads = await _heads(serving)
+        book = await _book(request, serving, current.key, heads)
+        visit = Visit(
+            request=request,
+            services=serving,
+            sessions=sessions,
+            session=current,
+            pages=tuple(one for one in pages if one.nav and one.opens_for(current.key)),
+            page=page,
+            book=book,
+            books=tuple(head.book for head in heads if current.key.sees(head.book)),
+            now=serving.clock(),
+            as_of=time_of(request, "as_of"),
+            known_at=time_of(request, "known_at"),
+            known_position=_position(request),
+            form=form,
+        )
+        return await page.show(visit)
+
+    return endpoint
+
+
+async def sign_in(request: Request) -> Response:
+    """Ask for an API key, and remember who it belongs to."""
+    wanted = _local(request.query_params.get("next", ""))
+    if request.method == "GET":
+        return rendering.respond("sign_in.html", {"wrong": False, "wanted": wanted})
+    _refuse_other_sites(request)
+    form = await _form(request)
+    serving = services(request)
+    key = find_key(serving.credentials.api_keys, form.get("key", "").strip())
+    if key is None:
+        return rendering.respond("sign_in.html", {"wrong": True, "wanted": wanted}, 401)
+    response = RedirectResponse(_local(form.get("next", "")), status_code=303, headers=rendering.HEADERS)
+    session.sessions_of(serving).start(response, request, key)
+    return response
+
+
+async def sign_out(_: Visit) -> Response:
+    """Forget who was signed in."""
+    response = RedirectResponse("/sign-in", status_code=303, headers=rendering.HEADERS)
+    session.end(response)
+    return response
+
+
+async def answer_error(request: Request, error: Exception) -> Response:
+    """Answer an exception: a page where a person looks, a problem where a machine asks."""
+    if request.url.path.startswith(_FOR_MACHINES):
+        return await answer_problem(request, error)
+    problem = problem_of(error)
+    if problem.status == 500:
+        _log.error("request_failed", exc_info=error)
+    title = HTTPStatus(problem.status).phrase
+    response = rendering.respond("error.html", {"problem": problem, "title": title}, problem.status)
+    response.headers.update({name: value for name, value in problem.headers.items() if name != "WWW-Authenticate"})
+    return response
+
+
+def time_of(request: Request, name: str) -> datetime | None:
+    """Read a time as people write it: a month, a day, or a time in UTC with or without its offset."""
+    text = request.query_params.get(name, "").strip()
+    if not text:
+        return None
+    return read_bound(name, f"{text}Z" if _WITHOUT_OFFSET.fullmatch(text) else text)
+
+
+def _position(request: Request) -> int | None:
+    if not request.query_params.get("known_position", ""):
+        return None
+    return integer_parameter(request, "known_position", 0, 0, _LAST_POSITION)
+
+
+def _to_sign_in(request: Request) -> Response:
+    here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    wanted = "" if request.method != "GET" or here == "/" else f"?next={quote(here, safe='')}"
+    return RedirectResponse(f"/sign-in{wanted}", status_code=303, headers=rendering.HEADERS)
+
+
+def _local(address: str) -> str:
+    """Return an address of this site as it is, and for any other the front page."""
+    is_local = address.startswith("/") and not address.startswith(("//", "/\\")) and address.isprintable()
+    return address if is_local else "/"
+
+
+def _refuse_other_sites(request: Request) -> None:
+    """Refuse a form that another site sent: browsers say where a form comes from."""
+    site = request.headers.get("sec-fetch-site")
+    origin = request.headers.get("origin")
+    if site is not None:
+        is_own = site in ("same-origin", "none")
+    else:
+        is_own = origin is None or urlsplit(origin).netloc == request.headers.get("host")
+    if not is_own:
+        raise Problem(403, "this form was sent from another site")
+
+
+async def _form(request: Request) -> dict[str, str]:
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _MAX_FORM_BYTES:
+            raise Problem(413, "a form is shorter than that")
+    return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=100))
+
+
+async def _heads(serving: Services) -> list[BookHead]:
+    async with serving.pool.acquire() as connection:
+        return [head for head in await read_books(connection) if head.is_stripe]
+
+
+async def _book(request: Request, serving: Services, key: ApiKey, heads: list[BookHead]) -> str:
+    """Return the book a page is about; where several could be meant, the console just shows one."""
+    book = book_parameter(request) or key.book
+    if book is None:
+        try:
+            book = await default_book(serving)
+        except Problem:
+            book = heads[0].book
+    if not key.sees(book):
+        raise Problem(403, f"this key is for another book than {book}")
+    return book

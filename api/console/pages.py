@@ -1,0 +1,13 @@
+"""The console's pages, in the navigation's order: a new page's list is added here."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from api.console import customers, overview
+from api.console.frame import Page
+
+PAGES: Final[tuple[Page, ...]] = (
+    *overview.PAGES,
+    *customers.PAGES,
+)
