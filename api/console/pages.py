@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from api.console import customers, overview
+from api.console import builds, checks, customers, log, overview, projections, settings
 from api.console.frame import Page
 
 PAGES: Final[tuple[Page, ...]] = (
     *overview.PAGES,
     *customers.PAGES,
+    *log.PAGES,
+    *projections.PAGES,
+    *builds.PAGES,
+    *settings.PAGES,
+    *checks.PAGES,
 )
