@@ -7,7 +7,7 @@ import gzip
 import hashlib
 import mimetypes
 from dataclasses import dataclass
-from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -27,7 +27,6 @@ class Asset:
     """A file as it is sent."""
 
     content: bytes
-    packed: bytes
     digest: str
     media_type: str
 
@@ -54,11 +53,16 @@ async def serve(request: Request) -> Response:
     if request.headers.get("if-none-match") == etag:
         return Response(status_code=304, headers=headers)
     if "gzip" in request.headers.get("accept-encoding", ""):
-        return Response(asset.packed, headers=headers | {"Content-Encoding": "gzip"}, media_type=asset.media_type)
+        packed = await run_in_threadpool(_packed, name)
+        return Response(packed, headers=headers | {"Content-Encoding": "gzip"}, media_type=asset.media_type)
     return Response(asset.content, headers=headers, media_type=asset.media_type)
 
 
 ROUTES: Final = (Route("/static/{name}", serve, methods=["GET"]),)
+
+
+_ELSEWHERE: Final = {"plotly.min.js": ("plotly", "package_data/plotly.min.js")}
+"""Files that a library ships in its package: the package, and the file's place in it."""
 
 
 @functools.cache
@@ -66,16 +70,23 @@ def _names() -> frozenset[str]:
     return frozenset(one.name for one in _FOLDER.iterdir()) | _ELSEWHERE.keys()
 
 
-_ELSEWHERE: Final[dict[str, tuple[str, str]]] = {}
-"""Files that a library ships in its package: the package, and the file's place in it."""
+@functools.cache
+def _load(name: str) -> Asset:
+    content = _file(name).read_bytes()
+    media_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
+    return Asset(content, hashlib.sha256(content).hexdigest()[:16], media_type)
 
 
 @functools.cache
-def _load(name: str) -> Asset:
-    if name in _ELSEWHERE:
-        package, place = _ELSEWHERE[name]
-        content = resources.files(package).joinpath(place).read_bytes()
-    else:
-        content = (_FOLDER / name).read_bytes()
-    media_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
-    return Asset(content, gzip.compress(content, 6, mtime=0), hashlib.sha256(content).hexdigest()[:16], media_type)
+def _packed(name: str) -> bytes:
+    return gzip.compress(_load(name).content, 6, mtime=0)
+
+
+def _file(name: str) -> Path:
+    if name not in _ELSEWHERE:
+        return _FOLDER / name
+    package, place = _ELSEWHERE[name]
+    spec = find_spec(package)  # found, not imported: only the file is wanted
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(package)
+    return Path(spec.origin).parent / place

@@ -35,3 +35,35 @@ for (const slider of document.querySelectorAll("input[type=range][data-sets]")) 
 for (const form of document.querySelectorAll("form[data-confirm]")) {
   form.addEventListener("submit", (event) => { if (!window.confirm(form.dataset.confirm)) event.preventDefault(); });
 }
+
+// Charts: drawn by Plotly in the style sheet's colours, and again when those change.
+const plots = document.querySelectorAll("[data-figure]");
+const draw = () => {
+  const style = getComputedStyle(document.documentElement);
+  const paint = (value) => {
+    if (typeof value === "string") return value.startsWith("--") ? style.getPropertyValue(value).trim() : value;
+    if (Array.isArray(value)) return value.map(paint);
+    if (value && typeof value === "object") return Object.fromEntries(Object.entries(value).map(([name, one]) => [name, paint(one)]));
+    return value;
+  };
+  const axis = { gridcolor: "--line", linecolor: "--line", zerolinecolor: "--line", automargin: true, fixedrange: true };
+  for (const plot of plots) {
+    const figure = JSON.parse(plot.dataset.figure);
+    const layout = {
+      ...figure.layout,
+      height: 300, margin: { l: 8, r: 8, t: 8, b: 8 }, font: { family: "inherit", color: "--ink", size: 12 },
+      paper_bgcolor: "transparent", plot_bgcolor: "transparent", dragmode: false,
+      legend: { orientation: "h", y: -0.2 }, hoverlabel: { bgcolor: "--raised", bordercolor: "--line", font: { color: "--ink" } },
+      xaxis: { ...axis, ...figure.layout.xaxis }, yaxis: { ...axis, ...figure.layout.yaxis },
+    };
+    window.Plotly.react(plot, paint(figure.data), paint(layout), { displayModeBar: false, responsive: true });
+  }
+};
+if (plots.length) {
+  const library = document.createElement("script");
+  library.src = plots[0].dataset.library;
+  library.addEventListener("load", draw);
+  library.addEventListener("error", () => document.querySelectorAll(".chart details").forEach((one) => { one.open = true; }));
+  document.head.append(library);
+  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+}
