@@ -84,7 +84,7 @@ async def examine_service(serving: Services) -> list[Finding]:
         async with serving.pool.acquire() as connection, connection.transaction(readonly=True):
             found += await _books(connection, serving)
     except AWAY as error:
-        return [Finding("database", Check("database", ok=False, value=str(error), how="connect"), _DATABASE_TODO)]
+        return [Finding("database", Check("database", ok=False, value=str(error), how="it answers"), _DATABASE_TODO)]
     return found
 
 

@@ -54,7 +54,7 @@ def examine(settings: Settings) -> list[Check]:
         with running_database(settings) as database:
             checks += asyncio.run(_database(database.as_role("ledger_app")))
     except (LedgerError, asyncpg.PostgresError, *AWAY) as error:
-        checks.append(Check("database", ok=False, value=str(error), how="connect"))
+        checks.append(Check("database", ok=False, value=str(error), how="it answers"))
     return checks
 
 
@@ -90,7 +90,7 @@ async def _database(database: Database) -> list[Check]:
 async def database_checks(connection: asyncpg.Connection) -> list[Check]:
     """Check what the log relies on, as the service is connected."""
     version = await connection.fetchval("SHOW server_version")
-    checks = [Check("database", ok=True, value=f"PostgreSQL {version}", how="connect")]
+    checks = [Check("database", ok=True, value=f"PostgreSQL {version}", how="it answers")]
     checks.append(await _schema(connection))
     if not checks[-1].ok:
         return checks
@@ -108,8 +108,8 @@ async def _schema(connection: asyncpg.Connection) -> Check:
     try:
         await check_schema(connection)
     except LedgerError as error:
-        return Check("schema", ok=False, value=str(error), how="is this release's")
-    return Check("schema", ok=True, value="current", how="is this release's")
+        return Check("schema", ok=False, value=str(error), how="it is this release's")
+    return Check("schema", ok=True, value="current", how="it is this release's")
 
 
 def _yes(value: object) -> str:
