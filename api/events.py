@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any, Final
 
 import asyncpg
@@ -10,8 +12,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.access import book_of_request, require, services
+from api.comparing import cells_json
 from api.parameters import (
     MAX_LIMIT,
+    bound_parameter,
     cursor_parameter,
     encode_cursor,
     identifier_parameter,
@@ -19,12 +23,22 @@ from api.parameters import (
     path_value,
 )
 from api.problems import JSONResponse, Problem
-from ledger.conflicts import Conflict, conflicts_of
+from api.services import projections_of
+from ledger.conflicts import Conflict, conflicts_of, newest_conflicts
 from ledger.event import mapping
-from ledger.reader import Filter, StoredEvent, read_event, read_head, read_page
+from ledger.reader import Filter, StoredEvent, position_at, read_event, read_head, read_page
 from ledger.times import rfc3339
+from projections.traces import rows_of_event
 
 _LAST_POSITION: Final = 2**63 - 1
+_INSTANT: Final = timedelta(microseconds=1)
+_SCOPES: Final = {
+    "entitlements": "entitlements:read",
+    "dunning": "dunning:read",
+    "revenue": "revenue:read",
+    "periods": "revenue:read",
+}
+"""What a key needs to see rows of a projection."""
 
 
 async def list_events(request: Request) -> Response:
@@ -35,6 +49,7 @@ async def list_events(request: Request) -> Response:
     limit = integer_parameter(request, "limit", 100, 1, MAX_LIMIT)
     wanted = _filter(request, book, newest_first=newest_first)
     async with services(request).pool.acquire() as connection:
+        wanted = await _recorded(request, connection, book, wanted)
         events = await read_page(connection, book, wanted, limit + 1, newest_first=newest_first)
         head = await read_head(connection, book)
     page = events[:limit]
@@ -66,6 +81,38 @@ async def get_raw(request: Request) -> Response:
     return Response(event.body, media_type="application/json", headers=headers)
 
 
+async def list_conflicts(request: Request) -> Response:
+    """List later copies of events that say something else than the first, which stands; newest first."""
+    key = require(request, "events:read")
+    book = await book_of_request(request, key)
+    limit = integer_parameter(request, "limit", 100, 1, MAX_LIMIT)
+    async with services(request).pool.acquire() as connection:
+        found = await newest_conflicts(connection, book, limit)
+        head = await read_head(connection, book)
+    data = [{"event": event_id} | _conflict_json(conflict) for event_id, conflict in found]
+    return answer_at_head({"data": data, "next_cursor": None}, book, head)
+
+
+async def list_rows(request: Request) -> Response:
+    """List the rows of the live builds that rest on an event, of those projections that the key may read."""
+    key = require(request, "events:read")
+    book = await book_of_request(request, key)
+    serving = services(request)
+    readable = [one for one in projections_of(serving.settings) if key.allows(_SCOPES.get(one.name, "admin"))]
+    async with (
+        serving.pool.acquire() as connection,
+        connection.transaction(isolation="repeatable_read", readonly=True),
+    ):
+        event = await find_event(request, connection, book)
+        head = await read_head(connection, book)
+        found = await rows_of_event(connection, readable, book, event.stream_id, event.event_id)
+    data = [
+        {"projection": one.projection, "build": one.build, "table": one.table, "row": cells_json(one.row)}
+        for one in found
+    ]
+    return answer_at_head({"data": data, "next_cursor": None}, book, head)
+
+
 def event_json(event: StoredEvent, conflicts: list[Conflict]) -> dict[str, Any]:
     """Write an event as the contract has it; ``leaf`` lets anybody check it against the log's Merkle tree.
 
@@ -87,15 +134,16 @@ def event_json(event: StoredEvent, conflicts: list[Conflict]) -> dict[str, Any]:
         "erased": not event.salt,
         "incomplete": ["data"] if event.salt and data is None else [],
         "leaf": {"header": event.header.decode(), "salt": event.salt.hex(), "hash": event.leaf.hex()},
-        "conflicts": [
-            {
-                "received_at": rfc3339(conflict.received_at),
-                "source": conflict.source,
-                "api_version": conflict.api_version,
-                "body_sha256": conflict.body_sha256.hex(),
-            }
-            for conflict in conflicts
-        ],
+        "conflicts": [_conflict_json(conflict) for conflict in conflicts],
+    }
+
+
+def _conflict_json(conflict: Conflict) -> dict[str, Any]:
+    return {
+        "received_at": rfc3339(conflict.received_at),
+        "source": conflict.source,
+        "api_version": conflict.api_version,
+        "body_sha256": conflict.body_sha256.hex(),
     }
 
 
@@ -138,6 +186,16 @@ def _filter(request: Request, book: str, *, newest_first: bool) -> Filter:
         type=identifier_parameter(request, "type"),
         stream_id=f"{book}/{customer}" if customer else None,
     )
+
+
+async def _recorded(request: Request, connection: asyncpg.Connection, book: str, wanted: Filter) -> Filter:
+    """Narrow a filter to what was recorded in a span of time, which is a span of positions."""
+    since, until = bound_parameter(request, "recorded_from"), bound_parameter(request, "recorded_to")
+    if since is not None:
+        wanted = replace(wanted, after=max(wanted.after, await position_at(connection, book, since - _INSTANT)))
+    if until is not None:
+        wanted = replace(wanted, before=min(wanted.before, await position_at(connection, book, until - _INSTANT) + 1))
+    return wanted
 
 
 def answer_at_head(content: dict[str, Any], book: str, head: int) -> Response:

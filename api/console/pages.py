@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from typing import Final
 
-from api.console import books, cases, customers, downloads, overview, periods, revenue
+from api.console import (
+    books,
+    builds,
+    cases,
+    checks,
+    customers,
+    downloads,
+    log,
+    overview,
+    periods,
+    projections,
+    revenue,
+    settings,
+)
 from api.console.frame import Page
 
 PAGES: Final[tuple[Page, ...]] = (
@@ -15,4 +28,9 @@ PAGES: Final[tuple[Page, ...]] = (
     *periods.PAGES,
     *downloads.PAGES,
     *cases.PAGES,
+    *log.PAGES,
+    *projections.PAGES,
+    *builds.PAGES,
+    *settings.PAGES,
+    *checks.PAGES,
 )
