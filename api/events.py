@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any, Final
 
 import asyncpg
@@ -23,15 +22,15 @@ from api.parameters import (
     path_value,
 )
 from api.problems import JSONResponse, Problem
+from api.reads import known_position
 from api.services import projections_of
 from ledger.conflicts import Conflict, conflicts_of, newest_conflicts
 from ledger.event import mapping
-from ledger.reader import Filter, StoredEvent, position_at, read_event, read_head, read_page
+from ledger.reader import Filter, StoredEvent, read_event, read_head, read_page
 from ledger.times import rfc3339
 from projections.traces import rows_of_event
 
 _LAST_POSITION: Final = 2**63 - 1
-_INSTANT: Final = timedelta(microseconds=1)
 _SCOPES: Final = {
     "entitlements": "entitlements:read",
     "dunning": "dunning:read",
@@ -49,7 +48,9 @@ async def list_events(request: Request) -> Response:
     limit = integer_parameter(request, "limit", 100, 1, MAX_LIMIT)
     wanted = _filter(request, book, newest_first=newest_first)
     async with services(request).pool.acquire() as connection:
-        wanted = await _recorded(request, connection, book, wanted)
+        known = await known_position(request, connection, book)
+        if known is not None:
+            wanted = replace(wanted, before=min(wanted.before, known + 1))
         events = await read_page(connection, book, wanted, limit + 1, newest_first=newest_first)
         head = await read_head(connection, book)
     page = events[:limit]
@@ -180,22 +181,16 @@ def _filter(request: Request, book: str, *, newest_first: bool) -> Filter:
     if cursor is not None:
         after, before = (after, min(before, cursor)) if newest_first else (max(after, cursor), before)
     customer = identifier_parameter(request, "customer")
+    created_to = bound_parameter(request, "created_to")
+    if created_to is not None and customer is None:
+        raise Problem(400, "created_to needs customer: a whole log is read by position")
     return Filter(
         after=after,
         before=before,
         type=identifier_parameter(request, "type"),
         stream_id=f"{book}/{customer}" if customer else None,
+        created_to=created_to,
     )
-
-
-async def _recorded(request: Request, connection: asyncpg.Connection, book: str, wanted: Filter) -> Filter:
-    """Narrow a filter to what was recorded in a span of time, which is a span of positions."""
-    since, until = bound_parameter(request, "recorded_from"), bound_parameter(request, "recorded_to")
-    if since is not None:
-        wanted = replace(wanted, after=max(wanted.after, await position_at(connection, book, since - _INSTANT)))
-    if until is not None:
-        wanted = replace(wanted, before=min(wanted.before, await position_at(connection, book, until - _INSTANT) + 1))
-    return wanted
 
 
 def answer_at_head(content: dict[str, Any], book: str, head: int) -> Response:

@@ -71,25 +71,27 @@ async def asked_by(request: Request, scope: str) -> Asked:
     """Read the parameters that every read takes. Raises 401, 403 and 400."""
     key = require(request, scope)
     book = await book_of_request(request, key)
+    async with services(request).pool.acquire() as connection:
+        known = await known_position(request, connection, book)
     return Asked(
         book=book,
         now=services(request).clock(),
         as_of=time_parameter(request, "as_of", "at"),
-        known=await _known_position(request, book),
+        known=known,
         build=request.query_params.get("build"),
         min_position=integer_parameter(request, "min_position", 0, 0, _LAST_POSITION),
         wait_seconds=seconds_parameter(request, "wait", 0, MAX_WAIT_SECONDS),
     )
 
 
-async def _known_position(request: Request, book: str) -> int | None:
+async def known_position(request: Request, connection: asyncpg.Connection, book: str) -> int | None:
+    """Return the position up to which events count as known; None where the request does not say."""
     known_at = time_parameter(request, "known_at")
-    async with services(request).pool.acquire() as connection:
-        if known_at is not None:
-            return await position_at(connection, book, known_at)
-        if "known_position" in request.query_params:
-            asked = integer_parameter(request, "known_position", 0, 0, _LAST_POSITION)
-            return min(asked, await read_head(connection, book))
+    if known_at is not None:
+        return await position_at(connection, book, known_at)
+    if "known_position" in request.query_params:
+        asked = integer_parameter(request, "known_position", 0, 0, _LAST_POSITION)
+        return min(asked, await read_head(connection, book))
     return None
 
 

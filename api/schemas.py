@@ -56,6 +56,11 @@ def page(item: Json) -> Json:
     return fresh(data=some(item), next_cursor=TEXT_OR_NULL)
 
 
+def customers_page(item: Json) -> Json:
+    """Describe a page of a list of one customer's."""
+    return fresh(customer=TEXT, data=some(item), next_cursor=TEXT_OR_NULL)
+
+
 LEAF: Final = shape(header=TEXT, salt=TEXT, hash=TEXT)
 EVENT_PROPERTIES: Final[Json] = {
     "id": TEXT, "book": TEXT, "position": WHOLE, "type_": TEXT, "created": TIME, "stream": TEXT, "source": TEXT,
@@ -127,6 +132,15 @@ SCHEMAS: Final[dict[str, Json]] = {
         shape(at=TIME, kind=TEXT, case=TEXT_OR_NULL, event=TEXT_OR_NULL))),
     "DunningBoard": fresh(currencies=by_key(shape(
         states=by_key(shape(count=WHOLE, open_amount=WHOLE)), at_risk_mrr=WHOLE))),
+    "Subscriptions": customers_page(shape(
+        subscription=TEXT, status=TEXT, currency=TEXT, created=TIME, cancel_at_period_end=TRUTH,
+        canceled_at=TIME_OR_NULL, ended_at=TIME_OR_NULL, because=TEXTS)),
+    "Invoices": customers_page(shape(
+        "incomplete", invoice=TEXT, subscription=TEXT_OR_NULL, status=TEXT, reason=TEXT_OR_NULL,
+        collection_method=TEXT_OR_NULL, currency=TEXT, total=WHOLE, tax=WHOLE, net=WHOLE, amount_due=WHOLE,
+        amount_paid=WHOLE, amount_remaining=WHOLE, balance_applied=WHOLE, created=TIME, finalized_at=TIME,
+        due_date=TIME_OR_NULL, paid_at=TIME_OR_NULL, voided_at=TIME_OR_NULL, uncollectible_at=TIME_OR_NULL,
+        because=TEXTS, incomplete=TEXTS)),
     "DunningSummary": fresh(currencies=by_key(SUMS)),
     "Mrr": fresh(at=TIME, policy=TEXT, mrr=by_key(shape(total=WHOLE, customers=WHOLE, at_risk=WHOLE_OR_NULL))),
     "Movements": fresh("movements next_cursor", intervals=some(INTERVAL), movements=some(MOVEMENT),

@@ -72,8 +72,9 @@ FROM ledger.event
 WHERE book = $1 AND position > $2 AND position < $3
   AND ($4::text IS NULL OR type = $4)
   AND ($5::text IS NULL OR stream_id = $5)
+  AND ($6::timestamptz IS NULL OR created < $6)
 ORDER BY position
-LIMIT $6
+LIMIT $7
 """
 
 PAGE_NEWEST_FIRST = """
@@ -83,8 +84,9 @@ FROM ledger.event
 WHERE book = $1 AND position > $2 AND position < $3
   AND ($4::text IS NULL OR type = $4)
   AND ($5::text IS NULL OR stream_id = $5)
+  AND ($6::timestamptz IS NULL OR created < $6)
 ORDER BY position DESC
-LIMIT $6
+LIMIT $7
 """
 
 STREAMS = """
@@ -145,12 +147,13 @@ class BookHead:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which events of a book a page shows: positions strictly between two bounds, a type, a stream."""
+    """Which events of a book a page shows: positions strictly between two bounds, a type, a stream, created before."""
 
     after: int = 0
     before: int = 2**63 - 1
     type: str | None = None
     stream_id: str | None = None
+    created_to: datetime | None = None
 
 
 async def read_tail(connection: asyncpg.Connection, book: str, after: int, limit: int) -> list[StoredEvent]:
@@ -174,7 +177,8 @@ async def read_page(
 ) -> list[StoredEvent]:
     """Return up to ``limit`` events of a book that ``wanted`` lets through, in order of position."""
     statement = PAGE_NEWEST_FIRST if newest_first else PAGE
-    rows = await connection.fetch(statement, book, wanted.after, wanted.before, wanted.type, wanted.stream_id, limit)
+    bounds = (wanted.after, wanted.before, wanted.type, wanted.stream_id, wanted.created_to)
+    rows = await connection.fetch(statement, book, *bounds, limit)
     return await _stored(connection, rows)
 
 
@@ -208,12 +212,13 @@ async def read_books(connection: asyncpg.Connection) -> list[BookHead]:
 async def position_at(connection: asyncpg.Connection, book: str, moment: datetime) -> int:
     """Return the last position recorded at or before ``moment``: what was known then.
 
-    Times of recording never go back, so that halving finds it with twenty looks into a million events.
+    Times never fall as positions rise, so it is found by halving: twenty looks into a million events.
     """
     low, high = 0, await read_head(connection, book)
     while low < high:
         middle = (low + high + 1) // 2
-        if await connection.fetchval(RECORDED_AT, book, middle) <= moment:
+        recorded_at = await connection.fetchval(RECORDED_AT, book, middle)
+        if recorded_at is not None and recorded_at <= moment:
             low = middle
         else:
             high = middle - 1

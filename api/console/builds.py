@@ -104,7 +104,7 @@ def _row(difference: dict[str, Any]) -> dict[str, Any]:
     values = [
         (name, _text(old.get(name)), _text(new.get(name)))
         for name in (new or old)
-        if name not in key and old.get(name) != new.get(name)
+        if name not in key and name != "book" and old.get(name) != new.get(name)
     ]
     return {
         "table": difference["table"],

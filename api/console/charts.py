@@ -53,7 +53,7 @@ class Chart:
         """What Plotly draws, as JSON."""
         traces = [self._trace(at, name, values) for at, (name, values) in enumerate(self.series.items())]
         layout: dict[str, Any] = {
-            "yaxis": {"type": "linear", "title": {"text": (self.currency or "").upper()}},
+            "yaxis": {"type": "linear", "rangemode": "tozero", "title": {"text": (self.currency or "").upper()}},
             "xaxis": {"type": "category"},
             "showlegend": len(traces) > 1,
         }

@@ -30,6 +30,7 @@ from ledger.reader import BookHead, read_books
 _log = structlog.get_logger()
 
 _MAX_FORM_BYTES: Final = 64 * 1024
+_MAX_FIELDS: Final = 100
 _LAST_POSITION: Final = 2**63 - 1
 _FOR_MACHINES: Final = ("/v1", "/webhooks", "/openapi.json", "/healthz", "/readyz", "/metrics")
 _WITHOUT_OFFSET: Final = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?")
@@ -72,7 +73,7 @@ def _opened(page: Page, pages: tuple[Page, ...]) -> Callable[[Request], Awaitabl
             pages=tuple(one for one in pages if one.nav and one.opens_for(current.key)),
             page=page,
             book=book,
-            books=tuple(head.book for head in heads if current.key.sees(head.book)),
+            heads=tuple(head for head in heads if current.key.sees(head.book)),
             now=serving.clock(),
             as_of=time_of(request, "as_of"),
             known_at=time_of(request, "known_at"),
@@ -164,7 +165,10 @@ async def _form(request: Request) -> dict[str, str]:
         body += chunk
         if len(body) > _MAX_FORM_BYTES:
             raise Problem(413, "a form is shorter than that")
-    return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=100))
+    try:
+        return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=_MAX_FIELDS))
+    except ValueError as error:
+        raise Problem(400, f"a form has at most {_MAX_FIELDS} fields") from error
 
 
 async def _heads(serving: Services) -> list[BookHead]:

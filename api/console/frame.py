@@ -18,6 +18,7 @@ from api.problems import HANDLED, Problem, problem_of
 from api.secrets import ApiKey
 from api.services import Services
 from api.session import Session, Sessions
+from ledger.reader import BookHead
 
 MOMENT: Final = ("as_of", "known_at", "known_position")
 """The parameters that say what moment a page is about, and by what was known when."""
@@ -28,7 +29,7 @@ class Page:
     """A page, or with ``method="POST"`` a change that a form asks for.
 
     ``scopes``: a key with any of them may come in; none: every key. ``nav`` is its name in the navigation and ``home``
-    where that leads; ``sample`` an address to measure and to walk it by.
+    where that leads; ``sample`` an address to measure and to walk it by, in which ``{customer}`` stands for a customer.
     """
 
     path: str
@@ -74,7 +75,7 @@ class Visit:
     pages: tuple[Page, ...]
     page: Page
     book: str
-    books: tuple[str, ...]
+    heads: tuple[BookHead, ...]
     now: datetime
     as_of: datetime | None = None
     known_at: datetime | None = None
@@ -85,6 +86,16 @@ class Visit:
     def key(self) -> ApiKey:
         """The key that is signed in."""
         return self.session.key
+
+    @property
+    def books(self) -> list[str]:
+        """The books of Stripe's that the key sees; the one asked about among them."""
+        return list(dict.fromkeys([*(head.book for head in self.heads), self.book]))
+
+    @property
+    def head(self) -> BookHead | None:
+        """How far the book's log is; None while it has no event."""
+        return next((head for head in self.heads if head.book == self.book), None)
 
     @property
     def moment(self) -> dict[str, object]:
@@ -98,6 +109,10 @@ class Visit:
     def query(self, name: str, default: str = "") -> str:
         """Return a parameter of the page's address, without white space around it."""
         return self.request.query_params.get(name, default).strip()
+
+    def leads_to(self, address: str) -> bool:
+        """Tell whether the navigation leads to an address: there is such a page, and the key may see it."""
+        return any((page.home or page.path) == address for page in self.pages)
 
     def may(self, scope: str) -> bool:
         """Tell whether the key has a scope."""

@@ -63,7 +63,7 @@ async def _events(visit: Visit) -> Any:
             type=visit.query("type") or None,
             customer=visit.query("customer") or None,
             before=min(int(position[:18]) + 1, 2**62) if position else None,
-            recorded_to=moment,
+            **({} if moment is None else {"known_at": moment}),
             cursor=visit.query("cursor") or None,
         )
     except HANDLED as error:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote
 
 import jinja2
@@ -70,6 +70,16 @@ def exact(value: datetime | str | None) -> str:
     return "" if value is None else rfc3339(parse_rfc3339(value) if isinstance(value, str) else value)
 
 
+def month(value: datetime) -> str:
+    """Write a month: 2026-03."""
+    return f"{value:%Y-%m}"
+
+
+def month_before(value: datetime) -> str:
+    """Write the month that ends where ``value`` is."""
+    return month(value - timedelta(days=1))
+
+
 def words(value: object) -> str:
     """Write a name of the ledger's as words: past_due is past due."""
     return "" if value is None else str(value).replace("_", " ")
@@ -80,17 +90,35 @@ def segment(value: str) -> str:
     return quote(value, safe="")
 
 
+_GOOD: Final = ("active", "complete", "live", "paid", "recovered", "trialing")
+_WARN: Final = (
+    "action_required", "incomplete", "needs_payment_method", "open", "overdue", "past_due", "paused", "retrying",
+)  # fmt: skip
+_BAD: Final = (
+    "blocked",
+    "canceled",
+    "exhausted",
+    "failed",
+    "incomplete_expired",
+    "uncollectible",
+    "unpaid",
+    "written_off",
+)
+
+TONES: Final[Mapping[str, str]] = {
+    **dict.fromkeys(_GOOD, "good"), **dict.fromkeys(_WARN, "warn"), **dict.fromkeys(_BAD, "bad")
+}  # fmt: skip
+"""How a state of a subscription, an invoice, a case or a build is shown; plain where it is neither."""
+
+
 def _environment() -> jinja2.Environment:
     loader = jinja2.FileSystemLoader(Path(__file__).parents[1] / "templates")
     made = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    filters: dict[str, Any] = {
-        "money": money, "amount": amount, "count": count, "moment": moment, "exact": exact, "words": words,
-        "segment": segment, "parameter": parameter,
-    }  # fmt: skip
-    made.filters.update(filters)
-    made.globals["static"] = address
+    filters = (money, amount, count, moment, exact, words, month, month_before, segment, parameter)
+    made.filters.update({one.__name__: one for one in filters})
+    made.globals |= {"static": address, "tones": TONES}
     return made
 
 

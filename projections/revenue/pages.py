@@ -8,15 +8,11 @@ from typing import Final
 
 import asyncpg
 
-from projections.causal import in_causal_order
-from projections.contract import Projection, Subject
-from projections.joining import read_terms, streams_below
-from projections.reading import read_histories
+from projections.contract import Projection
 from projections.revenue import gather
-from projections.revenue.books import step
 from projections.revenue.documents import time_of
+from projections.revenue.dossier import fold_facts
 from projections.revenue.entries import Entry, Posting
-from projections.revenue.facts import Facts
 from projections.revenue.journal import Books, books_of
 from projections.revenue.policy import Policy
 from projections.revenue.recognition import Earning, entries_of_time
@@ -133,18 +129,8 @@ async def fold_books(
     until: int,
 ) -> list[Books]:
     """Fold subjects anew, under a policy, from what had been recorded by a position."""
-    below = await streams_below(connection, projection, subjects)
-    histories = await read_histories(
-        connection, gather.STEPS, sorted({stream for some in below.values() for stream in some}), until
-    )
-    terms = await read_terms(connection, projection, book, until)
-    made = []
-    for subject, streams in below.items():
-        facts = Facts(Subject(book, subject))
-        for fact in in_causal_order(fact for stream in streams for fact in histories.get(stream, ())):
-            step(facts, fact, terms)
-        made.append(books_of(facts, policy))
-    return made
+    folded = await fold_facts(connection, projection, book, subjects, until)
+    return [books_of(facts, policy) for facts in folded]
 
 
 async def subjects_of(connection: asyncpg.Connection, book: str, limit: int) -> list[str]:

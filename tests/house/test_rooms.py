@@ -29,7 +29,8 @@ SHELL = {
         "entitlements.feed", "entitlements.holdings", "entitlements.known", "entitlements.preview",
         "entitlements.query", "entitlements.saying", "mrr.query", "periods.bridge", "periods.closing",
         "periods.effective",
-        "periods.entries", "periods.query", "periods.sums", "periods.worth", "revenue.pages", "revenue.query",
+        "periods.entries", "periods.query", "periods.sums", "periods.worth", "revenue.dossier", "revenue.pages",
+        "revenue.query",
     },
 }  # fmt: skip
 """The rooms that touch the world. Every other room of these packages is pure; ``api`` is all shell."""

@@ -159,12 +159,12 @@ async def test_what_a_build_would_change_is_shown_row_by_row(served: Services, o
         page = await compared(client, f"{BUILD}/diff")
         told = (await json_of(served, f"/v1{BUILD}/diff?limit=5&wait=5"))["data"]
         assert [(one["change"], one["old"]["quantity"], one["new"]["quantity"]) for one in told] == [("changed", 7, 1)]
-        for text in ("self:live/cus_1", "entitlement_source", "quantity 7 1", "evt_", "±1", "2026-01"):
+        for text in ("self:live/cus_1", "entitlement_source", "quantity 7 → 1", "evt_", "±1", "2026-01"):
             assert text in shown(page)
         for filtered, count in (("customer=cus_1", "1"), ("customer=cus_9", "0"), ("table=product", "0")):
             assert f": {count} rows." in shown(await client.get(f"{BUILD}/diff?{filtered}"))
         await owner.execute("UPDATE build_entitlements_1.entitlement_source SET quantity = 1 WHERE valid_to IS NULL")
-        assert "quantity 7 1" in shown(await client.get(f"{BUILD}/diff")), "kept while it is looked through"
+        assert "quantity 7 → 1" in shown(await client.get(f"{BUILD}/diff")), "kept while it is looked through"
         again = await client.get(f"{BUILD}/diff?again=true")
         if "refresh" in again.headers:
             assert "again" not in again.headers["refresh"]
@@ -241,7 +241,7 @@ async def test_one_event_with_what_it_made_its_bytes_and_its_proof(served: Servi
         ({"customer": "cus_1"}, [3, 2]),
         ({"position": "2"}, [2, 1]),
         ({"time": "2026-01-15 12:00:01"}, [3, 2, 1]),
-        ({"time": "2026-01-15T12:00:00Z"}, []),
+        ({"time": "2026-01-15T11:59:59Z"}, []),
         ({"type": "x.y"}, []),
     ],
 )
