@@ -48,10 +48,7 @@ async def put_catalog(request: Request) -> Response:
     book = await book_of_request(request, key)
     since = time_parameter(request, "effective_from")
     wait_seconds = seconds_parameter(request, "wait", 1, MAX_WAIT_SECONDS)
-    try:
-        text = (await raw_body(request, CATALOG_BYTES_MAX)).decode()
-    except UnicodeDecodeError as error:
-        raise CatalogError(0, "", "not UTF-8") from error
+    text = await catalog_text(request)
     serving = services(request)
     async with serving.pool.acquire() as connection:
         made, position = await publish_catalog(
@@ -60,6 +57,14 @@ async def put_catalog(request: Request) -> Response:
     if position is not None:
         await _until_folded(serving, book, position, wait_seconds)
     return JSONResponse(_publication_json(made) | {"book": book, "position": position})
+
+
+async def catalog_text(request: Request) -> str:
+    """Read the text of a catalog that a body is. Raises ``CatalogError``."""
+    try:
+        return (await raw_body(request, CATALOG_BYTES_MAX)).decode()
+    except UnicodeDecodeError as error:
+        raise CatalogError(0, "", "not UTF-8") from error
 
 
 async def list_catalogs(request: Request) -> Response:

@@ -24,17 +24,19 @@ def comparison_json(comparison: Comparison, projection: Projection) -> dict[str,
         "live": comparison.live,
         "positions": comparison.positions,
         "summary": comparison.summary(projection),
-        "data": [
-            {
-                "table": one.table,
-                "key": cells_json(one.key),
-                "change": one.change,
-                "old": cells_json(one.old),
-                "new": cells_json(one.new),
-                "first_event": one.first_event,
-            }
-            for one in comparison.differences
-        ],
+        "data": [difference_json(one) for one in comparison.differences],
+    }
+
+
+def difference_json(one: Difference) -> dict[str, Any]:
+    """Write a row that differs."""
+    return {
+        "table": one.table,
+        "key": cells_json(one.key),
+        "change": one.change,
+        "old": cells_json(one.old),
+        "new": cells_json(one.new),
+        "first_event": one.first_event,
     }
 
 

@@ -49,14 +49,18 @@ class Check:
 
 def examine(settings: Settings) -> list[Check]:
     """Check every setting, then the database. What cannot be reached is a failed check, not an error."""
-    checks = [_setting(settings, name, str(field.description)) for name, field in Settings.model_fields.items()]
-    checks.append(_credentials(settings))
+    checks = [*setting_checks(settings), _credentials(settings)]
     try:
         with running_database(settings) as database:
             checks += asyncio.run(_database(database.as_role("ledger_app")))
     except (LedgerError, asyncpg.PostgresError, *AWAY) as error:
-        checks.append(Check("database", ok=False, value=str(error), how="connect"))
+        checks.append(Check("database", ok=False, value=str(error), how="it answers"))
     return checks
+
+
+def setting_checks(settings: Settings) -> list[Check]:
+    """Return every setting as it is in force; of secrets only whether they are set."""
+    return [_setting(settings, name, str(field.description)) for name, field in Settings.model_fields.items()]
 
 
 def _setting(settings: Settings, name: str, description: str) -> Check:
@@ -78,29 +82,34 @@ def _credentials(settings: Settings) -> Check:
 async def _database(database: Database) -> list[Check]:
     connection = await database.connect()
     try:
-        version = await connection.fetchval("SHOW server_version")
-        checks = [Check("database", ok=True, value=f"PostgreSQL {version}", how="connect")]
-        checks.append(await _schema(connection))
-        if not checks[-1].ok:
-            return checks
-        for name, wanted in SERVER_SETTINGS.items():
-            value = await connection.fetchval("SELECT current_setting($1)", name)
-            checks.append(Check(name, ok=value == wanted, value=value, how=f"must be {wanted}"))
-        guarded = await connection.fetchval(TRIGGER)
-        checks.append(Check("trigger", ok=guarded, value=_yes(guarded), how="changes of events are refused always"))
-        granted = await connection.fetchval(PRIVILEGES)
-        checks.append(Check("grants", ok=granted, value=_yes(granted), how="the service may only add and read events"))
-        return checks
+        return await database_checks(connection)
     finally:
         await connection.close()
+
+
+async def database_checks(connection: asyncpg.Connection) -> list[Check]:
+    """Check what the log relies on, as the service is connected."""
+    version = await connection.fetchval("SHOW server_version")
+    checks = [Check("database", ok=True, value=f"PostgreSQL {version}", how="it answers")]
+    checks.append(await _schema(connection))
+    if not checks[-1].ok:
+        return checks
+    for name, wanted in SERVER_SETTINGS.items():
+        value = await connection.fetchval("SELECT current_setting($1)", name)
+        checks.append(Check(name, ok=value == wanted, value=value, how=f"must be {wanted}"))
+    guarded = await connection.fetchval(TRIGGER)
+    checks.append(Check("trigger", ok=guarded, value=_yes(guarded), how="changes of events are refused always"))
+    granted = await connection.fetchval(PRIVILEGES)
+    checks.append(Check("grants", ok=granted, value=_yes(granted), how="the service may only add and read events"))
+    return checks
 
 
 async def _schema(connection: asyncpg.Connection) -> Check:
     try:
         await check_schema(connection)
     except LedgerError as error:
-        return Check("schema", ok=False, value=str(error), how="is this release's")
-    return Check("schema", ok=True, value="current", how="is this release's")
+        return Check("schema", ok=False, value=str(error), how="it is this release's")
+    return Check("schema", ok=True, value="current", how="it is this release's")
 
 
 def _yes(value: object) -> str:

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.access import services
-from api.parameters import MAX_LIMIT, bound_parameter, integer_parameter
+from api.parameters import MAX_LIMIT, bound_parameter, integer_parameter, path_value, read_identifier
 from api.problems import Problem
 from api.reads import (
     Asked,
@@ -25,11 +25,12 @@ from api.reads import (
     read_build,
     time_json,
 )
+from api.services import Services
 from ledger.times import parse_rfc3339
 from projections.builds import Freshness
 from projections.dunning import query
 from projections.dunning.case import CaseState, Category
-from projections.dunning.query import CustomerDunning, Moment
+from projections.dunning.query import Board, CustomerDunning, Moment
 from projections.dunning.rows import CaseRow, MomentRow
 from projections.dunning.standing import Standing
 from projections.dunning.summary import Group, Sums, Wanted
@@ -43,8 +44,35 @@ _LIMIT: Final = 100
 async def get_customer(request: Request) -> Response:
     """Answer with one customer's cases and what happened to them, each with its event."""
     asked = await asked_by(request, SCOPE)
-    serving = services(request)
     customer = customer_in_path(request)
+    found = await _read_customer(services(request), asked, customer)
+    content = {
+        "customer": customer,
+        "data": [case_json(one) for one in found.value.cases],
+        "timeline": [moment_json(one) for one in found.value.timeline],
+    }
+    return answer(asked, content, found)
+
+
+async def get_case(request: Request) -> Response:
+    """Answer with one case and what happened to it, each with its event; and to what could pay it meanwhile."""
+    asked = await asked_by(request, SCOPE)
+    serving, case = services(request), read_identifier("invoice", path_value(request, "invoice"))
+
+    async def read(connection: Any) -> str | None:
+        return await query.read_customer_of(connection, asked.book, case)
+
+    customer = (await read_build(serving, serving.dunning.name, asked, read)).value
+    found = None if customer is None else await _read_customer(serving, asked, customer)
+    told = None if found is None else query.told_of(found.value, case)
+    if found is None or told is None:
+        raise Problem(404, f"there is no case {case} in {asked.book}")
+    standing, timeline = told
+    content = {"case": case_json(standing), "timeline": [moment_json(one) for one in timeline]}
+    return answer(asked, content, found)
+
+
+async def _read_customer(serving: Services, asked: Asked, customer: str) -> Found[CustomerDunning]:
     moment = Moment(asked.now, asked.as_of)
 
     async def read(connection: Any) -> CustomerDunning:
@@ -54,15 +82,10 @@ async def get_customer(request: Request) -> Response:
 
     subject = query.stream_of_customer(asked.book, customer)
     found = await read_build(serving, serving.dunning.name, asked, read, [subject])
-    if asked.known is not None:
-        fresh = Freshness(asked.book, found.freshness.build, asked.known, found.freshness.head, None)
-        found = Found(found.value, fresh)
-    content = {
-        "customer": customer,
-        "data": [case_json(one) for one in found.value.cases],
-        "timeline": [moment_json(one) for one in found.value.timeline],
-    }
-    return answer(asked, content, found)
+    if asked.known is None:
+        return found
+    fresh = Freshness(asked.book, found.freshness.build, asked.known, found.freshness.head, None)
+    return Found(found.value, fresh)
 
 
 async def list_cases(request: Request) -> Response:
@@ -102,6 +125,24 @@ async def list_attention(request: Request) -> Response:
     cursor = None if last is None else encode_key(last.currency, last.open_amount, last.case_id)
     content = {"data": [case_json(one) for one in found.value[:limit]], "next_cursor": cursor}
     return answer(asked, content, found)
+
+
+async def get_board(request: Request) -> Response:
+    """Count a book's cases by currency and state, with what is open of them and what is at risk."""
+    asked, moment = await _of_book(request)
+
+    async def read(connection: Any) -> dict[str, Board]:
+        return await query.read_board(connection, asked.book, moment)
+
+    found = await read_build(services(request), services(request).dunning.name, asked, read)
+    currencies = {currency: _board_json(one) for currency, one in sorted(found.value.items())}
+    return answer(asked, {"currencies": currencies}, found)
+
+
+def _board_json(one: Board) -> dict[str, Any]:
+    tallies = {state: one.states[state] for state in STATES if state in one.states}
+    states = {state: {"count": tally.count, "open_amount": tally.volume} for state, tally in tallies.items()}
+    return {"states": states, "at_risk_mrr": one.at_risk_mrr}
 
 
 async def get_summary(request: Request) -> Response:

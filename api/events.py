@@ -9,7 +9,8 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.access import services
+from api.access import book_of_request, require, services
+from api.comparing import cells_json
 from api.parameters import (
     MAX_LIMIT,
     cursor_parameter,
@@ -20,14 +21,22 @@ from api.parameters import (
 )
 from api.problems import JSONResponse, Problem
 from api.reads import Asked, asked_by, look_until
-from api.services import Services
-from ledger.conflicts import Conflict, conflicts_of
+from api.services import Services, projections_of
+from ledger.conflicts import Conflict, conflicts_of, newest_conflicts
 from ledger.event import mapping
 from ledger.reader import Filter, StoredEvent, read_event, read_head, read_page
 from ledger.times import rfc3339
+from projections.traces import rows_of_event
 
 SCOPE: Final = "events:read"
 _LAST_POSITION: Final = 2**63 - 1
+_SCOPES: Final = {
+    "entitlements": "entitlements:read",
+    "dunning": "dunning:read",
+    "revenue": "revenue:read",
+    "periods": "revenue:read",
+}
+"""What a key needs to see rows of a projection."""
 
 
 async def list_events(request: Request) -> Response:
@@ -94,6 +103,38 @@ def _visible(event: StoredEvent, asked: Asked) -> StoredEvent:
     return event
 
 
+async def list_conflicts(request: Request) -> Response:
+    """List later copies of events that say something else than the first, which stands; newest first."""
+    key = require(request, "events:read")
+    book = await book_of_request(request, key)
+    limit = integer_parameter(request, "limit", 100, 1, MAX_LIMIT)
+    async with services(request).pool.acquire() as connection:
+        found = await newest_conflicts(connection, book, limit)
+        head = await read_head(connection, book)
+    data = [{"event": event_id} | _conflict_json(conflict) for event_id, conflict in found]
+    return answer_at_head({"data": data, "next_cursor": None}, book, head)
+
+
+async def list_rows(request: Request) -> Response:
+    """List the rows of the live builds that rest on an event, of those projections that the key may read."""
+    key = require(request, "events:read")
+    book = await book_of_request(request, key)
+    serving = services(request)
+    readable = [one for one in projections_of(serving.settings) if key.allows(_SCOPES.get(one.name, "admin"))]
+    async with (
+        serving.pool.acquire() as connection,
+        connection.transaction(isolation="repeatable_read", readonly=True),
+    ):
+        event = await find_event(request, connection, book)
+        head = await read_head(connection, book)
+        found = await rows_of_event(connection, readable, book, event.stream_id, event.event_id)
+    data = [
+        {"projection": one.projection, "build": one.build, "table": one.table, "row": cells_json(one.row)}
+        for one in found
+    ]
+    return answer_at_head({"data": data, "next_cursor": None}, book, head)
+
+
 def event_json(event: StoredEvent, conflicts: list[Conflict]) -> dict[str, Any]:
     """Write an event as the contract has it; ``leaf`` lets anybody check it against the log's Merkle tree.
 
@@ -115,15 +156,16 @@ def event_json(event: StoredEvent, conflicts: list[Conflict]) -> dict[str, Any]:
         "erased": not event.salt,
         "incomplete": ["data"] if event.salt and data is None else [],
         "leaf": {"header": event.header.decode(), "salt": event.salt.hex(), "hash": event.leaf.hex()},
-        "conflicts": [
-            {
-                "received_at": rfc3339(conflict.received_at),
-                "source": conflict.source,
-                "api_version": conflict.api_version,
-                "body_sha256": conflict.body_sha256.hex(),
-            }
-            for conflict in conflicts
-        ],
+        "conflicts": [_conflict_json(conflict) for conflict in conflicts],
+    }
+
+
+def _conflict_json(conflict: Conflict) -> dict[str, Any]:
+    return {
+        "received_at": rfc3339(conflict.received_at),
+        "source": conflict.source,
+        "api_version": conflict.api_version,
+        "body_sha256": conflict.body_sha256.hex(),
     }
 
 

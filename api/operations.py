@@ -214,6 +214,16 @@ class Operations:
                 await note(connection, comparison, self.projection, by)
             return comparison
 
+    async def note(self, comparison: Comparison, *, by: str) -> None:
+        """Note that somebody else has seen a comparison too."""
+        async with self._builder() as connection:
+            await note(connection, comparison, self.projection, by)
+
+    async def live(self) -> Build | None:
+        """Return the build that is live."""
+        async with self._builder() as connection:
+            return await live_build(connection, self.projection.name)
+
     async def promote(self, build_id: str, *, by: str, reason: str, force: bool = False) -> Swapped:
         """Make a build the live one."""
         async with self._builder() as connection:
@@ -295,11 +305,10 @@ async def _targets(connection: asyncpg.Connection, until: Until) -> dict[str, in
     """Return by book how far a rebuild's first pass goes. Raises ``MistakeError`` for a position that is not there."""
     heads = {one.book: one.position for one in await read_books(connection) if one.is_stripe}
     if until.moment is not None:
-        found = {book: await position_at(connection, book, until.moment) for book in heads}
-        return {book: position for book, position in found.items() if position}
+        return {book: await position_at(connection, book, until.moment) for book in heads}
     if until.position is None:
         return heads
     book = str(until.book)
-    if not 0 < until.position <= heads.get(book, 0):
+    if not 0 <= until.position <= heads.get(book, 0):
         raise MistakeError(f"{book} has {heads.get(book, 0)} events: there is no position {until.position}")
     return {book: until.position}

@@ -21,7 +21,7 @@ from ledger.reader import read_head
 from ledger.times import rfc3339
 from projections.builds import enter_build
 from projections.periods import tables
-from projections.periods.closing import Asked, Closing, close_month, reopen_month
+from projections.periods.closing import Asked, Closing, close_month, read_checklist, reopen_month
 from projections.periods.effective import Objection
 from projections.periods.months import is_month, month_after, month_end, month_of, month_start
 from projections.periods.query import (
@@ -96,6 +96,24 @@ async def get_period(request: Request) -> Response:
     return answer(asked, found.value, found)
 
 
+async def get_checklist(request: Request) -> Response:
+    """Say what stands against closing a month as things are: what closing it would be refused for."""
+    asked = await asked_by(request, "revenue:read")
+    serving, month = services(request), _month(request)
+
+    async def read(connection: asyncpg.Connection) -> list[Objection]:
+        return await read_checklist(connection, serving.revenue, asked.book, month)
+
+    found = await read_build(serving, serving.revenue.name, asked, read)
+    objections = [*found.value, *await _others(serving, asked.book, month, asked.now)]
+    content = {
+        "month": month,
+        "ended": asked.now >= month_end(month),
+        "exceptions": [one.content for one in objections],
+    }
+    return answer(asked, content, found)
+
+
 async def close_period(request: Request) -> Response:
     """Close the oldest open month. 409 with the list of what stands against it, unless forced.
 
@@ -128,17 +146,21 @@ async def close_period(request: Request) -> Response:
 
 async def close_checked(serving: Services, asked: Asked) -> Closing:
     """Close a month; where Stripe's API can be asked, hours that are not proven complete object as well."""
-    others = [] if serving.settings.stripe_api_key is None else await unproven(serving.pool, asked)
+    others = await _others(serving, asked.book, asked.month, asked.now)
     return await close_month(serving.pool, serving.appender, serving.revenue, asked, others)
 
 
-async def unproven(pool: asyncpg.Pool, asked: Asked) -> list[Objection]:
+async def _others(serving: Services, book: str, month: str, now: datetime) -> list[Objection]:
+    return [] if serving.settings.stripe_api_key is None else await unproven(serving.pool, book, month, now)
+
+
+async def unproven(pool: asyncpg.Pool, book: str, month: str, now: datetime) -> list[Objection]:
     """Return the objection that hours of the month, since the log began, are not proven to be complete."""
     async with pool.acquire() as connection:
-        first = await first_hour(connection, asked.book)
-        since = max(month_start(asked.month), first or asked.now)
-        until = month_end(asked.month)
-        hours = await read_hours(connection, asked.book, since, until) if since < until else []
+        first = await first_hour(connection, book)
+        since = max(month_start(month), first or now)
+        until = month_end(month)
+        hours = await read_hours(connection, book, since, until) if since < until else []
     missing = [rfc3339(one.hour) for one in hours if not one.proven]
     detail = f"{len(missing)} hours are not proven complete: `ledger sweep` asks Stripe for them"
     return [Objection("unproven", detail, missing)] if missing else []

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
 from api.access import require, services
 from api.bodies import json_body, reason_of, text_of, time_of
-from api.comparing import comparison_json
+from api.building import build_json, live_json, read_builds, read_decisions
+from api.comparing import comparison_json, difference_json
 from api.operations import BY_HTTP, Operations, Until, replay_parked
-from api.parameters import path_value
+from api.parameters import (
+    MAX_LIMIT,
+    MAX_WAIT_SECONDS,
+    cursor_parameter,
+    encode_cursor,
+    identifier_parameter,
+    integer_parameter,
+    path_value,
+    seconds_parameter,
+)
 from api.problems import JSONResponse, Problem
 from api.services import find_projection, projections_of
 from ledger.errors import MistakeError
 from ledger.times import rfc3339
-from projections.builds import Build, NoSuchBuildError, list_builds
+from projections.builds import NoSuchBuildError, list_builds
 from projections.compare import NotComparableError
 from projections.promotion import PromotionRefusedError, Swapped
-from projections.rebuild import Progress
+
+_LAST_POSITION: Final = 2**63 - 1
 
 
 async def list_projections(request: Request) -> Response:
@@ -29,29 +38,26 @@ async def list_projections(request: Request) -> Response:
     require(request, "admin")
     async with services(request).pool.acquire() as connection:
         rows = await list_builds(connection)
-    now = services(request).clock()
-    found: dict[str, dict[str, Any]] = {}
-    for row in rows:
-        one = found.setdefault(
-            row["projection"],
-            {
-                "name": row["projection"],
-                "version": row["version"],
-                "build": row["build_id"],
-                "digest": _digest(row["certificate"]),
-                "books": [],
-                "parked": row["parked"],
-            },
-        )
-        if row["book"] is not None:
-            lag = max(0.0, (now - row["waiting_since"]).total_seconds()) if row["waiting_since"] else 0.0
-            place = {"book": row["book"], "position": row["position"], "head": row["head"]}
-            one["books"].append(place | {"lag_seconds": round(lag, 3)})
-    return JSONResponse({"data": list(found.values())})
+    return JSONResponse({"data": live_json(rows, services(request).clock())})
 
 
-def _digest(certificate: str | None) -> str | None:
-    return orjson.loads(certificate)["digest"] if certificate else None
+async def list_all_builds(request: Request) -> Response:
+    """List every build of a projection that is kept, newest first."""
+    ready, _ = _ready(request)
+    async with services(request).pool.acquire() as connection:
+        found = await read_builds(connection, ready.projection.name, ready.clock())
+    return JSONResponse({"data": found})
+
+
+async def list_decisions(request: Request) -> Response:
+    """List who asked for builds, made them live, went back or threw them away, and why; newest first."""
+    ready, _ = _ready(request)
+    limit = integer_parameter(request, "limit", 100, 1, MAX_LIMIT)
+    before = cursor_parameter(request) or _LAST_POSITION
+    async with services(request).pool.acquire() as connection:
+        found = await read_decisions(connection, ready.projection.name, before, limit + 1)
+    next_cursor = encode_cursor(found[limit - 1]["position"]) if len(found) > limit else None
+    return JSONResponse({"data": found[:limit], "next_cursor": next_cursor})
 
 
 async def start_rebuild(request: Request) -> Response:
@@ -61,8 +67,8 @@ async def start_rebuild(request: Request) -> Response:
     moment, position = time_of(body, "until_time"), body.get("until_position")
     if moment is not None and position is not None:
         raise Problem(400, "until_time and until_position exclude each other")
-    if position is not None and (isinstance(position, bool) or not isinstance(position, int) or position < 1):
-        raise Problem(400, "until_position is a position, a whole number from 1")
+    if position is not None and (isinstance(position, bool) or not isinstance(position, int) or position < 0):
+        raise Problem(400, "until_position is a position, a whole number from 0")
     book = body.get("book") or services(request).settings.book_by_default
     until = Until(moment, position, str(book))
     build = await ready.request_rebuild(by=by, reason=text_of(body, "reason"), until=until)
@@ -76,14 +82,42 @@ async def get_build(request: Request) -> Response:
 
 
 async def get_diff(request: Request) -> Response:
-    """Compare a build with the live one, row by row."""
+    """Compare a build with the live one, row by row; with ``limit``, ``cursor`` or ``wait`` a page at a time."""
     ready, by = _ready(request)
-    customer = request.query_params.get("customer")
+    customer = identifier_parameter(request, "customer")
     try:
+        if {"limit", "cursor", "wait", "again"} & request.query_params.keys():
+            return JSONResponse(await _diff_page(request, ready, by, customer))
         comparison = await ready.compare(path_value(request, "build"), by=by, customer=customer)
     except NotComparableError as error:
         raise Problem(409, str(error), kind="not-comparable") from error
     return JSONResponse(comparison_json(comparison, ready.projection))
+
+
+async def _diff_page(request: Request, ready: Operations, by: str, customer: str | None) -> dict[str, Any]:
+    """Return a page of a comparison that is kept while it is looked through."""
+    build, table = path_value(request, "build"), request.query_params.get("table")
+    limit, offset = integer_parameter(request, "limit", 100, 1, MAX_LIMIT), cursor_parameter(request) or 0
+    again, wait = request.query_params.get("again") == "true", seconds_parameter(request, "wait", 5, MAX_WAIT_SECONDS)
+    made = await services(request).comparisons.read(ready, build, by, again=again, wait_seconds=wait)
+    if made is None:
+        raise Problem(503, f"{build} is still being compared", kind="not-yet", headers={"Retry-After": "2"})
+    chosen = [
+        one
+        for one in made.comparison.differences
+        if (customer is None or one.subject.endswith(f"/{customer}")) and table in (None, one.table)
+    ]
+    page, end = chosen[offset : offset + limit], offset + limit
+    return {
+        "build": made.comparison.build,
+        "live": made.comparison.live,
+        "positions": made.comparison.positions,
+        "made_at": rfc3339(made.made_at),
+        "summary": made.summary,
+        "count": len(chosen),
+        "data": [difference_json(one) for one in page],
+        "next_cursor": encode_cursor(end) if end < len(chosen) else None,
+    }
 
 
 async def promote_build(request: Request) -> Response:
@@ -150,30 +184,7 @@ def _ready(request: Request, name: str | None = "name") -> tuple[Operations, str
 async def _build_json(ready: Operations, build_id: str) -> dict[str, Any]:
     build, progress = await ready.read(build_id)
     parked = sum(row["build_id"] == build_id for row in await ready.parked())
-    return {
-        "build": build.build_id,
-        "phase": build.phase,
-        "done": progress.events,
-        "total": progress.expected,
-        **_speed(build, progress, ready.clock()),
-        "digest": (build.certificate or {}).get("digest"),
-        "parked": parked,
-        "bounded": build.bounded,
-        "version": build.version,
-        "requested_by": build.requested_by,
-        "reason": build.reason,
-    }
-
-
-def _speed(build: Build, progress: Progress, now: datetime) -> dict[str, Any]:
-    """Return events folded a second since it was asked for, and how long the rest takes at that rate."""
-    if build.phase != "folding":
-        return {"rate": None, "eta_seconds": 0}
-    seconds = (now - build.created_at).total_seconds()
-    if seconds <= 0 or progress.events == 0:
-        return {"rate": None, "eta_seconds": None}
-    rate = progress.events / seconds
-    return {"rate": round(rate, 1), "eta_seconds": round((progress.expected - progress.events) / rate)}
+    return build_json(build, progress, parked, ready.clock())
 
 
 async def _swap(swapping: Any) -> Response:

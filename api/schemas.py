@@ -130,6 +130,10 @@ SCHEMAS: Final[dict[str, Json]] = {
     "Cases": page(ref("Case")),
     "CustomerDunning": fresh(customer=TEXT, data=some(ref("Case")), timeline=some(
         shape(at=TIME, kind=TEXT, case=TEXT_OR_NULL, event=TEXT_OR_NULL))),
+    "CaseTold": fresh(case=ref("Case"), timeline=some(
+        shape(at=TIME, kind=TEXT, case=TEXT_OR_NULL, event=TEXT_OR_NULL))),
+    "DunningBoard": fresh(currencies=by_key(shape(
+        states=by_key(shape(count=WHOLE, open_amount=WHOLE)), at_risk_mrr=WHOLE))),
     "Subscriptions": customers_page(shape(
         subscription=TEXT, status=TEXT, currency=TEXT, created=TIME, cancel_at_period_end=TRUTH,
         canceled_at=TIME_OR_NULL, ended_at=TIME_OR_NULL, because=TEXTS)),
@@ -158,6 +162,7 @@ SCHEMAS: Final[dict[str, Json]] = {
     "Period": PERIOD,
     "Periods": {"type": "object", "required": ["data"], "properties": {"data": some(ref("Period"))}},
     "Seal": {"type": "object"},
+    "Checklist": fresh(month=TEXT, ended=TRUTH, exceptions=some(shape(check=TEXT, detail=TEXT, about=some({})))),
     "Closed": shape(month=TEXT, status=TEXT, seal=WHOLE, digest=TEXT, position=WHOLE, by=TEXT, at=TIME, reason=TEXT,
                     exceptions=some({"type": "object"})),
     "Reopened": shape(month=TEXT, status=TEXT, by=TEXT, at=TIME, reason=TEXT),
@@ -175,6 +180,21 @@ SCHEMAS: Final[dict[str, Json]] = {
     "Swapped": shape(build=TEXT, previous=TEXT_OR_NULL, positions=by_key(WHOLE), lag_seconds=NUMBER_OR_NULL),
     "Parked": shape(data=some(shape(projection=TEXT, subject=TEXT, event=TEXT_OR_NULL, error=TEXT, since=TIME))),
     "Replayed": shape(subject=TEXT, cleared={}, still_parked={}),
+    "Builds": shape(data=some(ref("Build"))),
+    "Decisions": shape(next_cursor=TEXT_OR_NULL, data=some(shape(at=TIME, what=TEXT, build=TEXT, previous=TEXT_OR_NULL,
+        by=TEXT_OR_NULL, reason=TEXT_OR_NULL, event=TEXT, position=WHOLE))),
+    "EventRows": page(shape(projection=TEXT, build=TEXT, table=TEXT, row={"type": "object"})),
+    "Conflicts": page(shape(event=TEXT, received_at=TIME, source=TEXT, api_version=TEXT_OR_NULL, body_sha256=TEXT)),
+    "Grants": page(shape(id=TEXT, customer=TEXT, feature=TEXT, value=VALUE, state=TEXT, since=TIME,
+                         valid_until=TIME_OR_NULL, reason=TEXT_OR_NULL, because=TEXTS)),
+    "Preview": shape(book=TEXT, features=TEXTS, plans=WHOLE, customers=WHOLE, looked_at=WHOLE,
+                     summary={"type": "object"}, data=some(shape(customer=TEXT, feature=TEXT, change=TEXT, before=VALUE,
+                                                                 after=VALUE))),
+    "Settings": shape(settings=some(shape(name=TEXT, value=TEXT, about=TEXT)), api_keys=some(
+        shape(name=TEXT, scopes=TEXTS, book=TEXT_OR_NULL)), webhook_secrets=some({"type": "object"}),
+        verifier_key=TEXT, default_book=TEXT),
+    "Checks": shape(ok=TRUTH, failed=WHOLE, data=some(shape(area=TEXT, name=TEXT, state=TEXT, value=TEXT, how=TEXT,
+                                                            todo=TEXT))),
     "Coverage": {"type": "object"},
     "Observations": page({"type": "object"}),
 }  # fmt: skip

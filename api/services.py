@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 import asyncpg
 
+from api.comparisons import Comparisons, open_comparisons
 from api.credentials import Credentials, load_credentials
 from api.live import Live, open_live
 from api.outward.access import Patience, StripeAccess, open_access
@@ -49,6 +50,7 @@ class Services:
     live: Live
     dunning: Projection
     revenue: Projection
+    comparisons: Comparisons
     stripe: StripeAccess | None
     """Asks Stripe while somebody waits for it; None without a key."""
 
@@ -98,6 +100,7 @@ async def open_services(
         Notifier(where) as notifier,
         Appender(where, clock=clock, on_commit=notifier.appended, limits=limits) as appender,
         open_live(where, pool) as live,
+        open_comparisons(clock) as comparisons,
         _stripe_of(settings, clock) as stripe,
     ):
         yield Services(
@@ -112,6 +115,7 @@ async def open_services(
             live=live,
             dunning=find_projection(settings, "dunning"),
             revenue=find_projection(settings, "revenue"),
+            comparisons=comparisons,
             stripe=stripe,
         )
 

@@ -16,8 +16,8 @@ Kind = Literal["text", "amount", "time", "texts"]
 
 Columns = Mapping[str, Kind]
 
-_RUN: Final = ("=", "+", "-", "@", "\t", "\r")
-"""What a cell begins with that a spreadsheet would run."""
+_RUN: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What a cell begins with that a spreadsheet would run; some take the wide forms of these signs as well."""
 
 
 class Writer(Protocol):

@@ -34,6 +34,14 @@ WHERE event_id = $1 AND book = $2
 ORDER BY received_at, body_sha256
 """
 
+NEWEST = """
+SELECT event_id, received_at, source, api_version, body_sha256
+FROM ledger.event_conflict
+WHERE book = $1
+ORDER BY received_at DESC, event_id
+LIMIT $2
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
@@ -72,6 +80,12 @@ async def record_conflicts(
 async def conflicts_of(connection: asyncpg.Connection, book: str, event_id: str) -> Sequence[Conflict]:
     """Return the later copies of one event, oldest first."""
     return [Conflict(**record) for record in await connection.fetch(CONFLICTS, event_id, book)]
+
+
+async def newest_conflicts(connection: asyncpg.Connection, book: str, limit: int) -> list[tuple[str, Conflict]]:
+    """Return the later copies of a book's events, newest first, each with the id of its event."""
+    rows = await connection.fetch(NEWEST, book, limit)
+    return [(row["event_id"], Conflict(*tuple(row)[1:])) for row in rows]
 
 
 def _columns(copy: Prepared) -> tuple[object, ...]:

@@ -130,6 +130,8 @@ class Freshness:
     head: int
     waiting_since: datetime | None
     kept: bool = False
+    folding: bool = False
+    """Whether its first pass is not over, so that its rows answer nothing yet."""
 
     def lag_seconds(self, now: datetime) -> float:
         """Return for how long the oldest event not yet folded has been in the log; 0 when there is none."""
@@ -259,8 +261,8 @@ async def enter_build(
     row = await connection.fetchrow(ENTER, projection, book, build_id)
     if row is None:
         return Freshness(book, None, 0, 0, None)
-    kept = row["phase"] != "live"
-    return Freshness(book, row["build_id"], row["position"], row["head"], row["waiting_since"], kept)
+    kept, folding = row["phase"] != "live", row["phase"] == "folding"
+    return Freshness(book, row["build_id"], row["position"], row["head"], row["waiting_since"], kept, folding)
 
 
 async def any_parked(connection: asyncpg.Connection, build_id: str | None, subjects: list[str]) -> bool:

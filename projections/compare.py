@@ -47,18 +47,19 @@ FROM ledger.event
 WHERE book = $1 AND position > $2 AND position <= $3 AND type = ANY ($4)
 """
 
-FIRST_EVENT: Final = """
-SELECT event_id
+PLACES: Final = """
+SELECT book, event_id, position
 FROM ledger.event_key
-WHERE event_id = ANY ($1) AND book = $2
-ORDER BY position
-LIMIT 1
+WHERE event_id = ANY ($1)
 """
 
 NOTE_DIFF: Final = """
 INSERT INTO ledger.build_diff (build_id, live_build, made_by, positions, summary)
 VALUES ($1, $2, $3, $4, $5)
 """
+
+
+_IDS_AT_ONCE: Final = 10_000
 
 
 class NotComparableError(LedgerError):
@@ -261,24 +262,37 @@ async def _described(
     connection: asyncpg.Connection, table: Table, build: Build, pairs: Iterable[tuple[Cells | None, Cells | None]]
 ) -> list[Difference]:
     keys = await _key_columns(connection, table, build)
+    differing = list(pairs)
+    first = await _first_events(connection, differing)
     found = []
-    for old, new in pairs:
+    for (old, new), first_event in zip(differing, first, strict=True):
         row = new or old or {}
         change: Change = "changed" if old and new else "added" if new else "removed"
-        key = {name: row[name] for name in keys}
-        found.append(Difference(table.name, key, change, old, new, await _first_event(connection, old, new)))
+        found.append(Difference(table.name, {name: row[name] for name in keys}, change, old, new, first_event))
     return found
 
 
-async def _first_event(connection: asyncpg.Connection, old: Cells | None, new: Cells | None) -> str | None:
-    """Return the earliest event that only one of the rows rests on; of equal ones, the latest they rest on."""
+async def _first_events(
+    connection: asyncpg.Connection, pairs: Sequence[tuple[Cells | None, Cells | None]]
+) -> list[str | None]:
+    """Return of each pair the earliest event that only one of its rows rests on; of equal ones, that both rest on."""
+    because = [_differing_events(old, new) for old, new in pairs]
+    ids = sorted({event for some in because for event in some})
+    places: dict[tuple[str, str], int] = {}
+    for start in range(0, len(ids), _IDS_AT_ONCE):
+        rows = await connection.fetch(PLACES, ids[start : start + _IDS_AT_ONCE])
+        places |= {(row["book"], row["event_id"]): row["position"] for row in rows}
+    found: list[str | None] = []
+    for (old, new), some in zip(pairs, because, strict=True):
+        book = str((new or old or {}).get("book"))
+        known = [(places[book, event], event) for event in some if (book, event) in places]
+        found.append(min(known)[1] if known else None)
+    return found
+
+
+def _differing_events(old: Cells | None, new: Cells | None) -> set[str]:
     was, is_ = set((old or {}).get("because") or ()), set((new or {}).get("because") or ())
-    because = was ^ is_ or was | is_
-    if not because:
-        return None
-    book = str((new or old or {}).get("book"))
-    first = await connection.fetchval(FIRST_EVENT, sorted(because), book)
-    return None if first is None else str(first)
+    return was ^ is_ or was | is_
 
 
 def _month(one: Difference, projection: Projection) -> str:

@@ -70,7 +70,7 @@ def rebuild(
     until: Annotated[
         str | None, typer.Option(help="Only what was recorded by then (RFC 3339): an audit copy, never promoted.")
     ] = None,
-    until_position: Annotated[int | None, typer.Option(min=1, help="Only up to this position of --book.")] = None,
+    until_position: Annotated[int | None, typer.Option(min=0, help="Only up to this position of --book.")] = None,
     book: Annotated[str | None, typer.Option(help="The book --until-position is of.")] = None,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Processes that fold.")] = 1,
     reason: Annotated[str | None, typer.Option(help="Why; it stands in the log with your name.")] = None,

@@ -32,11 +32,11 @@ async def ask(
 ) -> Any:
     """Call an operation as ``key``, and return what it answers: JSON as data, anything else as text.
 
-    Raises what the operation raises. Values that are None are left out.
+    Raises what the operation raises. Values that are None are left out; a body of bytes is sent as it is.
     """
     given = {name: _text(value) for name, value in values.items() if value is not None}
     path = {name: given.pop(name) for name in operation.path_names}
-    content = b"" if body is None else orjson.dumps(body)
+    content = body if isinstance(body, bytes) else b"" if body is None else orjson.dumps(body)
     scope = {
         **request.scope,
         SIGNED_IN: key,

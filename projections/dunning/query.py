@@ -13,9 +13,10 @@ from typing import Any, Final, NamedTuple
 import asyncpg
 
 from projections.contract import Projection, Row, Subject
+from projections.dunning.case import OVER
 from projections.dunning.rows import CaseRow, ChurnRow, MomentRow, NewestRow, WorthRow
 from projections.dunning.standing import NEEDS_A_PERSON, Standing, holding, present, standings
-from projections.dunning.summary import Sums, Wanted, summarise
+from projections.dunning.summary import Sums, Tally, Wanted, summarise
 from projections.folding import rows_of
 from projections.joining import read_terms, streams_below
 from projections.links import links, merged, root_of
@@ -81,6 +82,32 @@ FROM dunning_churn
 WHERE book = $1 AND ($2::timestamptz IS NULL OR at >= $2) AND ($3::timestamptz IS NULL OR at < $3)
 """
 
+BOARD: Final = """
+SELECT c.currency, c.state, count(*) AS cases, sum(c.open_amount)::bigint AS open_amount
+FROM dunning_case AS c
+JOIN dunning_newest AS n ON n.subject = c.subject
+CROSS JOIN LATERAL (SELECT coalesce($3::timestamptz, greatest($2::timestamptz, n.newest)) AS at) AS asked
+WHERE c.book = $1 AND c.valid_from <= asked.at AND (c.valid_to IS NULL OR asked.at < c.valid_to)
+GROUP BY c.currency, c.state
+"""
+
+AT_RISK: Final = """
+SELECT w.currency, sum(w.mrr)::bigint AS mrr
+FROM (
+    SELECT DISTINCT c.subject, c.subscription, asked.at
+    FROM dunning_case AS c
+    JOIN dunning_newest AS n ON n.subject = c.subject
+    CROSS JOIN LATERAL (SELECT coalesce($3::timestamptz, greatest($2::timestamptz, n.newest)) AS at) AS asked
+    WHERE c.book = $1 AND c.valid_from <= asked.at AND (c.valid_to IS NULL OR asked.at < c.valid_to)
+      AND c.state <> ALL ($4) AND c.category <> 'initial' AND c.subscription IS NOT NULL
+) AS risky
+JOIN dunning_worth AS w ON w.subject = risky.subject AND w.subscription = risky.subscription
+WHERE w.valid_from <= risky.at AND (w.valid_to IS NULL OR risky.at < w.valid_to)
+GROUP BY w.currency
+"""
+
+CUSTOMER_OF: Final = "SELECT subject FROM dunning_case WHERE book = $1 AND case_id = $2 LIMIT 1"
+
 NEWEST: Final = "SELECT max(newest) FROM dunning_newest WHERE book = $1"
 
 CUSTOMER_ROWS: Final = {
@@ -115,6 +142,13 @@ class CustomerDunning:
 
     cases: list[Standing]
     timeline: list[MomentRow]
+
+
+class Board(NamedTuple):
+    """One currency's cases by state, with what is open of them, and the worth of the subscriptions at risk."""
+
+    states: dict[str, Tally]
+    at_risk_mrr: int
 
 
 class Filter(NamedTuple):
@@ -201,6 +235,38 @@ async def _beside_worth(
     shown = {row.case_id for row in page}
     every = [*page, *(row for row in others if row.case_id not in shown)]
     return standings(every, map(_worth, worth))[: len(page)]
+
+
+async def read_board(connection: asyncpg.Connection, book: str, moment: Moment) -> dict[str, Board]:
+    """Count a book's cases by currency and state. The build must be entered."""
+    found: dict[str, Board] = {}
+    for row in await connection.fetch(BOARD, book, *moment):
+        tally = Tally(row["cases"], row["open_amount"])
+        found.setdefault(row["currency"], Board({}, 0)).states[row["state"]] = tally
+    for row in await connection.fetch(AT_RISK, book, *moment, sorted(OVER)):
+        found[row["currency"]] = found.get(row["currency"], Board({}, 0))._replace(at_risk_mrr=row["mrr"])
+    return found
+
+
+async def read_customer_of(connection: asyncpg.Connection, book: str, case: str) -> str | None:
+    """Name the customer whose case it is, at whatever moment; None for no case. The build must be entered."""
+    subject = await connection.fetchval(CUSTOMER_OF, book, case)
+    return None if subject is None else str(subject).removeprefix(f"{book}/")
+
+
+def told_of(found: CustomerDunning, case: str) -> tuple[Standing, list[MomentRow]] | None:
+    """Return one of a customer's cases, with what happened to it and, while it was open, to what could pay it."""
+    standing = next((one for one in found.cases if one.case.case_id == case), None)
+    if standing is None:
+        return None
+    own = [one for one in found.timeline if one.case_id == case]
+    since = min([standing.case.opened_at, *(one.at for one in own)])
+    until = standing.case.closed_at
+    return standing, [
+        one
+        for one in found.timeline
+        if one.case_id == case or (not one.case_id and since <= one.at and (until is None or one.at <= until))
+    ]
 
 
 async def read_summary(connection: asyncpg.Connection, book: str, moment: Moment, wanted: Wanted) -> dict[str, Sums]:

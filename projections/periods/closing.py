@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -122,6 +122,14 @@ async def close_month(
     return Closing(asked.month, numbers[-1], report.seal.digest, report.position, objections)
 
 
+async def read_checklist(connection: asyncpg.Connection, revenue: Projection, book: str, month: str) -> list[Objection]:
+    """Return what stands against closing a month as things are; of one snapshot in the caller's transaction."""
+    seals = await enter_build(connection, tables.NAME, book)
+    books = await enter_build(connection, revenue.name, book)
+    behind = _behind({revenue.name: books.position, tables.NAME: seals.position}, books.head)
+    return [*behind, *await read_objections(connection, books.build, book, month_end(month))]
+
+
 async def reopen_month(
     pool: asyncpg.Pool, appender: Appender, book: str, month: str, *, by: str, reason: str, now: datetime
 ) -> None:
@@ -143,13 +151,18 @@ async def _catch_up(connection: asyncpg.Connection, revenue: Projection, asked: 
         for name in (revenue.name, tables.NAME):
             async with connection.transaction(readonly=True):
                 positions[name] = (await enter_build(connection, name, asked.book)).position
-        behind = {name: position for name, position in positions.items() if position < head}
+        behind = _behind(positions, head)
         if not behind or loop.time() + _POLL_SECONDS > deadline:
-            return [
-                Objection("behind", f"{name} has folded up to {position}, the log is at {head}: {_FOLDS}", [])
-                for name, position in behind.items()
-            ]
+            return behind
         await asyncio.sleep(_POLL_SECONDS)
+
+
+def _behind(positions: Mapping[str, int], head: int) -> list[Objection]:
+    return [
+        Objection("behind", f"{name} has folded up to {position}, the log is at {head}: {_FOLDS}", [])
+        for name, position in positions.items()
+        if position < head
+    ]
 
 
 async def _report(connection: asyncpg.Connection, revenue: Projection, asked: Asked, decided: Periods) -> _Report:
@@ -159,7 +172,7 @@ async def _report(connection: asyncpg.Connection, revenue: Projection, asked: As
         freshness = await enter_build(connection, revenue.name, asked.book)
         lines = await read_lines(connection, asked.book, end)
         moved = await read_movements(connection, asked.book, end)
-        objections = await read_objections(connection, freshness.build, asked.book, lines, end)
+        objections = await read_objections(connection, freshness.build, asked.book, end)
         seals = await enter_build(connection, tables.NAME, asked.book)
         closed = await read_closed(connection, asked.book)
         if {one.month: one.seal for one in closed.periods} != {one: decided.seals[one] for one in decided.closed}:

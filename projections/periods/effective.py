@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -11,7 +11,8 @@ import asyncpg
 
 from projections.mrr.rows import MovementRow
 from projections.periods.months import month_of
-from projections.periods.seal import SealedLine, SealedMovement, accounts_of
+from projections.periods.seal import SealedLine, SealedMovement
+from projections.revenue import query
 from projections.revenue.accounts import CLEARING
 from projections.revenue.documents import time_of
 from projections.revenue.recognition import Earning, entries_of_time
@@ -126,7 +127,7 @@ def _movement(row: MovementRow) -> SealedMovement:
 
 
 async def read_objections(
-    connection: asyncpg.Connection, build: str | None, book: str, lines: Sequence[SealedLine], before: datetime
+    connection: asyncpg.Connection, build: str | None, book: str, before: datetime
 ) -> list[Objection]:
     """Return what stands against sealing a build's rows: what is parked, incomplete, or does not come out even."""
     parked = [row["subject"] for row in await connection.fetch(PARKED, build, book)]
@@ -135,10 +136,12 @@ async def read_objections(
         {"subscription": row["subscription"], "incomplete": list(row["incomplete"])}
         for row in await connection.fetch(UNKNOWN_WORTH, book, before)
     ]
+    balances = await query.balances(connection, book, int(before.timestamp()) - 1)
     clearing = [
-        {"account": account, "currency": currency, "amount": amount}
-        for (currency, account), amount in accounts_of(lines)
-        if account in CLEARING and amount
+        {"account": account, "currency": currency, "amount": amounts[account]}
+        for currency, amounts in sorted(balances.items())
+        for account in sorted(CLEARING)
+        if amounts.get(account)
     ]
     found = (
         Objection("parked", f"{len(parked)} subjects could not be folded", parked),

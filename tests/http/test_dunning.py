@@ -138,6 +138,33 @@ async def test_cases_are_listed_by_state_and_time_page_by_page(told: Services, c
     assert pages == [[("in_1", 0)], [("in_2", 900)], [("in_3", 0)]]
 
 
+async def test_one_case_is_told_with_what_could_pay_it_meanwhile(told: Services, client: httpx.AsyncClient) -> None:
+    whole = (await client.get("/v1/customers/cus_1/dunning")).json()
+    for case in whole["data"]:
+        one = (await client.get(f"/v1/dunning/cases/{case['case']}")).json()
+        assert one["case"] == case
+        own = [line for line in whole["timeline"] if line["case"] == case["case"]]
+        assert [line for line in one["timeline"] if line["case"]] == own
+    then = (await client.get("/v1/dunning/cases/in_1", params={"known_position": "5"})).json()
+    assert (then["case"]["state"], then["freshness"]["position"]) == ("retrying", 5)
+    for case, asked in (("in_9", {}), ("in_1", {"known_position": "3"})):
+        assert (await client.get(f"/v1/dunning/cases/{case}", params=asked)).status_code == 404
+
+
+async def test_the_board_counts_what_the_list_and_the_summary_show(told: Services, client: httpx.AsyncClient) -> None:
+    for asked in ({}, {"as_of": "2025-12-20T00:00:00Z"}, {"as_of": "2026-01-14T11:59:59Z"}):
+        board = (await client.get("/v1/dunning/board", params=asked)).json()["currencies"]
+        listed = (await client.get("/v1/dunning/cases", params=asked)).json()["data"]
+        summed = (await client.get("/v1/dunning/summary", params=asked)).json()["currencies"]
+        states = {
+            state: {"count": len(some), "open_amount": sum(one["open_amount"] for one in some)}
+            for state in sorted({one["state"] for one in listed})
+            if (some := [one for one in listed if one["state"] == state])
+        }
+        assert board == {"usd": {"states": states, "at_risk_mrr": summed["usd"]["at_risk_mrr"]}}
+    assert board["usd"]["at_risk_mrr"] == 900
+
+
 async def test_what_needs_a_person_comes_largest_first(told: Services, client: httpx.AsyncClient) -> None:
     first = (await client.get("/v1/dunning/attention", params={"limit": "1"})).json()
     assert [(one["case"], one["open_amount"]) for one in first["data"]] == [("in_2", 900)]

@@ -55,6 +55,7 @@ async def values(services: Services, clock: ManualClock) -> dict[str, str]:
         build = await ensure_live(connection, projection)
         while await follow(connection, projection, build):
             pass
+    case = await connection.fetchval("SELECT min(case_id) FROM ledger.dunning_cases WHERE book = 'self:live'")
     await connection.close()
     customer = next(one.stream_id for one in events if one.type == "customer.subscription.created")
     await services.notary.sign_all()
@@ -62,6 +63,7 @@ async def values(services: Services, clock: ManualClock) -> dict[str, str]:
         "customer": customer.removeprefix("self:live/"),
         "feature": "seats",
         "event_id": events[0].event_id,
+        "invoice": case,
         "name": "revenue",
         "build": "revenue-1",
         "month": "2025-05",

@@ -90,7 +90,7 @@ async def test_from_a_request_to_the_way_back(
         ("POST", "/v1/projections/entitlements/rebuilds", [], 400),
         ("POST", "/v1/projections/entitlements/rebuilds", {"whatever": 1}, 400),
         ("POST", "/v1/projections/entitlements/rebuilds", {"until_time": "yesterday"}, 400),
-        ("POST", "/v1/projections/entitlements/rebuilds", {"until_position": 0}, 400),
+        ("POST", "/v1/projections/entitlements/rebuilds", {"until_position": -1}, 400),
         ("POST", "/v1/projections/entitlements/rebuilds", {"until_position": True}, 400),
         ("POST", "/v1/projections/entitlements/rebuilds", {"until_position": 99}, 400),
         (

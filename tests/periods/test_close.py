@@ -124,6 +124,22 @@ async def test_months_are_closed_in_order_and_once(book: Book) -> None:
     assert (await book.reopen("2026-01", 409))["detail"] == "2026-01 cannot be reopened: only 2026-02 can be"
 
 
+async def test_a_checklist_says_what_closing_would_be_refused_for(book: Book) -> None:
+    ready = await book.get("periods/2026-01/checklist")
+    assert (ready["month"], ready["ended"], ready["exceptions"]) == ("2026-01", True, [])
+    assert (await book.get("periods/2026-04/checklist"))["ended"] is False
+    book.history.says("01-11", subscription("si_2 1 x tiers/month", key="sub_2"), "created")
+    await book.tell()
+    stands = (await book.get("periods/2026-01/checklist"))["exceptions"]
+    assert [one["check"] for one in stands] == ["worth"]
+    assert (await book.close("2026-01", 409))["exceptions"] == stands
+    await book.services.appender.append(new_events([orjson.dumps(
+        {"id": "evt_new", "object": "event", "type": "charge.failed", "created": unix("04-01"), "livemode": True,
+         "data": {"object": {"id": "ch_2", "customer": "cus_1"}}})]))  # fmt: skip
+    behind = (await book.get("periods/2026-01/checklist"))["exceptions"]
+    assert [one["check"] for one in behind] == ["behind", "behind", "worth"]
+
+
 @pytest.mark.parametrize(("path", "before", "after"), [("close", "open", "closed"), ("reopen", "closed", "open")])
 async def test_who_closes_or_reopens_reads_what_was_done(book: Book, path: str, before: str, after: str) -> None:
     async def status() -> str:
@@ -317,10 +333,10 @@ async def test_a_projection_that_is_behind_stands_against_it(book: Book) -> None
 
 async def test_hours_that_are_not_proven_complete_stand_against_it(book: Book) -> None:
     asked = Asked("self:live", "2026-04", "test", "month end", datetime(2026, 4, 15, tzinfo=UTC))
-    (objection,) = await unproven(book.services.pool, asked)
+    (objection,) = await unproven(book.services.pool, "self:live", "2026-04", asked.now)
     assert objection.check == "unproven"
     assert objection.about[0] == "2026-04-15T00:00:00Z"  # since the log began
-    assert await unproven(book.services.pool, replace(asked, month="2026-03")) == []
+    assert await unproven(book.services.pool, "self:live", "2026-03", asked.now) == []
     with_key = book.services.settings.model_copy(update={"stripe_api_key": "rk_test_none"})
     closing = await close_checked(replace(book.services, settings=with_key), replace(asked, month="2026-01"))
     assert closing.objections == ()

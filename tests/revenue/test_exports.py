@@ -145,8 +145,9 @@ async def test_what_cannot_be_written_is_refused_and_leaves_nothing(
 
 @pytest.mark.parametrize(
     ("cell", "safe"),
-    [("=1+1", "'=1+1"), ("+1", "'+1"), ("-x", "'-x"), ("@sum", "'@sum"), ("\tx", "'\tx"), (-5, -5), ("in_1", "in_1"),
-     (["evt_1", "evt_2"], "evt_1 evt_2"), (["=evt"], "'=evt"), (None, None)],
+    [("=1+1", "'=1+1"), ("+1", "'+1"), ("-x", "'-x"), ("@sum", "'@sum"), ("\tx", "'\tx"), ("\n=1", "'\n=1"),
+     ("\uff1d1", "'\uff1d1"), (-5, -5), ("in_1", "in_1"), (["evt_1", "evt_2"], "evt_1 evt_2"),
+     (["=evt"], "'=evt"), (None, None)],
 )  # fmt: skip
 def test_no_cell_is_a_formula(cell: object, safe: object) -> None:
     assert safe_cell(cell) == safe

@@ -1,0 +1,108 @@
+"""``GET /v1/grants`` and ``POST /v1/catalog/preview``: what is given by hand, and what another catalog would change."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final
+
+import asyncpg
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.access import book_of_request, require, services
+from api.catalog import catalog_text
+from api.entitlements import value_json
+from api.parameters import MAX_LIMIT, integer_parameter
+from api.problems import JSONResponse
+from api.reads import answer, asked_by, read_build, time_json
+from projections.catalog import Catalog, parse_catalog
+from projections.entitlements.preview import Difference, count_holders, preview
+
+GRANTS: Final = """
+SELECT source, customer, feature, value, note, status, valid_from, expires_at, because
+FROM entitlement_source
+WHERE book = $1 AND kind = 'grant' AND valid_to IS NULL
+ORDER BY valid_from DESC, source
+LIMIT $2
+"""
+
+HOLDERS_AT_MOST: Final = 1_000
+"""How many customers a request looks at; `ledger catalog diff` looks at all."""
+
+
+async def list_grants(request: Request) -> Response:
+    """List what was granted by hand, newest first: what is in force, and what has ended."""
+    asked = await asked_by(request, "entitlements:read")
+    serving = services(request)
+    limit = integer_parameter(request, "limit", 100, 1, MAX_LIMIT)
+
+    async def rows(connection: asyncpg.Connection) -> list[asyncpg.Record]:
+        return list(await connection.fetch(GRANTS, asked.book, limit))
+
+    found = await read_build(serving, serving.entitlements.name, asked, rows)
+    return answer(asked, {"data": [_grant_json(row, asked.now) for row in found.value], "next_cursor": None}, found)
+
+
+def _grant_json(row: asyncpg.Record, now: datetime) -> dict[str, Any]:
+    return {
+        "id": row["source"],
+        "customer": row["customer"],
+        "feature": row["feature"],
+        "value": True if row["value"] is None else row["value"],
+        "state": _state(row, now),
+        "since": time_json(row["valid_from"]),
+        "valid_until": time_json(row["expires_at"]),
+        "reason": row["note"],
+        "because": row["because"],
+    }
+
+
+def _state(row: asyncpg.Record, now: datetime) -> str:
+    if row["status"] != "granted":
+        return str(row["status"])
+    if row["expires_at"] is not None and row["expires_at"] <= now:
+        return "expired"
+    return "granted" if row["valid_from"] <= now else "planned"
+
+
+async def preview_catalog(request: Request) -> Response:
+    """Say who would gain or lose what, were this catalog published now; looks at some customers, changes nothing."""
+    key = require(request, "admin")
+    book = await book_of_request(request, key)
+    catalog = parse_catalog(await catalog_text(request))
+    serving = services(request)
+    async with (
+        serving.pool.acquire() as connection,
+        connection.transaction(isolation="repeatable_read", readonly=True),
+    ):
+        total = await count_holders(connection, serving.entitlements, book)
+        looked_at, found = 0, list[Difference]()
+        async for some, differences in preview(connection, serving.entitlements, book, catalog, serving.clock()):
+            looked_at += some
+            found += differences
+            if looked_at >= HOLDERS_AT_MOST:
+                break
+    return JSONResponse(_preview_json(book, catalog, found) | {"customers": total, "looked_at": looked_at})
+
+
+def _preview_json(book: str, catalog: Catalog, found: list[Difference]) -> dict[str, Any]:
+    data = [
+        {
+            "customer": one.customer,
+            "feature": one.feature,
+            "change": one.change,
+            "before": value_json(one.before),
+            "after": value_json(one.after),
+        }
+        for one in found
+    ]
+    return {
+        "book": book,
+        "features": sorted(catalog.features),
+        "plans": len(catalog.plans),
+        "summary": {
+            "customers": len({one.customer for one in found}),
+            **{kind: sum(one.change == kind for one in found) for kind in ("gained", "lost", "changed")},
+        },
+        "data": data[:MAX_LIMIT],
+    }
