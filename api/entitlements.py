@@ -155,8 +155,7 @@ async def _read(request: Request, holders: Sequence[str]) -> list[Entitlements]:
             found = await read_many(connection, serving.entitlements, asked.book, holders, moment, asked.build)
         freshness = next(iter(found.values())).freshness
         clean = asked.min_position == 0 or not any(one.dirty for one in found.values())
-        built = freshness.build is not None and not freshness.folding
-        usable = built and freshness.position >= asked.min_position and clean
+        usable = freshness.build is not None and freshness.position >= asked.min_position and clean
         return freshness, [found[holder] for holder in holders] if usable else None
 
     return await when_folded(asked, look)

@@ -119,7 +119,7 @@ async def read_build(
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
             freshness = await enter_build(connection, projection, asked.book, asked.build)
-            if freshness.build is None or freshness.folding or freshness.position < asked.min_position:
+            if freshness.build is None or freshness.position < asked.min_position:
                 return freshness, None
             dirty = bool(await connection.fetchval(ANY_DIRTY, asked.book, subjects))
             if dirty and asked.min_position > 0:
@@ -146,7 +146,7 @@ async def when_folded(asked: Asked, look: Callable[[], Awaitable[tuple[Freshness
 
     found = await look_until(once, asked.wait_seconds)
     if found is None:
-        raise not_yet(freshness, asked.min_position)
+        raise _not_yet(freshness, asked.min_position)
     return found
 
 
@@ -166,12 +166,9 @@ async def _parked(connection: asyncpg.Connection, freshness: Freshness, subjects
     return await any_parked(connection, freshness.build, subjects)
 
 
-def not_yet(freshness: Freshness, min_position: int) -> Problem:
-    """Say why a read cannot be answered yet."""
+def _not_yet(freshness: Freshness, min_position: int) -> Problem:
     if freshness.build is None:
         return Problem(503, "the projection is not built yet", headers={"Retry-After": "1"})
-    if freshness.folding:
-        return Problem(503, f"{freshness.build} is still being folded", kind="not-yet", headers={"Retry-After": "5"})
     detail = f"folded up to position {freshness.position}, not yet {min_position}"
     if freshness.position >= min_position:
         detail = "something told late is still being folded"

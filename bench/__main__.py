@@ -13,7 +13,7 @@ from typing import Annotated, Final
 import orjson
 import typer
 
-from bench import backfill, catalog, cpu, engine, growth, http, live, log, orders, reads, rebuilds, revenue
+from bench import backfill, catalog, console, cpu, engine, growth, http, live, log, orders, reads, rebuilds, revenue
 from bench.ground import Ground
 from bench.peers import webhooks
 from bench.report import Report, keep
@@ -50,6 +50,7 @@ MEASURES: Final[dict[str, Callable[[Ground, int], Awaitable[list[Row]]]]] = {
     "orders": lambda _, events: asyncio.to_thread(lambda: [orders.orders_row(events)]),
     "revenue": lambda ground, events: revenue.revenue_rows(ground, 5 * events // 2),
     "catalog": lambda ground, _: _one(catalog.publish_row(ground)),
+    "console": console.pages_rows,
     "http": _http,
     "cpu": lambda ground, events: cpu.cpu_rows(ground.folder, events // 2),
     "peers": lambda ground, events: webhooks.peer_rows(ground, events // 2),
