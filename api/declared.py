@@ -73,9 +73,11 @@ class Operation:
         if request.query_params:
             if self.scope is not None:
                 require(request, self.scope)  # a stranger is not told what is wrong with the question
+            asked = request.query_params
+            names = asked.keys()
             for parameter in self.query:
-                if (text := request.query_params.get(parameter.name)) is not None:
-                    parameter.read(parameter.name, text)
+                if parameter.name in names:
+                    parameter.read(parameter.name, asked[parameter.name])
         return await self.handler(request)
 
 

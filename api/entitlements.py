@@ -22,7 +22,7 @@ from ledger.times import rfc3339
 from projections.builds import Freshness
 from projections.entitlements.answer import Answer, Contribution, Value
 from projections.entitlements.compared import Compared
-from projections.entitlements.query import Entitlements, Moment, fold_known, read_many
+from projections.entitlements.query import Entitlements, Moment, entitlements_of, fold_known, read_many
 from projections.entitlements.rows import ORG_PREFIX
 
 CHECKS_MAX: Final = 500
@@ -149,6 +149,7 @@ async def _read(request: Request, holders: Sequence[str]) -> list[Entitlements]:
     key = require(request, "entitlements:read")
     book = await book_of_request(request, key)
     serving = services(request)
+    serving.live.tail.want()
     moment = Moment(serving.clock(), time_parameter(request, "as_of", "at"))
     known = await _known_position(request, book)
     if known is not None:
@@ -187,11 +188,7 @@ async def _read_live(
     """Read the live rows once they are as new as asked for. Raises 503 when that takes longer than ``wait``."""
     deadline = asyncio.get_running_loop().time() + wait_seconds
     while True:
-        async with (
-            serving.pool.acquire() as connection,
-            connection.transaction(isolation="repeatable_read", readonly=True),
-        ):
-            found = await read_many(connection, serving.entitlements, book, holders, moment, build_id)
+        found = await _read_build(serving, book, holders, moment, build_id)
         freshness = next(iter(found.values())).freshness
         if build_id is not None and freshness.build is None:
             raise Problem(404, f"there is no build {build_id}")
@@ -205,6 +202,20 @@ async def _read_live(
             detail = f"folded up to position {freshness.position}, asked for {min_position}{behind}"
             raise Problem(503, detail, kind="not-yet", headers={"Retry-After": "1"})
         await asyncio.sleep(_POLL_SECONDS)
+
+
+async def _read_build(
+    serving: Services, book: str, holders: Sequence[str], moment: Moment, build_id: str | None
+) -> dict[str, Entitlements]:
+    if build_id is None:
+        one = len(holders) == 1
+        found = await (serving.checks.one(book, holders[0]) if one else serving.checks.many(book, holders))
+        return {holder: entitlements_of(found, holder, moment) for holder in holders}
+    async with (
+        serving.pool.acquire() as connection,
+        connection.transaction(isolation="repeatable_read", readonly=True),
+    ):
+        return await read_many(connection, serving.entitlements, book, holders, moment, build_id)
 
 
 async def _known_position(request: Request, book: str) -> int | None:
