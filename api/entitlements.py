@@ -20,7 +20,7 @@ from ledger.event import IDENTIFIER
 from projections.builds import Freshness
 from projections.entitlements.answer import Answer, Contribution, Value
 from projections.entitlements.compared import Compared
-from projections.entitlements.query import Entitlements, Moment, fold_known, read_many
+from projections.entitlements.query import Entitlements, Moment, entitlements_of, fold_known, read_many
 from projections.entitlements.rows import ORG_PREFIX
 
 CHECKS_MAX: Final = 500
@@ -143,16 +143,13 @@ def customer_of(text: str) -> str:
 
 async def _read(request: Request, holders: Sequence[str]) -> list[Entitlements]:
     asked, serving = await asked_by(request, "entitlements:read"), services(request)
+    serving.live.tail.want()
     moment = Moment(asked.now, asked.as_of)
     if asked.known is not None:
         return [await _read_known(serving, asked.book, holder, moment, asked.known) for holder in holders]
 
     async def look() -> tuple[Freshness, list[Entitlements] | None]:
-        async with (
-            serving.pool.acquire() as connection,
-            connection.transaction(isolation="repeatable_read", readonly=True),
-        ):
-            found = await read_many(connection, serving.entitlements, asked.book, holders, moment, asked.build)
+        found = await _read_build(serving, asked.book, holders, moment, asked.build)
         freshness = next(iter(found.values())).freshness
         clean = asked.min_position == 0 or not any(one.dirty for one in found.values())
         usable = freshness.build is not None and freshness.position >= asked.min_position and clean
@@ -175,6 +172,20 @@ async def _read_known(serving: Services, book: str, holder: str, moment: Moment,
         )
         raise Problem(409, detail, kind="build-required")
     return found
+
+
+async def _read_build(
+    serving: Services, book: str, holders: Sequence[str], moment: Moment, build_id: str | None
+) -> dict[str, Entitlements]:
+    if build_id is None:
+        one = len(holders) == 1
+        found = await (serving.checks.one(book, holders[0]) if one else serving.checks.many(book, holders))
+        return {holder: entitlements_of(found, holder, moment) for holder in holders}
+    async with (
+        serving.pool.acquire() as connection,
+        connection.transaction(isolation="repeatable_read", readonly=True),
+    ):
+        return await read_many(connection, serving.entitlements, book, holders, moment, build_id)
 
 
 def _refuse_long_parked(found: Entitlements) -> None:

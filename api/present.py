@@ -20,8 +20,8 @@ from api.memory import Body
 from api.parameters import book_parameter, path_value
 from api.secrets import ApiKey
 from api.services import Services
-from projections.entitlements.feed import BookState, read_touch
-from projections.entitlements.query import Entitlements, Moment, read_entitlements
+from projections.entitlements.feed import BookState
+from projections.entitlements.query import Entitlements, Moment, entitlements_of
 
 _STALE_SECONDS: Final = 1.0
 _USELESS_SECONDS: Final = 5.0
@@ -64,12 +64,8 @@ async def _load(serving: Services, book: str, customer: str) -> Entitlements:
     moment = Moment(serving.clock())
 
     async def read() -> tuple[Entitlements, int | None]:
-        async with (
-            serving.pool.acquire() as connection,
-            connection.transaction(isolation="repeatable_read", readonly=True),
-        ):
-            touch = await read_touch(connection, book)
-            return await read_entitlements(connection, serving.entitlements, book, customer, moment), touch
+        found = await serving.checks.one(book, customer)
+        return entitlements_of(found, customer, moment), found.touch
 
     return await serving.live.memory.load(book, customer, moment.now, read)
 

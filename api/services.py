@@ -11,6 +11,7 @@ import asyncpg
 
 from api.comparisons import Comparisons, open_comparisons
 from api.credentials import Credentials, load_credentials
+from api.holders import Checks, open_checks
 from api.live import Live, open_live
 from api.outward.access import Patience, StripeAccess, open_access
 from api.settings import Settings
@@ -44,6 +45,7 @@ class Services:
     clock: Clock
     database: Database
     pool: asyncpg.Pool
+    checks: Checks
     appender: Appender
     notary: Notary
     entitlements: Projection
@@ -95,8 +97,10 @@ async def open_services(
 ) -> AsyncIterator[Services]:
     """Open what a web process needs. The database may be away: reads and appends say so until it is back."""
     where = database or database_of(settings)
+    entitled = find_projection(settings, "entitlements", clock)
     async with (
         where.as_role("ledger_app").pool(max_size=_WEB_CONNECTIONS, command_timeout=15) as pool,
+        open_checks(where.as_role("ledger_app"), entitled) as checks,
         Notifier(where) as notifier,
         Appender(where, clock=clock, on_commit=notifier.appended, limits=limits) as appender,
         open_live(where, pool) as live,
@@ -109,9 +113,10 @@ async def open_services(
             clock=clock,
             database=where,
             pool=pool,
+            checks=checks,
             appender=appender,
             notary=Notary(pool, appender, signer or load_signer(settings), outside_of(settings), clock),
-            entitlements=find_projection(settings, "entitlements", clock),
+            entitlements=entitled,
             live=live,
             dunning=find_projection(settings, "dunning"),
             revenue=find_projection(settings, "revenue"),

@@ -31,7 +31,30 @@ SELECT 'self:live/cus_' || n, 'self:live', 'cus_' || n, 'subscription', 'sub_' |
 FROM generate_series(1, $1::int) AS n
 """
 
+# All have paid; of ten one was refunded, one disputed, about three once owed, and nine belong to an organisation.
+FILL_EVIDENCE: Final = """
+INSERT INTO entitlement_evidence
+SELECT 'self:live/cus_' || n, 'self:live', 'sub_' || n, kind, 'in_' || n, now() - interval '20 days',
+       now() + interval '10 days', now() - interval '20 days', CASE kind WHEN 'owed' THEN now() - interval '9 days' END,
+       ARRAY['evt_' || kind || n]
+FROM generate_series(1, $1::int) AS n,
+     unnest(CASE WHEN n % 10 = 0 THEN ARRAY['paid', 'refunded'] WHEN n % 10 = 5 THEN ARRAY['paid', 'disputed']
+                 WHEN n % 3 = 0 THEN ARRAY['paid', 'owed'] ELSE ARRAY['paid'] END) AS kind
+"""
+
+FILL_ORGS: Final = """
+INSERT INTO entitlement_org
+SELECT 'self:live/cus_' || n, 'self:live', 'cus_' || n, source, 'org_' || n / 10, now() - interval '20 days', NULL,
+       ARRAY['evt_' || n]
+FROM generate_series(1, $1::int) AS n, unnest(ARRAY['', 'sub_' || n]) AS source
+WHERE n % 10 > 0
+"""
+
 CATALOG: Final = """
+[policy]
+past_due = "grace"
+dispute = "suspend"
+refund = "revoke"
 [features.seats]
 kind = "quantity"
 [features.sso]
@@ -50,7 +73,8 @@ async def publish_row(ground: Ground) -> Row:
     live = await ensure_live(connection, projection)
     owner = await ground.owner()
     await owner.execute(f"SET search_path = {live.schema_name}")
-    await owner.execute(FILL, CUSTOMERS)
+    for fill in (FILL, FILL_EVIDENCE, FILL_ORGS):
+        await owner.execute(fill, CUSTOMERS)
     await owner.execute("ANALYZE")
     runner = Runner(connection, projection, holder="bench")
     stop = asyncio.Event()

@@ -13,9 +13,9 @@ CONNECTIONS: Final = 64
 
 
 class _Pump(asyncio.Protocol):
-    def __init__(self, requests: Sequence[bytes], deadline: float, latencies: list[float]) -> None:
+    def __init__(self, requests: Sequence[bytes], first: int, deadline: float, latencies: list[float]) -> None:
         self._requests, self._deadline, self._latencies = requests, deadline, latencies
-        self._number, self._missing, self._buffer = 0, 0, b""
+        self._number, self._buffer = first, b""
         self.done = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -60,9 +60,11 @@ async def _pump(port: int, requests: Sequence[bytes], seconds: float) -> list[fl
     latencies: list[float] = []
     deadline = time.perf_counter() + seconds
     loop = asyncio.get_running_loop()
+    # Each begins elsewhere: in step, all would ask the same at the same time.
+    starts = [number * len(requests) // CONNECTIONS for number in range(CONNECTIONS)]
     pumps = [
-        (await loop.create_connection(lambda: _Pump(requests, deadline, latencies), "127.0.0.1", port))[1]
-        for _ in range(CONNECTIONS)
+        (await loop.create_connection(lambda: _Pump(requests, first, deadline, latencies), "127.0.0.1", port))[1]  # noqa: B023
+        for first in starts
     ]
     await asyncio.gather(*(one.done for one in pumps))
     return latencies

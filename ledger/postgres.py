@@ -53,8 +53,24 @@ class Database:
             self.url, min_size=0, max_size=max_size, timeout=_CONNECT_SECONDS, **self._options(command_timeout)
         )
 
+    def pool_by_key(self, *, max_size: int, command_timeout: float = _COMMAND_SECONDS) -> asyncpg.Pool:
+        """Make a pool for few statements that find rows by key, asked again and again.
+
+        They are planned once, for indexes. What is set on a connection, such as its search path, stays: it is not
+        reset when it is given back, which would be another way to the database and back.
+        """
+        options = self._options(command_timeout)
+        options["server_settings"] |= {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
+        return asyncpg.create_pool(
+            self.url, min_size=0, max_size=max_size, timeout=_CONNECT_SECONDS, reset=_as_it_is, **options
+        )
+
     def _options(self, command_timeout: float) -> dict[str, Any]:
         settings = {"application_name": "ledger", "timezone": "UTC"}
         if self.role is not None:
             settings["role"] = self.role
         return {"command_timeout": command_timeout, "server_settings": settings}
+
+
+async def _as_it_is(_: asyncpg.Connection) -> None:
+    """Reset nothing."""

@@ -223,7 +223,7 @@ class Changes:
         """Write down what is other than what was told; return whom was looked at, organisations among them."""
         if not customers:
             return []
-        found = await read_found(connection, feed.book, customers, None)
+        found = await read_found(connection, feed.book, customers)
         holdings = dict(found.holdings)
         told = await read_told(connection, feed.book, customers)
         if orgs:

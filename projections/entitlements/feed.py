@@ -41,13 +41,6 @@ ORDER BY seq
 LIMIT $4
 """
 
-TOUCH: Final = """
-SELECT f.touch
-FROM ledger.entitlement_feed AS f
-JOIN ledger.build AS b ON b.build_id = f.build_id AND b.phase = 'live'
-WHERE f.book = $1
-"""
-
 OLDEST: Final = "SELECT min(seq) FROM ledger.entitlement_change WHERE book = $1"
 
 
@@ -84,12 +77,6 @@ async def read_states(connection: asyncpg.Connection) -> dict[str, BookState]:
         freshness = Freshness(row["book"], row["build_id"], row["position"], row["head"], since)
         states[row["book"]] = BookState(freshness, row["seq"], row["touch"])
     return states
-
-
-async def read_touch(connection: asyncpg.Connection, book: str) -> int | None:
-    """Return the number of the live build's last commit that wrote rows; None while it has not spoken."""
-    touch: int | None = await connection.fetchval(TOUCH, book)
-    return touch
 
 
 async def read_touched(connection: asyncpg.Connection, book: str, after: int, until: int) -> set[str] | None:

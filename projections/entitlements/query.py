@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -9,6 +10,7 @@ from typing import Final
 
 import asyncpg
 
+from ledger.errors import LogUnavailableError
 from projections.builds import Freshness, enter_build
 from projections.catalog import Published
 from projections.contract import Projection, Row
@@ -35,10 +37,19 @@ from projections.entitlements.rows import (
     SourceRow,
 )
 
+STAY_IN_LIVE: Final = """
+SELECT set_config('search_path', schema_name, false)
+FROM ledger.build
+WHERE projection = $1 AND phase = 'live'
+"""
+
 ORG_CUSTOMERS_MAX: Final = 500
 """How many customers of an organisation are folded for one question about what was known."""
 
 PARKED_TOO_LONG: Final = timedelta(hours=24)
+
+_PROMOTIONS_MAX: Final = 20
+"""How many promotions in a row one question can be overtaken by; each takes longer than to ask again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,23 +145,44 @@ async def read_many(
 ) -> dict[str, Entitlements]:
     """Answer from the live build's rows (or a kept one's), for several holders in one snapshot."""
     freshness = await enter_build(connection, projection.name, book, build_id)
-    if freshness.build is None:
-        return {
-            holder: Entitlements(Holdings(holder), (), moment.now, moment.now, False, freshness) for holder in holders
-        }
-    found = await read_found(connection, book, holders, freshness.build)
-    return {holder: _found(found, book, one, moment, freshness) for holder, one in found.holdings.items()}
+    none = freshness.build is None
+    found = _nothing(holders, freshness) if none else await read_found(connection, book, holders, freshness.build)
+    return {holder: entitlements_of(found, holder, moment) for holder in found.holdings}
 
 
-def _found(found: Found, book: str, holdings: Holdings, moment: Moment, freshness: Freshness) -> Entitlements:
-    streams = _subjects(book, holdings)
+async def read_live(connection: asyncpg.Connection, projection: Projection, book: str, holders: Sequence[str]) -> Found:
+    """Read holders in the live build with one statement, which needs no transaction: it is one snapshot by itself.
+
+    The connection is in the schema of the build that was live when it last asked. The statement says whether that
+    still holds in its own snapshot; if not, what it read is thrown away and asked of the build that is live now. The
+    tables it has opened cannot be dropped before it ends. Only for connections that are kept for this. Raises
+    ``LogUnavailableError`` where promotions never let it.
+    """
+    for _ in range(_PROMOTIONS_MAX):
+        with contextlib.suppress(asyncpg.UndefinedTableError):  # in no build yet, or in one that was dropped
+            found = await read_found(connection, book, holders)
+            if found.entered:
+                return found
+        if await connection.fetchval(STAY_IN_LIVE, projection.name) is None:
+            return _nothing(holders, Freshness(book, None, 0, 0, None))
+    raise LogUnavailableError(f"builds of {projection.name} are promoted faster than they can be read")
+
+
+def _nothing(holders: Iterable[str], freshness: Freshness) -> Found:
+    return Found({holder: Holdings(holder) for holder in holders}, (), frozenset(), {}, frozenset(), freshness)
+
+
+def entitlements_of(found: Found, holder: str, moment: Moment) -> Entitlements:
+    """Make what was read of a holder ready to be asked about a moment."""
+    holdings = found.holdings[holder]
+    streams = _subjects(found.freshness.book, holdings)
     return Entitlements(
         holdings=holdings,
         published=found.published,
         at=moment.among(holdings),
         now=moment.now,
         known=bool(holdings.sources) or not found.known.isdisjoint(streams),
-        freshness=freshness,
+        freshness=found.freshness,
         parked_since=min((since for stream, since in found.parked.items() if stream in streams), default=None),
         dirty=not found.dirty.isdisjoint(streams),
     )

@@ -1,0 +1,103 @@
+"""What the live build says of holders, read from the database: whoever asks while others are read goes with the next.
+
+One statement reads one holder in about the time in which it reads thirty, so those who wait are read together, as
+events that wait are appended together. Nobody waits who need not: while fewer than two statements are under way, a
+question leaves at once; and what is answered was read after it was asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import asyncpg
+
+from ledger.postgres import Database
+from ledger.tasks import end
+from projections.contract import Projection
+from projections.entitlements.holdings import Found
+from projections.entitlements.query import read_live
+from projections.entitlements.rows import ORG_PREFIX
+
+_CONNECTIONS: Final = 8
+_COMMAND_SECONDS: Final = 15
+_UNDER_WAY_MAX: Final = 2
+_TOGETHER_MAX: Final = 100
+
+
+@dataclass(slots=True)
+class _Group:
+    """Holders of one book that are read together; ``done`` is what was read."""
+
+    book: str
+    holders: dict[str, None] = field(default_factory=dict)
+    done: asyncio.Future[Found] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+class Checks:
+    """Reads holders in the live build, on connections that stay in its schema."""
+
+    def __init__(self, pool: asyncpg.Pool, projection: Projection) -> None:
+        self._pool = pool
+        self._projection = projection
+        self._waiting: deque[_Group] = deque()
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    async def one(self, book: str, holder: str) -> Found:
+        """Read one holder, together with others; an organisation, which may be large, alone."""
+        if holder.startswith(ORG_PREFIX):
+            return await self.many(book, [holder])
+        group = next((one for one in self._waiting if one.book == book and len(one.holders) < _TOGETHER_MAX), None)
+        if group is None:
+            group = _Group(book)
+            self._waiting.append(group)
+        group.holders[holder] = None
+        self._leave()
+        return await asyncio.shield(group.done)  # whoever stops waiting does not stop the others
+
+    async def many(self, book: str, holders: Sequence[str]) -> Found:
+        """Read several holders in one snapshot."""
+        async with self._pool.acquire() as connection:
+            return await read_live(connection, self._projection, book, holders)
+
+    def _leave(self) -> None:
+        while self._waiting and len(self._under_way) < _UNDER_WAY_MAX:
+            task = asyncio.create_task(self._read(self._waiting.popleft()), name="ledger-checks")
+            self._under_way.add(task)
+            task.add_done_callback(self._came_back)
+
+    def _came_back(self, task: asyncio.Task[None]) -> None:
+        self._under_way.discard(task)
+        if not task.cancelled():
+            self._leave()
+
+    async def _read(self, group: _Group) -> None:
+        try:
+            group.done.set_result(await self.many(group.book, list(group.holders)))
+        except Exception as error:  # noqa: BLE001 - it is raised where they wait
+            group.done.set_exception(error)
+        finally:
+            group.done.cancel()  # where neither came to be
+
+    async def close(self) -> None:
+        """Stop reading; whoever still waits is told so."""
+        for group in self._waiting:
+            group.done.cancel()
+        self._waiting.clear()
+        for task in list(self._under_way):
+            await end(task)
+
+
+@contextlib.asynccontextmanager
+async def open_checks(database: Database, projection: Projection) -> AsyncIterator[Checks]:
+    """Open the connections; they are made when they are needed."""
+    async with database.pool_by_key(max_size=_CONNECTIONS, command_timeout=_COMMAND_SECONDS) as pool:
+        checks = Checks(pool, projection)
+        try:
+            yield checks
+        finally:
+            await checks.close()
