@@ -14,7 +14,7 @@ from projections.contract import Projection
 KNOWN = {
     ("entitlements", 4): "f34ceaaface81b961e002b53175af57540e8013e7235a7184abac28796657faf",
     ("dunning", 1): "4fb1301a7349607ca2a3d7883f25e5ca263e50b1dff29ce7db4de91ea84ed8c0",
-    ("revenue", 1): "92b0b155fb5f8fee25ca915a620a594f592958ba8a69360d0e124a955738e7e4",
+    ("revenue", 2): "07b8b7d22f2499073a03287941624fd346a2b1676078e08ba250e89d3ec5960b",
     ("periods", 1): "fad29de638694dcc1946317382bbb4f047c340e6bb23aed2bb84619ee51e18f4",
 }
 """What each version's code was. Code that means the same may be entered anew; code that folds differently is a new
