@@ -13,12 +13,13 @@ from api.problems import Problem
 from api.reads import Asked
 from ledger.times import rfc3339
 from projections.builds import enter_build
+from projections.periods.ageing import read_sealed_receivable
 from projections.periods.entries import SealedJournal, read_sealed_journal
 from projections.periods.months import month_end, month_of
 from projections.periods.query import Closed, enter_closed
 from projections.periods.sums import SealedSums, read_sealed_sums, reported_balances, reported_months
 from projections.revenue.pages import Wanted
-from projections.revenue.query import Sums
+from projections.revenue.query import Owed, Sums, receivable
 
 Basis = Literal["sealed", "restated"]
 
@@ -77,6 +78,17 @@ class Reporting:
         sealed = await read_sealed_journal(connection, self._revenue, self._asked.build, wanted, closed)
         self.is_sealed = sealed is not None and wanted.since <= sealed.until.timestamp()
         return sealed
+
+    async def receivable(self, connection: asyncpg.Connection, at: datetime) -> list[Owed]:
+        """Return what is owed on each invoice at a moment: the end of a closed month, or any of an open one."""
+        book, build = self._asked.book, self._asked.build
+        closed = await enter_closed(connection, book, self._asked.known) if self._wanted else Closed(())
+        month = sealed_month(closed, at)
+        if month is None:
+            await enter_build(connection, self._revenue, book, build)
+            return await receivable(connection, book, at)
+        self.is_sealed = True
+        return await read_sealed_receivable(connection, self._revenue, build, book, closed.digests(month))
 
     async def _read(self, connection: asyncpg.Connection) -> tuple[Closed, SealedSums | None]:
         """Read what is sealed, and turn back to the build of revenue."""

@@ -19,7 +19,6 @@ from api.reads import Asked, answer, asked_by, build_for, encode_key, key_parame
 from api.revenue import SCOPE, policy_name, policy_parameter, read_books, seconds_of
 from ledger.times import rfc3339
 from projections.periods.entries import opened
-from projections.revenue import query
 from projections.revenue.accounts import CLASSES
 from projections.revenue.documents import time_of
 from projections.revenue.journal import Books
@@ -106,14 +105,15 @@ async def get_ageing(request: Request) -> Response:
     serving = services(request)
     asked = await build_for(serving, serving.revenue.name, await asked_by(request, SCOPE))
     at = time_of(seconds_of(asked.as_of or asked.now))
+    reporting = Reporting(request, asked)
 
     async def rows(connection: asyncpg.Connection) -> list[Owed]:
-        return await query.receivable(connection, asked.book, at)
+        return await reporting.receivable(connection, at)
 
     found = await read_build(serving, serving.revenue.name, asked, rows)
     content: dict[str, Any] = {
         "at": rfc3339(at),
-        "basis": basis_json(is_sealed=False),
+        "basis": basis_json(is_sealed=reporting.is_sealed),
         "currencies": ageing_json(found.value, at),
     }
     return answer(asked, content, found)

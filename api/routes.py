@@ -176,7 +176,7 @@ OPERATIONS: Final = (
                word("policy", "A named policy, of revenue or of MRR.", "published", *POLICIES, *WORTH_POLICIES)),
               refuses=(404, 409)),
     Operation("GET", "/v1/revenue/ageing", journal.get_ageing, "What is owed, and since when.", {200: ref("Ageing")},
-              revenue.SCOPE, (*READ, POLICY), refuses=(404, 409)),
+              revenue.SCOPE, (*READ, POLICY, BASIS), refuses=(404, 409)),
     Operation("GET", "/v1/revenue/tie-out", tie_out.get_tie_out, "From MRR to revenue to cash, each difference named.",
               {200: ref("TieOut")}, revenue.SCOPE,
               (*READ, matching("month", "The month (required).", r"\d{4}-(0[1-9]|1[0-2])", A_MONTH), WORTH_POLICY,

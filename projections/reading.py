@@ -21,6 +21,13 @@ WHERE stream_id = ANY ($1) AND position <= $2 AND type = ANY ($3)
 ORDER BY stream_id, version
 """
 
+AT_MOST: Final = """
+SELECT stream_id, position, event_id, type, created, encoding, dictionary_id, salt, body
+FROM ledger.event
+WHERE stream_id = ANY ($1) AND position <= $2 AND type = ANY ($3)
+LIMIT $4
+"""
+
 SINCE: Final = """
 SELECT stream_id, position, event_id, type, created, encoding, dictionary_id, salt, body
 FROM ledger.event
@@ -80,6 +87,20 @@ async def read_histories(
     found: dict[str, list[Fact]] = {}
     for row, fact in zip(rows, await facts_of(connection, rows), strict=True):
         found.setdefault(row["stream_id"], []).append(fact)
+    return found
+
+
+async def read_rows(
+    connection: asyncpg.Connection, types: Iterable[str], streams: Sequence[str], until: int, limit: int
+) -> dict[str, list[asyncpg.Record]] | None:
+    """Return rows of whole streams, by stream, ready to be parsed; None where there are more than ``limit``."""
+    rows = await connection.fetch(AT_MOST, streams, until, list(types), limit + 1) if streams else []
+    if len(rows) > limit:
+        return None
+    await prepare(connection, rows)
+    found: dict[str, list[asyncpg.Record]] = {}
+    for row in rows:
+        found.setdefault(row["stream_id"], []).append(row)
     return found
 
 

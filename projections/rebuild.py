@@ -23,7 +23,7 @@ from projections import joining, rivals
 from projections.ahead import PIECE_ROWS, Place, ReadAhead
 from projections.builds import Build, enter, set_phase
 from projections.contract import Projection, Subject
-from projections.reading import facts_of, parsed, prepare
+from projections.reading import facts_of, parsed, prepare, read_rows
 from projections.refold import Refolding, Wanted, fold_long, fold_one
 from projections.terms import KnownTerms
 from projections.writing import keep, park, write_new
@@ -32,6 +32,8 @@ PARTS_PER_BOOK: Final = 16
 _EVENTS_PER_PART: Final = 20_000
 _LINKED_AT_ONCE: Final = 2_000
 _SAMPLED: Final = 2_000
+_JOINED_ROWS: Final = PIECE_ROWS
+"""More events than this below a piece's subjects are read in pieces, subject by subject."""
 _YIELD_EVERY: Final = 8
 
 SPLITS: Final = """
@@ -282,17 +284,20 @@ async def _fold(
     streams = [piece.long] if piece.long else list(piece.subjects)
     below, roots = await _joined(connection, projection, streams)
     await _remember_silent_roots(connection, projection, book, set(roots.values()) - set(streams), target)
-    for number, stream in enumerate(streams):
+    # What is below another is folded with the subject it belongs to.
+    whole = [stream for stream in streams if roots.get(stream, stream) == stream]
+    children = [] if piece.long else [child for stream in whole for child in below[stream] if child != stream]
+    joined = await read_rows(connection, projection.types, children, target, _JOINED_ROWS)
+    for number, stream in enumerate(whole):
         if number % _YIELD_EVERY == 0:
             await asyncio.sleep(0)  # let in what is being read ahead
-        if roots.get(stream, stream) != stream:
-            continue  # it is folded with the subject it belongs to
-        below_it = tuple(below[stream])
-        if piece.long or len(below_it) > 1:
-            await fold_long(connection, projection, book, Wanted(stream, below_it), target, terms, refolding)
+        if piece.long or joined is None:
+            wanted = Wanted(stream, tuple(below[stream]))
+            await fold_long(connection, projection, book, wanted, target, terms, refolding)
         else:
             # Decoded one by one: what is parsed is folded while it is at hand, and gone before the next.
-            facts = parsed(piece.subjects.pop(stream))
+            rows = piece.subjects.pop(stream)
+            facts = parsed([*rows, *(row for child in below[stream] for row in joined.pop(child, ()))])
             fold_one(projection, Subject(book, stream), facts, target, terms, refolding)
     return refolding
 

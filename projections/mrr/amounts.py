@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from fractions import Fraction
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from projections.mrr.agreement import Sold
@@ -42,7 +43,12 @@ class Monthly(NamedTuple):
 
 def a_month(price: Price) -> Fraction:
     """Return how often a price is charged in a month."""
-    return MONTHS.get(price.interval, Fraction(0)) / price.interval_count
+    return _a_month(price.interval, price.interval_count)
+
+
+@lru_cache(maxsize=1_000)
+def _a_month(interval: str, count: int) -> Fraction:
+    return MONTHS.get(interval, Fraction(0)) / count
 
 
 def monthly(sold: Sold, currency: str, option: Option | None, billed: Billed | None) -> Monthly:

@@ -11,15 +11,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from ledger.event import identifier, mapping
+from ledger.event import Json, identifier, mapping
 from ledger.observation import OBSERVED, TERMS_OBSERVED
 from projections.contract import Terms
 from projections.facts import Fact, listing
 from projections.mrr.agreement import Agreement, agreement_of, discounts_in
 from projections.mrr.amounts import Billed
 from projections.mrr.worth import EARNS, Known, Worth, priced, turning_points, worth_of
-from projections.shapes.common import first_list
-from projections.shapes.invoice import Invoice, Line, invoice_of, subscription_of
+from projections.shapes.common import amount, first_list, moment, text
+from projections.shapes.invoice import Line, line_of, subscription_of, subscription_of_line
 from projections.shapes.price import Coupon, Discount, Option, coupon_of, discount_of, exact, option_of
 
 TERMINAL: Final = frozenset({"canceled", "incomplete_expired"})
@@ -222,45 +222,49 @@ def _running(portfolio: Portfolio) -> list[Life]:
 
 
 def _invoice(portfolio: Portfolio, fact: Fact, terms: Terms) -> None:
-    if _is_no_news(portfolio, fact):
+    source = fact.subject
+    key = subscription_of(source)
+    first = fact.type in _PAID and (key is None or key not in portfolio.paid)
+    known = _is_no_news(portfolio, key, source)
+    if first or not known:
+        _learn_discounts(portfolio, discounts_in(source), fact, terms)
+    if first:
+        _paid(portfolio, key, fact)
+    if known:
         return
-    invoice = invoice_of(fact.subject)
-    if invoice is None:
+    if identifier(source.get("id")) is None or text(source.get("billing_reason")) not in _WHOLE_PERIODS:
         return
-    _learn_discounts(portfolio, discounts_in(fact.subject), fact, terms)
-    if fact.type in _PAID:
-        _paid(portfolio, invoice, fact)
-    if invoice.billing_reason not in _WHOLE_PERIODS:
-        return
-    changed = {line.subscription or invoice.subscription or "" for line in invoice.lines
-               if _bill(portfolio, invoice, line, fact)}  # fmt: skip
-    for key in sorted(changed & set(portfolio.lives)):
-        _revalue(portfolio, portfolio.lives[key], fact.created, fact.event_id)
+    lines = [line for line in map(line_of, listing(source.get("lines"))) if line is not None]
+    changed = {line.subscription or key or "" for line in lines if _bill(portfolio, key, line, fact)}
+    for one in sorted(changed & set(portfolio.lives)):
+        _revalue(portfolio, portfolio.lives[one], fact.created, fact.event_id)
 
 
-def _is_no_news(portfolio: Portfolio, fact: Fact) -> bool:
+def _is_no_news(portfolio: Portfolio, key: str | None, source: Json) -> bool:
     """Tell, without reading its lines, that an invoice says nothing of worth: that is so of nearly all there are."""
-    key = subscription_of(fact.subject)
     life = portfolio.lives.get(key or "")
-    if life is None or (fact.type in _PAID and key not in portfolio.paid):
+    if life is None:
         return False
-    taxes = first_list(fact.subject, "total_taxes", "total_tax_amounts")
+    taxes = first_list(source, "total_taxes", "total_tax_amounts")
     contained = any(tax.get("tax_behavior") == "inclusive" or tax.get("inclusive") is True for tax in taxes)
     return not contained and all(map(life.agreement.shows_price_of, life.agreement.items))
 
 
-def _paid(portfolio: Portfolio, invoice: Invoice, fact: Fact) -> None:
+def _paid(portfolio: Portfolio, key: str | None, fact: Fact) -> None:
     """Note the first payment of each subscription on an invoice that was worth something."""
-    named = {invoice.subscription, *(line.subscription for line in invoice.lines)}
-    for key in sorted(one for one in named if one is not None and invoice.total > 0):
-        at = portfolio.paid.setdefault(key, invoice.paid_at or fact.created)
-        if key in portfolio.lives:
-            portfolio.lives[key].paid_at = at
+    if (amount(fact.subject.get("total")) or 0) <= 0:
+        return
+    paid_at = moment(mapping(fact.subject.get("status_transitions")).get("paid_at")) or fact.created
+    named = {key, *map(subscription_of_line, listing(fact.subject.get("lines")))}
+    for one in sorted(subscription for subscription in named if subscription is not None):
+        at = portfolio.paid.setdefault(one, paid_at)
+        if one in portfolio.lives:
+            portfolio.lives[one].paid_at = at
 
 
-def _bill(portfolio: Portfolio, invoice: Invoice, line: Line, fact: Fact) -> bool:
+def _bill(portfolio: Portfolio, key: str | None, line: Line, fact: Fact) -> bool:
     """Note what a line charges for a whole period of an item; a trial's lines charge nothing and say nothing."""
-    life = portfolio.lives.get(line.subscription or invoice.subscription or "")
+    life = portfolio.lives.get(line.subscription or key or "")
     free = line.amount == 0 and (life is None or life.agreement.status not in EARNS)
     if line.item is None or line.proration or free:
         return False

@@ -75,14 +75,10 @@ def worth_of(agreement: Agreement, known: Known, at: datetime) -> Worth:
     found = [_monthly(sold, agreement.currency, known) for sold in running]
     deducting = _Deducting(agreement, running, known, at)
     exact = [one.amount for one in found]
-    amounts = [
-        _rounded(_without_tax(some, found))
-        for some in (
-            exact,
-            deducting.after(exact, lambda coupon: coupon.duration == "forever"),
-            deducting.after(exact, lambda _: True),
-        )
-    ]
+    amounts = [_rounded(_without_tax(exact, found))] * 3
+    if deducting.deducts:
+        for place, counts in ((1, lambda coupon: coupon.duration == "forever"), (2, lambda _: True)):
+            amounts[place] = _rounded(_without_tax(deducting.after(exact, counts), found))
     items = tuple(
         ItemWorth(sold.item, sold.product, sold.price.id, *(some[place] for some in amounts))
         for place, sold in enumerate(running)
@@ -158,6 +154,11 @@ class _Deducting:
         # An amount comes off every invoice: there is one as often as the item that is charged most often.
         self._invoices_a_month = max((a_month(sold.price) for sold in items), default=Fraction(0))
 
+    @property
+    def deducts(self) -> bool:
+        """Tell whether there is anything to take off."""
+        return bool(self._shared or any(self._own))
+
     def after(self, amounts: Sequence[Fraction], counts: Callable[[Coupon], bool]) -> list[Fraction]:
         """Return the items' amounts after the discounts that count."""
         left = list(amounts)
@@ -193,14 +194,17 @@ class _Deducting:
 
 
 def _without_tax(amounts: Sequence[Fraction], found: Sequence[Monthly]) -> list[Fraction]:
-    return [amount / (1 + one.contained_tax) for amount, one in zip(amounts, found, strict=True)]
+    return [
+        amount / (1 + one.contained_tax) if one.contained_tax else amount
+        for amount, one in zip(amounts, found, strict=True)
+    ]
 
 
 def _rounded(exact: Sequence[Fraction]) -> list[int]:
     """Round the sum half to even, and share it out by largest remainder; never below nothing."""
     total = max(round(sum(exact, Fraction(0))), 0)
-    if total == 0:
-        return [0] * len(exact)
+    if total == 0 or len(exact) == 1:
+        return [total] * len(exact)
     floors = [one.numerator // one.denominator for one in exact]
     by_remainder = sorted(range(len(exact)), key=lambda place: (floors[place] - exact[place], place))
     missing = total - sum(floors)

@@ -192,7 +192,11 @@ async def _report(connection: asyncpg.Connection, revenue: Projection, asked: As
 
 
 def _events(asked: Asked, seal: Seal) -> list[NewEvent]:
-    """Make the events that hold a seal, each in a stream named after what the seal holds."""
+    """Make the events that hold a seal, each in a stream named after what the seal holds.
+
+    They are content and decide nothing, so no aggregate makes them: the same content is the same event, whoever comes
+    second. What is decided is the close, by ``Periods``, which names their digest.
+    """
     found = []
     for content in chunks_of(seal):
         stream = f"seal:{seal.digest}:{content['number']}"

@@ -13,7 +13,7 @@ from projections.revenue.journal import books_of
 from projections.revenue.part import Part
 from projections.revenue.policy import CATALOG, rulings_of
 from projections.revenue.recognition import earnings
-from projections.revenue.sums import monthly, sum_rows
+from projections.revenue.sums import daily, monthly, sum_rows
 
 
 def step(facts: Facts, fact: Fact, terms: Terms) -> None:
@@ -28,13 +28,14 @@ def rows(facts: Facts) -> Rows:
     """Return what a subject's facts come to, under the policies that were published."""
     made = books_of(facts)
     found = list(earnings(made.bills))
+    days = daily(made.journal.entries)
     return {
         "invoice": list(documents.invoice_rows(facts)),
         "invoice_line": list(documents.line_rows(facts)),
         "subscription": list(documents.subscription_rows(facts)),
         "journal_entry": ledgers.entry_rows(facts, made.journal.entries),
         "earning_span": ledgers.span_rows(facts, found),
-        "revenue_sum": sum_rows(facts.subject.stream_id, facts.subject.book, monthly(made.journal.entries, found)),
+        "revenue_sum": sum_rows(facts.subject.stream_id, facts.subject.book, days, monthly(days, found)),
         "revenue_problem": ledgers.problem_rows(facts, made.journal.problems),
     }
 

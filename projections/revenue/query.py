@@ -1,4 +1,4 @@
-"""Reading the books: balances and recognition at any second, from sums of whole months and what the last one adds.
+"""Reading the books: balances and recognition at any second, from sums of whole months and days, and the last one.
 
 All of it needs a transaction in which the build was entered, so that registry and rows are of one snapshot.
 """
@@ -15,9 +15,9 @@ from projections.revenue.documents import time_of
 from projections.revenue.gather import midnight
 from projections.revenue.journal import Books
 from projections.revenue.pages import Wanted, read_journal
-from projections.revenue.schedule import month_name, month_start
+from projections.revenue.schedule import DAY, month_name, month_start
 from projections.revenue.shown import Shown, show_all
-from projections.revenue.sums import COLUMNS, flow_of, month_of
+from projections.revenue.sums import COLUMNS, day_of, flow_of, month_of
 
 # The columns' names are constants of this code.
 _SUM: Final = ", ".join(f"sum({column}) AS {column}" for column in COLUMNS)
@@ -39,6 +39,13 @@ FROM revenue_sum
 WHERE book = $1 AND months = 1 AND period >= $2 AND period < $3
 GROUP BY period, currency
 ORDER BY period, currency
+"""  # noqa: S608
+
+BY_DAY: Final = f"""
+SELECT currency, {_SUM}
+FROM revenue_sum
+WHERE book = $1 AND months = 0 AND period >= $2 AND period < $3
+GROUP BY currency
 """  # noqa: S608
 
 POSTED: Final = """
@@ -71,7 +78,7 @@ FROM (
     CROSS JOIN LATERAL (
         SELECT CASE WHEN abs(s.amount) < 2147483648 AND s.c < 4294967296 THEN s.c::bigint END AS d
     ) AS small
-    WHERE s.book = $1 AND s."end" > $2 AND s.start < cut.until
+    WHERE s.book = $1 AND s."end" > $2 AND s.start <= $3 AND s.start < cut.until
     OFFSET 0
 ) AS earning
 GROUP BY currency, account
@@ -145,9 +152,11 @@ async def _before(connection: asyncpg.Connection, book: str, month: date) -> Sum
 
 
 async def _within(connection: asyncpg.Connection, book: str, start: int, until: int) -> Sums:
-    """Return what an unfinished month has come to."""
-    found: Sums = {}
-    for row in await connection.fetch(POSTED, book, time_of(start), time_of(until)):
+    """Return what an unfinished month has come to: its whole days, and entry by entry what came on the last one."""
+    today = until + 1 - (until + 1) % DAY
+    days = await connection.fetch(BY_DAY, book, day_of(start), day_of(today))
+    found: Sums = {row["currency"]: _columns(row) for row in days}
+    for row in await connection.fetch(POSTED, book, time_of(today), time_of(until)) if today <= until else ():
         _add_one(found, row["currency"], row["account"], int(row["amount"]))
         if (flow := flow_of(row["kind"], row["account"], int(row["amount"]))) is not None:
             _add_one(found, row["currency"], *flow)

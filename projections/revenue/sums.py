@@ -1,6 +1,8 @@
 """What a subject's journal comes to in each month, quarter and year: a wide row a currency, so that reports add few.
 
-Columns are the accounts, debit positive, and the flows of the roll-forward (stripe-domain §5.8), natural.
+A month that is not over is read from its days, of which only what facts posted is kept: what time has earned by then
+is one formula a span. Columns are the accounts, debit positive, and the flows of the roll-forward (stripe-domain
+§5.8), natural.
 """
 
 from __future__ import annotations
@@ -20,6 +22,9 @@ RELEASES: Final = ("refunds", "disputes", "credit_notes", "voids", "bad_debt")
 FLOWS: Final = ("billed", *(f"released_{cause}" for cause in RELEASES), "reinstated")
 COLUMNS: Final = (*CLASSES, *FLOWS)
 
+DAYS: Final = 0
+"""How many months a row of a single day has."""
+
 _FLOW: Final = {
     "invoice": "billed",
     "refund": "released_refunds",
@@ -35,18 +40,27 @@ _FLOW: Final = {
 }
 """Which flow a kind of entry is, by what it does to deferred (and unbilled) revenue."""
 
-Month = tuple[str, date]
+Sums = dict[tuple[str, date], dict[str, int]]
+"""Accounts and flows by currency and first day."""
 
 
-def monthly(entries: Iterable[Entry], found: Iterable[Earning]) -> dict[Month, dict[str, int]]:
-    """Sum up accounts and flows by currency and month."""
-    sums: dict[Month, dict[str, int]] = {}
+def daily(entries: Iterable[Entry]) -> Sums:
+    """Sum up what was posted by currency and day."""
+    sums: Sums = {}
     for entry in entries:
-        into = sums.setdefault((entry.currency, month_of(entry.at)), {})
+        into = sums.setdefault((entry.currency, day_of(entry.at)), {})
         for account, amount, _ in entry.postings:
             into[account] = into.get(account, 0) + amount
             if (flow := flow_of(entry.kind, account, amount)) is not None:
                 into[flow[0]] = into.get(flow[0], 0) + flow[1]
+    return sums
+
+
+def monthly(days: Sums, found: Iterable[Earning]) -> Sums:
+    """Sum up by currency and month what was posted on days, and what time earns."""
+    sums: Sums = {}
+    for (currency, day), amounts in days.items():
+        _add(sums.setdefault((currency, day.replace(day=1)), {}), amounts)
     for one in found:
         for start, end in months_of(one.span):
             if amount := one.earned(start, end):
@@ -66,27 +80,37 @@ def flow_of(kind: str, account: str, amount: int) -> tuple[str, int] | None:
     return (flow, amount if flow.startswith("released") else -amount)
 
 
-def sum_rows(subject: str, book: str, sums: dict[Month, dict[str, int]]) -> list[Row]:
-    """Return the rows of a subject: each month's, and the sums of each quarter and year."""
-    periods: dict[tuple[str, int, date], dict[str, int]] = {}
-    for (currency, month), amounts in sums.items():
+def sum_rows(subject: str, book: str, days: Sums, months: Sums) -> list[Row]:
+    """Return the rows of a subject: each day's and month's, and the sums of each quarter and year."""
+    periods: dict[tuple[str, int, date], dict[str, int]] = {
+        (currency, DAYS, day): amounts for (currency, day), amounts in days.items()
+    }
+    for (currency, month), amounts in months.items():
         periods[currency, 1, month] = amounts
-        for months in (3, 12):
-            first = month.replace(month=month.month - (month.month - 1) % months)
-            longer = periods.setdefault((currency, months, first), {})
-            for name, amount in amounts.items():
-                longer[name] = longer.get(name, 0) + amount
+        for count in (3, 12):
+            first = month.replace(month=month.month - (month.month - 1) % count)
+            _add(periods.setdefault((currency, count, first), {}), amounts)
     return [
-        (subject, book, currency, months, period, *(amounts.get(name) or None for name in COLUMNS))
-        for (currency, months, period), amounts in sorted(periods.items())
+        (subject, book, currency, count, period, *(amounts.get(name) or None for name in COLUMNS))
+        for (currency, count, period), amounts in sorted(periods.items())
     ]
+
+
+def _add(into: dict[str, int], amounts: dict[str, int]) -> None:
+    for name, amount in amounts.items():
+        into[name] = into.get(name, 0) + amount
 
 
 def month_of(at: int) -> date:
     """Return the first day of the UTC month that a second lies in."""
-    return _month_of_day(at // DAY)
+    return day_of(at).replace(day=1)
+
+
+def day_of(at: int) -> date:
+    """Return the UTC day that a second lies in."""
+    return _day(at // DAY)
 
 
 @lru_cache(maxsize=50_000)
-def _month_of_day(day: int) -> date:
-    return datetime.fromtimestamp(day * DAY, UTC).date().replace(day=1)
+def _day(number: int) -> date:
+    return datetime.fromtimestamp(number * DAY, UTC).date()

@@ -265,6 +265,13 @@ def subscription_of(source: Json) -> str | None:
     return first_id(details.get("subscription"), source.get("subscription"))
 
 
+def subscription_of_line(source: Json) -> str | None:
+    """Read which subscription a line is of, and nothing else."""
+    parent = mapping(source.get("parent"))
+    details = mapping(parent.get("subscription_item_details")) or mapping(parent.get("invoice_item_details"))
+    return first_id(details.get("subscription"), source.get("subscription"))
+
+
 def line_of(source: Json) -> Line | None:
     """Read an invoice's line; None where it has no id."""
     key = identifier(source.get("id"))

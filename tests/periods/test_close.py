@@ -251,6 +251,23 @@ async def test_the_books_are_reported_as_sealed_and_what_changed_in_the_open_mon
     assert not any(sum(amounts.values()) for amounts in change["balances"].values())
 
 
+async def test_what_is_owed_at_the_end_of_a_closed_month_stays_too(book: Book) -> None:
+    end, later = {"at": "2026-01-31T23:59:59Z"}, {"at": "2026-03-10T00:00:00Z"}
+    before = await book.get("revenue/ageing", **end)
+    await book.close("2026-01")
+    sealed = await book.get("revenue/ageing", **end)
+    assert (before["basis"], sealed["basis"], sealed["currencies"]) == ("restated", "sealed", before["currencies"])
+    finalize(book.history, "01-20", 600, "in_2", "01-20", "02-01")
+    await book.tell()
+    assert (await book.get("revenue/ageing", **end))["currencies"] == sealed["currencies"]
+    restated = await book.get("revenue/ageing", **end, basis="restated")
+    assert (sealed["currencies"]["usd"]["total"], restated["currencies"]["usd"]["total"]) == (9000, 9600)
+    opened = await book.get("revenue/ageing", **later)
+    assert (opened["basis"], opened["currencies"]["usd"]["total"]) == ("restated", 9600)
+    inside = await book.client.get("/v1/revenue/ageing?at=2026-01-25T00:00:00Z")
+    assert (inside.status_code, inside.json()["type"]) == (409, "sealed")
+
+
 async def test_a_month_ties_out_with_a_name_for_every_difference(book: Book) -> None:
     tied = (await book.get("revenue/tie-out", month="2026-01"))["currencies"]["usd"]
     assert (tied["mrr"], tied["recognized"], tied["cash"]) == (3000, 2200, 0)

@@ -15,6 +15,7 @@ from projections import folding, refold
 from projections.ahead import READ_IN_KEY_ORDER, SUBJECTS, Place, reading_ahead
 from projections.builds import Build, Request, ensure_live, read_build, start_build
 from projections.certify import digest_of
+from projections.contract import Projection
 from projections.follower import follow, step
 from projections.rebuild import finish, fold_piece, plan, read_all_terms
 from projections.runner import connect_runner
@@ -38,16 +39,16 @@ async def rows_of_build(connection: asyncpg.Connection, build: Build) -> dict[st
     return found
 
 
-async def rebuilt(connection: asyncpg.Connection, database: Database) -> Build:
+async def rebuilt(connection: asyncpg.Connection, database: Database, projection: Projection = PROJECTION) -> Build:
     """Make another build of everything the log has."""
     heads = {row["book"]: row["position"] for row in await connection.fetch("SELECT book, position FROM ledger.head")}
     heads.pop("ledger:control", None)
-    build = await start_build(connection, PROJECTION, Request("test", None, heads))
-    await plan(connection, PROJECTION, build)
-    terms = await read_all_terms(connection, PROJECTION, build)
+    build = await start_build(connection, projection, Request("test", None, heads))
+    await plan(connection, projection, build)
+    terms = await read_all_terms(connection, projection, build)
     reading = await connect_runner(database)
     async with reading_ahead(reading) as ahead:
-        while await fold_piece(connection, PROJECTION, build, terms, ahead):
+        while await fold_piece(connection, projection, build, terms, ahead):
             pass
     await reading.close()
     assert await finish(connection, build)
