@@ -21,6 +21,9 @@ demo: $(VENV)/.installed ## The same on three years of a simulated company, in a
 test: $(VENV)/.tested ## Run all tests but browser and long faults, on a PostgreSQL they start themselves
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
+test-slow: $(VENV)/.tested ## Run the rest: browser walks, whole simulated companies, twenty schedules of faults, an upgrade
+	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile --timeout 1200
+
 check: $(VENV)/.tested ## The whole gate: format, lint, types, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -51,4 +54,4 @@ $(VENV)/.tested: tests/requirements.lock $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/requirements.lock
 	@touch $@
 
-.PHONY: help install run demo test check format bench lock
+.PHONY: help install run demo test test-slow check format bench lock

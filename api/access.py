@@ -6,6 +6,8 @@ from typing import Final, cast
 
 from starlette.requests import Request
 
+from api.front import asked_by_whom
+from api.metrics import Metrics
 from api.parameters import book_parameter
 from api.problems import Problem
 from api.secrets import ApiKey, find_key
@@ -21,11 +23,18 @@ def services(request: Request) -> Services:
     return cast(Services, request.app.state.services)
 
 
+def metrics_of(request: Request) -> Metrics:
+    """Return what the process that answers this request counts."""
+    return cast(Metrics, request.app.state.metrics)
+
+
 def require(request: Request, scope: str) -> ApiKey:
     """Return the caller's key. Raises 401 without a valid one and 403 without the scope."""
-    key = request.scope.get(SIGNED_IN) or _bearer(request)
+    asked = asked_by_whom(request.scope)
+    key = asked.bearer or request.scope.get(SIGNED_IN) or _bearer(request)
     if key is None:
         raise Problem(401, "send a valid key as `Authorization: Bearer KEY`", headers={"WWW-Authenticate": "Bearer"})
+    asked.bearer, asked.key = key, key.name
     if not key.allows(scope):
         raise Problem(403, f"this key has no scope {scope}")
     return key

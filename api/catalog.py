@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
@@ -25,16 +24,19 @@ from api.granting import (
 )
 from api.parameters import MAX_WAIT_SECONDS, path_value, seconds_parameter, time_parameter
 from api.problems import JSONResponse, Problem
+from api.reads import look_until
 from api.services import Services
 from ledger.catalogs import Publication
+from ledger.times import parse_rfc3339
 from projections.catalog import CatalogError, parse_catalog
 from projections.entitlements.query import folded_position
+from projections.entitlements.rows import ORG_PREFIX
 from projections.facts import number
 
 CATALOG_BYTES_MAX: Final = 1_000_000
 KEY_CHARACTERS_MAX: Final = 255
-
-_POLL_SECONDS: Final = 0.02
+HOLDERS: Final = ("cus_", "acct_", ORG_PREFIX)
+"""How the names of those begin who can be granted something; Stripe's newer accounts are customers too."""
 
 
 async def put_catalog(request: Request) -> Response:
@@ -61,11 +63,13 @@ async def put_catalog(request: Request) -> Response:
 
 
 async def list_catalogs(request: Request) -> Response:
-    """List every catalog a book has published, oldest first."""
+    """List every catalog a book has published, oldest first; with ``as_of``, those that hold by then."""
     key = require(request, "entitlements:read")
-    book = await book_of_request(request, key)
+    book, as_of = await book_of_request(request, key), time_parameter(request, "as_of", "at")
     async with services(request).pool.acquire() as connection:
         found = await read_publications(connection, book)
+    if as_of is not None:
+        found = [one for one in found if one.effective_from is None or parse_rfc3339(one.effective_from) <= as_of]
     return JSONResponse({"data": [_publication_json(one) | {"content": one.content} for one in found]})
 
 
@@ -82,15 +86,14 @@ def _publication_json(made: Publication) -> dict[str, Any]:
 
 async def _until_folded(serving: Services, book: str, position: int, wait_seconds: float) -> None:
     """Wait until answers count an event, but not for long: it is durable, and whoever folds will come to it."""
-    deadline = asyncio.get_running_loop().time() + wait_seconds
-    while asyncio.get_running_loop().time() < deadline:
+
+    async def look() -> bool | None:
         async with serving.pool.acquire() as connection, connection.transaction(readonly=True):
-            folded = await folded_position(connection, serving.entitlements, book) >= position
-        if folded:
-            # What is kept in memory switches there too.
-            await serving.live.tail.reach(book, position, wait_seconds)
-            return
-        await asyncio.sleep(_POLL_SECONDS)
+            return await folded_position(connection, serving.entitlements, book) >= position or None
+
+    if await look_until(look, wait_seconds):
+        # What is kept in memory switches there too.
+        await serving.live.tail.reach(book, position, wait_seconds)
 
 
 async def create_grant(request: Request) -> Response:
@@ -124,13 +127,24 @@ def _grant(body: dict[str, Any], now: datetime) -> Grant:
     if end is not None and end <= (start or now.replace(microsecond=0)):
         raise Problem(400, "valid_until is not after the grant begins")
     return Grant(
-        customer=customer_of(customer),
+        customer=holder_of(customer),
         feature=feature_name(feature),
         value=value_text(body.get("value")),
         valid_from=start,
         valid_until=end,
         reason=_storable(reason_of(body), "reason"),
     )
+
+
+def holder_of(text: str) -> str:
+    """Return whom something is granted to, if it can be: a customer or an organisation. Raises 400.
+
+    A question about any other name is answered (there is nothing); a grant to one would be lost without a word.
+    """
+    holder = customer_of(text)
+    if not holder.startswith(HOLDERS) or holder in HOLDERS:
+        raise Problem(400, f"{text} is neither a customer (cus_…) nor an organisation (org:NAME)")
+    return holder
 
 
 def feature_name(value: object) -> str:

@@ -1,6 +1,7 @@
 """The ``ledger`` command line: registers the commands, turns what went wrong into a sentence and an exit status.
 
-0 only when all was done; 2 for a mistake of the user; 1 for everything else.
+0 only when all was done; 2 for a mistake of the user; 130 for Ctrl-C; 1 for everything else: what was looked for and
+found wrong, and what could not be done.
 """
 
 from __future__ import annotations

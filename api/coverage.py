@@ -12,7 +12,14 @@ from api.access import book_of_request, require, services
 from api.events import answer_at_head
 from api.outward.coverage import HOUR, KEPT, Hour, first_hour, hour_of, read_hours
 from api.outward.wanted import Wanted, list_wanted
-from api.parameters import MAX_LIMIT, bound_parameter, cursor_parameter, encode_cursor, integer_parameter
+from api.parameters import (
+    MAX_LIMIT,
+    bound_parameter,
+    cursor_parameter,
+    encode_cursor,
+    integer_parameter,
+    time_parameter,
+)
 from api.problems import Problem
 from ledger.reader import read_head
 from ledger.times import rfc3339
@@ -31,7 +38,7 @@ async def get_coverage(request: Request) -> Response:
     async with serving.pool.acquire() as connection:
         oldest = max(await first_hour(connection, book) or now, now - KEPT)
         since = hour_of(bound_parameter(request, "from") or oldest)
-        until = bound_parameter(request, "to") or now
+        until = bound_parameter(request, "to") or time_parameter(request, "as_of", "at") or now
         begin = datetime.fromtimestamp(cursor, UTC) if cursor is not None else since
         end = min(until, begin + limit * HOUR)
         hours = await read_hours(connection, book, begin, end) if begin < end else []
@@ -54,7 +61,7 @@ async def list_observations(request: Request) -> Response:
         raise Problem(400, f"state must be one of {', '.join(sorted(_STATES))}")
     limit = integer_parameter(request, "limit", 100, 1, MAX_LIMIT)
     async with services(request).pool.acquire() as connection:
-        found = await list_wanted(connection, book, state, limit)
+        found = await list_wanted(connection, book, state, limit, time_parameter(request, "as_of", "at"))
         head = await read_head(connection, book)
     return answer_at_head({"data": [wanted_json(one) for one in found], "next_cursor": None}, book, head)
 

@@ -63,6 +63,13 @@ def load_credentials(settings: Settings) -> Credentials:
     return Credentials(tuple(secrets), tuple(keys), None, None)
 
 
+def known_webhook_secrets(settings: Settings) -> list[str]:
+    """Return the secrets that webhooks here may be signed with; generates none."""
+    configured = [one.secret for one in parse_webhook_secrets(settings.stripe_webhook_secrets or "")]
+    generated = _read(settings.data_dir / FILE).get("webhook_secret")
+    return configured or ([generated] if generated else [])
+
+
 def publish_url(settings: Settings) -> None:
     """Write where the service now listens beside the generated credentials."""
     file = settings.data_dir / FILE

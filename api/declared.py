@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from api.access import require
+from api.caching import Keeping, kept
 from api.parameters import (
     MAX_LIMIT,
     MAX_WAIT_SECONDS,
@@ -23,11 +26,15 @@ from api.parameters import (
     read_time,
 )
 from api.problems import Problem
+from api.secrets import ApiKey
 
 Json = dict[str, Any]
 Handler = Callable[[Request], Awaitable[ASGIApp]]
 
 LAST_POSITION: Final = 2**63 - 1
+
+EXCLUSIVE: Final = (("as_of", "at"), ("known_at", "known_position"))
+"""Parameters of which a request gives one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +52,8 @@ class Operation:
     """One method of one path: who may call it, with what, and what comes back.
 
     ``answers`` are JSON Schemas by status, or the media type where it is no JSON, empty for none; ``body`` is the JSON
-    Schema of the request's, ``body_type`` its media type. ``refuses`` are the statuses of its problems beside 400.
+    Schema of the request's, ``body_type`` its media type. ``refuses`` are the statuses of its problems beside 400,
+    ``keeping`` says how long its good answer may be kept.
     """
 
     method: str
@@ -59,25 +67,59 @@ class Operation:
     body_type: str = "application/json"
     refuses: tuple[int, ...] = ()
     idempotent: bool = field(default=False, kw_only=True)
+    keeping: Keeping = field(default="never", kw_only=True)
 
     @property
     def path_names(self) -> list[str]:
         """The values that stand in the path."""
         return re.findall(r"{(\w+)}", self.path)
 
-    def route(self) -> Route:
-        """Return the route that checks what is declared and calls the handler."""
-        return Route(self.path, self.called if self.query else self.handler, methods=[self.method])
+    async def __call__(self, request: Request) -> ASGIApp:
+        """Check what is declared, call the handler, and say how long the answer may be kept."""
+        if self.scope is not None:
+            key = require(request, self.scope)  # a stranger is not told what is wrong with the question
+            if request.scope["query_string"]:
+                self._check(request.query_params)
+            if key.book is not None:
+                self._check_book(request, key)
+        answer = await self.handler(request)
+        return kept(request, answer, self.keeping) if isinstance(answer, Response) else answer
 
-    async def called(self, request: Request) -> ASGIApp:
-        """Check what is declared of the query, and call the handler."""
-        if request.query_params:
-            if self.scope is not None:
-                require(request, self.scope)  # a stranger is not told what is wrong with the question
-            for parameter in self.query:
-                if (text := request.query_params.get(parameter.name)) is not None:
-                    parameter.read(parameter.name, text)
-        return await self.handler(request)
+    def _check(self, given: QueryParams) -> None:
+        """Refuse what is unknown, given twice, contradictory or malformed: none of it is silently left out."""
+        known = {parameter.name: parameter for parameter in self.query}
+        for name, text in given.multi_items():
+            if name not in known:
+                there_are = f"there are {', '.join(known)}" if known else "there are none"
+                raise Problem(400, f"unknown parameter {name!r}: {there_are}", kind="unknown-parameter")
+            if len(given.getlist(name)) > 1:
+                raise Problem(400, f"{name} is given twice")
+            known[name].read(name, text)
+        for one, other in EXCLUSIVE:
+            if one in given and other in given:
+                raise Problem(400, f"{one} and {other} exclude each other")
+
+    def _check_book(self, request: Request, key: ApiKey) -> None:
+        """Refuse a key that is for one book what is of another, or of all."""
+        if BOOK not in self.query:
+            raise Problem(403, "this is of all books, and this key is for one")
+        if not key.sees(request.query_params.get("book", key.book or "")):
+            raise Problem(403, f"this key is for the book {key.book} alone")
+
+
+def routes_of(operations: Iterable[Operation]) -> list[Route]:
+    """Return one route a path, which knows every method of it: what is not among them is answered 405 with all."""
+    paths: dict[str, dict[str, Operation]] = {}
+    for operation in operations:
+        paths.setdefault(operation.path, {})[operation.method] = operation
+    return [Route(path, _handler(methods), methods=list(methods)) for path, methods in paths.items()]
+
+
+def _handler(methods: Mapping[str, Operation]) -> Handler:
+    async def handle(request: Request) -> ASGIApp:
+        return await methods["GET" if request.method == "HEAD" else request.method](request)
+
+    return handle
 
 
 def time_of(name: str, about: str) -> Parameter:
@@ -108,12 +150,12 @@ def word(name: str, about: str, *words: str) -> Parameter:
     return Parameter(name, about, {"type": "string", "enum": list(words)}, read)
 
 
-def matching(name: str, about: str, pattern: str) -> Parameter:
-    """Declare a text of some form."""
+def matching(name: str, about: str, pattern: str, looks: str) -> Parameter:
+    """Declare a text of some form; ``looks`` says in words which."""
 
     def read(named: str, text: str) -> str:
         if not re.fullmatch(pattern, text):
-            raise Problem(400, f"{named} does not look like {pattern}")
+            raise Problem(400, f"{named} is {looks}")
         return text
 
     return Parameter(name, about, {"type": "string", "pattern": f"^{pattern}$"}, read)
@@ -143,11 +185,15 @@ WAIT: Final = Parameter(
     lambda named, text: read_seconds(named, text, MAX_WAIT_SECONDS),
 )
 LIMIT: Final = whole("limit", "How many to list.", 1, MAX_LIMIT)
-CURSOR: Final = matching("cursor", "Where to go on: next_cursor of the page before.", r"[A-Za-z0-9_=-]+")
+CURSOR: Final = matching("cursor", "Where to go on: next_cursor of the page before.", r"[A-Za-z0-9_=-]+",
+                         "the next_cursor of the page before")  # fmt: skip
 DETAIL: Final = word("detail", "Whether to list what the sums are made of.", "true", "false")
 
 READ: Final = (BOOK, AS_OF, AT, KNOWN_AT, KNOWN_POSITION, BUILD, MIN_POSITION, WAIT)
 """What every read of a projection takes."""
+
+LOG_READ: Final = (BOOK, AS_OF, AT, KNOWN_AT, KNOWN_POSITION, MIN_POSITION, WAIT)
+"""What every read of the log takes: it is of no build."""
 
 PAGE: Final = (LIMIT, CURSOR)
 """What every list takes."""

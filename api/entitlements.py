@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -11,14 +10,13 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.access import book_of_request, require, services
+from api.access import require, services
 from api.bodies import json_body
-from api.parameters import MAX_WAIT_SECONDS, integer_parameter, path_value, seconds_parameter, time_parameter
+from api.parameters import path_value
 from api.problems import JSONResponse, Problem
+from api.reads import asked_by, time_json, when_folded
 from api.services import Services
 from ledger.event import IDENTIFIER
-from ledger.reader import position_at, read_head
-from ledger.times import rfc3339
 from projections.builds import Freshness
 from projections.entitlements.answer import Answer, Contribution, Value
 from projections.entitlements.compared import Compared
@@ -28,8 +26,6 @@ from projections.entitlements.rows import ORG_PREFIX
 CHECKS_MAX: Final = 500
 NAME_CHARACTERS_MAX: Final = 500
 
-_LAST_POSITION: Final = 2**63 - 1
-_POLL_SECONDS: Final = 0.02
 _STALE_SECONDS: Final = 60.0
 _CHECKS_BYTES_MAX: Final = 2_000_000
 
@@ -146,17 +142,23 @@ def customer_of(text: str) -> str:
 
 
 async def _read(request: Request, holders: Sequence[str]) -> list[Entitlements]:
-    key = require(request, "entitlements:read")
-    book = await book_of_request(request, key)
-    serving = services(request)
-    moment = Moment(serving.clock(), time_parameter(request, "as_of", "at"))
-    known = await _known_position(request, book)
-    if known is not None:
-        return [await _read_known(serving, book, holder, moment, known) for holder in holders]
-    min_position = integer_parameter(request, "min_position", 0, 0, _LAST_POSITION)
-    wait_seconds = seconds_parameter(request, "wait", 0, MAX_WAIT_SECONDS)
-    build_id = request.query_params.get("build")
-    return await _read_live(serving, book, holders, moment, min_position, wait_seconds, build_id)
+    asked, serving = await asked_by(request, "entitlements:read"), services(request)
+    moment = Moment(asked.now, asked.as_of)
+    if asked.known is not None:
+        return [await _read_known(serving, asked.book, holder, moment, asked.known) for holder in holders]
+
+    async def look() -> tuple[Freshness, list[Entitlements] | None]:
+        async with (
+            serving.pool.acquire() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            found = await read_many(connection, serving.entitlements, asked.book, holders, moment, asked.build)
+        freshness = next(iter(found.values())).freshness
+        clean = asked.min_position == 0 or not any(one.dirty for one in found.values())
+        usable = freshness.build is not None and freshness.position >= asked.min_position and clean
+        return freshness, [found[holder] for holder in holders] if usable else None
+
+    return await when_folded(asked, look)
 
 
 async def _read_known(serving: Services, book: str, holder: str, moment: Moment, known: int) -> Entitlements:
@@ -173,49 +175,6 @@ async def _read_known(serving: Services, book: str, holder: str, moment: Moment,
         )
         raise Problem(409, detail, kind="build-required")
     return found
-
-
-async def _read_live(
-    serving: Services,
-    book: str,
-    holders: Sequence[str],
-    moment: Moment,
-    min_position: int,
-    wait_seconds: float,
-    build_id: str | None,
-) -> list[Entitlements]:
-    """Read the live rows once they are as new as asked for. Raises 503 when that takes longer than ``wait``."""
-    deadline = asyncio.get_running_loop().time() + wait_seconds
-    while True:
-        async with (
-            serving.pool.acquire() as connection,
-            connection.transaction(isolation="repeatable_read", readonly=True),
-        ):
-            found = await read_many(connection, serving.entitlements, book, holders, moment, build_id)
-        freshness = next(iter(found.values())).freshness
-        if build_id is not None and freshness.build is None:
-            raise Problem(404, f"there is no build {build_id}")
-        clean = min_position == 0 or not any(one.dirty for one in found.values())
-        if freshness.build is not None and freshness.position >= min_position and clean:
-            return [found[holder] for holder in holders]
-        if asyncio.get_running_loop().time() + _POLL_SECONDS > deadline:
-            if freshness.build is None:
-                raise Problem(503, "the projection is not built yet", headers={"Retry-After": "1"})
-            behind = "" if freshness.position < min_position else ", and this customer is folded anew"
-            detail = f"folded up to position {freshness.position}, asked for {min_position}{behind}"
-            raise Problem(503, detail, kind="not-yet", headers={"Retry-After": "1"})
-        await asyncio.sleep(_POLL_SECONDS)
-
-
-async def _known_position(request: Request, book: str) -> int | None:
-    known_at = time_parameter(request, "known_at")
-    if known_at is None and "known_position" not in request.query_params:
-        return None
-    async with services(request).pool.acquire() as connection:
-        if known_at is not None:
-            return await position_at(connection, book, known_at)
-        asked = integer_parameter(request, "known_position", 0, 0, _LAST_POSITION)
-        return min(asked, await read_head(connection, book))
 
 
 def _refuse_long_parked(found: Entitlements) -> None:
@@ -251,8 +210,3 @@ def value_json(value: Value) -> bool | int | float | str | None:
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() else float(value)
     return value
-
-
-def time_json(moment: datetime | None) -> str | None:
-    """Write a time, or null."""
-    return None if moment is None else rfc3339(moment)

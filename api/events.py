@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Final
 
 import asyncpg
@@ -10,10 +9,9 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.access import book_of_request, require, services
+from api.access import services
 from api.parameters import (
     MAX_LIMIT,
-    bound_parameter,
     cursor_parameter,
     encode_cursor,
     identifier_parameter,
@@ -21,55 +19,79 @@ from api.parameters import (
     path_value,
 )
 from api.problems import JSONResponse, Problem
-from api.reads import known_position
+from api.reads import Asked, asked_by, look_until
+from api.services import Services
 from ledger.conflicts import Conflict, conflicts_of
 from ledger.event import mapping
 from ledger.reader import Filter, StoredEvent, read_event, read_head, read_page
 from ledger.times import rfc3339
 
+SCOPE: Final = "events:read"
 _LAST_POSITION: Final = 2**63 - 1
 
 
 async def list_events(request: Request) -> Response:
-    """List a book's events in order of position (``order=desc``: newest first), a page at a time."""
-    key = require(request, "events:read")
-    book = await book_of_request(request, key)
+    """List a book's events in order of position (``order=desc``: newest first), a page at a time.
+
+    With ``as_of`` those that had happened by then; with ``known_at`` those that had been recorded.
+    """
+    asked = await asked_by(request, SCOPE)
     newest_first = _newest_first(request)
     limit = integer_parameter(request, "limit", 100, 1, MAX_LIMIT)
-    wanted = _filter(request, book, newest_first=newest_first)
+    wanted = _filter(request, asked, newest_first=newest_first)
+    head = await head_reached(services(request), asked)
     async with services(request).pool.acquire() as connection:
-        known = await known_position(request, connection, book)
-        if known is not None:
-            wanted = replace(wanted, before=min(wanted.before, known + 1))
-        events = await read_page(connection, book, wanted, limit + 1, newest_first=newest_first)
-        head = await read_head(connection, book)
+        events = await read_page(connection, asked.book, wanted, limit + 1, newest_first=newest_first)
     page = events[:limit]
     data = [event_json(event, []) for event in page]
     next_cursor = encode_cursor(page[-1].position) if len(events) > limit else None
-    return answer_at_head({"data": data, "next_cursor": next_cursor}, book, head)
+    return answer_at_head({"data": data, "next_cursor": next_cursor}, asked.book, head)
 
 
 async def get_event(request: Request) -> Response:
     """Answer one event, with the later copies that say something else."""
-    key = require(request, "events:read")
-    book = await book_of_request(request, key)
+    asked = await asked_by(request, SCOPE)
+    head = await head_reached(services(request), asked)
     async with services(request).pool.acquire() as connection:
-        event = await find_event(request, connection, book)
-        conflicts = await conflicts_of(connection, book, event.event_id)
-        head = await read_head(connection, book)
-    return answer_at_head(event_json(event, list(conflicts)), book, head)
+        event = _visible(await find_event(request, connection, asked.book), asked)
+        conflicts = await conflicts_of(connection, asked.book, event.event_id)
+    return answer_at_head(event_json(event, list(conflicts)), asked.book, head)
 
 
 async def get_raw(request: Request) -> Response:
     """Answer the exact bytes that were received."""
-    key = require(request, "events:read")
-    book = await book_of_request(request, key)
+    asked = await asked_by(request, SCOPE)
+    await head_reached(services(request), asked)
     async with services(request).pool.acquire() as connection:
-        event = await find_event(request, connection, book)
+        event = _visible(await find_event(request, connection, asked.book), asked)
     if not event.salt:
         raise Problem(410, f"the body of {event.event_id} was erased")
-    headers = {"Ledger-Position": str(event.position), "Cache-Control": "private, max-age=31536000, immutable"}
-    return Response(event.body, media_type="application/json", headers=headers)
+    return Response(event.body, media_type="application/json", headers={"Ledger-Position": str(event.position)})
+
+
+async def head_reached(serving: Services, asked: Asked) -> int:
+    """Return the head of the book once it is at ``min_position``; the log itself is never behind. Raises 503."""
+    head = 0
+
+    async def look() -> bool | None:
+        nonlocal head
+        async with serving.pool.acquire() as connection:
+            head = await read_head(connection, asked.book)
+        return head >= asked.min_position or None
+
+    if await look_until(look, asked.wait_seconds) is None:
+        detail = f"the log is at position {head}, not yet {asked.min_position}"
+        raise Problem(503, detail, kind="not-yet", headers={"Retry-After": "1"})
+    return head
+
+
+def _visible(event: StoredEvent, asked: Asked) -> StoredEvent:
+    """Return the event. Raises 404 where it had not happened by ``as_of``, or was not known."""
+    if asked.as_of is not None and event.created > asked.as_of:
+        raise Problem(404, f"{event.event_id} happened later, at {rfc3339(event.created)}")
+    if asked.known is not None and event.position > asked.known:
+        raise Problem(404, f"{event.event_id} was recorded later, at position {event.position}")
+    return event
 
 
 def event_json(event: StoredEvent, conflicts: list[Conflict]) -> dict[str, Any]:
@@ -131,22 +153,21 @@ def _newest_first(request: Request) -> bool:
     return order == "desc"
 
 
-def _filter(request: Request, book: str, *, newest_first: bool) -> Filter:
+def _filter(request: Request, asked: Asked, *, newest_first: bool) -> Filter:
     after = integer_parameter(request, "after", 0, 0, _LAST_POSITION)
     before = integer_parameter(request, "before", _LAST_POSITION, 0, _LAST_POSITION)
     cursor = cursor_parameter(request)
     if cursor is not None:
         after, before = (after, min(before, cursor)) if newest_first else (max(after, cursor), before)
+    if asked.known is not None:
+        before = min(before, asked.known + 1)
     customer = identifier_parameter(request, "customer")
-    created_to = bound_parameter(request, "created_to")
-    if created_to is not None and customer is None:
-        raise Problem(400, "created_to needs customer: a whole log is read by position")
     return Filter(
         after=after,
         before=before,
         type=identifier_parameter(request, "type"),
-        stream_id=f"{book}/{customer}" if customer else None,
-        created_to=created_to,
+        stream_id=f"{asked.book}/{customer}" if customer else None,
+        as_of=asked.as_of,
     )
 
 

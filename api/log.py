@@ -32,6 +32,6 @@ async def get_proof(request: Request) -> Response:
 
 
 async def get_verifier_key(request: Request) -> Response:
-    """Answer the public key that signs now. Get it once, over a channel you trust."""
-    require(request, "events:read")
+    """Answer the public key that signs now, for every book. Get it once, over a channel you trust."""
+    await book_of_request(request, require(request, "events:read"))
     return PlainTextResponse(services(request).notary.signer.verifier.encode() + "\n")

@@ -6,11 +6,9 @@ from collections.abc import Iterable
 from importlib.metadata import version
 from typing import Any, Final
 
+from api.caching import CONTROL, Keeping
 from api.declared import Operation, Parameter
 from api.problems import TITLES
-
-CONTRACT: Final = "1"
-"""The contract's version, answered in every response's header ``Ledger-Contract``."""
 
 Json = dict[str, Any]
 
@@ -22,6 +20,7 @@ PROBLEM: Final[Json] = {
         "title": {"type": "string"},
         "status": {"type": "integer"},
         "detail": {"type": "string"},
+        "request_id": {"type": "string"},
     },
 }
 
@@ -69,6 +68,14 @@ def _operation(operation: Operation) -> Json:
         "responses": {str(status): _answer(answer) for status, answer in operation.answers.items()}
         | {str(status): _refusal(status) for status in _refusals(operation)},
     }
+    if operation.keeping != "never":
+        described["parameters"].append(_IF_NONE_MATCH)
+        for status in operation.answers:
+            described["responses"][str(status)]["headers"] = _keeping(operation.keeping)
+        described["responses"]["304"] = {
+            "description": "As it was when it was asked for last.",
+            "headers": _keeping(operation.keeping),
+        }
     if operation.idempotent:
         described["parameters"].append(
             {
@@ -84,6 +91,22 @@ def _operation(operation: Operation) -> Json:
     if operation.body is not None:
         described["requestBody"] = {"content": {operation.body_type: {"schema": operation.body}}}
     return described
+
+
+_IF_NONE_MATCH: Final[Json] = {
+    "name": "If-None-Match",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string"},
+    "description": "The ETag of an answer that is kept: 304 where it would be the same, apart from positions and lag.",
+}
+
+
+def _keeping(keeping: Keeping) -> Json:
+    return {
+        "ETag": {"schema": {"type": "string"}},
+        "Cache-Control": {"schema": {"type": "string", "const": CONTROL[keeping]}},
+    }
 
 
 def _path_parameter(name: str) -> Json:

@@ -36,7 +36,7 @@ class SlashesInPaths:
         raw_path = scope.get("raw_path") if scope["type"] == "http" else None
         if raw_path and b"%2" in raw_path:
             text = raw_path.decode("latin-1").replace("%2F", "%00").replace("%2f", "%00")
-            scope = {**scope, "path": unquote(text)}
+            scope["path"] = unquote(text)  # no copy: whoever is further out sees which route was taken
         await self._app(scope, receive, send)
 
 

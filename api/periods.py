@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from datetime import datetime
 from typing import Any, Final
 
 import asyncpg
@@ -14,7 +14,8 @@ from api.bodies import json_body, reason_of
 from api.outward.coverage import first_hour, read_hours
 from api.parameters import MAX_WAIT_SECONDS, integer_parameter, path_value, seconds_parameter
 from api.problems import JSONResponse, Problem
-from api.reads import answer, asked_by, read_build, time_json
+from api.reads import Asked as Question
+from api.reads import answer, asked_by, look_until, read_build, time_json
 from api.services import Services
 from ledger.reader import read_head
 from ledger.times import rfc3339
@@ -33,8 +34,13 @@ from projections.periods.query import (
 from projections.periods.seal import accounts_of, sealed
 
 SCOPE: Final = "periods:close"
+_OPEN: Final[dict[str, Any]] = {
+    "status": "open", "seal": None, "position": None, "digest": None, "by": None, "at": None, "reason": None,
+    "forced": None, "exceptions": [], "policies": None, "code": None, "reopened": None,
+}  # fmt: skip
+"""What an open month says in every place in which a closed one says something."""
+
 _SEALS_MAX: Final = 1_000_000
-_POLL_SECONDS: Final = 0.02
 
 
 async def list_periods(request: Request) -> Response:
@@ -44,16 +50,17 @@ async def list_periods(request: Request) -> Response:
 
     async def read(connection: asyncpg.Connection) -> tuple[list[Period], str | None]:
         periods = await read_periods(connection, asked.book)
-        await enter_build(connection, serving.revenue.name, asked.book)
+        if (await enter_build(connection, serving.revenue.name, asked.book)).build is None:
+            return periods, None
         first = await read_first_month(connection, asked.book)
         return periods, None if first is None else f"{first:%Y-%m}"
 
     found = await read_build(serving, tables.NAME, asked, read)
     periods, first = found.value
-    closed = {one.month: one for one in periods if one.closed_at(asked.known)}
+    closed = {one.month: one for one in periods if _holds(one, asked.as_of, asked.known)}
     data = []
     month = min([*closed, *([first] if first else [])], default=None)
-    last = max([month_of(asked.now), *closed])
+    last = max([month_of(asked.as_of or asked.now), *closed])
     while month is not None and month <= last:
         data.append(_month_json(month, closed.get(month), [one for one in periods if one.month == month]))
         month = month_after(month)
@@ -68,7 +75,7 @@ async def get_period(request: Request) -> Response:
 
     async def read(connection: asyncpg.Connection) -> dict[str, Any]:
         periods = [one for one in await read_periods(connection, asked.book) if one.month == month]
-        chosen = [one for one in periods if wanted in (0, one.seal)]
+        chosen = [one for one in periods if wanted in (0, one.seal) and _made(one, asked)]
         if not chosen:
             raise Problem(404, f"{month} has no seal {wanted}" if wanted else f"{month} was never closed")
         period = chosen[-1]
@@ -152,14 +159,27 @@ async def reopen_period(request: Request) -> Response:
 
 async def _until_folded(serving: Services, book: str, wait_seconds: float) -> None:
     """Wait until reads count what was decided, but not for long: it is durable, and whoever folds will come to it."""
-    deadline = asyncio.get_running_loop().time() + wait_seconds
     async with serving.pool.acquire() as connection:
         head = await read_head(connection, book)
-    while asyncio.get_running_loop().time() < deadline:
+
+    async def look() -> bool | None:
         async with serving.pool.acquire() as connection, connection.transaction(readonly=True):
-            if (await enter_build(connection, tables.NAME, book)).position >= head:
-                return
-        await asyncio.sleep(_POLL_SECONDS)
+            return (await enter_build(connection, tables.NAME, book)).position >= head or None
+
+    await look_until(look, wait_seconds)
+
+
+def _holds(one: Period, as_of: datetime | None, known: int | None) -> bool:
+    """Tell whether a close holds: at a moment, and as far as is known at a position."""
+    if as_of is None or known is not None:
+        return one.closed_at(known) and (as_of is None or one.at <= as_of)
+    return one.at <= as_of and (one.reopened_at is None or one.reopened_at > as_of)
+
+
+def _made(one: Period, asked: Question) -> bool:
+    """Tell whether a close, standing or not, had been made by what is asked about."""
+    by_then = asked.as_of is None or one.at <= asked.as_of
+    return by_then and (asked.known is None or one.closed_position <= asked.known)
 
 
 def period_json(one: Period) -> dict[str, Any]:
@@ -185,8 +205,7 @@ def period_json(one: Period) -> dict[str, Any]:
 
 
 def _month_json(month: str, closed: Period | None, seals: list[Period]) -> dict[str, Any]:
-    nothing = dict.fromkeys(("seal", "position", "digest", "by", "at", "reason"))
-    shown = {"month": month, "status": "open", **nothing, "exceptions": []} if closed is None else period_json(closed)
+    shown = {"month": month, **_OPEN} if closed is None else period_json(closed)
     return shown | {"seals": [one.seal for one in seals]}
 
 

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api.front import request_id_of
 from api.outward.access import StripeRefusedError
 from ledger.errors import LedgerError, LogUnavailableError, MalformedEventError
 from ledger.notary import NotProvableError
@@ -94,12 +95,13 @@ class ProblemResponse(JSONResponse):
 
     media_type = "application/problem+json"
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, request_id: str) -> None:
         content = {
             "type": problem.kind,
             "title": TITLES.get(problem.status, "Error"),
             "status": problem.status,
             "detail": problem.detail,
+            "request_id": request_id,
         } | problem.more
         super().__init__(content, status_code=problem.status, headers=problem.headers)
 
@@ -150,12 +152,12 @@ TOLD: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], Callable[
 """What each error is to the caller; the first that fits."""
 
 
-async def answer_problem(_: Request, error: Exception) -> Response:
-    """Answer any exception of a route with its problem."""
+async def answer_problem(request: Request, error: Exception) -> Response:
+    """Answer any exception of a route with its problem, and the id under which the log knows the request."""
     problem = problem_of(error)
     if problem.status == 500:
         _log.error("request_failed", exc_info=error)
-    return ProblemResponse(problem)
+    return ProblemResponse(problem, request_id_of(request.scope))
 
 
 HANDLED = (Problem, LedgerError, HTTPException, *AWAY)

@@ -58,6 +58,7 @@ async def serve_web(settings: Settings, listening: socket.socket) -> None:
     config = uvicorn.Config(
         app,
         log_level="warning",
+        log_config=None,  # its lines go where ours go, in the same form
         access_log=False,
         server_header=False,
         proxy_headers=False,  # nobody's word about where a request came from is used
@@ -110,7 +111,7 @@ async def _follow_until(settings: Settings, database: Database, stop: asyncio.Ta
                 await _begin_or_stop(settings, stop)
                 await _follow_while_connected(settings, listener, stop)
             except AWAY as error:
-                _log.warning("follower_away", error=repr(error))
+                _log.warning("follower_away", error=error)
             except CheckpointMovedError:
                 _log.info("another_follower_is_faster")
             if not stop.done():
@@ -147,7 +148,7 @@ async def _sign_on_a_timer(settings: Settings) -> None:
                     await _sign(services)
                     await asyncio.sleep(_SIGN_SECONDS)
         except (LogUnavailableError, *AWAY) as error:
-            _log.warning("notary_away", error=repr(error))
+            _log.warning("notary_away", error=error)
         except Exception:  # noqa: BLE001 - signing must not stop unnoticed
             _log.exception("notary_failed")
         await asyncio.sleep(_RETRY_SECONDS)
@@ -157,7 +158,7 @@ async def _sign(services: Services) -> None:
     try:
         await services.notary.sign_all()
     except ForkNeededError as error:
-        _log.error("notary_refuses", book=error.book, error=str(error))
+        _log.error("notary_refuses", book=error.book, error=error)
 
 
 async def _follow_while_connected(settings: Settings, listener: Listener, stop: asyncio.Task[None]) -> None:

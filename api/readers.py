@@ -78,6 +78,11 @@ class Streams:
             if reader.book == book:
                 reader.offer(some)
 
+    @property
+    def count(self) -> int:
+        """How many readers there are."""
+        return len(self._readers)
+
     def listened_to(self) -> bool:
         """Tell whether there is any reader."""
         return bool(self._readers)

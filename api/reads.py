@@ -71,28 +71,26 @@ async def asked_by(request: Request, scope: str) -> Asked:
     """Read the parameters that every read takes. Raises 401, 403 and 400."""
     key = require(request, scope)
     book = await book_of_request(request, key)
-    async with services(request).pool.acquire() as connection:
-        known = await known_position(request, connection, book)
     return Asked(
         book=book,
         now=services(request).clock(),
         as_of=time_parameter(request, "as_of", "at"),
-        known=known,
+        known=await _known_position(request, book),
         build=request.query_params.get("build"),
         min_position=integer_parameter(request, "min_position", 0, 0, _LAST_POSITION),
         wait_seconds=seconds_parameter(request, "wait", 0, MAX_WAIT_SECONDS),
     )
 
 
-async def known_position(request: Request, connection: asyncpg.Connection, book: str) -> int | None:
-    """Return the position up to which events count as known; None where the request does not say."""
+async def _known_position(request: Request, book: str) -> int | None:
     known_at = time_parameter(request, "known_at")
-    if known_at is not None:
-        return await position_at(connection, book, known_at)
-    if "known_position" in request.query_params:
+    if known_at is None and "known_position" not in request.query_params:
+        return None
+    async with services(request).pool.acquire() as connection:
+        if known_at is not None:
+            return await position_at(connection, book, known_at)
         asked = integer_parameter(request, "known_position", 0, 0, _LAST_POSITION)
         return min(asked, await read_head(connection, book))
-    return None
 
 
 def customer_in_path(request: Request) -> str:
@@ -114,22 +112,51 @@ async def read_build(
 
     Raises 503 when that takes longer than ``wait``. ``subjects`` are whom it is about; None: everybody.
     """
-    deadline = asyncio.get_running_loop().time() + asked.wait_seconds
-    while True:
+
+    async def look() -> tuple[Freshness, Found[T] | None]:
         async with (
             serving.pool.acquire() as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
             freshness = await enter_build(connection, projection, asked.book, asked.build)
-            if freshness.build is not None and freshness.position >= asked.min_position:
-                dirty = bool(await connection.fetchval(ANY_DIRTY, asked.book, subjects))
-                if not dirty or asked.min_position == 0:
-                    value = await read(connection)
-                    return Found(value, freshness, await _parked(connection, freshness, subjects), dirty)
+            if freshness.build is None or freshness.position < asked.min_position:
+                return freshness, None
+            dirty = bool(await connection.fetchval(ANY_DIRTY, asked.book, subjects))
+            if dirty and asked.min_position > 0:
+                return freshness, None
+            value = await read(connection)
+            return freshness, Found(value, freshness, await _parked(connection, freshness, subjects), dirty)
+
+    return await when_folded(asked, look)
+
+
+async def when_folded(asked: Asked, look: Callable[[], Awaitable[tuple[Freshness, T | None]]]) -> T:
+    """Return what ``look`` finds, which is None until its build has folded ``min_position`` and is clean.
+
+    Raises 404 where there is no such build, and 503 when it takes longer than ``wait``.
+    """
+    freshness = Freshness(asked.book, None, 0, 0, None)
+
+    async def once() -> T | None:
+        nonlocal freshness
+        freshness, found = await look()
         if asked.build is not None and freshness.build is None:
             raise Problem(404, f"there is no build {asked.build}")
-        if asyncio.get_running_loop().time() + _POLL_SECONDS > deadline:
-            raise _not_yet(freshness, asked.min_position)
+        return found
+
+    found = await look_until(once, asked.wait_seconds)
+    if found is None:
+        raise _not_yet(freshness, asked.min_position)
+    return found
+
+
+async def look_until(look: Callable[[], Awaitable[T | None]], seconds: float) -> T | None:
+    """Look until something is there, at least once and for at most so many seconds."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while True:
+        found = await look()
+        if found is not None or asyncio.get_running_loop().time() + _POLL_SECONDS > deadline:
+            return found
         await asyncio.sleep(_POLL_SECONDS)
 
 

@@ -24,11 +24,12 @@ from api import (
     webhook,
 )
 from api.declared import (
+    AS_OF,
+    AT,
     BOOK,
     DETAIL,
-    KNOWN_AT,
-    KNOWN_POSITION,
     LIMIT,
+    LOG_READ,
     PAGE,
     READ,
     WAIT,
@@ -49,12 +50,14 @@ from projections.revenue.policy import POLICIES
 FROM: Final = bound_of("from", "The first moment counted.")
 TO: Final = bound_of("to", "The first moment no longer counted.")
 CUSTOMER: Final = named("customer", "Only this customer's.")
-CURRENCY: Final = matching("currency", "Only this currency.", "[A-Za-z]{3}")
+CURRENCY: Final = matching("currency", "Only this currency.", "[A-Za-z]{3}", "three letters such as usd")
 POLICY: Final = word("policy", "A named policy; default: the published one.", "published", *POLICIES)
 WORTH_POLICY: Final = word("policy", "Which discounts count.", *WORTH_POLICIES)
 BASIS: Final = word("basis", "In closed months: what was sealed, or what is known now.", "sealed", "restated")
 MONTHS: Final = r"\d{4}-(0[1-9]|1[0-2])(-01(T00:00:00(\.0+)?(Z|\+00:00))?)?"
 DAYS: Final = r"\d{4}-\d{2}(-\d{2}(T[0-9:.]+(Z|[+ -][0-9:]+))?)?"
+A_MONTH: Final = "a month such as 2026-01"
+A_DAY: Final = "a day such as 2026-01-31, or a month such as 2026-01"
 OF_EVENTS: Final = "events:read"
 OF_ACCESS: Final = "entitlements:read"
 TEXT_FILE: Final = "text/plain"
@@ -77,29 +80,28 @@ OPERATIONS: Final = (
     Operation("POST", "/webhooks/stripe", webhook.receive, "Take a signed event from Stripe; 200 once it is durable.",
               {200: ref("Received")}, refuses=(413,), body={"type": "object"}),
     Operation("GET", "/v1/events", events.list_events, "The log of a book, in order.", {200: ref("Events")}, OF_EVENTS,
-              (BOOK, CUSTOMER, named("type", "Only events of this type."), whole("after", "Positions after this one."),
+              (CUSTOMER, named("type", "Only events of this type."), whole("after", "Positions after this one."),
                whole("before", "Positions before this one."), word("order", "Oldest or newest first.", "asc", "desc"),
-               bound_of("created_to", "Created before; only with customer."), KNOWN_AT, KNOWN_POSITION, *PAGE)),
+               *LOG_READ, *PAGE)),
     Operation("GET", "/v1/events/{event_id}", events.get_event, "One event.", {200: ref("OneEvent")}, OF_EVENTS,
-              (BOOK,),
-              refuses=(404,)),
+              LOG_READ, refuses=(404,)),
     Operation("GET", "/v1/events/{event_id}/raw", events.get_raw, "The exact bytes that were received.",
-              {200: "application/json"}, OF_EVENTS, (BOOK,), refuses=(404, 410)),
+              {200: "application/json"}, OF_EVENTS, LOG_READ, refuses=(404, 410), keeping="for good"),
     Operation("GET", "/v1/coverage", coverage.get_coverage, "Which hours are proven complete, and by what.",
-              {200: ref("Coverage")}, OF_EVENTS, (BOOK, FROM, TO, *PAGE)),
+              {200: ref("Coverage")}, OF_EVENTS, (BOOK, AS_OF, AT, FROM, TO, *PAGE)),
     Operation("GET", "/v1/observations", coverage.list_observations, "What is still to be asked of Stripe.",
               {200: ref("Observations")}, OF_EVENTS,
-              (BOOK, word("state", "Only those.", "open", "answered", "given_up"), LIMIT)),
+              (BOOK, AS_OF, AT, word("state", "Only those.", "open", "answered", "given_up"), LIMIT)),
     Operation("GET", "/v1/log/checkpoint", log.get_checkpoint, "The signed head of a book (C2SP signed note).",
               {200: TEXT_FILE}, OF_EVENTS, (BOOK, whole("min_position", "A head that covers this position.", 1)),
-              refuses=(404,)),
+              refuses=(404,), keeping="checked"),
     Operation("GET", "/v1/log/proof/{event_id}", log.get_proof, "The proof that an event stands in the log.",
-              {200: TEXT_FILE}, OF_EVENTS, (BOOK,), refuses=(404,)),
+              {200: TEXT_FILE}, OF_EVENTS, (BOOK,), refuses=(404,), keeping="checked"),
     Operation("GET", "/v1/log/verifier-key", log.get_verifier_key, "The key that signs heads.", {200: TEXT_FILE},
-              OF_EVENTS),
+              OF_EVENTS, (BOOK,), keeping="checked"),
     Operation("GET", "/v1/customers/{customer}/entitlements", entitlements.list_entitlements,
               "What a customer or an organisation may use, and why.", {200: ref("Entitlements")}, OF_ACCESS,
-              (*READ, word("include", "List what is denied too.", "all")), refuses=(404, 409)),
+              (*READ, word("include", "List what is denied too.", "all")), refuses=(404, 409), keeping="checked"),
     Operation("GET", "/v1/customers/{customer}/entitlements/{feature}", present.get_entitlement,
               "May it use this feature?", {200: ref("Answer")}, OF_ACCESS, READ, refuses=(404, 409)),
     Operation("POST", "/v1/entitlements/check", entitlements.check, "Many questions at once.", {200: ref("Answers")},
@@ -110,7 +112,7 @@ OPERATIONS: Final = (
               (BOOK, time_of("effective_from", "From when it holds; default: now."), WAIT),
               body=TEXT, body_type="application/toml", refuses=(409, 413, 422)),
     Operation("GET", "/v1/catalog", catalog.list_catalogs, "Every catalog that was published.", {200: ref("Catalogs")},
-              OF_ACCESS, (BOOK,)),
+              OF_ACCESS, (BOOK, AS_OF, AT), keeping="checked"),
     Operation("POST", "/v1/grants", catalog.create_grant, "Grant a feature by hand.", {201: ref("Grant")},
               "grants:write", (BOOK,), body=GRANT, refuses=(409, 413, 422), idempotent=True),
     Operation("DELETE", "/v1/grants/{grant}", catalog.delete_grant, "Take a grant back.", {200: ref("Revoked")},
@@ -135,15 +137,16 @@ OPERATIONS: Final = (
     Operation("GET", "/v1/revenue/mrr", mrr.get_mrr, "Monthly recurring revenue at a moment.", {200: ref("Mrr")},
               mrr.SCOPE, (*READ, WORTH_POLICY, BASIS), refuses=(404, 409)),
     Operation("GET", "/v1/revenue/mrr/movements", mrr.list_movements, "How it moved.", {200: ref("Movements")},
-              mrr.SCOPE, (*READ, WORTH_POLICY, BASIS, matching("from", "The first day or month.", DAYS),
-                          matching("to", "The day or month after the last.", DAYS),
+              mrr.SCOPE, (*READ, WORTH_POLICY, BASIS, matching("from", "The first day or month.", DAYS, A_DAY),
+                          matching("to", "The day or month after the last.", DAYS, A_DAY),
                           word("interval", "How long intervals are.", *INTERVALS), CUSTOMER, DETAIL, *PAGE),
               refuses=(404, 409)),
     Operation("GET", "/v1/revenue/trial-balance", revenue.get_trial_balance, "What every account comes to.",
               {200: ref("TrialBalance")}, revenue.SCOPE, (*READ, FROM, POLICY, BASIS), refuses=(404, 409)),
     Operation("GET", "/v1/revenue/recognition", revenue.get_recognition, "Revenue by month, and the roll-forward.",
               {200: ref("Recognition")}, revenue.SCOPE,
-              (*READ, matching("from", "The first month.", MONTHS), matching("to", "The month after the last.", MONTHS),
+              (*READ, matching("from", "The first month.", MONTHS, A_MONTH),
+               matching("to", "The month after the last.", MONTHS, A_MONTH),
                word("detail", "Invoice month by month recognised.", "waterfall"), POLICY, BASIS), refuses=(404, 409)),
     Operation("GET", "/v1/revenue/problems", revenue.get_problems, "What does not add up, or is not known yet.",
               {200: ref("Problems")}, revenue.SCOPE, (*READ, POLICY, LIMIT), refuses=(404, 409)),
@@ -161,12 +164,14 @@ OPERATIONS: Final = (
               revenue.SCOPE, (*READ, POLICY), refuses=(404, 409)),
     Operation("GET", "/v1/revenue/tie-out", tie_out.get_tie_out, "From MRR to revenue to cash, each difference named.",
               {200: ref("TieOut")}, revenue.SCOPE,
-              (*READ, matching("month", "The month (required).", r"\d{4}-(0[1-9]|1[0-2])"), WORTH_POLICY, BASIS),
+              (*READ, matching("month", "The month (required).", r"\d{4}-(0[1-9]|1[0-2])", A_MONTH), WORTH_POLICY,
+               BASIS),
               refuses=(404, 409)),
     Operation("GET", "/v1/periods", periods.list_periods, "Every month, open or closed.", {200: ref("Periods")},
-              revenue.SCOPE, (BOOK,)),
+              revenue.SCOPE, READ, refuses=(404,), keeping="checked"),
     Operation("GET", "/v1/periods/{month}", periods.get_period, "What a close has sealed.", {200: ref("Seal")},
-              revenue.SCOPE, (BOOK, whole("seal", "Which of its seals; default: the newest.", 1)), refuses=(404,)),
+              revenue.SCOPE, (*READ, whole("seal", "Which of its seals; default: the newest.", 1)), refuses=(404,),
+              keeping="checked"),
     Operation("POST", "/v1/periods/{month}/close", periods.close_period, "Close the oldest open month.",
               {200: ref("Closed")}, periods.SCOPE, (BOOK, WAIT), body=REASON_AND_FORCE, refuses=(404, 409, 413)),
     Operation("POST", "/v1/periods/{month}/reopen", periods.reopen_period, "Open the latest closed month again.",

@@ -107,7 +107,9 @@ MONTH: Final = shape(
 BUCKETS: Final = wholes("current", "1_30", "31_60", "61_90", "over_90")
 PERIOD: Final = shape(month=TEXT, status={"enum": ["open", "closed", "reopened"]}, position=WHOLE_OR_NULL,
                       digest=TEXT_OR_NULL, by=TEXT_OR_NULL, at=TIME_OR_NULL, reason=TEXT_OR_NULL,
-                      exceptions=some({"type": "object"}))  # fmt: skip
+                      forced={"type": ["boolean", "null"]}, exceptions=some({"type": "object"}),
+                      policies={"type": ["object", "null"]}, code=TEXT_OR_NULL,
+                      reopened={"type": ["object", "null"]}, seals=some(WHOLE))  # fmt: skip
 BUILD: Final = shape(build=TEXT, phase=TEXT, done=WHOLE, total=WHOLE, rate=NUMBER_OR_NULL, eta_seconds=NUMBER_OR_NULL,
                      digest=TEXT_OR_NULL, parked=WHOLE)  # fmt: skip
 PLACE: Final = shape(book=TEXT, position=WHOLE, head=WHOLE, lag_seconds=NUMBER)

@@ -172,7 +172,7 @@ def _keep_postgres_running(embedded: EmbeddedPostgres) -> None:
     try:
         embedded.ensure_running()
     except LedgerError as error:
-        _log.error("postgres_does_not_start", error=str(error))
+        _log.error("postgres_does_not_start", error=error)
         time.sleep(1)
 
 

@@ -117,7 +117,7 @@ class Tail:
                     try:
                         await self._look()
                     except (*AWAY, asyncpg.PostgresError) as error:
-                        _log.warning("tail_away", error=repr(error))
+                        _log.warning("tail_away", error=error)
                         await asyncio.sleep(_RETRY_SECONDS)
                         continue
                     await asyncio.sleep(_PAUSE_SECONDS)

@@ -11,8 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from stripe import SignatureVerificationError, WebhookSignature
 
-from api import metrics
-from api.access import services
+from api.access import metrics_of, services
 from api.problems import JSONResponse, Problem
 from api.secrets import WebhookSecret
 from ledger.errors import LogUnavailableError, MalformedEventError
@@ -26,7 +25,7 @@ _MAX_SIGNATURE_CHARACTERS: Final = 4096
 
 async def receive(request: Request) -> Response:
     """Take one webhook. 200 says that the event is durable, not that anything was granted."""
-    serving = services(request)
+    serving, metrics = services(request), metrics_of(request)
     try:
         event = verified_event(
             await read_body(request),
@@ -37,13 +36,17 @@ async def receive(request: Request) -> Response:
             platform_account=serving.settings.account,
         )
         [place] = await serving.appender.append([event])
-    except (Problem, MalformedEventError):
-        metrics.WEBHOOKS.labels("refused").inc()
+    except (Problem, MalformedEventError) as error:
+        metrics.webhooks.labels("refused").inc()
+        metrics.refused.labels(error.kind if isinstance(error, Problem) else "malformed-event").inc()
+        if isinstance(error, MalformedEventError):
+            metrics.unparsable.inc()
+            _log.error("signed_body_unparsable", error=error)
         raise
     except LogUnavailableError:
-        metrics.WEBHOOKS.labels("unavailable").inc()
+        metrics.webhooks.labels("unavailable").inc()
         raise
-    metrics.WEBHOOKS.labels("duplicate" if place.duplicate else "appended").inc()
+    metrics.webhooks.labels("duplicate" if place.duplicate else "appended").inc()
     return JSONResponse({"received": True, "position": place.position, "duplicate": place.duplicate})
 
 
@@ -71,17 +74,12 @@ def verified_event(
 ) -> NewEvent:
     """Turn a signed body into an event to append.
 
-    Raises ``Problem`` when the signature, its time, or the secret's cover is wrong, and ``MalformedEventError``
-    (counted: a signed body should always parse) when the body is no event.
+    Raises ``Problem`` when the signature, its time, or the secret's cover is wrong, and ``MalformedEventError`` when
+    the body is no event, though signed.
     """
     vouching = _verify(body, signature, secrets)
     _check_time(signature or "", now, tolerance_seconds)
-    try:
-        envelope = parse_envelope(body)
-    except MalformedEventError as error:
-        metrics.UNPARSABLE.inc()
-        _log.error("signed_body_unparsable", error=str(error))
-        raise
+    envelope = parse_envelope(body)
     _check_cover(envelope, vouching, platform_account)
     return received_event(
         envelope,
@@ -114,8 +112,8 @@ def _signed_with(body: bytes, signature: str, secret: str) -> bool:
 
 def _check_time(signature: str, now: datetime, tolerance_seconds: int) -> None:
     """Refuse what was signed too long ago, and too far ahead, which the SDK lets pass."""
-    stamps = [part[2:] for part in signature.split(",") if part.startswith("t=")]
-    age_seconds = now.timestamp() - int(stamps[0])
+    stamps = [part.split("=")[1] for part in signature.split(",") if part.startswith("t=")]  # as the SDK reads it
+    age_seconds = int(now.timestamp()) - int(stamps[0])
     if abs(age_seconds) > tolerance_seconds:
         raise Problem(400, f"the signature's time is more than {tolerance_seconds} s from now", kind="signature-time")
 

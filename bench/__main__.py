@@ -13,9 +13,11 @@ from typing import Annotated, Final
 import orjson
 import typer
 
-from bench import backfill, catalog, console, engine, http, live, log, orders, revenue
+from bench import backfill, catalog, console, engine, growth, http, live, log, orders, reads, rebuilds, revenue
 from bench.ground import Ground
-from bench.table import Row, as_json, show
+from bench.peers import webhooks
+from bench.report import Report, keep
+from bench.table import Row, show, show_growth
 
 
 async def _append_and_proof(ground: Ground, events: int) -> list[Row]:
@@ -42,42 +44,67 @@ MEASURES: Final[dict[str, Callable[[Ground, int], Awaitable[list[Row]]]]] = {
     "import": lambda ground, events: _one(log.import_row(ground, events)),
     "backfill": lambda ground, events: _one(backfill.backfill_row(ground, 5 * events)),
     "log": log.filled_rows,
-    "rebuild": lambda ground, events: engine.rebuild_rows(ground, 10 * events),
+    "rebuild": lambda ground, events: rebuilds.rebuild_rows(ground, 5 * events),
+    "reads": lambda ground, events: reads.read_rows(ground, 5 * events),
     "lag": _lag,
     "orders": lambda _, events: asyncio.to_thread(lambda: [orders.orders_row(events)]),
     "revenue": lambda ground, events: revenue.revenue_rows(ground, 5 * events // 2),
     "catalog": lambda ground, _: _one(catalog.publish_row(ground)),
     "console": console.pages_rows,
     "http": _http,
+    "peers": lambda ground, events: webhooks.peer_rows(ground, events // 2),
     "live": lambda ground, _: live.live_rows(ground),
 }
 """What there is to measure, by name, from how many events each row moves."""
 
 
-async def _run(ground: Ground, events: int, names: list[str]) -> list[Row]:
-    return [row for name, measure in MEASURES.items() if name in names for row in await measure(ground, events)]
+async def _run(ground: Ground, events: int, names: list[str], sizes: list[int]) -> Report:
+    rows: list[Row] = []
+    seconds: dict[str, float] = {}
+    for name, measure in MEASURES.items():
+        if name in names:
+            began = time.monotonic()
+            rows += await measure(ground, events)
+            seconds[name] = time.monotonic() - began
+            print(f"{name}: {seconds[name]:.0f} s", flush=True)
+    costs = None
+    if sizes:
+        began = time.monotonic()
+        costs = await growth.measure_growth(ground, sizes)
+        seconds["growth"] = time.monotonic() - began
+    return Report(rows, costs, events, seconds)
 
 
 def main(
     events: Annotated[int, typer.Option(min=1_000, help="How many events each row moves.")] = 20_000,
     only: Annotated[list[str] | None, typer.Option(help=f"Only these rows: {', '.join(MEASURES)}.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the rows to this file too.")] = None,
+    grow: Annotated[
+        int, typer.Option("--growth", min=0, help="Grow one log to so many events, from 10,000 by tens; 0: do not.")
+    ] = 0,
+    growth_only: Annotated[bool, typer.Option("--growth-only", help="Leave the other rows out.")] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write what was measured to this file too.")] = None,
+    document: Annotated[Path | None, typer.Option("--write", help="Put it between this document's marks.")] = None,
+    chart: Annotated[Path | None, typer.Option(help="Draw it in this SVG file.")] = None,
 ) -> None:
     """Measure; exit status 1 when a ratio is not reached."""
     folder = Path(tempfile.mkdtemp(prefix="ledger-bench-"))
     ground = Ground(folder)
     ground.embedded.start()
-    began = time.monotonic()
+    sizes = [10**power for power in range(4, 9) if 10**power <= grow]
     try:
-        rows = asyncio.run(_run(ground, events, only or list(MEASURES)))
+        report = asyncio.run(_run(ground, events, [] if growth_only else only or list(MEASURES), sizes))
     finally:
         ground.embedded.release()
         shutil.rmtree(folder)
-    show(rows)
-    typer.echo(f"{events:,} events a row, {time.monotonic() - began:.0f} s")
+    show(report.rows)
+    if report.growth is not None:
+        show_growth(report.growth)
+    typer.echo(f"{events:,} events a row, {sum(report.seconds.values()):.0f} s")
+    kept = report.as_json()
     if json_file is not None:
-        json_file.write_bytes(orjson.dumps(as_json(rows), option=orjson.OPT_INDENT_2))
-    if not all(row.reached for row in rows):
+        json_file.write_bytes(orjson.dumps(kept, option=orjson.OPT_INDENT_2))
+    keep(kept, document, chart)
+    if not all(row.reached for row in report.rows):
         raise typer.Exit(1)
 
 

@@ -1,162 +1,27 @@
-"""The engine's rows: rebuild beside the bound and beside the library's runner, memory, lag, late events."""
+"""The engine's rows: lag, late events, busy subjects."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 import random
-import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-import asyncpg
 import orjson
-import psutil
 
 from bench.ground import Ground
-from bench.library import library_runner_rate
 from bench.log import new_event, now
-from bench.table import Row, percentiles_ms, rate
+from bench.table import Row, percentiles_ms
 from ledger.appender import Appender
-from ledger.dictionary import BodyReader
 from ledger.event import Source
-from ledger.postgres import Database
-from ledger.simulated import append_simulated
-from ledger.simulator.company import Arguments, Company
-from projections.ahead import reading_ahead
-from projections.builds import Request, ensure_live, start_build
+from projections.builds import ensure_live
 from projections.entitlements.tables import entitlements
 from projections.follower import follow
-from projections.rebuild import finish, fold_piece, plan, read_all_terms
 from projections.runner import connect_runner
 
 PROJECTION = entitlements("org_id")
-EVENTS_PER_CUSTOMER_IN_36_MONTHS = 165
-
-FETCHED = """
-SELECT stream_id, position, event_id, type, created, encoding, dictionary_id, salt, body
-FROM ledger.event
-WHERE book = $1 AND type = ANY ($2)
-ORDER BY stream_id, version
-"""
-
-
-async def filled(ground: Ground, events: int) -> Database:
-    """Make a ledger with the history of a simulated company of about so many events."""
-    database = await ground.fresh()
-    arguments = Arguments(customers=max(60, events // EVENTS_PER_CUSTOMER_IN_36_MONTHS), api_version="mixed")
-    deliveries = ((one.at, one.body) for one in Company(arguments, keep_truth=False).deliveries(indented=True))
-    await append_simulated(database, deliveries, {"bench": events}, platform_account="self", clock=now)
-    owner = await ground.owner()
-    await owner.execute("VACUUM ANALYZE ledger.event")
-    await owner.close()
-    return database
-
-
-async def rebuild_rows(ground: Ground, events: int) -> list[Row]:
-    """Rebuild entitlements over a company's history: one worker, two workers, beside fetch-and-decode."""
-    database = await filled(ground, events)
-    connection = await connect_runner(database)
-    count = await connection.fetchval("SELECT sum(position)::bigint FROM ledger.head WHERE book <> 'ledger:control'")
-    await _bound(connection)  # once before it counts, for both alike
-    bound, folded = await _bound(connection)
-    one, memory = await _rebuild(connection, ground, 1)
-    two, _ = await _rebuild(connection, ground, 2)
-    await connection.close()
-    library = await library_runner_rate(await ground.fresh())
-    small = await _small_memory(ground)
-    return [
-        Row(f"rebuild of {count:,} events", f"{rate(count, one)}", f"{rate(count, bound)} fetch and decode",
-            bound / one, "≥ 0.5"),
-        Row("rebuild, events it folds", rate(folded, one), f"{library:,.0f}/s ProjectionRunner", folded / one / library,
-            "≥ 20"),
-        Row("rebuild, two workers", rate(count, two), f"{rate(count, one)} one worker", one / two, "≥ 1.3"),
-        Row("memory of a worker", f"{memory / 2**20:,.0f} MiB", f"{small / 2**20:,.0f} MiB at a tenth", memory / small,
-            "≤ 1.2"),
-        Row("memory of a worker", f"{memory / 2**20:,.0f} MiB", "300 MiB allowed", memory / (300 * 2**20), "≤ 1"),
-    ]  # fmt: skip
-
-
-async def _small_memory(ground: Ground) -> int:
-    database = await filled(ground, 20_000)
-    connection = await connect_runner(database)
-    _, memory = await _rebuild(connection, ground, 1)
-    await connection.close()
-    return memory
-
-
-async def _bound(connection: asyncpg.Connection) -> tuple[float, int]:
-    """Fetch, decompress and parse the same rows in this process."""
-    bodies, count, began = BodyReader(), 0, time.perf_counter()
-    for book in [row["book"] for row in await connection.fetch("SELECT book FROM ledger.head ORDER BY book")]:
-        async with connection.transaction():
-            rows: list[asyncpg.Record] = []
-            async for row in connection.cursor(FETCHED, book, list(PROJECTION.types), prefetch=2_000):
-                rows.append(row)
-                if len(rows) == 2_000:
-                    count += await _decode(connection, bodies, rows)
-                    rows = []
-            count += await _decode(connection, bodies, rows)
-    return time.perf_counter() - began, count
-
-
-async def _decode(connection: asyncpg.Connection, bodies: BodyReader, rows: list[asyncpg.Record]) -> int:
-    await bodies.prepare(connection, rows)
-    return sum(orjson.loads(bodies.decode(row)) is not None for row in rows)
-
-
-async def _rebuild(connection: asyncpg.Connection, ground: Ground, workers: int) -> tuple[float, int]:
-    """Rebuild in processes of its own; return the seconds it took without their start, and the largest's memory."""
-    heads = await connection.fetch("SELECT book, position FROM ledger.head WHERE book <> 'ledger:control'")
-    build = await start_build(
-        connection, PROJECTION, Request("bench", None, {row["book"]: row["position"] for row in heads})
-    )
-    await plan(connection, PROJECTION, build)
-    command = (sys.executable, "-m", "bench.engine", ground.url, build.build_id)
-    processes = [
-        await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE)
-        for _ in range(workers)
-    ]
-    for process in processes:
-        await _line(process)
-    began, peak = time.perf_counter(), 0
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write(b"go\n")
-    waiting = [asyncio.create_task(_line(process)) for process in processes]
-    watched = [psutil.Process(process.pid) for process in processes]
-    while not all(task.done() for task in waiting):
-        for one in watched:
-            try:
-                peak = max(peak, one.memory_info().rss)
-            except psutil.Error:
-                continue
-        await asyncio.wait(waiting, timeout=0.05)
-    assert await finish(connection, build)
-    seconds = time.perf_counter() - began
-    assert [await process.wait() for process in processes] == [0] * workers
-    return seconds, peak
-
-
-async def _line(process: asyncio.subprocess.Process) -> None:
-    assert process.stdout is not None
-    await process.stdout.readline()
-
-
-async def _worker(url: str, build_id: str) -> None:
-    from projections.builds import read_build
-
-    connection, reading = await connect_runner(Database(url)), await connect_runner(Database(url))
-    build = await read_build(connection, build_id)
-    print("ready", flush=True)
-    await asyncio.to_thread(sys.stdin.readline)
-    terms = await read_all_terms(connection, PROJECTION, build)
-    async with reading_ahead(reading) as ahead:
-        while await fold_piece(connection, PROJECTION, build, terms, ahead):
-            pass
-    print("done", flush=True)
-    await connection.close()
 
 
 async def lag_row(ground: Ground, events_per_second: int = 300, seconds: int = 10) -> Row:
@@ -326,7 +191,3 @@ def update(event_id: str, customer: int, created: int, quantity: int, status: st
         "type": "customer.subscription.updated", "data": {"object": subscription}, "pending_webhooks": 1,
     }  # fmt: skip
     return orjson.dumps(event)
-
-
-if __name__ == "__main__":
-    asyncio.run(_worker(sys.argv[1], sys.argv[2]))

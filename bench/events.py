@@ -30,6 +30,10 @@ class EventSource:
             return self._event("customer.subscription.updated", self._subscription(customer, created), created)
         return self._event("invoice.paid", self._invoice(customer, created), created)
 
+    def bodies(self, count: int) -> list[bytes]:
+        """Make some events' bodies."""
+        return [self.body() for _ in range(count)]
+
     def _id(self, prefix: str, length: int = 24) -> str:
         return f"{prefix}_" + "".join(self._rng.choices(_LETTERS, k=length))
 

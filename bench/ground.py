@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import asyncpg
 
@@ -33,6 +34,10 @@ class Ground:
         await create_login(owner)
         await owner.close()
         return Database(self.embedded.url(database=self._name))
+
+    def back_to(self, database: Database) -> None:
+        """Work on an earlier ledger again."""
+        self._name = urlsplit(database.url).path.strip("/")
 
     async def owner(self) -> asyncpg.Connection:
         """Connect to the newest ledger as a superuser."""

@@ -56,20 +56,26 @@ async def append_rows(ground: Ground, count: int) -> list[Row]:
 async def _append(database: Database, count: int, waiting: int, limits: Limits) -> tuple[float, list[float]]:
     source = EventSource(waiting)
     events = [new_event(source.body()) for _ in range(count)]
-    latencies: list[float] = []
     async with Appender(database, clock=now, limits=limits) as appender:
         await appender.append([new_event(source.body())])
-
-        async def caller() -> None:
-            while events:
-                event = events.pop()
-                began = time.perf_counter()
-                await appender.append([event])
-                latencies.append(time.perf_counter() - began)
-
         began = time.perf_counter()
-        await asyncio.gather(*(caller() for _ in range(waiting)))
+        latencies = await appending(appender, events, waiting)
         return count / (time.perf_counter() - began), latencies
+
+
+async def appending(appender: Appender, events: list[NewEvent], waiting: int) -> list[float]:
+    """Append one by one from so many callers; return how long each took."""
+    latencies: list[float] = []
+
+    async def caller() -> None:
+        while events:
+            event = events.pop()
+            began = time.perf_counter()
+            await appender.append([event])
+            latencies.append(time.perf_counter() - began)
+
+    await asyncio.gather(*(caller() for _ in range(waiting)))
+    return latencies
 
 
 def proof_row(count: int, append_seconds: float) -> Row:
@@ -192,6 +198,13 @@ async def _verify_row(connection: asyncpg.Connection, count: int) -> Row:
 
 
 async def _prove_row(database: Database, appender: Appender, event_id: str, count: int) -> Row:
+    latencies, size = await proving(database, appender, event_id)
+    p50, p99 = percentiles_ms(latencies)
+    return Row(f"prove one of {count:,}", f"{size} B of text", "50 ms", p50 / 50, "≤ 1", p50, p99)
+
+
+async def proving(database: Database, appender: Appender, event_id: str) -> tuple[list[float], int]:
+    """Prove one event again and again; return how long each took, and the proof's length."""
     with tempfile.TemporaryDirectory() as folder:
         async with database.as_role("ledger_app").pool(max_size=4) as pool:
             notary = Notary(pool, appender, signer_of(generate_signing_key()), Outside([Path(folder)]), now)
@@ -204,5 +217,4 @@ async def _prove_row(database: Database, appender: Appender, event_id: str, coun
                 began = time.perf_counter()
                 size = len((await notary.prove(event)).encode())
                 latencies.append(time.perf_counter() - began)
-    p50, p99 = percentiles_ms(latencies)
-    return Row(f"prove one of {count:,}", f"{size} B of text", "50 ms", p50 / 50, "≤ 1", p50, p99)
+    return latencies, size

@@ -28,6 +28,9 @@ from ledger.wakeup import Listener, Notifier
 
 BOOK = "self:live"
 
+PATIENCE_SECONDS = 20.0
+"""How long the reader waits for news, and the judge for a writer's answers: what does not come is missed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -96,11 +99,14 @@ def _process(
 async def _tail(database: Database, events: int) -> list[tuple[int, str]]:
     connection = await database.as_role("ledger_app").connect()
     seen: list[tuple[int, str]] = []
+    heard = time.monotonic()
     async with Listener(database.as_role("ledger_app")) as listener:
-        while len(seen) < events:
+        while len(seen) < events and time.monotonic() - heard < PATIENCE_SECONDS:
             news = await read_tail(connection, BOOK, len(seen), 1_000)
             seen += [(one.position, one.event_id) for one in news]
-            if not news:
+            if news:
+                heard = time.monotonic()
+            else:
                 await listener.wait(0.2)
     await connection.close()
     return seen
@@ -123,7 +129,7 @@ async def run(database: Database, events: int, processes: int = 4, writers: int 
     for worker in workers:
         worker.start()
     seen = await _tail(database, events)
-    told = [one for _ in workers for one in await asyncio.to_thread(answers.get)]
+    told = [one for _ in workers for one in await asyncio.to_thread(answers.get, timeout=PATIENCE_SECONDS)]
     for worker in workers:
         worker.join()
     return _judge(seen, told, time.monotonic() - began)
@@ -137,7 +143,7 @@ def _judge(seen: list[tuple[int, str]], told: list[tuple[int, int, bool]], secon
         duplicates=len(told) - len(firsts),
         read=len(seen),
         doubled=len(seen) - len(places) + len(firsts) - len(set(firsts)),
-        wrong_answers=sum(places[f"evt_{number}"] != position for number, position, _ in told)
+        wrong_answers=sum(places.get(f"evt_{number}") != position for number, position, _ in told)
         + sum(position != expected for expected, (position, _) in enumerate(seen, 1)),
         seconds=seconds,
     )

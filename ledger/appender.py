@@ -192,7 +192,7 @@ class Appender:
 
     def _stay_away(self, error: BaseException) -> None:
         if self._away is None:
-            _log.warning("log_away", error=repr(error))
+            _log.warning("log_away", error=error)
         self._away = "the database cannot be reached"
         self._refuse(self._take_everything(), self._away)
 
@@ -241,7 +241,7 @@ class Appender:
                 await self._flush(connection, callers[:middle])
                 await self._flush(connection, callers[middle:])
             else:
-                _log.error("append_failed", event_id=callers[0].events[0].event.event_id, error=repr(error))
+                _log.error("append_failed", event_id=callers[0].events[0].event.event_id, error=error)
                 self._refuse(callers, "the database refused the event")
 
     async def _write(self, connection: asyncpg.Connection, callers: list[_Waiting]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from ledger.event import NewEvent
 from ledger.leaf import EMPTY_ENVELOPE, Header, body_digest, chain_envelope
@@ -25,8 +26,7 @@ class Head:
     envelope: bytes = EMPTY_ENVELOPE
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(NamedTuple):
     """An event whose body is compressed and committed to, waiting for its number."""
 
     event: NewEvent
@@ -42,8 +42,7 @@ class Prepared:
         return (self.event.book, self.event.event_id)
 
 
-@dataclass(frozen=True, slots=True)
-class Numbered:
+class Numbered(NamedTuple):
     """An event with its place in the log and its leaf."""
 
     prepared: Prepared

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -23,8 +22,7 @@ _AS_RFC3339: Final = orjson.OPT_UTC_Z
 """Times in UTC are written as ``ledger.times.rfc3339`` does, in a tenth of the time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """The canonical header of one event; ``body_digest`` is 32 bytes."""
 
     book: str
@@ -56,7 +54,7 @@ class Header:
         )
 
 
-HEADER_COLUMNS: Final = tuple(field.name for field in fields(Header))
+HEADER_COLUMNS: Final = Header._fields
 """The columns of ``ledger.event`` that a header is made of."""
 
 

@@ -72,7 +72,7 @@ FROM ledger.event
 WHERE book = $1 AND position > $2 AND position < $3
   AND ($4::text IS NULL OR type = $4)
   AND ($5::text IS NULL OR stream_id = $5)
-  AND ($6::timestamptz IS NULL OR created < $6)
+  AND ($6::timestamptz IS NULL OR created <= $6)
 ORDER BY position
 LIMIT $7
 """
@@ -84,7 +84,7 @@ FROM ledger.event
 WHERE book = $1 AND position > $2 AND position < $3
   AND ($4::text IS NULL OR type = $4)
   AND ($5::text IS NULL OR stream_id = $5)
-  AND ($6::timestamptz IS NULL OR created < $6)
+  AND ($6::timestamptz IS NULL OR created <= $6)
 ORDER BY position DESC
 LIMIT $7
 """
@@ -147,13 +147,13 @@ class BookHead:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which events of a book a page shows: positions strictly between two bounds, a type, a stream, created before."""
+    """Which events of a book a page shows: positions strictly between two bounds, a type, a stream, up to a time."""
 
     after: int = 0
     before: int = 2**63 - 1
     type: str | None = None
     stream_id: str | None = None
-    created_to: datetime | None = None
+    as_of: datetime | None = None
 
 
 async def read_tail(connection: asyncpg.Connection, book: str, after: int, limit: int) -> list[StoredEvent]:
@@ -177,8 +177,9 @@ async def read_page(
 ) -> list[StoredEvent]:
     """Return up to ``limit`` events of a book that ``wanted`` lets through, in order of position."""
     statement = PAGE_NEWEST_FIRST if newest_first else PAGE
-    bounds = (wanted.after, wanted.before, wanted.type, wanted.stream_id, wanted.created_to)
-    rows = await connection.fetch(statement, book, *bounds, limit)
+    rows = await connection.fetch(
+        statement, book, wanted.after, wanted.before, wanted.type, wanted.stream_id, wanted.as_of, limit
+    )
     return await _stored(connection, rows)
 
 

@@ -210,7 +210,7 @@ async def _commit(
 ) -> None:
     await write(connection, projection, refolding)
     for subject, error in refolding.failed.items():
-        _log.error("subject_parked", build=build.build_id, subject=subject, error=repr(error))
+        _log.error("subject_parked", build=build.build_id, subject=subject, error=error)
     await park(connection, build.build_id, book, refolding, newest)
     subjects = [*(one.subject for one in refolding.done), *refolding.failed, *gone]
     if projection.consumer is not None and subjects:

@@ -50,7 +50,7 @@ def _named(subject: Json, previous: Json) -> list[str]:
     for kind in _KINDS:
         own = identifier(subject.get("id")) if subject.get("object") == kind else None
         found.append(own or identifier(subject.get(kind)) or identifier(payment.get(kind)))
-    if subject.get("object") not in {"customer", *_KINDS}:
+    if subject.get("object") not in ("customer", *_KINDS):  # a tuple: what stands there may be anything at all
         found.append(identifier(subject.get("id")))
     if subject.get("object") == "payment_intent":
         found.append(identifier(subject.get("latest_charge")))

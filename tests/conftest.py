@@ -15,6 +15,7 @@ from pathlib import Path
 import asyncpg
 import httpx
 import pytest
+from hypothesis import Phase
 from hypothesis import settings as settings_of_hypothesis
 
 from api.app import create_app
@@ -36,6 +37,8 @@ CORPUS = Path(__file__).parents[2] / "shared" / "corpus"
 
 # The gate tries the same examples each time; at a desk and in the bench others are looked for.
 settings_of_hypothesis.register_profile("gate", derandomize=True)
+# Whoever only asks whether a test notices something (`bench.mutants`) wants no smaller example.
+settings_of_hypothesis.register_profile("noticing", derandomize=True, phases=(Phase.explicit, Phase.generate))
 if os.environ.get("CI"):
     settings_of_hypothesis.load_profile("gate")
 

@@ -10,10 +10,10 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from api.catalog import feature_name, value_text
+from api.catalog import feature_name, holder_of, value_text
 from api.commands.builds import AsJson, who
 from api.database import running_database
-from api.entitlements import customer_of, value_json
+from api.entitlements import value_json
 from api.granting import Grant, make_grant, publish_catalog, read_publications, revoke_grant
 from api.output import progress_bar, show_json, show_table
 from api.problems import Problem
@@ -41,7 +41,10 @@ def publish(
     book: Book = None,
     as_json: AsJson = False,
 ) -> None:
-    """Publish a catalog. Answers count it at once; `ledger catalog diff FILE` says before what it would change."""
+    """Publish a catalog. Answers count it at once; `ledger catalog diff FILE` says before what it would change.
+
+    Example: ledger catalog publish catalog.toml --effective-from 2026-02-01T00:00:00Z
+    """
     text, since = _read(file), _moment(effective_from, "--effective-from")
     made, position = _with(
         lambda serving, connection: publish_catalog(
@@ -68,7 +71,10 @@ def show(
     book: Book = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print a published catalog, as it was published."""
+    """Print a published catalog, as it was published.
+
+    Example: ledger catalog show > catalog.toml
+    """
     known = _with(lambda serving, connection: read_publications(connection, book or serving.settings.book_by_default))
     if as_json:
         show_json({"data": [one._asdict() for one in known]})
@@ -82,7 +88,10 @@ def show(
 
 @app.command()
 def diff(file: CatalogFile, book: Book = None, as_json: AsJson = False) -> None:
-    """Show which customers would gain or lose what, were this catalog published now. Changes nothing."""
+    """Show which customers would gain or lose what, were this catalog published now. Changes nothing.
+
+    Example: ledger catalog diff catalog.toml
+    """
     catalog = parse_catalog(_read(file))
     found = _with(lambda serving, connection: _differences(serving, connection, book, catalog))
     summary = {kind: sum(one.change == kind for one in found) for kind in ("gained", "lost", "changed")}
@@ -177,7 +186,7 @@ def _grant(
         raise MistakeError("--until is not after --from")
     try:
         amount = int(value) if value is not None and value.isdecimal() else value
-        return Grant(customer_of(customer), feature_name(feature), value_text(amount), start, end, reason)
+        return Grant(holder_of(customer), feature_name(feature), value_text(amount), start, end, reason)
     except Problem as problem:
         raise MistakeError(problem.detail) from problem
 

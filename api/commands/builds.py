@@ -231,7 +231,10 @@ def drop(
 
 
 def parked(as_json: AsJson = False) -> None:
-    """List the subjects that could not be folded: since when, at which event, and why."""
+    """List the subjects that could not be folded: since when, at which event, and why.
+
+    Example: ledger parked --json
+    """
     from projections.entitlements.tables import NAME
 
     rows = _with(NAME, lambda ready: ready.parked())
@@ -249,7 +252,10 @@ def replay(
     name: Annotated[str | None, typer.Option("--projection", help="The projection; all without.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Fold parked subjects again, after what kept them from folding was mended."""
+    """Fold parked subjects again, after what kept them from folding was mended.
+
+    Example: ledger replay self:live/cus_1 --projection revenue
+    """
     from projections.entitlements.tables import NAME
 
     settings = load_settings()
@@ -264,7 +270,10 @@ def replay(
 
 
 def project(as_json: AsJson = False) -> None:
-    """Fold what the log has and the live builds have not, then end: `serve` does so all the time."""
+    """Fold what the log has and the live builds have not, then end: `serve` does so all the time.
+
+    Example: ledger project
+    """
     settings = load_settings()
     with running_database(settings) as database:
         passed = asyncio.run(_project(settings, database))

@@ -23,7 +23,10 @@ def doctor(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show the effective settings and check each, and the database behind them. Status 1 when a check fails."""
+    """Show the effective settings and check each, and the database behind them. Status 1 when a check fails.
+
+    Example: ledger doctor --production
+    """
     settings = load_settings()
     checks = examine(settings)
     if production:

@@ -32,6 +32,8 @@ def erase(
 
     Every proof still holds. Stopped in the middle, the same command goes on. Uses LEDGER_OWNER_DATABASE_URL, or
     LEDGER_DATABASE_URL, or the embedded database.
+
+    Example: ledger erase evt_1 --reason "the customer asked for it"
     """
     settings = load_settings()
     with running_database(settings) as database:

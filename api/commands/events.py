@@ -29,7 +29,10 @@ def events(
     raw: Annotated[bool, typer.Option("--raw", help="With EVENT: write its exact bytes.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the newest events of the log (with --after: the ones after a position), or show one."""
+    """List the newest events of the log (with --after: the ones after a position), or show one.
+
+    Example: ledger events --customer cus_1 --type invoice.paid --limit 50
+    """
     settings = load_settings()
     of_book = book or settings.book_by_default
     with running_database(settings) as database:

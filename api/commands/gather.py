@@ -33,6 +33,8 @@ def backfill(
     """Append what Stripe's Events API still has, oldest first, of the account and those connected to it.
 
     Each event once, whatever came by webhook. Stopped at any point, it goes on from the last hour that was done.
+
+    Example: ledger backfill --since 2026-01-01T00:00:00Z
     """
     try:
         begin = parse_rfc3339(since) if since else None
@@ -47,6 +49,8 @@ def sweep(
     """Find the events that Stripe has and the log lacks, append them, and write down which hours are proven complete.
 
     `ledger serve` does the same every ten minutes. Status 1 where an event could not be read.
+
+    Example: ledger sweep
     """
     _gather("sweep", lambda gathering: gathering.sweep(), None, as_json=as_json)
 
@@ -58,6 +62,8 @@ def observe(
     """Ask Stripe what events left out (long lists, fees, tiers, coupons), and append the answers as observations.
 
     `ledger serve` does the same as events come. Status 1 where a request fails; see GET /v1/observations.
+
+    Example: ledger observe --retry
     """
     settings = load_settings()
     configure_logging(settings)

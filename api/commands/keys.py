@@ -30,7 +30,10 @@ def create(
     book: Annotated[str | None, typer.Option(help="The only book it may see, such as self:live.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Make an API key and show it once; the settings keep only its digest."""
+    """Make an API key and show it once; the settings keep only its digest.
+
+    Example: ledger keys create web-app --scope entitlements:read --book self:live
+    """
     text = generate_api_key()
     entry = format_api_key(ApiKey(name, frozenset(scope), book, digest_of(text)))
     parse_api_keys(entry)  # says what is wrong with the name or a scope
@@ -46,6 +49,8 @@ def init(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = 
     """Print settings for a service on an external database: signing key, webhook secret, administrator's key.
 
     The webhook secret is for your own senders and tests; Stripe shows you its own when you add an endpoint.
+
+    Example: ledger keys init >> ledger.env
     """
     text = generate_api_key()
     made = {
@@ -62,18 +67,27 @@ def init(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = 
 
 
 @app.command("rotate")
-def rotate() -> None:
+def rotate(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Make a new signing key. What the old one signed stays provable: its public half stays registered.
 
     With the embedded database the new key is put in place, for the next start; else it is printed.
+
+    Example: ledger keys rotate
     """
     settings = load_settings()
     text = generate_signing_key()
     if not settings.embedded or settings.signing_key is not None:
-        typer.echo(f"LEDGER_SIGNING_KEY={text}")
+        setting = {"LEDGER_SIGNING_KEY": text}
+        if as_json:
+            show_json({"signer": signer_of(text).name, "settings": setting})
+        else:
+            typer.echo(f"LEDGER_SIGNING_KEY={text}")
         return
     file = settings.data_dir / FILE
     if not file.exists():
         raise SettingError("LEDGER_DATA_DIR", f"{file} is not there: nothing was ever signed")
     keep_signing_key(file, text)
-    typer.echo(f"the next start signs as {signer_of(text).name}")
+    if as_json:
+        show_json({"signer": signer_of(text).name, "settings": {}})
+    else:
+        typer.echo(f"the next start signs as {signer_of(text).name}")

@@ -42,6 +42,8 @@ def verify(
     """Recompute the whole log against its Merkle roots and every checkpoint ever signed. Status 1 when it is not true.
 
     Checkpoints and keys are read from the database and from the folders outside it; the keys outside are trusted.
+
+    Example: ledger verify --full
     """
     if archive is not None:
         given = [part for key in verifier_key or [] for part in ("--verifier-key", key)]
@@ -105,7 +107,10 @@ def prove(
     event: Annotated[str, typer.Argument(help="The event's id.")],
     book: Annotated[str | None, typer.Option(help="Which book; default: the default book.")] = None,
 ) -> None:
-    """Print the proof that one event stands in the log (C2SP tlog-proof), signing its head first where needed."""
+    """Print the proof that one event stands in the log (C2SP tlog-proof), signing its head first where needed.
+
+    Example: ledger prove evt_1 > evt_1.proof
+    """
     settings = load_settings()
 
     async def work(services: Services) -> str:
@@ -120,7 +125,10 @@ def prove(
 
 @app.command("checkpoint")
 def checkpoint(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Sign the head of every book that has moved, now, and append it outside the database."""
+    """Sign the head of every book that has moved, now, and append it outside the database.
+
+    Example: ledger log checkpoint
+    """
     signed = _with_services(load_settings(), lambda services: services.notary.sign_all())
     if as_json:
         show_json({"signed": signed})
@@ -133,7 +141,10 @@ def fork(
     reason: Annotated[str, typer.Option(help="Why: it is kept in the log.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Let the log go on after a restore that lost events: a new origin, and an event that names the lost range."""
+    """Let the log go on after a restore that lost events: a new origin, and an event that names the lost range.
+
+    Example: ledger log fork --reason "restored the backup of Monday"
+    """
     settings = load_settings()
 
     async def work(services: Services) -> dict[str, tuple[int, int]]:

@@ -20,6 +20,8 @@ def migrate(
     """Bring the database's schema up to this release, as the log's owner.
 
     Uses LEDGER_OWNER_DATABASE_URL, or LEDGER_DATABASE_URL, or the embedded database.
+
+    Example: LEDGER_OWNER_DATABASE_URL=postgresql://owner@db/ledger ledger migrate
     """
     settings = load_settings()
     applied = _apply(settings)

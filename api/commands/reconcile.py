@@ -31,6 +31,8 @@ def reconcile(
 
     Prints each field that differs, and the event that is likely missing. `ledger sweep` first brings back what Stripe
     still lists; --record closes older gaps, and is how to start on an existing account. Status 1 where drift is left.
+
+    Example: ledger reconcile --customer cus_1
     """
     settings = load_settings()
     configure_logging(settings)

@@ -18,6 +18,8 @@ def serve(
     """Receive webhooks, keep the projections, answer HTTP; until Ctrl-C.
 
     Without LEDGER_DATABASE_URL it starts its own PostgreSQL in LEDGER_DATA_DIR and prints generated credentials.
+
+    Example: LEDGER_STRIPE_WEBHOOK_SECRETS=test:whsec_… ledger serve
     """
     from api.serve import serve as run
 

@@ -13,6 +13,7 @@ import orjson
 import typer
 from rich.progress import Progress
 
+from api.credentials import known_webhook_secrets
 from api.database import running_database
 from api.logs import configure_logging
 from api.output import progress_bar, show_json
@@ -50,7 +51,9 @@ def simulate(
     truth: Annotated[Path | None, typer.Option(help="Write the right answers to this file, as JSON.")] = None,
     instants: Annotated[int, typer.Option(min=0, help="How many random instants the answers are for.")] = 100,
     post: Annotated[str | None, typer.Option(help="Send the events, signed, to this webhook address.")] = None,
-    secret: Annotated[str | None, typer.Option(help="The webhook secret to sign with (whsec_…).")] = None,
+    secret: Annotated[
+        str | None, typer.Option(help="The webhook secret to sign with; default: the service's own on this machine.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Play a company through Stripe Billing and write (or send) the events, with the right answers beside them.
@@ -60,9 +63,10 @@ def simulate(
     ledger simulate --customers 50 --months 12 --api-version mixed --faults all -o events.jsonl --truth truth.json
     """
     if (output is None) == (post is None):
-        raise MistakeError("say where the events go: -o FILE, or --post URL with --secret")
-    if (post is None) != (secret is None):
-        raise MistakeError("--post needs the --secret to sign with, and --secret is for --post")
+        raise MistakeError("say where the events go: -o FILE, or --post URL")
+    if post is None and secret is not None:
+        raise MistakeError("--secret is for --post")
+    signing = _secret(secret) if post is not None else ""
     if api_version not in {*VERSIONS, MIXED}:
         raise MistakeError(f"--api-version is one of {', '.join(VERSIONS)}, {MIXED}")
     arguments = Arguments(customers, months, seed, api_version, _first_second(start))
@@ -70,7 +74,7 @@ def simulate(
     deliveries = with_faults(company.deliveries(indented=post is not None), faults, seed)
     with progress_bar() as progress:
         shown = _shown(deliveries, arguments, progress)
-        count = _write(output, shown) if output else _post(shown, str(post), str(secret))
+        count = _write(output, shown) if output else _post(shown, str(post), signing)
     if truth is not None:
         content = answers(company, instants=instants)
         truth.write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
@@ -78,6 +82,14 @@ def simulate(
         show_json({"events": count, "customers": customers, "months": months})
     else:
         typer.echo(f"{count} events of {customers} customers over {months} months")
+
+
+def _secret(given: str | None) -> str:
+    """Return the webhook secret: as given, from the settings, or as the service on this machine has generated it."""
+    known = [given] if given is not None else known_webhook_secrets(load_settings())
+    if not known:
+        raise MistakeError("--post needs the --secret to sign with: no service was started with this data folder")
+    return str(known[0])
 
 
 def _first_second(month: str) -> int:
@@ -122,6 +134,8 @@ def demo(
     """Serve on the history of a simulated company, in a folder of its own (.ledger-demo, or LEDGER_DATA_DIR).
 
     Stopped and started again it goes on with what is there; delete the folder to begin anew.
+
+    Example: ledger demo --customers 1000 --months 12
     """
     from api.serve import serve as run
 

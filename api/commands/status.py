@@ -20,7 +20,10 @@ from projections.builds import list_builds
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show how far the log is, and how far each projection has folded it."""
+    """Show how far the log is, and how far each projection has folded it.
+
+    Example: ledger status --json
+    """
     settings = load_settings()
     with running_database(settings) as database:
         content = asyncio.run(_read(database.as_role("ledger_app")))

@@ -91,6 +91,7 @@ def export(
     since: Annotated[str | None, typer.Option("--from", help="The first month, such as 2026-01.")] = None,
     until: Annotated[str | None, typer.Option("--to", help="The month after the last one.")] = None,
     book: Annotated[str | None, typer.Option(help="The book; by default the service's own live one.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON of what was written.")] = False,
 ) -> None:
     """Write the books or the log as a table, the journal as Beancount text, the log with proof, or a build's rows.
 
@@ -119,14 +120,19 @@ def export(
             wanted = _books(settings, what, as_format, since, until, book, output)
             task = progress.add_task(f"export {what} (rows)", total=None)
             count = asyncio.run(export_books(database, wanted, lambda count: progress.advance(task, count)))
-            typer.echo(f"{output}: {count} {'entries' if as_format == 'beancount' else 'rows'} of {wanted.book}")
-            return
-        if build is not None:
+            what_written = {"entries" if as_format == "beancount" else "rows": count, "book": wanted.book}
+            said = f"{count} {'entries' if as_format == 'beancount' else 'rows'} of {wanted.book}"
+        elif build is not None:
             count = asyncio.run(_export_rows(settings, database, build, output))
-            typer.echo(f"{output}: {count} rows of {build}")
-            return
-        exported = asyncio.run(_export(settings, database, output, progress))
-    typer.echo(f"{output}: {exported.events} events of {exported.books} books, {exported.checkpoints} checkpoints")
+            what_written, said = {"rows": count, "build": build}, f"{count} rows of {build}"
+        else:
+            made = asyncio.run(_export(settings, database, output, progress))
+            what_written = {"events": made.events, "books": made.books, "checkpoints": made.checkpoints}
+            said = f"{made.events} events of {made.books} books, {made.checkpoints} checkpoints"
+    if as_json:
+        show_json({"output": str(output), **what_written})
+    else:
+        typer.echo(f"{output}: {said}")
 
 
 def _books(
@@ -205,6 +211,8 @@ def backup(
     """Back up the log with its keys and checkpoints, while the service goes on.
 
     Keep a copy of the checkpoints elsewhere too: they say whether a restore lost something.
+
+    Example: ledger backup /backups/2026-01-31
     """
     from api.backup import backup as work
 
@@ -219,7 +227,10 @@ def restore(
     folder: Annotated[Path, typer.Argument(help="A folder that `ledger backup` wrote.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Restore a backup into an empty database. Then run `ledger verify`; `ledger log fork` if it says what was lost."""
+    """Restore a backup into an empty database. Then run `ledger verify`; `ledger log fork` if it says what was lost.
+
+    Example: ledger restore /backups/2026-01-31
+    """
     from api.backup import restore as work
 
     work(load_settings(), folder)

@@ -50,7 +50,7 @@ async def ask(
     async def receive() -> Message:
         return {"type": "http.request", "body": content, "more_body": False}
 
-    answer = await operation.called(Request(scope, receive))
+    answer = await operation(Request(scope, receive))
     return _content(answer)
 
 

@@ -25,7 +25,6 @@ _ENTRIES: Final = 20
 _SUBSCRIPTIONS: Final = 100
 _INVOICES: Final = 10
 _JOURNAL_DAYS: Final = 75
-_AN_INSTANT: Final = timedelta(microseconds=1)
 _NOTHING: Final = Part(hidden=True)
 
 
@@ -65,14 +64,13 @@ async def show(visit: Visit) -> Response:
             cursor=_on(visit, "journal"),
             **{"from": f"{_earlier(until):%Y-%m}", "to": f"{until:%Y-%m}"},
         ),
-        visit.part("/v1/events", customer=customer, limit=1, known_at=None, known_position=None),
+        visit.part("/v1/events", customer=customer, limit=1, as_of=None, known_at=None, known_position=None),
         visit.part(
             "/v1/events",
             customer=customer,
             order="desc",
             limit=_EVENTS,
             cursor=_on(visit, "events"),
-            created_to=visit.as_of + _AN_INSTANT if visit.as_of else None,
         ),
     )
     return render(

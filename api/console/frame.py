@@ -122,8 +122,9 @@ class Visit:
         """Call a JSON route in this process as the key that is signed in; raises what it raises."""
         asked = asking.operation_of(operation)
         declared = {one.name for one in asked.query}
-        moment = {name: value for name, value in self.moment.items() if name in declared}
-        return await asking.ask(self.request, self.key, asked, {"book": self.book, **moment, **values}, body)
+        given = {"book": self.book, **self.moment}
+        given = {name: value for name, value in given.items() if name in declared}
+        return await asking.ask(self.request, self.key, asked, given | values, body)
 
     async def part(self, operation: str, /, **values: object) -> Part:
         """Read one part of the page: the rest of it is shown where this cannot be answered."""

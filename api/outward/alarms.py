@@ -8,24 +8,10 @@ from itertools import groupby
 from typing import Final
 
 import asyncpg
-from prometheus_client import Gauge
+from prometheus_client.metrics_core import GaugeMetricFamily
 
 from api.outward import wanted
 from api.outward.coverage import HOUR, KEPT, Hour, covered_books, first_hour, hour_of, read_hours
-
-UNPROVEN: Final = Gauge(
-    "ledger_coverage_unproven_hours", "Hours older than two that are not proven complete: an alarm above 0", ["book"]
-)
-MISSED: Final = Gauge("ledger_coverage_found_events", "Events of the last 30 days that had to be asked for", ["book"])
-SILENT: Final = Gauge("ledger_webhook_silence_seconds", "Since the last webhook of a book", ["book"])
-SILENT_TOO_LONG: Final = Gauge(
-    "ledger_webhook_silence_unusual",
-    "1 where a book's webhooks have been silent for unusually long: an alarm",
-    ["book"],
-)
-WANTED: Final = Gauge(
-    "ledger_observations", "Requests to Stripe by what became of them: given_up is an alarm", ["book", "state"]
-)
 
 PROVEN_WITHIN: Final = 2 * HOUR
 """An hour older than this should be proven."""
@@ -43,20 +29,40 @@ LIMIT 1
 """
 
 
-async def refresh(connection: asyncpg.Connection, now: datetime, *, asks_stripe: bool) -> None:
-    """Bring the gauges up to date. Without a key nothing can be proven, and nothing is said to be unproven."""
+async def alarms(connection: asyncpg.Connection, now: datetime, *, asks_stripe: bool) -> list[GaugeMetricFamily]:
+    """Measure them for Prometheus. Without a key nothing can be proven, and nothing is said to be unproven."""
+    unproven = GaugeMetricFamily(
+        "ledger_coverage_unproven_hours",
+        "Hours older than two that are not proven complete: an alarm above 0",
+        labels=["book"],
+    )
+    missed = GaugeMetricFamily(
+        "ledger_coverage_found_events", "Events of the last 30 days that had to be asked for", labels=["book"]
+    )
+    silent = GaugeMetricFamily("ledger_webhook_silence_seconds", "Since the last webhook of a book", labels=["book"])
+    unusual = GaugeMetricFamily(
+        "ledger_webhook_silence_unusual",
+        "1 where a book's webhooks have been silent for unusually long: an alarm",
+        labels=["book"],
+    )
+    asked = GaugeMetricFamily(
+        "ledger_observations",
+        "Requests to Stripe by what became of them: given_up is an alarm",
+        labels=["book", "state"],
+    )
     for book in await covered_books(connection):
         begin = max(await first_hour(connection, book) or now, hour_of(now - KEPT) + HOUR)
         hours = await read_hours(connection, book, hour_of(begin), hour_of(now))
         if asks_stripe:
-            UNPROVEN.labels(book).set(len(overdue(hours, now)))
-            MISSED.labels(book).set(sum(hour.found for hour in hours))
+            unproven.add_metric([book], len(overdue(hours, now)))
+            missed.add_metric([book], sum(hour.found for hour in hours))
         last = await connection.fetchval(LAST_WEBHOOK, book)
         if last is not None:
-            SILENT.labels(book).set((now - last).total_seconds())
-            SILENT_TOO_LONG.labels(book).set(now - last > usual_silence(hours, last))
+            silent.add_metric([book], (now - last).total_seconds())
+            unusual.add_metric([book], now - last > usual_silence(hours, last))
     for (book, state), count in (await wanted.counts(connection)).items():
-        WANTED.labels(book, state).set(count)
+        asked.add_metric([book, state], count)
+    return [unproven, missed, silent, unusual, asked]
 
 
 def overdue(hours: Sequence[Hour], now: datetime) -> list[Hour]:

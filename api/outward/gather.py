@@ -152,7 +152,7 @@ class _Span:
         try:
             envelope = parse_envelope(raw)
         except MalformedEventError as error:
-            _log.error("listed_event_unreadable", book=self._book, error=str(error))
+            _log.error("listed_event_unreadable", book=self._book, error=error)
             self._gathered.unreadable[self._book] += 1
             self._unreadable.add(hour_of(from_unix(created)))
             return None

@@ -134,7 +134,7 @@ class Observer:
         async with self.pool.acquire() as connection:
             over = await wants.failed(connection, wanted, str(error), self.clock(), hopeless=hopeless)
         if over:
-            _log.error("observation_given_up", book=wanted.book, kind=wanted.kind, of=wanted.of, error=str(error))
+            _log.error("observation_given_up", book=wanted.book, kind=wanted.kind, of=wanted.of, error=error)
         return Observed(given_up=int(over), waiting=int(not over))
 
 

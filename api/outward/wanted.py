@@ -75,7 +75,7 @@ WHERE state = 'given_up'
 LISTED: Final = """
 SELECT event_id, book, kind, of, because, created, names, state, tries, next_try_at, error
 FROM ledger.wanted
-WHERE book = $1 AND ($2::text IS NULL OR state = $2)
+WHERE book = $1 AND ($2::text IS NULL OR state = $2) AND ($4::timestamptz IS NULL OR created <= $4)
 ORDER BY created, event_id
 LIMIT $3
 """
@@ -166,9 +166,11 @@ async def try_again(connection: asyncpg.Connection, now: datetime) -> int:
     return int(str(await connection.execute(TRY_AGAIN, now)).rpartition(" ")[2])
 
 
-async def list_wanted(connection: asyncpg.Connection, book: str, state: str | None, limit: int) -> list[Wanted]:
-    """Return the requests of a book, by the time of what they describe."""
-    return [_wanted(row) for row in await connection.fetch(LISTED, book, state, limit)]
+async def list_wanted(
+    connection: asyncpg.Connection, book: str, state: str | None, limit: int, as_of: datetime | None = None
+) -> list[Wanted]:
+    """Return the requests of a book, by the time of what they describe; up to a time where one is given."""
+    return [_wanted(row) for row in await connection.fetch(LISTED, book, state, limit, as_of)]
 
 
 async def counts(connection: asyncpg.Connection) -> dict[tuple[str, str], int]:

@@ -53,7 +53,7 @@ async def _work_for_ever(settings: Settings) -> None:
         try:
             await _while_leading(settings, lambda: _work(settings))
         except (LedgerError, *AWAY) as error:
-            _log.warning("outward_away", error=repr(error))
+            _log.warning("outward_away", error=error)
         except Exception:  # noqa: BLE001 - what is lost must not stay lost unnoticed
             _log.exception("outward_failed")
         await asyncio.sleep(_RETRY_SECONDS)
@@ -95,7 +95,7 @@ async def _on_a_timer(gathering: Gathering) -> None:
         try:
             gathered = await gathering.sweep(leave=WEBHOOKS_FIRST)
         except LedgerError as error:
-            _log.error("sweep_failed", error=str(error))
+            _log.error("sweep_failed", error=error)
         else:
             for book, count in gathered.found.items():
                 if count:
@@ -108,7 +108,7 @@ async def _on_news(observer: Observer, listener: Listener) -> None:
         try:
             observed = await observer.work_off()
         except LedgerError as error:
-            _log.error("observer_failed", error=str(error))
+            _log.error("observer_failed", error=error)
         else:
             if observed.answered or observed.given_up:
                 _log.info("observed", answered=observed.answered, given_up=observed.given_up)

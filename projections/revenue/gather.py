@@ -254,7 +254,7 @@ def session_changed(facts: Facts, fact: Fact) -> None:
     """Note a one-time purchase once it is paid."""
     source = fact.subject
     key = identifier(source)
-    paid = source.get("payment_status") in {"paid", "no_payment_required"} and source.get("status") != "expired"
+    paid = text(source.get("payment_status")) in {"paid", "no_payment_required"} and source.get("status") != "expired"
     if key is None or key in facts.sessions or source.get("mode") != "payment" or source.get("invoice") or not paid:
         return
     facts.sessions[key] = SessionFact(
@@ -282,7 +282,7 @@ def payout_changed(facts: Facts, fact: Fact) -> None:
         facts.payouts[key] = known
     if source.get("status") == "paid" and known.paid_at is None:
         known.paid_at, known.because["paid"] = _at(fact), fact.event_id
-    if source.get("status") in {"failed", "canceled"} and known.failed_at is None:
+    if text(source.get("status")) in {"failed", "canceled"} and known.failed_at is None:
         known.failed_at, known.because["failed"] = _at(fact), fact.event_id
 
 

@@ -24,6 +24,13 @@ def case_at(story: str, when: str, case: str = "in_1", shape: Shape = "new") -> 
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("end", ["marked_uncollectible  in_1 uncollectible", "voided  in_1 void"])
+def test_what_is_over_has_nothing_open(end: str, shape: Shape) -> None:
+    story = f"{RENEWAL}    31  invoice.{end} made=30 count=1\n"
+    assert [case_at(story, when, shape=shape).open_amount for when in ("30.5", "31.5")] == [3100, 0]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(
     ("story", "category"),
     [

@@ -85,6 +85,16 @@ async def test_a_malformed_book_is_refused(client: httpx.AsyncClient, book: str)
     assert (await client.get("/v1/events", params={"book": book})).status_code == 400
 
 
+async def test_a_session_ends_with_its_key(services: Services, credentials: Credentials) -> None:
+    async with client_of(services, None) as client:
+        assert (await client.post("/sign-in", data={"key": KEY})).status_code == 303
+        assert (await client.get("/")).status_code == 200
+        cookies = dict(client.cookies)
+    async with client_of(keyed(services, credentials, "other:admin"), None) as client:
+        client.cookies.update(cookies)
+        assert (await client.get("/")).headers["location"] == "/sign-in"
+
+
 def test_keys_are_read_as_they_are_written() -> None:
     digest = digest_of("lk_1")
     text = f"app:entitlements:read+events:read@acct_1:live:{digest}"

@@ -96,7 +96,7 @@ async def stored(services: Services) -> AsyncIterator[dict[tuple[str, str], byte
     await connection.close()
 
 
-@pytest.mark.timeout(3_600)
+@pytest.mark.timeout(14_400)
 @settings(max_examples=BODIES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(body=bodies)
 async def test_any_signed_body_is_refused_or_stored_as_it_is(

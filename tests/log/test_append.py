@@ -155,6 +155,14 @@ async def test_a_full_queue_refuses_at_once(database: Database, clock: ManualClo
         assert [one[0].position for one in await waiting] == [1, 2]
 
 
+async def test_a_queue_full_of_bytes_refuses_at_once(database: Database, clock: ManualClock) -> None:
+    size = len(made("evt_0").body)
+    async with Appender(database, clock=clock, limits=Limits(waiting_bytes=2 * size)) as appender:
+        answers = await asyncio.gather(*(appender.append([made(f"evt_{n}")]) for n in range(4)), return_exceptions=True)
+        assert [type(one) for one in answers] == [list, list, LogUnavailableError, LogUnavailableError]
+        assert await appender.append([made("evt_4")]) == [Appended(3, False)]
+
+
 async def test_a_database_that_is_not_there_refuses_and_is_found_again(
     database: Database, database_name: str, owner: asyncpg.Connection, clock: ManualClock
 ) -> None:

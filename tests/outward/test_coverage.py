@@ -6,13 +6,13 @@ from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
-from prometheus_client import REGISTRY
 
 from api.outward.alarms import overdue, usual_silence
 from api.outward.coverage import HOUR, Hour
 from api.outward.gather import Gathering
 from api.services import Services
 from tests.conftest import KEY, ManualClock, client_of
+from tests.http.test_metrics import sample
 from tests.outward.test_gather import told
 from tests.standin import StandIn
 from tests.stripe_events import new_event
@@ -20,8 +20,8 @@ from tests.stripe_events import new_event
 NOON = datetime(2026, 1, 15, 12, tzinfo=UTC)
 
 
-def gauge(name: str, **labels: str) -> float | None:
-    return REGISTRY.get_sample_value(name, labels)
+async def gauge(client: httpx.AsyncClient, name: str, **labels: str) -> float | None:
+    return sample((await client.get("/metrics")).text, name, **labels)
 
 
 async def test_coverage_turns_from_unproven_to_proven(
@@ -37,8 +37,7 @@ async def test_coverage_turns_from_unproven_to_proven(
         "hour": "2026-01-15T12:00:00Z", "proven": False, "by": None, "until": None, "listed_at": None,
         "listed": 0, "found": 0, "webhooks": 0,
     }  # fmt: skip
-    await client.get("/metrics")
-    assert gauge("ledger_coverage_unproven_hours", book="self:test") == 4
+    assert await gauge(client, "ledger_coverage_unproven_hours", book="self:test") == 4
 
     await gathering.sweep()
     after = (await client.get("/v1/coverage", params={"from": "2026-01-15T12:00:00Z"})).json()
@@ -48,9 +47,8 @@ async def test_coverage_turns_from_unproven_to_proven(
     ]  # fmt: skip
     assert after["data"][0]["by"] == "sweep"
     assert after["freshness"]["head"] == 9
-    await client.get("/metrics")
-    assert gauge("ledger_coverage_unproven_hours", book="self:test") == 0
-    assert gauge("ledger_coverage_found_events", book="self:test") == 5
+    assert await gauge(client, "ledger_coverage_unproven_hours", book="self:test") == 0
+    assert await gauge(client, "ledger_coverage_found_events", book="self:test") == 5
 
 
 async def test_coverage_is_given_in_pages(client: httpx.AsyncClient, gathering: Gathering) -> None:
@@ -94,12 +92,10 @@ def test_how_long_a_silence_is_usual(webhooks: str, usual: int) -> None:
 async def test_a_silent_endpoint_is_an_alarm(client: httpx.AsyncClient, services: Services, clock: ManualClock) -> None:
     await services.appender.append([new_event(told(1, NOON), received_at=NOON)])
     clock.now = NOON + 23 * HOUR
-    await client.get("/metrics")
-    assert gauge("ledger_webhook_silence_unusual", book="self:test") == 0
+    assert await gauge(client, "ledger_webhook_silence_unusual", book="self:test") == 0
     clock.forward(hours=2)
-    await client.get("/metrics")
-    assert gauge("ledger_webhook_silence_seconds", book="self:test") == 25 * 3600
-    assert gauge("ledger_webhook_silence_unusual", book="self:test") == 1
+    assert await gauge(client, "ledger_webhook_silence_seconds", book="self:test") == 25 * 3600
+    assert await gauge(client, "ledger_webhook_silence_unusual", book="self:test") == 1
 
 
 def test_an_hour_should_be_proven_two_hours_after_its_end() -> None:

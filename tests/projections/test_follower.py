@@ -13,7 +13,7 @@ import pytest
 
 from ledger.appender import Appender
 from ledger.event import NewEvent
-from ledger.postgres import Database
+from ledger.postgres import AWAY, Database
 from projections.builds import Build, ensure_live
 from projections.contract import Projection, Rows, Subject
 from projections.entitlements.rows import SourceRow
@@ -21,6 +21,8 @@ from projections.entitlements.tables import entitlements
 from projections.folding import fold
 from projections.follower import CheckpointMovedError, follow, step
 from projections.reading import read_histories
+from projections.refold import Refolding, Wanted, fold_long
+from projections.terms import KnownTerms
 from tests.conftest import ManualClock
 from tests.stripe_events import event, new_event, product, subscription
 
@@ -178,6 +180,15 @@ SELECT customer, source, quantity, status
 FROM ledger.entitlement_sources
 WHERE customer = $1 AND valid_to IS NULL
 """
+
+
+async def test_a_database_that_goes_away_parks_nobody(database: Database) -> None:
+    connection = await builder(database)
+    await connection.close()
+    refolding, wanted = Refolding(), Wanted("self:live/cus_1", ("self:live/cus_1",))
+    with pytest.raises(AWAY):
+        await fold_long(connection, PROJECTION, "self:live", wanted, 9, KnownTerms(), refolding)
+    assert not refolding.failed
 
 
 async def test_the_public_view_shows_the_live_build(

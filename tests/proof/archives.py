@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from base64 import b64encode
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,7 @@ def event(position: int, *, book: str = BOOK, type: str = "invoice.paid", record
         recorded_at=START + timedelta(milliseconds=250 * position),
         body_digest=body_digest(salt, body),
     )
-    return Event(replace(header, **over), salt, body, signature=f"t=1,v1={position:064x}")
+    return Event(header._replace(**over), salt, body, signature=f"t=1,v1={position:064x}")
 
 
 def events(count: int, book: str = BOOK) -> list[Event]:

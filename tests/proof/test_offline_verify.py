@@ -239,7 +239,7 @@ def test_what_was_changed_is_found(kind: str, true_files: dict[str, bytes], chec
 
 def test_events_and_tiles_rewritten_together_are_found_by_the_checkpoint_alone(check: Check) -> None:
     stored = events(10)
-    rewritten = [*stored[:4], replace(stored[4], header=replace(stored[4].header, type="invoice.voided")), *stored[5:]]
+    rewritten = [*stored[:4], replace(stored[4], header=stored[4].header._replace(type="invoice.voided")), *stored[5:]]
     files = archive(rewritten)
     files.contents[CHECKPOINTS] = checkpoint(stored, 10).encode()
     status, report = check(files)
@@ -313,7 +313,7 @@ def test_an_erasure_is_recorded_after_what_it_erased(check: Check) -> None:
 
 def test_times_of_record_that_go_back_are_found_though_signed(check: Check) -> None:
     stored = events(10)
-    early = replace(stored[4].header, recorded_at=stored[4].header.recorded_at - timedelta(minutes=1))
+    early = stored[4].header._replace(recorded_at=stored[4].header.recorded_at - timedelta(minutes=1))
     status, report = check(archive([*stored[:4], replace(stored[4], header=early), *stored[5:]]))
     assert status == 1
     assert "position 5 was recorded before the one it follows" in report
@@ -375,7 +375,7 @@ def test_what_is_no_archive_is_said_to_be_none(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_an_archive_cannot_steer_the_terminal(check: Check) -> None:
-    steering = replace(events(1)[0].header, event_id="evt_\x1b[2J\n\u202e")
+    steering = events(1)[0].header._replace(event_id="evt_\x1b[2J\n\u202e")
     status, report = check(archive([replace(events(1)[0], header=steering, salt=bytes(16))]))
     assert status == 1
     assert "position 1 (evt_?[2J??): its body is not the one that was recorded" in report

@@ -64,16 +64,18 @@ class Service:
     def embedded(self) -> EmbeddedPostgres:
         return EmbeddedPostgres(self.folder)
 
-    def start(self, last_line: str = "data ", arguments: Sequence[str] = ("serve",)) -> None:
+    def start(
+        self, last_line: str = "data ", arguments: Sequence[str] = ("serve",), command: Sequence[str] = tuple(COMMAND)
+    ) -> None:
         """Start the service and wait until it has said that it serves."""
-        self.launch(arguments)
+        self.launch(arguments, command)
         self.until(lambda: any(last_line in line for line in self.printed), "the service to say that it serves")
 
-    def launch(self, arguments: Sequence[str] = ("serve",)) -> None:
+    def launch(self, arguments: Sequence[str] = ("serve",), command: Sequence[str] = tuple(COMMAND)) -> None:
         """Start the service and wait for nothing."""
         self.printed = []
         self.process = subprocess.Popen(
-            [*COMMAND, *arguments], env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [*command, *arguments], env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         threading.Thread(target=self._collect, args=(self.process,), daemon=True).start()
 

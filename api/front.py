@@ -1,0 +1,128 @@
+"""What every request passes first and last, a page of the console too: an id, safe headers, one line in the log.
+
+The line says method, route as declared (never the path: it names customers), status, milliseconds, the request's id
+and the name of the key that asked. No address, no parameter, no body.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.logs import is_personal
+from api.metrics import Metrics
+from api.secrets import ApiKey
+
+CONTRACT: Final = "1"
+"""The contract's version, answered in every response's header ``Ledger-Contract``."""
+
+REQUEST_ID: Final = "X-Request-Id"
+
+_NAME: Final = REQUEST_ID.lower().encode()
+_WELL_FORMED: Final = re.compile(r"[A-Za-z0-9_.=-]{8,128}")
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
+_PROBES: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+_SCOPE_KEY: Final = "ledger.asked"
+
+_SAFE: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cache-control", b"no-store"),
+)
+"""Of every answer that says nothing else: pages of the console and what may be kept say their own."""
+
+
+@dataclass(slots=True)
+class AskedBy:
+    """What is known of a request beside what it asks: its id, and the key's name once that is known.
+
+    ``bearer`` is the key that ``api.access`` has found in the header, so that it is looked for once.
+    """
+
+    request_id: str
+    key: str | None = None
+    bearer: ApiKey | None = None
+
+
+def request_id_of(scope: Scope) -> str:
+    """Return the id of a request."""
+    return asked_by_whom(scope).request_id
+
+
+def asked_by_whom(scope: Scope) -> AskedBy:
+    """Return what the front knows of a request."""
+    found: AskedBy = scope.setdefault(_SCOPE_KEY, AskedBy(""))
+    return found
+
+
+class Front:
+    """ASGI application around the whole of another, so that even an answer to a bug has an id and is counted."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._log = structlog.get_logger()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, and see what comes back."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        asked = AskedBy(_request_id(scope))
+        scope[_SCOPE_KEY] = asked
+        began, status, answered = time.perf_counter(), 0, 0.0
+
+        async def pass_back(message: Message) -> None:
+            nonlocal status, answered
+            if message["type"] == "http.response.start":
+                status, answered = message["status"], time.perf_counter()
+                message["headers"] = _completed(message["headers"], asked)
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=asked.request_id):
+            try:
+                await self._app(scope, receive, pass_back)
+            except Exception:
+                if status == 0:
+                    raise
+                # It was answered and written down where answers to bugs are made.
+            finally:
+                self._note(scope, asked, status, began, answered)
+
+    def _note(self, scope: Scope, asked: AskedBy, status: int, began: float, answered: float) -> None:
+        """Count the answer and write its line; ``status`` is 0 where whoever asked went away before there was one."""
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        route = getattr(scope.get("route"), "path", "none")
+        if status:
+            # A stream goes on for hours: what counts is when its answer began.
+            self._metrics.answered(method, route, status, answered - began)
+        log = self._log.warning if status >= 500 else self._log.debug if route in _PROBES else self._log.info
+        milliseconds = round((time.perf_counter() - began) * 1000, 1)
+        log("request", method=method, route=route, status=status, ms=milliseconds, key=asked.key)
+
+
+def _request_id(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == _NAME:
+            given: str = value.decode("latin-1")
+            if _WELL_FORMED.fullmatch(given) and not is_personal(given):
+                return given
+    return f"req_{os.urandom(12).hex()}"
+
+
+def _completed(headers: list[tuple[bytes, bytes]], asked: AskedBy) -> list[tuple[bytes, bytes]]:
+    said = {name.lower() for name, _ in headers}
+    return [
+        *headers,
+        (b"ledger-contract", CONTRACT.encode()),
+        (_NAME, asked.request_id.encode()),
+        *(one for one in _SAFE if one[0] not in said),
+    ]

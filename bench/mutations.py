@@ -1,0 +1,325 @@
+"""What ``bench.mutants`` breaks, one at a time: the promises, as changes of the source that keeps each of them.
+
+``tests`` are the area's own tests, which have to notice. The guards of the source itself (a fold's digest, the
+comparison of schema and migrations) are never among them: they would notice any change, right or wrong.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One promise broken: each old text stands once in the file, and the new one is put in its place."""
+
+    area: str
+    breaks: str
+    path: str
+    changes: tuple[tuple[str, str], ...]
+    tests: tuple[str, ...]
+
+
+def _mutant(area: str, breaks: str, path: str, old: str, new: str, *tests: str) -> Mutant:
+    return Mutant(area, breaks, path, ((old, new),), tests)
+
+
+_SCHEMA = "ledger/migrations/0001_first_light.sql"
+_APPEND = "tests/log/test_append.py"
+_MANY = "tests/log/test_many_processes.py"
+_TAMPER = "tests/log/test_tamper.py"
+_MERKLE = "tests/proof/test_merkle.py"
+_CAUSAL = "tests/projections/test_causal.py"
+_ENGINE = ("tests/projections/test_engine.py", "tests/projections/test_engine_database.py")
+_FOLLOWER = "tests/projections/test_follower.py"
+_BUILDS = "tests/projections/test_builds.py"
+_JOINING = "tests/projections/test_joining.py"
+_CHANGES = "tests/projections/test_changes.py"
+_SOURCES = (
+    "tests/entitlements/test_standing.py",
+    "tests/entitlements/test_sources.py",
+    "tests/simulator/test_access_scenarios.py",
+    "tests/projections/test_entitlement_stories.py",
+)
+_STORIES = ("tests/dunning/test_stories.py", "tests/dunning/test_cases.py")
+_POTS = ("tests/revenue/test_pots.py", "tests/revenue/test_pots_by_hand.py")
+_GOLDEN = ("tests/revenue/test_golden.py", "tests/revenue/test_traps.py")
+_MOVEMENTS = "tests/mrr/test_movements.py"
+_WORTH = "tests/mrr/test_worth.py"
+_REPORTED = "tests/periods/test_reported.py"
+_CLOSE = "tests/periods/test_close.py"
+_ACCESS = "tests/http/test_access.py"
+_WEBHOOK = "tests/http/test_webhook.py"
+
+LOG: Final = (
+    _mutant("log", "the head row is not locked", _SCHEMA,
+            "    ORDER BY h.book\n    FOR UPDATE;", "    ORDER BY h.book;", _APPEND, _MANY),
+    _mutant("log", "a batch is written on whatever head there is", _SCHEMA,
+            "    WHERE h.position <> believed.expected;", "    WHERE false;", _APPEND, _MANY),
+    _mutant("log", "tailing goes past a missing position, as a sequence's reader does", "ledger/reader.py",
+            'return [row for expected, row in enumerate(rows, after + 1) if row["position"] == expected]',
+            "return list(rows)", _APPEND),
+    Mutant("log", "an event is deduped per stream", _SCHEMA, (
+        ("    PRIMARY KEY (event_id, book)\n", "    PRIMARY KEY (event_id, book, stream_id)\n"),
+        ("    FROM unnest(event_ids, books) AS new (event_id, book)\n",
+         "    FROM unnest(event_ids, books, stream_ids) AS new (event_id, book, stream_id)\n"),
+        ("ON k.event_id = new.event_id AND k.book = new.book;",
+         "ON k.event_id = new.event_id AND k.book = new.book AND k.stream_id = new.stream_id;"),
+    ), (_APPEND,)),
+    _mutant("log", "an event is deduped across books", _SCHEMA,
+            "ON k.event_id = new.event_id AND k.book = new.book;", "ON k.event_id = new.event_id;", _APPEND),
+    _mutant("log", "another body under a known id is no conflict", "ledger/conflicts.py",
+            "return first == copy or _settled(first) == _settled(copy)", "return True", _APPEND),
+    _mutant("log", "pending_webhooks makes a conflict", "ledger/conflicts.py",
+            "return first == copy or _settled(first) == _settled(copy)", "return first == copy", _APPEND),
+    _mutant("log", "times of recording go back with the clock", "ledger/batch.py",
+            "recorded_at = max(recorded_at, when(event))", "recorded_at = when(event)", _APPEND),
+    _mutant("log", "the queue has no bound", "ledger/appender.py",
+            "self._queued_events + len(events) > self._limits.waiting_events", "len(events) < 0", _APPEND),
+    _mutant("log", "the queue has no bound in bytes", "ledger/appender.py",
+            "or self._queued_bytes + size > self._limits.waiting_bytes", "or size < 0", _APPEND),
+    _mutant("log", "one event that cannot be written fails its whole batch", "ledger/appender.py",
+            "if len(callers) > 1:\n                # Something", "if len(callers) < 0:\n                # Something", _APPEND),
+    _mutant("log", "two rivals for one version both have it", "ledger/appender.py",
+            "answer.taken - self._own(one.key)", "set()", _APPEND, "tests/log/test_decisions.py"),
+    _mutant("log", "the log may be changed by its owner", _SCHEMA,
+            "ALTER TABLE ledger.event ENABLE ALWAYS TRIGGER event_is_immutable;",
+            "ALTER TABLE ledger.event DISABLE TRIGGER event_is_immutable;", "tests/log/test_schema.py",
+            "--deselect=tests/log/test_schema.py::test_schema_and_migrations_agree"),
+    _mutant("log", "a refused webhook is told to be durable", "ledger/appender.py",
+            'self._refuse(callers, "the database did not confirm the commit")',
+            "[one.answer.set_result([Appended(1, duplicate=False)] * len(one.events)) for one in callers]",
+            _APPEND, _WEBHOOK),
+)  # fmt: skip
+
+PROOF: Final = (
+    _mutant("proof", "a leaf is hashed like a node", "ledger/merkle.py",
+            'return sha256(b"\\x00" + entry).digest()', 'return sha256(b"\\x01" + entry).digest()', _MERKLE),
+    _mutant("proof", "left and right are swapped while the tree grows", "ledger/merkle.py",
+            'sha256(b"\\x01" + left + right).digest() for left', 'sha256(b"\\x01" + right + left).digest() for left',
+            _MERKLE),
+    _mutant("proof", "a body's digest has no salt", "ledger/leaf.py",
+            "hashlib.sha256(salt + body)", "hashlib.sha256(body)", "tests/http/test_log.py", "tests/log/test_erasure.py",
+            "tests/http/test_events.py"),
+    _mutant("proof", "a leaf says nothing of when it was recorded", "ledger/leaf.py",
+            '"recorded_at": self.recorded_at.astimezone(UTC),\n', "", _TAMPER),
+    _mutant("proof", "the envelope chain leaves out the signature", "ledger/leaf.py",
+            "[version, received_at.astimezone(UTC), signature, api_version,",
+            "[version, received_at.astimezone(UTC), api_version,", _TAMPER),
+    _mutant("proof", "verify does not compare roots", "ledger/verify.py",
+            "if root(self._frontier) != one.checkpoint.root:", "if root(self._frontier) == b'':", _TAMPER),
+    _mutant("proof", "verify does not miss a deleted checkpoint", "ledger/verify.py",
+            "if not one.inside:", "if one.inside is None:", _TAMPER),
+    _mutant("proof", "verify does not miss what was cut off", "ledger/verify.py",
+            "if size > self._size:", "if size < 0:", _TAMPER),
+    _mutant("proof", "verify does not look at the keys of events", "ledger/verify.py",
+            "WHERE k.event_id IS NULL OR e.event_id IS NULL\n   OR (k", "WHERE (k", _TAMPER),
+    _mutant("proof", "any empty body counts as erased", "ledger/verify.py",
+            "if self._erasures.pop(position, None) == event_id:", "if True:", "tests/log/test_erasure.py", _TAMPER),
+    _mutant("proof", "a checkpoint of anybody's key is believed", "ledger/verify.py",
+            "checkpoint = parse_checkpoint(open_note(note, trusted).text)",
+            'checkpoint = parse_checkpoint(note.partition("\\n\\n")[0] + "\\n")', _TAMPER),
+    _mutant("proof", "a log that lost what was signed is signed again", "ledger/notary.py",
+            "if size and not await connection", "if size < 0 and not await connection",
+            "tests/log/test_transfer.py", "tests/system/test_backup.py", _TAMPER),
+)  # fmt: skip
+
+ORDER: Final = (
+    _mutant("order", "previous_attributes are ignored", "projections/causal.py",
+            "chained = [fact for fact in between if fact.previous]", "chained: list[Fact] = []", _CAUSAL),
+    _mutant("order", "arrival decides inside a second", "projections/causal.py",
+            "return (_stage(fact), _life(fact), milestones, fact.created, fact.event_id)",
+            "return (fact.position, _life(fact), milestones, fact.created, fact.event_id)", _CAUSAL),
+    _mutant("order", "of two copies the later one counts", "projections/causal.py",
+            'key=attrgetter("position"), reverse=True)', 'key=attrgetter("position"))', _CAUSAL),
+    _mutant("order", "neighbouring seconds are never tried as one", "projections/causal.py",
+            "wider = [n for n in range(end + 1,", "wider = [n for n in range(0) if range(end + 1,", _CAUSAL),
+    _mutant("order", "an object's life says nothing", "projections/causal.py",
+            'return _LIFE.get(str(fact.subject.get("object")), {}).get(str(fact.subject.get("status")), 0)',
+            "return 0", _CAUSAL),
+    _mutant("order", "nested prior values are put back whole", "projections/causal.py",
+            "if isinstance(was, dict) and isinstance(state.get(key), dict)}", "if was is state}", _CAUSAL),
+    _mutant("order", "a state is kept that a late event may still change", "projections/folding.py",
+            "if facts[end - 1].created + REACH < facts[-1].created]", "if facts]", *_ENGINE),
+    _mutant("order", "a fold goes on from a state that news may change", "projections/folding.py",
+            "if one.at + 2 * REACH < moment)", "if one.at - 2 * REACH < moment)", *_ENGINE),
+    _mutant("order", "what comes late leaves the kept states after it alone", "projections/refold.py",
+            "if (reached.state, reached.anchors) != (target.state, target.anchors):", "if reached is target:",
+            *_ENGINE, _FOLLOWER),
+)  # fmt: skip
+
+ENGINE: Final = (
+    _mutant("engine", "the checkpoint moves under an older term", "projections/follower.py",
+            "AND position = $3 AND term <= $5", "AND position = $3 AND $5::bigint IS NOT NULL", _FOLLOWER, _BUILDS),
+    _mutant("engine", "the checkpoint moves from wherever it is", "projections/follower.py",
+            "AND position = $3 AND term <= $5", "AND $3::bigint IS NOT NULL AND term <= $5", _FOLLOWER, _BUILDS),
+    _mutant("engine", "two leaders hold one lease", "projections/leases.py",
+            "WHERE lease.holder = excluded.holder OR lease.expires_at <= now()\n", "", _FOLLOWER, _BUILDS),
+    _mutant("engine", "a change of leaders keeps the term", "projections/leases.py",
+            "THEN lease.term ELSE lease.term + 1 END", "THEN lease.term ELSE lease.term END", _FOLLOWER, _BUILDS),
+    _mutant("engine", "what the database refuses stops everybody", "projections/writing.py",
+            "_REFUSED: Final = (asyncpg.DataError,", "_REFUSED: Final = (", _FOLLOWER),
+    _mutant("engine", "a database that is away parks subjects", "projections/refold.py",
+            "folded = folding.finish(until)\n    except AWAY:\n        raise\n    except Exception",
+            "folded = folding.finish(until)\n    except Exception", _FOLLOWER, *_ENGINE),
+    _mutant("engine", "the last link stands instead of the first", "projections/joining.py",
+            "WHERE (excluded.created, excluded.event_id) < (link.created, link.event_id)\n", "", _JOINING),
+    _mutant("engine", "a child that leaves a customer leaves its rows behind", "projections/follower.py",
+            "await _drop(connection, projection, joined.no_longer_roots)\n", "", _JOINING),
+    _mutant("engine", "late terms touch nobody", "projections/joining.py",
+            'joined.dirty |= {row["subject"] for row in await connection.fetch(USERS, named)}',
+            "joined.dirty |= set(named[:0])", _JOINING),
+    _mutant("engine", "a child of two customers is not parked", "projections/links.py",
+            "return child.child == other.child and len(roots) == 2 and", "return len(roots) > 2 and", _JOINING),
+    _mutant("engine", "a rebuild calls a part done after its first piece", "projections/rebuild.py",
+            "SET after_stream = $3, events = events + $4, done = $5\n",
+            "SET after_stream = $3, events = events + $4, done = $5 OR true\n", _BUILDS),
+    _mutant("engine", "a rebuild forgets how far a part has come", "projections/rebuild.py",
+            "SET after_stream = $3, events", "SET after_stream = left($3, 0), events", _BUILDS),
+    _mutant("engine", "a build that was never compared is promoted", "projections/promotion.py",
+            "if never or (prudent and not force):", "if never:", _BUILDS),
+    _mutant("engine", "a build with parked subjects is promoted", "projections/promotion.py",
+            'prudent.append(f"{parked} subjects are parked")', "pass", _BUILDS),
+    _mutant("engine", "an answer that is the same is told again", "projections/entitlements/telling.py",
+            "if granted != (feature in told) or (granted and told[feature] != value):", "if granted or feature in told:",
+            _CHANGES),
+)  # fmt: skip
+
+ENTITLEMENTS: Final = (
+    _mutant("entitlements", "intervals include their end", "projections/entitlements/standing.py",
+            "return span[0] <= at and (span[1] is None or at < span[1])",
+            "return span[0] <= at and (span[1] is None or at <= span[1])", *_SOURCES),
+    _mutant("entitlements", "a grant lasts one moment longer than it says", "projections/entitlements/standing.py",
+            "if row.expires_at is not None and row.expires_at <= at:",
+            "if row.expires_at is not None and row.expires_at < at:", *_SOURCES),
+    _mutant("entitlements", "grace is counted from the newest failure", "projections/entitlements/standing.py",
+            "since = min((one.valid_from for one in _owed(evidence, at)), default=row.status_since)",
+            "since = max((one.valid_from for one in _owed(evidence, at)), default=row.status_since)", *_SOURCES),
+    _mutant("entitlements", "grace never ends", "projections/entitlements/standing.py",
+            "if over is not None and over <= at:", "if over is not None and at < row.valid_from:", *_SOURCES),
+    _mutant("entitlements", "who never paid has the grace of who did", "projections/entitlements/standing.py",
+            'if not any(one.kind == "paid" and one.valid_from <= at for one in evidence):', "if not row.source:",
+            *_SOURCES),
+    _mutant("entitlements", "a won dispute goes on to suspend", "projections/entitlements/standing.py",
+            "end = earliest(one.valid_to, one.covers_to)", "end = one.covers_to", *_SOURCES),
+    _mutant("entitlements", "a dispute suspends beyond the invoice's period", "projections/entitlements/standing.py",
+            "start = max(one.valid_from, one.covers_from)\n        end = earliest(one.valid_to, one.covers_to)",
+            "start = max(one.valid_from, one.covers_from)\n        end = earliest(one.valid_to, datetime.max.replace(tzinfo=start.tzinfo))",
+            *_SOURCES),
+    _mutant("entitlements", "several sources give the most instead of the sum", "projections/entitlements/answer.py",
+            'return max(amounts) if combine == "max" else sum(amounts, Decimal(0))', "return max(amounts)", *_SOURCES),
+    _mutant("entitlements", "one source that denies takes what another gives", "projections/entitlements/answer.py",
+            "key=lambda one: (not one.granted,", "key=lambda one: (one.granted,", *_SOURCES),
+    _mutant("entitlements", "a catalog holds before it is effective", "projections/catalog.py",
+            "if one.effective_from is None or one.effective_from <= at]", "if published]", "tests/projections/test_features.py",
+            "tests/http/test_catalog.py", *_SOURCES),
+)  # fmt: skip
+
+DUNNING: Final = (
+    _mutant("dunning", "a hard decline is retried like any other", "projections/dunning/course.py",
+            'self.stuck = one.kind in ("hard", "no_method")', "self.stuck = False", *_STORIES),
+    _mutant("dunning", "an attempt without a payment counts after a hard decline", "projections/dunning/course.py",
+            'if self.stuck and one.declined is None and one.kind != "no_method":', "if self.stuck is None:", *_STORIES),
+    _mutant("dunning", "a subscription counts as left past due at once", "projections/dunning/course.py",
+            "LEFT_AFTER: Final = timedelta(hours=24)", "LEFT_AFTER: Final = timedelta(hours=0)", *_STORIES),
+    _mutant("dunning", "what was credited counts as recovered", "projections/dunning/course.py",
+            "return (whole, whole - credited, credited)", "return (whole, whole, 0)", *_STORIES),
+    _mutant("dunning", "what was written off has an open amount", "projections/dunning/course.py",
+            "open_amount=0 if over else self.now.amount_remaining", "open_amount=self.now.amount_remaining", *_STORIES),
+    _mutant("dunning", "an invoice that was sent fails before it is due", "projections/dunning/course.py",
+            "return self.bill.automatic or self.overdue", "return True", *_STORIES),
+    _mutant("dunning", "the last outcome stands instead of the first", "projections/dunning/course.py",
+            "if self.outcome is None and (outcome := ENDS.get(self.status)) is not None:",
+            "if (outcome := ENDS.get(self.status)) is not None:", *_STORIES),
+    _mutant("dunning", "a new card mends nothing", "projections/dunning/course.py",
+            "if one.mends and self.stuck and self.failures and one.at > self.failures[-1].at:", "if self.stuck is None:",
+            *_STORIES),
+)  # fmt: skip
+
+REVENUE: Final = (
+    _mutant("revenue", "a payment is posted by event instead of by fact", "projections/revenue/gather.py",
+            "or shown.id in facts.invoice_payments:\n        return\n    facts.invoice_payments[shown.id] = InvoicePaymentFact(\n        key=shown.id,",
+            "or fact.event_id in facts.invoice_payments:\n        return\n    facts.invoice_payments[fact.event_id] = InvoicePaymentFact(\n        key=fact.event_id,",
+            *_GOLDEN),
+    _mutant("revenue", "a reduction is split by elapsed time instead of by pots", "projections/revenue/pots.py",
+            "shares = split(amount, [held for _, _, held in places])",
+            "shares = split(amount, [(pot == 'D') * max(line.end - at, 0) + (pot == 'R') * max(at - line.start, 1)"
+            " for line, pot, _ in places])", *_POTS, *_GOLDEN),
+    _mutant("revenue", "what is earned is rounded per day", "projections/revenue/schedule.py",
+            "return half_even(self.amount * (self.a - self.b * ((at - self.origin) // self.unit)), self.c)",
+            "return self.amount - (at - self.origin) // 86_400 * half_even(self.amount * self.b * 86_400, self.c)"
+            " if at < self.end else 0", *_POTS, *_GOLDEN),
+    _mutant("revenue", "a half is rounded up", "projections/revenue/schedule.py",
+            "(twice == denominator and whole % 2 == 1)", "twice == denominator", *_POTS, *_GOLDEN),
+    _mutant("revenue", "what is left over by a split goes to the first", "projections/revenue/pots.py",
+            "key=lambda place: -abs(parts[place][1]))[:missing]", "key=lambda place: place)[:missing]", *_POTS, *_GOLDEN),
+    _mutant("revenue", "the first invoice of an incomplete subscription earns", "projections/revenue/journal.py",
+            "bill.pots.held = True", "bill.pots.held = False", *_GOLDEN),
+    _mutant("revenue", "a failed refund stays refunded", "projections/revenue/journal.py",
+            'fail = partial(bill.fail_refund, refund.key, because=[refund.because["failed"]])\n        books.act(key, refund.failed_at, Rank.REFUND_FAILED, refund.key, fail)',
+            "pass", *_GOLDEN),
+    _mutant("revenue", "a voided invoice stays", "projections/revenue/journal.py",
+            "if fact.voided_at is not None:\n        books.act(fact.key", "if fact.voided_at == 0:\n        books.act(fact.key",
+            *_GOLDEN),
+    _mutant("revenue", "a voided credit note stays", "projections/revenue/journal.py",
+            "if note.voided_at is not None:", "if note.voided_at == 0:", *_GOLDEN),
+    _mutant("revenue", "a refund that a credit note covers is posted twice", "projections/revenue/journal.py",
+            "covered = sum(some for note, some in covering if note.created <= refund.created)", "covered = 0", *_GOLDEN),
+    _mutant("revenue", "a dispute that was won stays lost", "projections/revenue/journal.py",
+            "method = books.bills[bill].reinstate if back else books.bills[bill].withdraw",
+            "method = books.bills[bill].withdraw", *_GOLDEN),
+    _mutant("revenue", "a write-off takes no gain", "projections/revenue/pots.py",
+            "line.g += line.d - d - g", "line.g += 0", *_POTS, *_GOLDEN),
+)  # fmt: skip
+
+MRR: Final = (
+    _mutant("mrr", "who comes back is new", "projections/mrr/movements.py",
+            'return "reactivation" if group.had else "new"', 'return "new"', _MOVEMENTS),
+    _mutant("mrr", "movements are grouped across midnight", "projections/mrr/movements.py",
+            "if group is not None and not (at - group.since <= length and at.date() == group.since.date()):",
+            "if group is not None and not at - group.since <= length:", _MOVEMENTS),
+    _mutant("mrr", "changes of one hour are not one movement", "projections/mrr/movements.py",
+            "if group is not None and not (at - group.since <= length and at.date() == group.since.date()):",
+            "if group is not None:", _MOVEMENTS),
+    _mutant("mrr", "another currency is a churn and a new customer", "projections/mrr/movements.py",
+            'marked[out] = marked[out]._replace(reason="currency_change", involuntary=False)', "pass", _MOVEMENTS),
+)  # fmt: skip
+
+PERIODS: Final = (
+    _mutant("periods", "what was sealed is not taken off what is so now", "projections/periods/reported.py",
+            "amounts[key] = amounts.get(key, 0) + sign * one.amount", "amounts[key] = amounts.get(key, 0) + one.amount",
+            _REPORTED),
+    _mutant("periods", "a late fact changes a closed month", "projections/periods/reported.py",
+            "(early if one.original_month < first_open else found).append(one)", "found.append(one)", _REPORTED),
+    _mutant("periods", "months are closed in any order", "projections/periods/decisions.py",
+            "if month != following:", "if month < following:", _CLOSE),
+    _mutant("periods", "any closed month is reopened", "projections/periods/decisions.py",
+            "if not self.closed or self.closed[-1] != month:", "if month not in self.closed:", _CLOSE),
+    _mutant("periods", "a month is closed before it has ended", "projections/periods/closing.py",
+            "if asked.now < month_end(asked.month):", "if asked.now < month_end(asked.month) and asked.force:", _CLOSE),
+    _mutant("periods", "objections do not stop a close", "projections/periods/closing.py",
+            "if objections and not asked.force:", "if objections and asked.force is None:", _CLOSE),
+    _mutant("periods", "a reopened month is reported as never sealed", "projections/periods/reported.py",
+            "before, after = last.get(key, 0), now[key].after if key in now else 0",
+            "before, after = 0, now[key].after if key in now else 0", _REPORTED),
+)  # fmt: skip
+
+ACCESS: Final = (
+    _mutant("access", "a key's scope is not asked for", "api/access.py",
+            "if not key.allows(scope):", "if not scope:", _ACCESS),
+    _mutant("access", "a key sees other books", "api/access.py", "if not key.sees(book):", "if not book:", _ACCESS),
+    _mutant("access", "any key will do", "api/secrets.py",
+            "if hmac.compare_digest(key.digest, digest):", "if digest:", _ACCESS),
+    _mutant("access", "an old signature is good for ever", "api/webhook.py",
+            "if abs(age_seconds) > tolerance_seconds:", "if age_seconds < -tolerance_seconds:", _WEBHOOK),
+    _mutant("access", "a signature from the future is good", "api/webhook.py",
+            "if abs(age_seconds) > tolerance_seconds:", "if age_seconds > tolerance_seconds:", _WEBHOOK),
+    _mutant("access", "a secret vouches for every account and mode", "api/webhook.py",
+            "if not any(secret.covers(livemode=envelope.livemode, account=account) for secret in vouching):",
+            "if not vouching:", _WEBHOOK),
+    _mutant("access", "a body without a length is read to its end", "api/webhook.py",
+            "if len(body) > MAX_BODY_BYTES:", "if len(body) < 0:", _WEBHOOK),
+)  # fmt: skip
+
+MUTANTS: Final = (*LOG, *PROOF, *ORDER, *ENGINE, *ENTITLEMENTS, *DUNNING, *REVENUE, *MRR, *PERIODS, *ACCESS)

@@ -1,0 +1,120 @@
+"""What a request may ask: nothing is left out without a word, and the log can be asked as of a moment too."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final
+from urllib.parse import urlencode
+
+import httpx
+import pytest
+
+from api.declared import Operation
+from api.routes import OPERATIONS
+from api.services import Services
+from ledger.times import rfc3339
+from projections.builds import ensure_live
+from projections.periods.tables import PERIODS_PROJECTION
+from tests.conftest import ManualClock
+from tests.http.test_access import post
+from tests.http.test_openapi import named, path_of
+from tests.stripe_events import Json, event
+
+GUARDED: Final = [one for one in OPERATIONS if one.scope]
+BASE: Final = 1768478400
+
+
+def a_charge(event_id: str, **more: int) -> Json:
+    charge = {"object": "charge", "id": "ch_1", "customer": "cus_9"}
+    return event(event_id, "charge.succeeded", charge, **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("one", GUARDED, ids=named)
+async def test_an_unknown_parameter_is_named(client: httpx.AsyncClient, one: Operation) -> None:
+    answer = await client.request(one.method, path_of(one, {}), params={"asof": "2026-01-01T00:00:00Z"})
+    problem = answer.json()
+    assert (answer.status_code, problem["type"]) == (400, "unknown-parameter")
+    assert "'asof'" in problem["detail"]
+    assert all(parameter.name in problem["detail"] for parameter in one.query)
+
+
+async def test_a_webhooks_address_may_hold_anything(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/webhooks/stripe?tenant=1", content=b"{}")
+    assert answer.json()["type"] == "signature"
+
+
+@pytest.mark.parametrize("one", [one for one in GUARDED if len(one.query) > 5], ids=named)
+async def test_what_contradicts_itself_is_refused(client: httpx.AsyncClient, one: Operation) -> None:
+    moment = "2026-01-01T00:00:00Z"
+    twice = [("book", "self:live"), ("book", "self:test")]
+    both = [("as_of", moment), ("at", moment)]
+    known = [("known_at", moment), ("known_position", "1")]
+    for asked, said in ((twice, "book is given twice"), (both, "as_of and at exclude"), (known, "known_at and known_")):
+        if {name for name, _ in asked} <= {parameter.name for parameter in one.query}:
+            answer = await client.request(one.method, f"{path_of(one, {})}?{urlencode(asked)}")
+            assert answer.status_code == 400, asked
+            assert said in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("path", "asked", "said"),
+    [
+        ("/v1/revenue/recognition", {"from": "January"}, "from is a month such as 2026-01"),
+        ("/v1/revenue/mrr/movements", {"to": "May"}, "to is a day such as 2026-01-31, or a month such as 2026-01"),
+        ("/v1/revenue/tie-out", {"month": "1"}, "month is a month such as 2026-01"),
+        ("/v1/dunning/attention", {"currency": "1"}, "currency is three letters such as usd"),
+        ("/v1/coverage", {"cursor": "ü"}, "cursor is the next_cursor of the page before"),
+    ],
+)  # fmt: skip
+async def test_what_is_malformed_is_answered_in_words(
+    client: httpx.AsyncClient, path: str, asked: dict[str, str], said: str
+) -> None:
+    answer = await client.get(path, params=asked)
+    assert (answer.status_code, answer.json()["detail"]) == (400, said)
+
+
+async def test_the_log_is_asked_as_of_a_moment_and_as_known(client: httpx.AsyncClient, clock: ManualClock) -> None:
+    for number in range(3):
+        await post(client, clock, a_charge(f"evt_{number}", created=BASE + 60 * number))
+        clock.forward(hours=1)
+    late = rfc3339(clock.now - timedelta(minutes=90))
+
+    async def ids(**asked: str) -> list[str]:
+        return [one["id"] for one in (await client.get("/v1/events", params=asked)).json()["data"]]
+
+    at_first = "2026-01-15T12:00:59Z"
+    assert await ids(as_of=at_first) == await ids(at=at_first) == ["evt_0"]
+    assert await ids(as_of="2026-01-15T12:01:00Z", order="desc") == ["evt_1", "evt_0"]
+    assert await ids(known_position="2") == ["evt_0", "evt_1"]
+    assert await ids(known_at=late) == ["evt_0", "evt_1"]
+    assert await ids(known_position="2", as_of=at_first) == ["evt_0"]
+    for path in ("/v1/events/evt_2", "/v1/events/evt_2/raw"):
+        for asked in ({"as_of": at_first}, {"known_position": "2"}, {"known_at": late}):
+            assert (await client.get(path, params=asked)).status_code == 404, asked
+        assert (await client.get(path, params={"as_of": rfc3339(clock.now), "known_position": "3"})).status_code == 200
+    assert (await client.get("/v1/events", params={"min_position": "3"})).status_code == 200
+    ahead = await client.get("/v1/events/evt_2", params={"min_position": "4", "wait": "0.05"})
+    assert (ahead.status_code, ahead.json()["type"]) == (503, "not-yet")
+
+
+async def test_an_open_month_says_something_wherever_a_closed_one_does(
+    client: httpx.AsyncClient, services: Services, clock: ManualClock
+) -> None:
+    from api.periods import _OPEN
+
+    closed = {"month", "seal", "status", "position", "digest", "by", "at", "reason", "forced", "exceptions", "policies",
+              "code", "reopened"}  # fmt: skip
+    assert {"month", *_OPEN} == closed
+    async with services.database.as_role("ledger_builder").pool(max_size=1) as pool, pool.acquire() as connection:
+        await ensure_live(connection, PERIODS_PROJECTION)
+    assert (await client.get("/v1/periods", params={"as_of": rfc3339(clock.now)})).status_code == 200
+
+
+@pytest.mark.parametrize("holder", ["sub_1", "nobody", "org:", "cus_", "customer cus_1"])
+async def test_nothing_is_granted_to_what_is_nobody(client: httpx.AsyncClient, holder: str) -> None:
+    wanted = {"customer": holder, "feature": "sso", "reason": "a trial"}
+    answer = await client.post("/v1/grants", json=wanted)
+    assert (answer.status_code, "org:NAME" in answer.json()["detail"]) == (400, True)
+    assert (await client.get("/v1/events")).json()["data"] == []
+    for good in ("cus_1", "org:acme/eu", "acct_1"):
+        assert (await client.post("/v1/grants", json=wanted | {"customer": good})).status_code == 201, good
