@@ -64,7 +64,7 @@ async def show(visit: Visit) -> Response:
             cursor=_on(visit, "journal"),
             **{"from": f"{_earlier(until):%Y-%m}", "to": f"{until:%Y-%m}"},
         ),
-        visit.part("/v1/events", customer=customer, limit=1, known_at=None, known_position=None),
+        visit.part("/v1/events", customer=customer, limit=1, as_of=None, known_at=None, known_position=None),
         visit.part(
             "/v1/events",
             customer=customer,
