@@ -9,13 +9,14 @@ from typing import Final
 import asyncpg
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from api.access import require, services
 from api.doctor import Check, database_checks
 from api.outward import wanted
 from api.outward.alarms import LAST_WEBHOOK, overdue, usual_silence
 from api.outward.coverage import HOUR, KEPT, covered_books, first_hour, hour_of, read_hours
-from api.problems import JSONResponse
+from api.problems import JSONResponse, Problem
 from api.services import Services, projections_of
 from ledger.postgres import AWAY
 from projections.builds import enter_build, list_builds
@@ -53,7 +54,7 @@ class Finding:
 async def list_checks(request: Request) -> Response:
     """Go through everything; 200 also where something is wrong: the answer says what."""
     require(request, "admin")
-    found = await examine_service(services(request))
+    found = [await _readiness(request), *await examine_service(services(request))]
     data = [
         {
             "area": one.area,
@@ -67,6 +68,18 @@ async def list_checks(request: Request) -> Response:
     ]
     failed = sum(one["state"] == "failed" for one in data)
     return JSONResponse({"ok": failed == 0, "failed": failed, "data": data})
+
+
+async def _readiness(request: Request) -> Finding:
+    """Ask what ``/readyz`` asks, of the same function."""
+    [readyz] = [one.endpoint for one in request.app.routes if isinstance(one, Route) and one.path == "/readyz"]
+    why = None
+    try:
+        await readyz(request)
+    except (Problem, *AWAY) as error:
+        why = str(error)
+    check = Check("ready", ok=why is None, value=why or "ready", how="`/readyz` answers 200")
+    return Finding("service", check, "mend what it names: a load balancer sends nobody here until then")
 
 
 async def examine_service(serving: Services) -> list[Finding]:

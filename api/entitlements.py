@@ -15,7 +15,6 @@ from api.access import book_of_request, require, services
 from api.bodies import json_body
 from api.parameters import MAX_WAIT_SECONDS, integer_parameter, path_value, seconds_parameter, time_parameter
 from api.problems import JSONResponse, Problem
-from api.reads import not_yet
 from api.services import Services
 from ledger.event import IDENTIFIER
 from ledger.reader import position_at, read_head
@@ -197,10 +196,14 @@ async def _read_live(
         if build_id is not None and freshness.build is None:
             raise Problem(404, f"there is no build {build_id}")
         clean = min_position == 0 or not any(one.dirty for one in found.values())
-        if freshness.build is not None and not freshness.folding and freshness.position >= min_position and clean:
+        if freshness.build is not None and freshness.position >= min_position and clean:
             return [found[holder] for holder in holders]
         if asyncio.get_running_loop().time() + _POLL_SECONDS > deadline:
-            raise not_yet(freshness, min_position)
+            if freshness.build is None:
+                raise Problem(503, "the projection is not built yet", headers={"Retry-After": "1"})
+            behind = "" if freshness.position < min_position else ", and this customer is folded anew"
+            detail = f"folded up to position {freshness.position}, asked for {min_position}{behind}"
+            raise Problem(503, detail, kind="not-yet", headers={"Retry-After": "1"})
         await asyncio.sleep(_POLL_SECONDS)
 
 

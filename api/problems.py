@@ -16,7 +16,7 @@ from api.outward.access import StripeRefusedError
 from ledger.errors import LedgerError, LogUnavailableError, MalformedEventError
 from ledger.notary import NotProvableError
 from ledger.postgres import AWAY
-from projections.builds import NoSuchBuildError
+from projections.builds import NoSuchBuildError, StillFoldingError
 from projections.catalog import CatalogError
 from projections.periods.closing import NotReadyToCloseError
 from projections.periods.decisions import PeriodError
@@ -139,6 +139,7 @@ TOLD: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], Callable[
     (CatalogError, lambda e: Problem(422, str(e), kind="invalid-catalog", more={"line": e.line, "key": e.key})),
     (MalformedEventError, lambda e: Problem(400, str(e), kind="malformed-event")),
     ((NotProvableError, NoSuchBuildError), lambda e: Problem(404, str(e))),
+    (StillFoldingError, lambda e: Problem(503, str(e), kind="not-yet", headers={"Retry-After": "5"})),
     (NotReadyToCloseError, _not_ready),
     (PeriodError, lambda e: Problem(409, str(e))),
     (StripeRefusedError, _refused_by_stripe),

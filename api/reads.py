@@ -121,7 +121,7 @@ async def read_build(
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
             freshness = await enter_build(connection, projection, asked.book, asked.build)
-            if freshness.build is not None and not freshness.folding and freshness.position >= asked.min_position:
+            if freshness.build is not None and freshness.position >= asked.min_position:
                 dirty = bool(await connection.fetchval(ANY_DIRTY, asked.book, subjects))
                 if not dirty or asked.min_position == 0:
                     value = await read(connection)
@@ -129,7 +129,7 @@ async def read_build(
         if asked.build is not None and freshness.build is None:
             raise Problem(404, f"there is no build {asked.build}")
         if asyncio.get_running_loop().time() + _POLL_SECONDS > deadline:
-            raise not_yet(freshness, asked.min_position)
+            raise _not_yet(freshness, asked.min_position)
         await asyncio.sleep(_POLL_SECONDS)
 
 
@@ -139,12 +139,9 @@ async def _parked(connection: asyncpg.Connection, freshness: Freshness, subjects
     return await any_parked(connection, freshness.build, subjects)
 
 
-def not_yet(freshness: Freshness, min_position: int) -> Problem:
-    """Say why a read cannot be answered yet."""
+def _not_yet(freshness: Freshness, min_position: int) -> Problem:
     if freshness.build is None:
         return Problem(503, "the projection is not built yet", headers={"Retry-After": "1"})
-    if freshness.folding:
-        return Problem(503, f"{freshness.build} is still being folded", kind="not-yet", headers={"Retry-After": "5"})
     detail = f"folded up to position {freshness.position}, not yet {min_position}"
     if freshness.position >= min_position:
         detail = "something told late is still being folded"

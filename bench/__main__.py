@@ -13,7 +13,7 @@ from typing import Annotated, Final
 import orjson
 import typer
 
-from bench import backfill, catalog, engine, http, live, log, orders, revenue
+from bench import backfill, catalog, console, engine, http, live, log, orders, revenue
 from bench.ground import Ground
 from bench.table import Row, as_json, show
 
@@ -47,6 +47,7 @@ MEASURES: Final[dict[str, Callable[[Ground, int], Awaitable[list[Row]]]]] = {
     "orders": lambda _, events: asyncio.to_thread(lambda: [orders.orders_row(events)]),
     "revenue": lambda ground, events: revenue.revenue_rows(ground, 5 * events // 2),
     "catalog": lambda ground, _: _one(catalog.publish_row(ground)),
+    "console": console.pages_rows,
     "http": _http,
     "live": lambda ground, _: live.live_rows(ground),
 }

@@ -56,6 +56,7 @@ async def import_file(
             if len(waiting) >= _BATCHES_AT_ONCE:
                 await _settle(*waiting.pop(0), imported, progress)
     finally:
+        await asyncio.gather(*(task for task, _ in waiting), return_exceptions=True)  # the first failure speaks for all
         for task, size in waiting:
             await _settle(task, size, imported, progress)
     return imported

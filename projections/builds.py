@@ -13,7 +13,7 @@ from typing import Any, Final
 import asyncpg
 import orjson
 
-from ledger.errors import MistakeError
+from ledger.errors import LedgerError, MistakeError
 from projections import engine_tables
 from projections.contract import Projection
 
@@ -96,6 +96,14 @@ class NoSuchBuildError(MistakeError):
         self.build_id = build_id
 
 
+class StillFoldingError(LedgerError):
+    """A build that is asked has folded only a part of history: its rows answer nothing yet."""
+
+    def __init__(self, build_id: str) -> None:
+        super().__init__(f"{build_id} is still being folded")
+        self.build_id = build_id
+
+
 @dataclass(frozen=True, slots=True)
 class Build:
     """A build as the registry has it. ``targets`` are, by book, the positions its first pass folds up to."""
@@ -130,8 +138,6 @@ class Freshness:
     head: int
     waiting_since: datetime | None
     kept: bool = False
-    folding: bool = False
-    """Whether its first pass is not over, so that its rows answer nothing yet."""
 
     def lag_seconds(self, now: datetime) -> float:
         """Return for how long the oldest event not yet folded has been in the log; 0 when there is none."""
@@ -256,13 +262,15 @@ async def enter_build(
 ) -> Freshness:
     """Enter the live build (or a named one) inside a transaction and return how fresh it is.
 
-    Registry and rows are of one snapshot.
+    Registry and rows are of one snapshot. Raises ``StillFoldingError`` for one whose first pass is not over.
     """
     row = await connection.fetchrow(ENTER, projection, book, build_id)
     if row is None:
         return Freshness(book, None, 0, 0, None)
-    kept, folding = row["phase"] != "live", row["phase"] == "folding"
-    return Freshness(book, row["build_id"], row["position"], row["head"], row["waiting_since"], kept, folding)
+    if row["phase"] == "folding":
+        raise StillFoldingError(row["build_id"])
+    kept = row["phase"] != "live"
+    return Freshness(book, row["build_id"], row["position"], row["head"], row["waiting_since"], kept)
 
 
 async def any_parked(connection: asyncpg.Connection, build_id: str | None, subjects: list[str]) -> bool:

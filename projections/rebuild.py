@@ -40,6 +40,14 @@ FROM ledger.event
 WHERE book = $1 AND position = ANY ($2)
 """
 
+# Grouped, so that it is not looked for from the end of all books' streams.
+LAST_STREAM: Final = """
+SELECT max(stream_id)
+FROM ledger.event
+WHERE book = $1 AND position <= $2
+GROUP BY book
+"""
+
 FOLDED_OF_SAMPLE: Final = """
 SELECT count(*)
 FROM ledger.event
@@ -139,7 +147,10 @@ async def plan(connection: asyncpg.Connection, projection: Projection, build: Bu
         for book, target in sorted(build.targets.items()):
             cuts = await _cuts(connection, book, target)
             expected = await _expected(connection, projection, book, target) // (len(cuts) + 1)
-            for after, until in zip(["", *cuts], [*cuts, None], strict=True):
+            # A part without an end would be looked for in every later book, piece by piece. What a stream's name
+            # begins with comes before it in every collation.
+            last = await connection.fetchval(LAST_STREAM, book, target) or book
+            for after, until in zip([book, *cuts], [*cuts, last], strict=True):
                 part += 1
                 await connection.execute(ADD_PART, build.build_id, part, book, after, until, expected)
 

@@ -136,7 +136,8 @@ def _position(request: Request) -> int | None:
 
 
 def _to_sign_in(request: Request) -> Response:
-    here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    path = request.scope["raw_path"].partition(b"?")[0].decode("latin-1")
+    here = f"{path}?{request.url.query}" if request.url.query else path
     wanted = "" if request.method != "GET" or here == "/" else f"?next={quote(here, safe='')}"
     return RedirectResponse(f"/sign-in{wanted}", status_code=303, headers=rendering.HEADERS)
 

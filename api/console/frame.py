@@ -144,10 +144,15 @@ class Visit:
         text = {name: rendering.parameter(value) for name, value in given.items() if value not in (None, "")}
         return f"{path}?{urlencode(text)}"
 
+    @property
+    def place(self) -> str:
+        """The path of this page, as addresses have it."""
+        return "/".join(rendering.segment(step.replace("\x00", "/")) for step in self.request.scope["path"].split("/"))
+
     def here(self, **values: object) -> str:
         """Return the address of this page with some of its parameters changed."""
         kept = {name: value for name, value in self.request.query_params.items() if name not in ("book", *MOMENT)}
-        return self.url(self.request.url.path, **{**kept, **values})
+        return self.url(self.place, **{**kept, **values})
 
 
 def render(visit: Visit, template: str, /, *, status: int = 200, **context: object) -> Response:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import asyncpg
 import httpx
 import pytest
@@ -129,6 +131,58 @@ async def test_an_audit_copy_by_time_and_by_position(served: Services, client: h
     assert (before.json()["granted"], before.json()["reason"]) == (False, "incomplete")
     assert before.json()["freshness"]["build"] == early.json()["build"]
     assert (await client.get("/v1/customers/cus_1/entitlements?build=entitlements-99")).status_code == 404
+
+
+async def test_a_build_answers_nothing_before_it_is_folded(served: Services, client: httpx.AsyncClient) -> None:
+    asked = (await client.post("/v1/projections/entitlements/rebuilds", json={"until_position": 2})).json()
+    assert (asked["done"], asked["total"], asked["started"]) == (0, 2, False)
+    early = await client.get(f"/v1/customers/cus_1/entitlements?build={asked['build']}")
+    assert (early.status_code, early.json()["type"], early.headers["retry-after"]) == (503, "not-yet", "5")
+    await rebuilder(served).fold(asked["build"])
+    await rebuilder(served).complete(asked["build"])
+    ready = (await client.get(f"/v1/projections/entitlements/builds/{asked['build']}")).json()
+    assert (ready["done"], ready["total"], ready["phase"]) == (2, 2, "ready")
+    assert (await client.get(f"/v1/customers/cus_1/entitlements?build={asked['build']}")).status_code == 200
+
+
+async def test_before_the_first_event_nothing_was_known(served: Services, client: httpx.AsyncClient) -> None:
+    connection = await connect_runner(served.database)
+    await ensure_live(connection, served.revenue)
+    await connection.close()
+    asked = "/v1/revenue/mrr?known_at=2001-01-01T00:00:00Z"
+    refused = await client.get(asked)
+    assert (refused.status_code, refused.json()["type"]) == (409, "build-required")
+    assert '"until_position": 0}' in refused.json()["detail"]
+    for until in ({"until_position": 0}, {"until_time": "2001-01-01T00:00:00Z"}):
+        made = await client.post("/v1/projections/revenue/rebuilds", json=until)
+        assert (made.status_code, made.json()["bounded"], made.json()["build"]) == (202, True, "revenue-2")
+    ready = replace(rebuilder(served), projection=served.revenue)
+    await ready.fold("revenue-2")
+    await ready.complete("revenue-2")
+    answer = await client.get(asked)
+    assert (answer.status_code, answer.json()["mrr"]) == (200, {})
+    assert (answer.json()["freshness"]["build"], answer.json()["freshness"]["position"]) == ("revenue-2", 0)
+
+
+async def test_every_build_and_every_decision_is_listed(served: Services, client: httpx.AsyncClient) -> None:
+    await client.post("/v1/projections/entitlements/rebuilds", json={"reason": "to be sure"})
+    await rebuilder(served).fold("entitlements-2")
+    await rebuilder(served).complete("entitlements-2")
+    builds = (await client.get("/v1/projections/entitlements/builds")).json()["data"]
+    assert [(one["build"], one["phase"], one["books"][0]["position"]) for one in builds] == [
+        ("entitlements-2", "ready", 3), ("entitlements-1", "live", 3),
+    ]  # fmt: skip
+    await client.delete("/v1/projections/entitlements/builds/entitlements-2")
+    path = "/v1/projections/entitlements/decisions"
+    first = (await client.get(f"{path}?limit=1")).json()
+    rest = (await client.get(f"{path}?limit=5&cursor={first['next_cursor']}")).json()
+    said = [(one["what"], one["build"], one["by"], one["reason"]) for one in (*first["data"], *rest["data"])]
+    assert said == [
+        ("dropped", "entitlements-2", "key:admin", None),
+        ("certified", "entitlements-2", None, None),
+        ("requested", "entitlements-2", "key:admin", "to be sure"),
+    ]
+    assert (await client.get("/v1/projections/dunning/decisions")).json() == {"data": [], "next_cursor": None}
 
 
 async def test_what_is_parked_is_listed_and_folded_again(

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import orjson
 import pytest
 
 from api.services import Services
+from ledger.appender import Appender, Limits
+from ledger.errors import LogUnavailableError
 from ledger.export import export_archive
 from ledger.importing import ImportLineError, import_file
+from ledger.postgres import Database
 from ledger.reader import read_tail
 from tests.conftest import ManualClock
 from tests.stripe_events import event, new_event, subscription
@@ -54,6 +60,19 @@ async def test_a_bad_line_is_named_and_what_came_before_it_stays(
         await import_file(services.appender, file, platform_account="self", now=clock.now)
     assert caught.value.line == 651
     assert len(await read_tail(owner, "self:live", 0, 2_000)) == 650
+
+
+async def test_an_import_that_loses_the_database_fails_once(
+    database: Database, clock: ManualClock, tmp_path: Path
+) -> None:
+    write_events(tmp_path / "events.jsonl", 4_500)
+    unheard: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unheard.append(context))
+    async with Appender(database, clock=clock, limits=Limits(waiting_events=1)) as appender:
+        with pytest.raises(LogUnavailableError):
+            await import_file(appender, tmp_path / "events.jsonl", platform_account="self", now=clock.now)
+    gc.collect()
+    assert unheard == []
 
 
 async def archive(services: Services, folder: Path) -> Path:

@@ -12,7 +12,7 @@ import pytest
 from ledger.appender import Appender
 from ledger.postgres import Database
 from projections import folding, refold
-from projections.ahead import reading_ahead
+from projections.ahead import READ_IN_KEY_ORDER, SUBJECTS, Place, reading_ahead
 from projections.builds import Build, Request, ensure_live, read_build, start_build
 from projections.certify import digest_of
 from projections.follower import follow, step
@@ -110,3 +110,24 @@ async def test_what_was_known_is_what_was_answered(database: Database, clock: Ma
         assert known is not None
         assert known.answers == answers
     await connection.close()
+
+
+async def test_a_part_of_one_book_passes_over_no_other(database: Database, owner: asyncpg.Connection) -> None:
+    await owner.execute(
+        """
+        INSERT INTO ledger.event
+        SELECT book || '/cus_' || n, 1, book, n, 'evt_' || n, 'customer.created', now(), now(), now(), 'import', NULL,
+               NULL, 0, NULL, '', '', sha256(''), sha256('')
+        FROM unnest(ARRAY ['a:live', 'b:live', 'c:live']) AS book, generate_series(1, 2000) AS n
+        """
+    )
+    await owner.execute("ANALYZE ledger.event")
+    runner = await connect_runner(database)
+    targets = dict.fromkeys(("a:live", "b:live", "c:live"), 2_000)
+    await plan(runner, PROJECTION, await start_build(runner, PROJECTION, Request("test", None, targets)))
+    await runner.close()
+    await owner.execute(READ_IN_KEY_ORDER)
+    for part in await owner.fetch("SELECT book, after_stream, until_stream FROM ledger.build_part"):
+        place = Place(part["after_stream"], part["until_stream"], part["book"], 2_000, ("nothing",))
+        shown = "\n".join(row[0] for row in await owner.fetch(f"EXPLAIN (ANALYZE) {SUBJECTS}", *place, 3_000))
+        assert "Rows Removed by Filter: 2000\n" in shown, shown

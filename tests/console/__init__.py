@@ -1,0 +1,1 @@
+"""The console: who may come in, what pages show, and that hostile text stays text."""
