@@ -52,11 +52,15 @@ async def show(visit: Visit) -> Response:
 
 
 async def show_recognition(visit: Visit) -> Response:
-    """Show the roll-forward of what is deferred, and in which month what each month's invoices was earned."""
+    """Show the roll-forward of what is deferred, and when asked in which month what each month's invoices was earned.
+
+    That reads every entry of these months, and so it waits to be asked for.
+    """
     picks = read_picks(visit)
+    detail = "waterfall" if visit.query("detail") == "waterfall" else None
     recognition = await visit.part(
         "/v1/revenue/recognition",
-        detail="waterfall",
+        detail=detail,
         policy=picks.policy,
         basis=picks.basis,
         **{"from": picks.first, "to": picks.until},
@@ -72,6 +76,7 @@ async def show_recognition(visit: Visit) -> Response:
         currency=currency,
         recognition=recognition,
         earned=earned_in(recognition, currency),
+        detail=detail,
         falls=falls,
         heads=["Invoiced", *((month, "n") for month in picks.months)],
         totals=[sum(amounts.get(month, 0) for _, amounts in falls) for month in picks.months],
@@ -103,7 +108,7 @@ def earned_in(recognition: Part, currency: str | None) -> list[tuple[str, Json]]
 def falls_in(recognition: Part, currency: str | None) -> list[tuple[str, dict[str, int]]]:
     """Return one currency's revenue by month of invoice, and within it by month of service."""
     found: dict[str, dict[str, int]] = {}
-    for one in recognition.content["waterfall"] if recognition.shown else ():
+    for one in recognition.content.get("waterfall", ()) if recognition.shown else ():
         if one["currency"] == currency:
             found.setdefault(one["invoiced"], {})[one["recognized"]] = one["amount"]
     return sorted(found.items())
