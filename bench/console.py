@@ -32,6 +32,7 @@ from bench.log import new_event
 from bench.table import Row, percentiles_ms, show
 from ledger.embedded import EmbeddedPostgres
 from ledger.postgres import Database
+from ledger.reader import Filter, read_head, read_page
 from ledger.simulator.company import Arguments, Company
 from ledger.times import rfc3339
 from projections.builds import ensure_live
@@ -41,10 +42,9 @@ from projections.runner import connect_runner
 _LIMIT_MS: Final = 300.0
 _ASKED: Final = 20
 _KEY: Final = "lk_bench"
+BOOK: Final = "self:live"
 _EVENTS_A_CUSTOMER: Final = 20
-_CUSTOMERS_OF: Final = """
-SELECT DISTINCT customer FROM ledger.invoices WHERE book = 'self:live' AND customer IS NOT NULL ORDER BY 1 LIMIT $1
-"""
+_LOOKED_THROUGH: Final = 200
 
 
 async def pages_rows(ground: Ground, events: int) -> list[Row]:
@@ -83,8 +83,10 @@ async def _opened(settings: Settings, database: Database) -> AsyncIterator[Servi
 
 async def _measured(services: Services) -> list[Row]:
     async with services.pool.acquire() as connection:
-        customers = [segment(row["customer"]) for row in await connection.fetch(_CUSTOMERS_OF, _ASKED)]
-        events = await connection.fetchval("SELECT max(position) FROM ledger.head WHERE book = 'self:live'")
+        paid = await read_page(connection, BOOK, Filter(type="invoice.paid"), _LOOKED_THROUGH, newest_first=True)
+        events = await read_head(connection, BOOK)
+    found = dict.fromkeys(one.stream_id.removeprefix(f"{BOOK}/") for one in paid)
+    customers = [segment(name) for name in found if name.startswith("cus_")][:_ASKED]
     app = create_app(lambda: contextlib.nullcontext(services))
     app.state.services = services
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
@@ -105,7 +107,7 @@ async def _row(client: httpx.AsyncClient, name: str, addresses: list[str]) -> Ro
     times = []
     for address in [addresses[0], *addresses]:
         began = time.perf_counter()
-        answer = await client.get(address, params={} if "?" in address else {"book": "self:live"})
+        answer = await client.get(address, params={} if "?" in address else {"book": BOOK})
         times.append(time.perf_counter() - began)
         if answer.status_code not in {200, 303}:
             raise AssertionError(f"{address} answered {answer.status_code}")

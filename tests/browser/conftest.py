@@ -28,7 +28,7 @@ FLAGS: Final = (
 ).split()
 WIDE: Final = 1440
 NARROW: Final = 390
-DEMO: Final = ("demo", "--customers", "40", "--months", "10")
+DEMO: Final = ("demo", "--customers", "25", "--months", "6")
 _SECONDS: Final = 60
 
 
