@@ -22,7 +22,7 @@ from api.secrets import digest_of, parse_api_keys
 from api.services import Services
 from ledger.postgres import Database
 from tests.conftest import KEY, ManualClock, client_of
-from tests.http.test_console import token_in
+from tests.console.people import token_in
 from tests.mrr.notation import subscription
 from tests.periods.test_close import Book, finalize, fold_all
 from tests.revenue.stories import events_of
