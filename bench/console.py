@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,7 @@ from typing import Final
 
 import httpx
 import orjson
+import structlog
 import typer
 
 from api.app import create_app
@@ -87,6 +89,7 @@ async def _measured(services: Services) -> list[Row]:
         events = await read_head(connection, BOOK)
     found = dict.fromkeys(one.stream_id.removeprefix(f"{BOOK}/") for one in paid)
     customers = [segment(name) for name in found if name.startswith("cus_")][:_ASKED]
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))  # no line for each request
     app = create_app(lambda: contextlib.nullcontext(services))
     app.state.services = services
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)

@@ -18,7 +18,7 @@ from projections.mrr.intervals import month_after, month_of
 
 SCOPES: Final = ("entitlements:read", "events:read", "dunning:read", "revenue:read")
 
-_LOOKED_THROUGH: Final = 200
+_LOOKED_THROUGH: Final = 60
 _NEWEST: Final = 20
 _EVENTS: Final = 20
 _ENTRIES: Final = 20
