@@ -24,7 +24,7 @@ from ledger.simulator.truth_mrr import Life, movements_of
 from projections.builds import Build, ensure_live, enter
 from projections.certify import digest_of
 from projections.follower import follow
-from projections.mrr import query as worth
+from projections.mrr import query as mrr
 from projections.mrr.intervals import Bounds
 from projections.mrr.rows import MovementRow
 from projections.revenue import query
@@ -148,7 +148,7 @@ class Asking:
         self.compared.months += 1
 
     async def worth(self, at: int) -> None:
-        totals = await worth.read_totals(self.connection, self.book, time_of(at), "stripe-2026")
+        totals = await mrr.read_totals(self.connection, self.book, time_of(at), "stripe-2026")
         assert not any(one.incomplete for one in totals)
         assert {one.currency: one.total for one in totals if one.total} == self.truth.mrr(at)
         self.compared.worth += 1
@@ -158,28 +158,28 @@ class Asking:
         wanted = self.asked(ends[0], ends[-1])
         found = {
             (int(one.since.timestamp()), one.currency): {"opening": one.opening, **one.by_kind, "closing": one.closing}
-            for one in await worth.read_moved(self.connection, wanted)
+            for one in await mrr.read_moved(self.connection, wanted)
         }
         for start, end in pairwise(ends):
             for currency, one in self.truth.movements(start, end).items():
                 assert found.get((start, currency), dict.fromkeys(one, 0)) == one, (self.book, start, currency)
                 self.compared.movements += 1
-        single = await worth.read_movements(self.connection, wanted, None, ALL_MOVEMENTS)
+        single = await mrr.read_movements(self.connection, wanted, None, ALL_MOVEMENTS)
         assert told(single) == told_truly(self.truth.lives.values())
 
     async def moved_by(self, at: int, start: int) -> None:
         """Compare the movements of a month as far as they had come at a moment inside it."""
         end = int(datetime.combine(_after(month_of(start)), datetime.min.time(), UTC).timestamp())
         wanted = replace(self.asked(start, end), as_of=time_of(at))
-        found = await worth.read_movements(self.connection, wanted, None, ALL_MOVEMENTS)
+        found = await mrr.read_movements(self.connection, wanted, None, ALL_MOVEMENTS)
         lives = [
             replace(life, states=[one for one in life.states if one.at <= at]) for life in self.truth.lives.values()
         ]
         assert told(found) == [one for one in told_truly(lives) if one[0] >= start], (self.book, at)
 
-    def asked(self, start: int, end: int) -> worth.Wanted:
+    def asked(self, start: int, end: int) -> mrr.Wanted:
         bounds = Bounds(time_of(start), time_of(end), "month")
-        return worth.Wanted(self.book, "stripe-2026", bounds, None, time_of(end))
+        return mrr.Wanted(self.book, "stripe-2026", bounds, None, time_of(end))
 
 
 def told(rows: list[MovementRow]) -> list[tuple[Any, ...]]:
