@@ -206,12 +206,12 @@ class World:
         self.kill_commands()
         if restart:
             self.postgres.ensure_running()
-            for service in self.services:
-                self.start_service(service)
             self.wait_until_ready()
 
     def wait_until_ready(self) -> None:
-        """Wait until both services say that they are ready; one that has ended is started again."""
+        """Start both services side by side and wait until they are ready; one that has ended is started again."""
+        for service in self.services:
+            self.start_service(service)
         for service in self.services:
             self.until(lambda service=service: self._is_ready(service), f"{service.folder.name} to be ready")  # type: ignore[misc]
 
