@@ -21,6 +21,7 @@ from api import session
 from api.access import default_book, services
 from api.console import assets, rendering
 from api.console.frame import Page, Visit
+from api.front import asked_by_whom
 from api.parameters import book_parameter, integer_parameter, read_bound
 from api.problems import Problem, answer_problem, problem_of
 from api.secrets import ApiKey, find_key
@@ -54,6 +55,7 @@ def _opened(page: Page, pages: tuple[Page, ...]) -> Callable[[Request], Awaitabl
         current = sessions.current(request)
         if current is None:
             return _to_sign_in(request)
+        asked_by_whom(request.scope).key = current.key.name
         form = {}
         if page.method == "POST":
             _refuse_other_sites(request)

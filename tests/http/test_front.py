@@ -28,6 +28,7 @@ from projections.contract import Projection
 from projections.follower import follow
 from projections.runner import connect_runner
 from tests.conftest import KEY, SECRET, ManualClock, client_of
+from tests.console.people import signed_in
 from tests.stripe_events import Json, body_of, event, signature
 
 PERSONAL = {
@@ -162,6 +163,13 @@ async def test_one_line_a_request_that_names_nobody(
     assert [one["event"] for one in found if one["event"] != "request"] == ["signed_body_unparsable"]
     secrets = [KEY, SECRET, "x" * 30, headers["Stripe-Signature"].partition("v1=")[2], "a" * 64, "evt_1", "cus_1"]
     assert not [one for one in [*PERSONAL.values(), *secrets, "Maximiliane", "Nebelweg"] if one in text]
+
+
+async def test_a_page_of_the_console_is_logged_with_who_is_signed_in(services: Services, written: io.StringIO) -> None:
+    async with signed_in(services) as browser:
+        assert (await browser.get("/log/evt_1")).status_code == 404
+    line = lines(written)[1][-1]
+    assert (line["route"], line["status"], line["key"]) == ("/log/{event_id}", 404, "admin")
 
 
 async def test_what_cannot_be_folded_is_logged_without_what_it_is(
