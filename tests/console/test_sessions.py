@@ -54,6 +54,13 @@ async def test_no_other_site_signs_anybody_in(services: Services, headers: dict[
         assert (answer.status_code, "set-cookie" in answer.headers) == (status, status == 303)
 
 
+@pytest.mark.parametrize(("origin", "secure"), [("https://ledger.test", True), ("http://ledger.test", False)])
+async def test_behind_a_proxy_that_ends_tls_the_cookie_is_secure(services: Services, origin: str, secure: bool) -> None:
+    async with client_of(services, None) as client:
+        answer = await client.post("/sign-in", data={"key": KEY}, headers={"Origin": origin})
+        assert ("secure" in answer.headers["set-cookie"].lower()) is secure
+
+
 async def test_a_session_ends_with_its_time_and_with_its_key(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
