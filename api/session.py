@@ -99,5 +99,6 @@ def forget_message(response: Response) -> None:
 
 
 def _set(response: Response, request: Request, name: str, value: str, seconds: int) -> None:
-    secure = request.url.scheme == "https"
+    # Behind a proxy that ends TLS only the browser knows: it says so with each form that it sends.
+    secure = "https" in (request.url.scheme, request.headers.get("origin", "").partition(":")[0])
     response.set_cookie(name, value, max_age=seconds, httponly=True, samesite="strict", secure=secure)

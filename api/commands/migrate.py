@@ -34,7 +34,7 @@ def migrate(
 
 
 def _apply(settings: Settings) -> list[Migration]:
-    if settings.embedded:
+    if settings.embedded and settings.owner_database_url is None:
         from api.database import running_database
 
         with running_database(settings):

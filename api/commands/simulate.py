@@ -146,6 +146,7 @@ def demo(
         count = asyncio.run(_load(database, settings, arguments, progress))
     if count:
         typer.echo(f"{count} events of a company that never was: {customers} customers, {months} months")
+        typer.echo("They are being folded; the console's overview says how far.")
     run(settings, migrate_first=False, say=typer.echo)
 
 

@@ -74,6 +74,13 @@ async def test_a_cookie_is_for_this_site_alone(services: Services) -> None:
             assert not [one for one in said if one.startswith("Domain")]
 
 
+@pytest.mark.parametrize(("origin", "secure"), [("https://ledger.test", True), ("http://ledger.test", False)])
+async def test_behind_a_proxy_that_ends_tls_the_cookie_is_secure(services: Services, origin: str, secure: bool) -> None:
+    async with client_of(services, None) as client:
+        answer = await client.post("/sign-in", data={"key": KEY}, headers={"Origin": origin})
+        assert ("secure" in answer.headers["set-cookie"].lower()) is secure
+
+
 async def test_a_session_ends_with_its_time_and_with_its_key(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:

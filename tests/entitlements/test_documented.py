@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
 from typing import get_args
 
 from projections.catalog import Policy, parse_catalog
 from projections.entitlements.standing import DENIES, NEAREST, State
+from tests.docs.blocks import ROOT, blocks_of
 
-GUIDE = (Path(__file__).parents[2] / "docs" / "entitlements.md").read_text()
+PAGE = "docs/entitlements.md"
+GUIDE = (ROOT / PAGE).read_text()
 
 
 def test_the_catalog_shown_is_one_and_its_policy_the_default() -> None:
-    [text] = re.findall(r"<!-- catalog: example -->\n```toml\n(.*?)```", GUIDE, re.DOTALL)
-    catalog = parse_catalog(text)
+    [block] = [one for one in blocks_of(PAGE) if one.language == "toml"]
+    catalog = parse_catalog(block.text)
     assert catalog.policy == Policy()
     assert {one.feature: one.value(None) for one in catalog.given("prod_team", None, None)} == {
         "seats": None, "sso": None, "support": None,
