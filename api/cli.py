@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 
 import asyncpg
+import structlog
 import typer
 
 from api.commands import (
@@ -74,6 +75,8 @@ app.add_typer(log.app, name="log")
 
 def main() -> None:
     """Run the command line."""
+    # Standard output is for answers: what is logged while they are made never goes there.
+    structlog.configure(logger_factory=structlog.WriteLoggerFactory(sys.stderr))
     try:
         app()
     except MistakeError as error:

@@ -44,6 +44,9 @@ def written(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     """What is logged as machines read it."""
     handlers, hook, stderr = logging.root.handlers[:], sys.excepthook, io.StringIO()
     monkeypatch.setattr(sys, "stderr", stderr)
+    for name in ("uvicorn", "uvicorn.error"):  # as in a process where nothing else has set it up
+        monkeypatch.setattr(logging.getLogger(name), "propagate", True)
+        monkeypatch.setattr(logging.getLogger(name), "level", logging.NOTSET)
     configure_logging(Settings(log_format="json", log_level="debug"))
     yield stderr
     structlog.reset_defaults()
@@ -75,7 +78,13 @@ def quoting(*_: object) -> None:
 async def test_a_request_keeps_its_id_or_gets_one(services: Services) -> None:
     async with client_of(services, None) as stranger:
         given = {"X-Request-Id": "abc-123_DEF.456"}
-        for path, status in (("/v1/events", 401), ("/healthz", 200), ("/nowhere", 404), ("/sign-in", 200), ("/", 303)):
+        for path, status in (
+            ("/v1/events", 401),
+            ("/healthz", 200),
+            ("/v1/nowhere", 404),
+            ("/sign-in", 200),
+            ("/", 303),
+        ):
             answer = await stranger.get(path, headers=given)
             assert (answer.status_code, answer.headers["x-request-id"]) == (status, "abc-123_DEF.456"), path
             if status in (401, 404):

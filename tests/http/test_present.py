@@ -81,7 +81,8 @@ async def test_both_ways_write_the_same_bytes(
                 path = f"/v1/customers/{customer}/entitlements/{dice.choice(['sso', 'seats', 'prod_2', 'none'])}"
                 answers = [await client.get(path), await client.get(path), await client.get(path, params=DATABASE)]
                 assert answers[0].content == answers[1].content == answers[2].content
-                assert dict(answers[1].headers) == dict(answers[2].headers)
+                headers = [{**answer.headers, "x-request-id": ""} for answer in answers[1:]]
+                assert headers[0] == headers[1]
                 compared += 1
     assert compared == 144
     assert kept(services)
