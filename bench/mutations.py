@@ -31,6 +31,7 @@ _MANY = "tests/log/test_many_processes.py"
 _TAMPER = "tests/log/test_tamper.py"
 _COLUMNS = f"{_TAMPER}::test_a_changed_column_is_found"
 _TAMPERED = f"{_TAMPER}::test_a_tampered_log_is_found_out"
+_AGREEING = f"{_TAMPER}::test_a_change_that_leaves_and_head_agree_with_is_found_out"
 _MERKLE = "tests/proof/test_merkle.py"
 _CAUSAL = "tests/projections/test_causal.py"
 _ENGINE = ("tests/projections/test_engine.py", "tests/projections/test_engine_database.py")
@@ -38,9 +39,12 @@ _FOLLOWER = "tests/projections/test_follower.py"
 _BUILDS = "tests/projections/test_builds.py"
 _FENCED = f"{_BUILDS}::test_an_old_leader_is_fenced_off"
 _OVERTAKEN = f"{_FOLLOWER}::test_a_step_that_was_overtaken_is_dropped"
-_GOES_ON = f"{_BUILDS}::test_a_rebuild_goes_on_where_it_was_stopped"
+_PIECES = f"{_BUILDS}::test_a_part_of_many_pieces_is_folded_piece_by_piece_to_its_end"
 _NOT_PROMOTED = f"{_BUILDS}::test_what_is_not_promoted"
 _JOINING = "tests/projections/test_joining.py"
+_LINK_LAST = f"{_JOINING}::test_the_link_may_come_last"
+_CLAIMED_TWICE = f"{_JOINING}::test_what_two_customers_claim_is_parked_and_stays_with_the_first"
+_LATE_TERMS = f"{_JOINING}::test_late_terms_reach_exactly_those_who_used_them"
 _CHANGES = "tests/projections/test_changes.py"
 _SOURCES = (
     "tests/entitlements/test_standing.py",
@@ -57,6 +61,13 @@ _REPORTED = "tests/periods/test_reported.py"
 _CLOSE = "tests/periods/test_close.py"
 _ACCESS = "tests/http/test_access.py"
 _WEBHOOK = "tests/http/test_webhook.py"
+_SESSIONS = "tests/console/test_sessions.py"
+_COOKIES = f"{_SESSIONS}::test_a_cookie_is_for_this_site_alone"
+_TOKENS = f"{_SESSIONS}::test_signing_out_needs_the_token_of_this_session"
+_ENDS = f"{_SESSIONS}::test_a_session_ends_with_its_time_and_with_its_key"
+_GOES_TO = f"{_SESSIONS}::test_signing_in_goes_on_where_one_wanted_to_be_on_this_site_only"
+_SCOPED = "tests/console/test_pages.py::test_a_key_sees_the_pages_and_parts_of_its_scopes"
+_GUARDS = "tests/http/test_guards.py::test_each_other_book_is_refused"
 
 LOG: Final = (
     _mutant("log", "the head row is not locked", _SCHEMA,
@@ -87,8 +98,8 @@ LOG: Final = (
             "or self._queued_bytes + size > self._limits.waiting_bytes", "or size < 0", _APPEND),
     _mutant("log", "one event that cannot be written fails its whole batch", "ledger/appender.py",
             "if len(callers) > 1:\n                # Something", "if len(callers) < 0:\n                # Something", _APPEND),
-    _mutant("log", "two rivals for one version both have it", "ledger/appender.py",
-            "answer.taken - self._own(one.key)", "set()", _APPEND, "tests/log/test_decisions.py"),
+    _mutant("log", "who comes second for a version is never told", "ledger/appender.py",
+            "answer.taken - self._own(one.key)", "set()", f"{_APPEND}::test_a_version_conflict_fails_its_caller_alone"),
     _mutant("log", "the log may be changed by its owner", _SCHEMA,
             "ALTER TABLE ledger.event ENABLE ALWAYS TRIGGER event_is_immutable;",
             "ALTER TABLE ledger.event DISABLE TRIGGER event_is_immutable;", _APPEND),
@@ -108,20 +119,23 @@ PROOF: Final = (
             "hashlib.sha256(salt + body)", "hashlib.sha256(body)", "tests/http/test_log.py", "tests/log/test_erasure.py",
             "tests/http/test_events.py"),
     _mutant("proof", "a leaf says nothing of when it was recorded", "ledger/leaf.py",
-            '"recorded_at": self.recorded_at.astimezone(UTC),\n', "", _COLUMNS),
+            '"recorded_at": self.recorded_at.astimezone(UTC),\n', "", f"{_TAMPERED}[record everything a moment later]"),
     _mutant("proof", "the envelope chain leaves out the signature", "ledger/leaf.py",
             "[version, received_at.astimezone(UTC), signature, api_version,",
-            "[version, received_at.astimezone(UTC), api_version,", _COLUMNS),
+            "[version, received_at.astimezone(UTC), api_version,", f"{_COLUMNS}[signature-299]"),
     _mutant("proof", "verify does not compare roots", "ledger/verify.py",
-            "if root(self._frontier) != one.checkpoint.root:", "if root(self._frontier) == b'':", _TAMPERED),
+            "if root(self._frontier) != one.checkpoint.root:", "if root(self._frontier) == b'':", f"{_AGREEING}[type-is not the one that was signed]"),
+    _mutant("proof", "verify does not compare envelope chains", "ledger/verify.py",
+            "elif one.envelope is not None and one.envelope != self._envelope:", "elif one.envelope == b'':",
+            f"{_AGREEING}[signature-are not what was signed]"),
     _mutant("proof", "verify does not miss a deleted checkpoint", "ledger/verify.py",
-            "if not one.inside:", "if one.inside is None:", _TAMPERED),
+            "if not one.inside:", "if one.inside is None:", f"{_TAMPERED}[delete a checkpoint]"),
     _mutant("proof", "verify does not miss what was cut off", "ledger/verify.py",
-            "if size > self._size:", "if size < 0:", _TAMPERED),
+            "if size > self._size:", "if size < 0:", f"{_TAMPER}::test_an_older_backup_is_found_out"),
     _mutant("proof", "verify does not look at the keys of events", "ledger/verify.py",
-            "ORDER BY 2\nLIMIT $2", "ORDER BY 2\nLIMIT 0 * $2", _TAMPERED),
+            "ORDER BY 2\nLIMIT $2", "ORDER BY 2\nLIMIT 0 * $2", f"{_TAMPERED}[change a key]"),
     _mutant("proof", "any empty body counts as erased", "ledger/verify.py",
-            "if self._erasures.pop(position, None) == event_id:", "if True:", "tests/log/test_erasure.py", _TAMPERED),
+            "if self._erasures.pop(position, None) == event_id:", "if True:", "tests/log/test_erasure.py::test_only_what_the_erasure_names_may_be_without_a_body"),
     _mutant("proof", "a checkpoint of anybody's key is believed", "ledger/verify.py",
             "checkpoint = parse_checkpoint(open_note(note, trusted).text)",
             'checkpoint = parse_checkpoint(note.partition("\\n\\n")[0] + "\\n")', f"{_TAMPER}::test_history_rewritten_with_another_key_is_found_out"),
@@ -169,20 +183,24 @@ ENGINE: Final = (
             "folded = folding.finish(until)\n    except AWAY:\n        raise\n    except Exception",
             "folded = folding.finish(until)\n    except Exception",
             f"{_FOLLOWER}::test_a_database_that_goes_away_parks_nobody"),
-    _mutant("engine", "the last link stands instead of the first", "projections/joining.py",
-            "WHERE (excluded.created, excluded.event_id) < (link.created, link.event_id)\n", "", _JOINING),
+    _mutant("engine", "the last link to come stands instead of the first", "projections/links.py",
+            "if current is None or link.rank < current.rank:", "if current != link:",
+            f"{_JOINING}::test_the_first_link_stands_whatever_the_order"),
+    _mutant("engine", "a worker that has not seen the first link writes another over it", "projections/joining.py",
+            "WHERE (excluded.created, excluded.event_id) < (link.created, link.event_id)\n", "",
+            f"{_JOINING}::test_the_first_link_stands_where_a_worker_has_not_seen_it"),
     _mutant("engine", "a child that leaves a customer leaves its rows behind", "projections/follower.py",
-            "await _drop(connection, projection, joined.no_longer_roots)\n", "pass\n", _JOINING),
+            "await _drop(connection, projection, joined.no_longer_roots)\n", "pass\n", _LINK_LAST),
     _mutant("engine", "late terms touch nobody", "projections/joining.py",
             'joined.dirty |= {row["subject"] for row in await connection.fetch(USERS, named)}',
-            "joined.dirty |= set(named[:0])", _JOINING),
+            "joined.dirty |= set(named[:0])", _LATE_TERMS),
     _mutant("engine", "a child of two customers is not parked", "projections/links.py",
-            "return child.child == other.child and len(roots) == 2 and", "return len(roots) > 2 and", _JOINING),
+            "return child.child == other.child and len(roots) == 2 and", "return len(roots) > 2 and", _CLAIMED_TWICE),
     _mutant("engine", "a rebuild calls a part done after its first piece", "projections/rebuild.py",
             "SET after_stream = $3, events = events + $4, done = $5\n",
-            "SET after_stream = $3, events = events + $4, done = $5 OR true\n", _GOES_ON),
+            "SET after_stream = $3, events = events + $4, done = $5 OR true\n", _PIECES),
     _mutant("engine", "a rebuild forgets how far a part has come", "projections/rebuild.py",
-            "SET after_stream = $3, events", "SET after_stream = left($3, 0), events", _GOES_ON),
+            "SET after_stream = $3, events", "SET after_stream = left($3, 0), events", _PIECES),
     _mutant("engine", "a build that was never compared is promoted", "projections/promotion.py",
             "if never or (prudent and not force):", "if never:", _NOT_PROMOTED),
     _mutant("engine", "a build with parked subjects is promoted", "projections/promotion.py",
@@ -328,6 +346,54 @@ ACCESS: Final = (
             "if not vouching:", _WEBHOOK),
     _mutant("access", "a body without a length is read to its end", "api/webhook.py",
             "if len(body) > MAX_BODY_BYTES:", "if len(body) < 0:", _WEBHOOK),
+    _mutant("access", "what is asked of another book is answered", "api/declared.py",
+            'if not key.sees(request.query_params.get("book", key.book or "")):', "if key.book is None:", _GUARDS),
+    _mutant("access", "what is of all books is for a key of one", "api/declared.py",
+            "if BOOK not in self.query:", "if key.book is None:", _GUARDS),
+    _mutant("access", "parameters that nobody knows are left out", "api/declared.py",
+            'raise Problem(400, f"unknown parameter {name!r}: {there_are}", kind="unknown-parameter")', "continue",
+            "tests/http/test_parameters.py::test_an_unknown_parameter_is_named"),
+    _mutant("access", "the log names what was asked for", "api/front.py",
+            "method=method, route=route, status=status, ms", 'method=method, route=scope["path"], status=status, ms',
+            "tests/http/test_front.py::test_one_line_a_request_that_names_nobody"),
+    _mutant("access", "the log shows what looks like a secret", "api/logs.py",
+            "text = shape.sub(BLOT, text)", "text = text[:]", "tests/http/test_front.py::test_what_looks_personal_or_secret_is_blotted_out"),
 )  # fmt: skip
 
-MUTANTS: Final = (*LOG, *PROOF, *ORDER, *ENGINE, *ENTITLEMENTS, *DUNNING, *REVENUE, *MRR, *PERIODS, *ACCESS)
+CONSOLE: Final = (
+    _mutant("console", "a session's cookie goes along from other sites", "api/session.py",
+            'samesite="strict", secure=secure', 'samesite="none", secure=secure', _COOKIES),
+    _mutant("console", "a script may read a session's cookie", "api/session.py",
+            'httponly=True, samesite="strict", secure=secure', 'httponly=False, samesite="strict", secure=secure', _COOKIES),
+    _mutant("console", "a session's cookie goes over http as well", "api/session.py",
+            'samesite="strict", secure=secure', 'samesite="strict", secure=False', _COOKIES),
+    _mutant("console", "any token will do for a form", "api/session.py",
+            'return secrets.compare_digest(session.token.encode(), token.encode("utf-8", "replace"))', "return True", _TOKENS),
+    _mutant("console", "all sessions have one token", "api/session.py",
+            "return str(self._tokens.dumps(name))", 'return str(self._tokens.dumps(""))', _TOKENS),
+    _mutant("console", "a session has no end", "api/session.py",
+            'request.cookies.get(COOKIE, ""), max_age=_MAX_AGE_SECONDS)', 'request.cookies.get(COOKIE, ""))', _ENDS),
+    _mutant("console", "the digests of the keys are enough to sign in", "api/session.py",
+            "[secret, *(digest.encode()", "[*(digest.encode()",
+            f"{_SESSIONS}::test_the_digest_of_a_key_signs_nobody_in"),
+    _mutant("console", "a message is told to whoever comes", "api/session.py",
+            "return str(message) if name == session.name else None", "return str(message)",
+            f"{_SESSIONS}::test_a_message_is_told_once_and_to_its_session_only"),
+    _mutant("console", "a form comes from any site", "api/console/doors.py",
+            "if not is_own:", "if is_own is None:", f"{_SESSIONS}::test_no_other_site_signs_anybody_in"),
+    _mutant("console", "what changes something comes from any site", "api/console/doors.py",
+            'if page.method == "POST":\n            _refuse_other_sites(request)\n', 'if page.method == "POST":\n',
+            f"{_SESSIONS}::test_no_other_site_changes_anything"),
+    _mutant("console", "signing in leads to any site", "api/console/doors.py",
+            'return address if is_local else "/"', "return address", _GOES_TO),
+    _mutant("console", "signing in leads to a site without a scheme", "api/console/doors.py",
+            'not address.startswith(("//", "/\\\\"))', 'not address.startswith("/\\\\")', _GOES_TO),
+    _mutant("console", "a page's scopes are not looked at", "api/console/doors.py",
+            "if not page.opens_for(current.key):", "if not current.key:", _SCOPED),
+    _mutant("console", "a key of one book sees the pages of others", "api/console/doors.py",
+            "if not key.sees(book):", "if not book:", "tests/console/test_pages.py::test_a_key_of_one_book_sees_no_other"),
+    _mutant("console", "what stands in an event is markup", "api/console/rendering.py",
+            "autoescape=True", "autoescape=False", "tests/http/test_console.py::test_hostile_text_stays_text"),
+)  # fmt: skip
+
+MUTANTS: Final = (*LOG, *PROOF, *ORDER, *ENGINE, *ENTITLEMENTS, *DUNNING, *REVENUE, *MRR, *PERIODS, *ACCESS, *CONSOLE)

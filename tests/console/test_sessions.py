@@ -54,6 +54,26 @@ async def test_no_other_site_signs_anybody_in(services: Services, headers: dict[
         assert (answer.status_code, "set-cookie" in answer.headers) == (status, status == 303)
 
 
+async def test_no_other_site_changes_anything(services: Services) -> None:
+    """Not even one that has got hold of the form's token."""
+    async with signed_in(services) as client:
+        form = {"token": token_in((await client.get("/")).text)}
+        answer = await client.post("/sign-out", data=form, headers={"Sec-Fetch-Site": "cross-site"})
+        assert (answer.status_code, "another site" in answer.text) == (403, True)
+        assert (await client.get("/")).status_code == 200
+
+
+async def test_a_cookie_is_for_this_site_alone(services: Services) -> None:
+    """No script reads it, no other site sends it along, and where the site is https it goes over nothing else."""
+    for base, more in (("http://ledger.test", set()), ("https://ledger.test", {"Secure"})):
+        async with client_of(services, None) as client:
+            client.base_url = httpx.URL(base)
+            answer = await client.post("/sign-in", data={"key": KEY})
+            said = set(answer.headers["set-cookie"].split("; "))
+            assert {"HttpOnly", "SameSite=strict", "Secure"} & said == {"HttpOnly", "SameSite=strict"} | more
+            assert not [one for one in said if one.startswith("Domain")]
+
+
 @pytest.mark.parametrize(("origin", "secure"), [("https://ledger.test", True), ("http://ledger.test", False)])
 async def test_behind_a_proxy_that_ends_tls_the_cookie_is_secure(services: Services, origin: str, secure: bool) -> None:
     async with client_of(services, None) as client:

@@ -154,9 +154,9 @@ class World:
         service.process = None
         if children_too:
             self.kill(children)
-        _, alive = psutil.wait_procs(children, timeout=0.1 if self._frozen else _END_SECONDS)
+        alive = _still_alive(children, 0.1 if self._frozen else _END_SECONDS)
         self.kill(alive)
-        psutil.wait_procs(alive, timeout=_END_SECONDS)
+        _still_alive(alive, _END_SECONDS)
 
     def start_service(self, service: Service) -> None:
         """Start a service that does not run."""
@@ -206,12 +206,12 @@ class World:
         self.kill_commands()
         if restart:
             self.postgres.ensure_running()
-            for service in self.services:
-                self.start_service(service)
             self.wait_until_ready()
 
     def wait_until_ready(self) -> None:
-        """Wait until both services say that they are ready; one that has ended is started again."""
+        """Start both services side by side and wait until they are ready; one that has ended is started again."""
+        for service in self.services:
+            self.start_service(service)
         for service in self.services:
             self.until(lambda service=service: self._is_ready(service), f"{service.folder.name} to be ready")  # type: ignore[misc]
 
@@ -235,6 +235,21 @@ class World:
         with contextlib.suppress(OSError):
             lines += self.postgres.log_file.read_text(errors="replace").splitlines(keepends=True)[-20:]
         return "they printed:\n" + "".join(lines)
+
+
+def _still_alive(processes: Sequence[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Wait until processes have ended, and not until whoever inherits them has taken note; return the others."""
+    deadline = time.monotonic() + seconds
+    while (alive := [one for one in processes if not _has_ended(one)]) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return alive
+
+
+def _has_ended(process: psutil.Process) -> bool:
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 class Disk:

@@ -22,7 +22,7 @@ def test_the_mutant_applies(mutant: Mutant) -> None:
 
 def _is_there(file: str, test: str) -> bool:
     path = ROOT / file
-    return path.exists() and f"def {test}" in path.read_text()
+    return path.exists() and (not test or f"def {test.partition('[')[0]}(" in path.read_text())
 
 
 def test_every_area_has_some_and_none_is_there_twice() -> None:

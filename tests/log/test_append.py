@@ -120,13 +120,14 @@ def operator(event_id: str, version: int, stream: str = "grant-1") -> NewEvent:
 async def test_a_version_conflict_fails_its_caller_alone(database: Database, clock: ManualClock) -> None:
     async with Appender(database, clock=clock) as appender:
         await appender.append([operator("op_1", 1)])
-        results = await asyncio.gather(
-            appender.append([made("evt_1"), operator("op_2", 1)]),
-            appender.append([made("evt_2")]),
-            appender.append([operator("op_3", 2)]),
-            appender.append([operator("op_4", 2)]),
-            return_exceptions=True,
-        )
+        async with asyncio.timeout(10):  # and it is told, not tried for ever
+            results = await asyncio.gather(
+                appender.append([made("evt_1"), operator("op_2", 1)]),
+                appender.append([made("evt_2")]),
+                appender.append([operator("op_3", 2)]),
+                appender.append([operator("op_4", 2)]),
+                return_exceptions=True,
+            )
     assert [type(one) for one in results] == [VersionConflictError, list, list, VersionConflictError]
     assert [one.event_id for one in await log_of(database)] == ["op_1", "evt_2", "op_3"]
 
@@ -218,7 +219,7 @@ async def test_leaf_frontier_and_envelope_are_those_of_the_stored_rows(
     for row in rows:
         assert row["body_digest"] == body_digest(row["salt"], bodies[row["position"]])
         assert row["leaf"] == leaf_hash(header_of(row).encode())
-        envelope = _chained(envelope, row)
+        envelope = chained(envelope, row)
     head = await owner.fetchrow("SELECT * FROM ledger.head WHERE book = 'self:live'")
     assert head["position"] == len(rows) == 21
     assert head["frontier"] == extend(0, b"", [row["leaf"] for row in rows])
@@ -226,7 +227,7 @@ async def test_leaf_frontier_and_envelope_are_those_of_the_stored_rows(
     assert len({row["salt"] for row in rows}) == 21
 
 
-def _chained(envelope: bytes, row: Any) -> bytes:
+def chained(envelope: bytes, row: Any) -> bytes:
     names = ("version", "received_at", "signature", "api_version", "encoding", "dictionary_id")
     return chain_envelope(envelope, **{name: row[name] for name in names})
 

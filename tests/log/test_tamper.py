@@ -16,12 +16,15 @@ from api.services import Services
 from api.signing import generate_signing_key, signer_of
 from ledger.appender import Appender
 from ledger.event import NewEvent
+from ledger.leaf import EMPTY_ENVELOPE, header_of
+from ledger.merkle import extend, leaf_hash
 from ledger.notary import ForkNeededError, Notary
 from ledger.operator import operator_event
 from ledger.outside import Outside
 from ledger.postgres import Database
 from ledger.verify import Report, verify_log
 from tests.conftest import ManualClock
+from tests.log.test_append import chained
 from tests.stripe_events import event, new_event, subscription
 
 EVENTS = 600
@@ -87,6 +90,10 @@ TAMPERS = {
     "delete all checkpoints": "DELETE FROM ledger.log_checkpoint",
     "change a checkpoint": "UPDATE ledger.log_checkpoint SET note = replace(note, '300', '301')",
     "change a key": "UPDATE ledger.event_key SET position = 5 WHERE event_id = 'evt_9'",
+    "record everything a moment later": """
+        UPDATE ledger.event SET recorded_at = recorded_at + interval '1 microsecond' WHERE book = 'self:live';
+        UPDATE ledger.head SET recorded_at = recorded_at + interval '1 microsecond' WHERE book = 'self:live'
+    """,
     "take a body away": "UPDATE ledger.event SET salt = '', body = '' WHERE event_id = 'evt_9'",
 }
 
@@ -163,6 +170,23 @@ async def test_every_column_is_in_the_matrix(owner: asyncpg.Connection) -> None:
 async def test_a_tampered_log_is_found_out(log: Log, name: str) -> None:
     await log.tamper(TAMPERS[name])
     assert not (await log.verify()).true
+
+
+@pytest.mark.parametrize(
+    ("column", "said"), [("type", "is not the one that was signed"), ("signature", "are not what was signed")]
+)
+async def test_a_change_that_leaves_and_head_agree_with_is_found_out(log: Log, column: str, said: str) -> None:
+    """The owner makes the event's leaf and the book's head anew, so that nothing but what was signed is against it."""
+    where = "WHERE book = 'self:live'"
+    await log.tamper(f"UPDATE ledger.event SET {column} = {COLUMNS[column]} {where} AND position = 150")
+    leaves, envelope = [], EMPTY_ENVELOPE
+    for row in await log.owner.fetch(f"SELECT * FROM ledger.event {where} ORDER BY position"):
+        leaves.append(leaf_hash(header_of(row).encode()))
+        envelope = chained(envelope, row)
+    await log.owner.execute(f"UPDATE ledger.event SET leaf = $1 {where} AND position = 150", leaves[149])
+    frontier = extend(0, b"", leaves)
+    await log.owner.execute(f"UPDATE ledger.head SET frontier = $1, envelope = $2 {where}", frontier, envelope)
+    assert [said in problem for problem in (await log.verify()).problems] == [True, True]
 
 
 async def test_history_rewritten_with_another_key_is_found_out(

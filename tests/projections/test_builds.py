@@ -269,6 +269,30 @@ async def test_a_rebuild_goes_on_where_it_was_stopped(
     assert await owner.fetchval("SELECT count(*) FROM ledger.build") == 3
 
 
+async def test_a_part_of_many_pieces_is_folded_piece_by_piece_to_its_end(
+    history: tuple[Database, Appender], clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped after each piece, it comes to what was followed live: nothing is left out, nothing folded again."""
+    for module in ("ahead", "rebuild"):
+        monkeypatch.setattr(f"projections.{module}.PIECE_ROWS", 100)
+    ready = operations(history, clock, BUGGY)
+    build = await ready.request_rebuild(by=BY, reason=None)
+    seen: list[Progress] = []
+
+    def stop(progress: Progress) -> None:
+        seen.append(progress)
+        raise StoppedError
+
+    while not (seen and seen[-1].finished):
+        with pytest.raises(StoppedError):
+            await ready.fold(build.build_id, stop)
+        assert len(seen) < 50, "it goes on for ever"
+    assert [one.events for one in seen] == sorted({one.events for one in seen})
+    assert len(seen) > 2 * seen[-1].parts
+    await ready.complete(build.build_id)
+    assert (await ready.compare(build.build_id, by=BY)).differences == []
+
+
 @pytest.mark.parametrize("failure", ["fold", "nul"])
 async def test_what_was_parked_folds_again_after_the_fix(
     history: tuple[Database, Appender], clock: ManualClock, owner: asyncpg.Connection, failure: str

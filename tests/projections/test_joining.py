@@ -17,11 +17,11 @@ from ledger.event import NewEvent
 from ledger.operator import OperatorAggregate, operator_event
 from ledger.postgres import Database
 from projections.ahead import reading_ahead
-from projections.builds import Build, Request, ensure_live, start_build
+from projections.builds import Build, Request, ensure_live, enter, start_build
 from projections.contract import Projection, Rows, Subject, Table, Terms
 from projections.facts import Fact, fact_of
 from projections.follower import clean, follow, replay
-from projections.joining import TermsReader, read_terms
+from projections.joining import Joined, TermsReader, read_terms, roots_of, write
 from projections.links import Link, links, merged, rival, root_of
 from projections.rebuild import finish, fold_piece, plan, read_all_terms
 from projections.runner import connect_runner
@@ -303,6 +303,19 @@ def test_the_first_link_stands_whatever_the_order() -> None:
         assert root_of("b/ch_1", standing) == "b/cus_1"
         assert rival(standing["b/pi_1"], some[0], standing)
     assert not rival(some[1], some[1], merged({}, some))
+
+
+async def test_the_first_link_stands_where_a_worker_has_not_seen_it(database: Database) -> None:
+    """Several workers may pass over what links the streams of one rebuild, each from what it has read."""
+    connection = await connect_runner(database)
+    live = await ensure_live(connection, MONEY)
+    await enter(connection, live.schema_name)
+    for number in (2, 1, 3):
+        moment = datetime.fromtimestamp(number, UTC)
+        link = Link("self:live/pi_1", f"self:live/cus_{number}", moment, f"evt_{number}")
+        await write(connection, Joined("self:live", links=[link]))
+    assert await roots_of(connection, MONEY, ["self:live/pi_1"]) == {"self:live/pi_1": "self:live/cus_1"}
+    await connection.close()
 
 
 @pytest.mark.parametrize(
