@@ -37,7 +37,7 @@ from ledger.postgres import Database
 from ledger.reader import Filter, read_head, read_page
 from ledger.simulator.company import Arguments, Company
 from ledger.times import rfc3339
-from projections.builds import ensure_live
+from projections.builds import ensure_live, list_builds
 from projections.follower import follow
 from projections.runner import connect_runner
 
@@ -87,6 +87,7 @@ async def _measured(services: Services) -> list[Row]:
     async with services.pool.acquire() as connection:
         paid = await read_page(connection, BOOK, Filter(type="invoice.paid"), _LOOKED_THROUGH, newest_first=True)
         events = await read_head(connection, BOOK)
+        live = next(one["build_id"] for one in await list_builds(connection) if one["projection"] == "entitlements")
     found = dict.fromkeys(one.stream_id.removeprefix(f"{BOOK}/") for one in paid)
     customers = [segment(name) for name in found if name.startswith("cus_")][:_ASKED]
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))  # no line for each request
@@ -98,7 +99,8 @@ async def _measured(services: Services) -> list[Row]:
         rows = []
         for page in PAGES:
             if page.method == "GET" and page.sample is not None:
-                addresses = [page.sample.replace("{customer}", one) for one in customers]
+                sample = page.sample.replace("entitlements-1", live)
+                addresses = [sample.replace("{customer}", one) for one in customers]
                 rows.append(await _row(client, f"{page.path}, {events:,} events", addresses))
         then = datetime.now(UTC) - timedelta(days=60)
         known = [f"/customers/{one}?as_of={rfc3339(then)}&known_at={rfc3339(then)}" for one in customers]

@@ -46,6 +46,7 @@ _SETTINGS: Final = {
     "unix_socket_permissions": "0700",
     "max_connections": "200",
     "shared_buffers": "256MB",
+    "work_mem": "32MB",  # sums over a large book group its invoices in memory
     "max_wal_size": "4GB",
     "checkpoint_timeout": "15min",
     "jit": "off",

@@ -19,11 +19,17 @@ PROVEN_WITHIN: Final = 2 * HOUR
 _LOOK_BACK: Final = timedelta(days=14)
 _UNUSUAL_WITHOUT_HISTORY: Final = timedelta(hours=24)
 
+# Among the newest alone: in a log that was imported there is none to be found, however far one looks.
 LAST_WEBHOOK: Final = """
 SELECT received_at
-FROM ledger.event
-WHERE book = $1 AND source = 'webhook'
-  AND position > (SELECT position FROM ledger.head WHERE book = $1) - 100000
+FROM (
+    SELECT position, source, received_at
+    FROM ledger.event
+    WHERE book = $1
+    ORDER BY position DESC
+    LIMIT 10000
+) AS newest
+WHERE source = 'webhook'
 ORDER BY position DESC
 LIMIT 1
 """

@@ -97,14 +97,18 @@ WHERE c.book = $1
 """
 
 RECEIVABLE: Final = """
-SELECT e.customer, e.currency, e.invoice, i.due_date, i.finalized_at, sum(posted.amount) AS amount
-FROM journal_entry AS e
-CROSS JOIN LATERAL unnest(e.accounts, e.amounts) AS posted (account, amount)
-LEFT JOIN invoice AS i ON i.subject = e.subject AND i.invoice = e.invoice
-WHERE e.book = $1 AND e.at <= $2 AND posted.account = 'accounts_receivable'
-GROUP BY e.customer, e.currency, e.invoice, i.due_date, i.finalized_at
-HAVING sum(posted.amount) <> 0
-ORDER BY e.customer, e.invoice
+SELECT o.customer, o.currency, o.invoice, i.due_date, i.finalized_at, o.amount
+FROM (
+    SELECT e.subject, e.customer, e.currency, e.invoice, sum(posted.amount) AS amount
+    FROM journal_entry AS e
+    CROSS JOIN LATERAL unnest(e.accounts, e.amounts) AS posted (account, amount)
+    WHERE e.book = $1 AND e.at <= $2 AND 'accounts_receivable' = ANY (e.accounts)
+      AND posted.account = 'accounts_receivable'
+    GROUP BY e.subject, e.customer, e.currency, e.invoice
+    HAVING sum(posted.amount) <> 0
+) AS o
+LEFT JOIN invoice AS i ON i.subject = o.subject AND i.invoice = o.invoice
+ORDER BY o.customer, o.invoice
 """
 
 PROBLEMS: Final = """
