@@ -35,6 +35,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def words_of(process: psutil.Process) -> list[str]:
+    """Return how a process was started; nothing of one that has ended meanwhile."""
+    try:
+        return list(process.cmdline())
+    except psutil.NoSuchProcess:
+        return []
+
+
 class Service:
     """One service over several lives: start it, stop it, kill it, start it again on the same data."""
 
@@ -107,7 +115,7 @@ class Service:
         return [
             child
             for child in psutil.Process(self.process.pid).children(recursive=True)
-            if "api.processes" in child.cmdline()
+            if "api.processes" in words_of(child)
         ]
 
     def close(self) -> None:

@@ -25,7 +25,7 @@ from projections.entitlements.tables import entitlements
 from projections.folding import rows_of
 from projections.reading import read_histories
 from tests.stripe_events import event, subscription
-from tests.system.running import Service
+from tests.system.running import Service, words_of
 
 # A client whose server is killed in mid-request may leave its socket to the collector.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -199,11 +199,11 @@ def test_a_killed_child_comes_back(service: Service, name: str) -> None:
     load = Load(service)
     with load.running(0):
         service.until(lambda: len(load.acknowledged) > 20, "webhooks to be taken")
-        child = next(child for child in service.children() if name in child.cmdline())
+        child = next(child for child in service.children() if name in words_of(child))
         child.kill()
         psutil.wait_procs([child], timeout=10)
         service.until(
-            lambda: any(name in other.cmdline() and other.pid != child.pid for other in service.children()),
+            lambda: any(name in words_of(other) and other.pid != child.pid for other in service.children()),
             f"another {name}",
         )
         before = len(load.acknowledged)

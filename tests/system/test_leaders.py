@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import signal
@@ -14,14 +15,14 @@ import psutil
 import pytest
 
 from tests.stripe_events import event, subscription
-from tests.system.running import Service
+from tests.system.running import Service, words_of
 from tests.system.test_kill import examine
 
 KILLS = int(os.environ.get("LEDGER_TEST_KILLS", "6"))
 
 
 def follower_of(service: Service) -> psutil.Process:
-    return next(child for child in service.children() if "follower" in child.cmdline())
+    return next(child for child in service.children() if "follower" in words_of(child))
 
 
 def tell(service: Service, start: int, count: int) -> list[tuple[str, int]]:
@@ -83,11 +84,12 @@ def test_a_rebuild_killed_again_and_again_ends_with_the_same_rows(service: Servi
         process = service.spawn("rebuild", "entitlements", "--workers", "2")
         time.sleep(dice.uniform(0.3, 1.6))
         for child in psutil.Process(process.pid).children(recursive=True) if process.poll() is None else ():
-            child.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
         process.kill()
         process.wait()
         for child in service.children():
-            if "follower" in child.cmdline():
+            if "follower" in words_of(child):
                 child.kill()
         done = service.run("rebuild", "entitlements", "--json")
         assert done.returncode == 0, done.stderr
@@ -118,9 +120,9 @@ def test_a_rebuild_asked_for_over_http_is_folded_by_the_service(service: Service
     assert asked.status_code == 202, asked.text
     path = "/v1/projections/entitlements/builds/entitlements-2"
     # Whoever folds it may die, as anybody may; the next one goes on.
-    service.until(lambda: any("rebuilder" in child.cmdline() for child in service.children()), "a process to fold it")
+    service.until(lambda: any("rebuilder" in words_of(child) for child in service.children()), "a process to fold it")
     for child in service.children():
-        if "rebuilder" in child.cmdline():
+        if "rebuilder" in words_of(child):
             child.kill()
     service.until(lambda: bool(service.get(path).json()["digest"]), "the build to be certified")
     assert service.get(path).json()["phase"] == "ready"
