@@ -44,8 +44,7 @@ GROUP BY 1, 2
 WORTH: Final = """
 SELECT subscription, since, until, net_all = 0 AS worthless
 FROM mrr_span
-WHERE book = $1 AND since < $3 AND (until IS NULL OR until > $2)
-ORDER BY subscription, since
+WHERE book = $1 AND since < $3 AND (until IS NULL OR until > $2) AND subscription = ANY ($4)
 """
 
 
@@ -63,15 +62,16 @@ async def read_bridge(connection: asyncpg.Connection, book: str, start: datetime
     seconds = int((end - start).total_seconds())
     rows = await connection.fetch(AVERAGES, book, start, end)
     since, until = int(start.timestamp()), int(end.timestamp())
-    worthless: dict[str, list[tuple[datetime, datetime | None]]] = {}
-    known: set[str] = set()
-    for row in await connection.fetch(WORTH, book, start, end):
-        known.add(row["subscription"])
-        if row["worthless"]:
-            worthless.setdefault(row["subscription"], []).append((row["since"], row["until"]))
     earnings = [
         (_earning(row), row["subscription"]) for row in await connection.fetch(EARNED, book, since, until)
     ]  # fmt: skip
+    worthless: dict[str, list[tuple[datetime, datetime | None]]] = {}
+    known: set[str] = set()
+    earning = list({subscription for _, subscription in earnings if subscription is not None})
+    for row in await connection.fetch(WORTH, book, start, end, earning):
+        known.add(row["subscription"])
+        if row["worthless"]:
+            worthless.setdefault(row["subscription"], []).append((row["since"], row["until"]))
     posted: dict[str, Earned] = {}
     for row in await connection.fetch(POSTED, book, start, end):
         amount = int(row["amount"])
