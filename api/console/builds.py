@@ -26,7 +26,6 @@ async def show(visit: Visit, refused: Problem | None = None) -> Response:
     response = render(
         visit,
         "build.html",
-        status=refused.status if refused else 200,
         name=name,
         build=build,
         live=next((one["build"] for one in projections["data"] if one["name"] == name), None),

@@ -50,7 +50,7 @@ async def show(visit: Visit) -> Response:
     if customer.startswith(ORG_PREFIX):
         found = await access
         shown = _of_access(found, visit)
-        return render(visit, "organisation.html", customer=customer, first=_first(_NOTHING, visit), **shown)
+        return render(visit, "holder.html", customer=customer, first=_first(_NOTHING, visit), **shown)
     until = _until(visit)
     found, dunning, subscriptions, invoices, journal, oldest, events = await asyncio.gather(
         access,

@@ -156,10 +156,11 @@ class Visit:
         return self.url(self.place, **{**kept, **values})
 
 
-def render(visit: Visit, template: str, /, *, status: int = 200, **context: object) -> Response:
-    """Render a page's template."""
+def render(visit: Visit, template: str, /, *, refused: Problem | None = None, **context: object) -> Response:
+    """Render a page's template; with its status where it shows why something was ``refused``."""
     told = visit.sessions.told(visit.request, visit.session)
-    response = rendering.respond(template, {"visit": visit, "told": told, **context}, status)
+    context = {"visit": visit, "told": told, "refused": refused, **context}
+    response = rendering.respond(template, context, 200 if refused is None else refused.status)
     if told is not None:
         session.forget_message(response)
     return response

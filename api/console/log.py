@@ -40,7 +40,6 @@ async def search(visit: Visit) -> Response:
     return render(
         visit,
         "log.html",
-        status=problem.status if problem else 200,
         events=None if problem else events,
         refused=problem,
         conflicts=conflicts,

@@ -34,7 +34,6 @@ async def show(visit: Visit, refused: Problem | None = None) -> Response:
     return render(
         visit,
         "periods.html",
-        status=200 if refused is None else refused.status,
         periods=periods,
         months=months[::-1],
         following=following,

@@ -46,7 +46,6 @@ async def show_all(visit: Visit, refused: Problem | None = None) -> Response:
     response = render(
         visit,
         "projections.html",
-        status=refused.status if refused else 200,
         names=names,
         live=live,
         parked=parked,
@@ -108,7 +107,6 @@ async def show_one(visit: Visit, refused: Problem | None = None) -> Response:
     response = render(
         visit,
         "projection.html",
-        status=refused.status if refused else 200,
         name=name,
         builds=builds["data"],
         decisions=decisions,

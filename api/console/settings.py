@@ -24,7 +24,6 @@ async def show(visit: Visit, refused: Problem | None = None) -> Response:
     return render(
         visit,
         "settings.html",
-        status=refused.status if refused else 200,
         settings=settings,
         catalogs=catalogs,
         grants=grants,
@@ -62,7 +61,6 @@ async def show_catalog(visit: Visit, refused: Problem | None = None, preview: An
     return render(
         visit,
         "catalog.html",
-        status=refused.status if refused else 200,
         published=published,
         text=text,
         preview=preview,

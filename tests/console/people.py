@@ -73,6 +73,12 @@ async def signed_in(services: Services, key: str = KEY) -> AsyncIterator[httpx.A
         yield client
 
 
+async def send(client: httpx.AsyncClient, path: str, **fields: str) -> httpx.Response:
+    """Send a form of a page, with the token its session has."""
+    token = token_in((await client.get("/")).text)
+    return await client.post(path, data={"token": token, **fields})
+
+
 def with_key(services: Services, entry: str, key: str = "lk_other") -> Services:
     """Return services that know another key beside the administrator's: ``name:scopes[@book]``."""
     keys = (*services.credentials.api_keys, *parse_api_keys(f"{entry}:{digest_of(key)}"))

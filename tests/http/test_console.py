@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 
 import httpx
@@ -12,6 +11,7 @@ from api.secrets import digest_of, parse_api_keys
 from api.services import Services
 from ledger.postgres import Database
 from tests.conftest import KEY, ManualClock, client_of
+from tests.console.people import token_in
 from tests.http.test_access import post
 from tests.http.test_entitlements import bought, fold_everything
 from tests.stripe_events import event, product, subscription
@@ -50,13 +50,6 @@ async def test_signed_in_the_pages_show_the_log_and_a_customer(
         assert "name a customer" in (await client.get("/customers/ü ü")).text
         assert (await client.post("/sign-out", data={"token": token_in(page.text)})).headers["location"] == "/sign-in"
         assert (await client.get("/")).status_code == 303
-
-
-def token_in(page: str) -> str:
-    """Return the token that a page's forms carry."""
-    found = re.search(r'name="token" value="([^"]+)"', page)
-    assert found is not None
-    return found[1]
 
 
 async def test_a_key_sees_its_own_book_and_scope(

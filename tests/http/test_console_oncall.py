@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
-from collections.abc import AsyncIterator
-from dataclasses import replace
 from html import unescape
 from typing import Any
 
@@ -17,14 +14,10 @@ import pytest
 
 from api.operations import Operations
 from api.outward.coverage import HOUR, Hour, hour_of, record
-from api.secrets import ApiKey, digest_of
-from api.services import Services, projections_of
-from projections.builds import ensure_live
-from projections.follower import follow
-from projections.runner import connect_runner
-from tests.conftest import KEY, ManualClock, client_of
+from api.services import Services
+from tests.conftest import ManualClock, client_of
+from tests.console.people import fold, send, signed_in, with_key
 from tests.http.test_access import post
-from tests.http.test_console import token_in
 from tests.stripe_events import event, new_event, product, subscription
 
 HOSTILE = "</script><script>alert(1)</script>{{ 7*7 }}{% raw %}<img src=x onerror=alert(2)>=cmd|'/c'!A1"
@@ -43,35 +36,6 @@ async def served(services: Services) -> Services:
     await services.appender.append([new_event(one) for one in events])
     await fold(services)
     return services
-
-
-async def fold(services: Services) -> None:
-    connection = await connect_runner(services.database)
-    for projection in projections_of(services.settings, services.clock):
-        live = await ensure_live(connection, projection)
-        while await follow(connection, projection, live):
-            pass
-    await connection.close()
-
-
-@contextlib.asynccontextmanager
-async def signed_in(services: Services, key: str = KEY) -> AsyncIterator[httpx.AsyncClient]:
-    async with client_of(services, None) as client:
-        assert (await client.post("/sign-in", data={"key": key})).status_code == 303
-        yield client
-
-
-def keyed(services: Services, scope: str, book: str | None = None) -> Services:
-    """The service with one more key, ``lk_other``, of one scope."""
-    own = services.credentials
-    other = ApiKey("other", frozenset({scope}), book, digest_of("lk_other"))
-    return replace(services, credentials=replace(own, api_keys=(*own.api_keys, other)))
-
-
-async def send(client: httpx.AsyncClient, path: str, **fields: str) -> httpx.Response:
-    """Send a form of a page, with the token its session has."""
-    token = token_in((await client.get("/")).text)
-    return await client.post(path, data={"token": token, **fields})
 
 
 async def json_of(services: Services, path: str) -> Any:
@@ -370,7 +334,7 @@ async def test_every_change_wants_its_token_and_its_scope(served: Services) -> N
         for path, fields in CHANGES.items():
             for token in ({}, {"token": "x"}):
                 assert (await client.post(path, data=fields | token)).status_code == 403, path
-    serving = keyed(served, "dunning:read")
+    serving = with_key(served, "other:dunning:read")
     async with signed_in(serving, "lk_other") as other:
         for path, fields in CHANGES.items():
             assert (await send(other, path, **fields)).status_code == 403, path
@@ -387,19 +351,19 @@ async def test_every_page_wants_its_scope_and_its_book(served: Services) -> None
     async with client_of(served, None) as stranger:
         for path in PAGES:
             assert (await stranger.get(path)).status_code == 303, path
-    async with signed_in(keyed(served, "dunning:read"), "lk_other") as other:
+    async with signed_in(with_key(served, "other:dunning:read"), "lk_other") as other:
         for path in PAGES:
             assert (await other.get(path)).status_code == 403, path
     for scope in sorted(set(PAGES.values())):
-        async with signed_in(keyed(served, scope, "self:live"), "lk_other") as own:
+        async with signed_in(with_key(served, f"other:{scope}@self:live"), "lk_other") as own:
             for path in [path for path, wanted in PAGES.items() if wanted == scope]:
                 # Builds and checks are of all books: a key for one book is told so.
                 assert (await own.get(path)).status_code == (403 if path.startswith(OF_ALL_BOOKS) else 200), path
                 assert (await own.get(path, params={"book": "self:test"})).status_code == 403, path
-        async with signed_in(keyed(served, scope), "lk_other") as own:
+        async with signed_in(with_key(served, f"other:{scope}"), "lk_other") as own:
             for path in [path for path, wanted in PAGES.items() if wanted == scope]:
                 assert (await own.get(path)).status_code == 200, path
-    async with signed_in(keyed(served, "events:read"), "lk_other") as reader:
+    async with signed_in(with_key(served, "other:events:read"), "lk_other") as reader:
         assert (await reader.get("/log/evt_2")).text.count("entitlement source") == 0, "rows are for those who may"
 
 
