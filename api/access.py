@@ -41,7 +41,9 @@ def require(request: Request, scope: str) -> ApiKey:
 
 
 def _bearer(request: Request) -> ApiKey | None:
-    scheme, _, presented = request.headers.get("authorization", "").partition(" ")
+    # The first one, straight from the scope: Starlette would make all headers text to find it.
+    given = next((value for name, value in request.scope["headers"] if name == b"authorization"), b"").decode("latin-1")
+    scheme, _, presented = given.partition(" ")
     return find_key(services(request).credentials.api_keys, presented.strip()) if scheme.lower() == "bearer" else None
 
 

@@ -116,6 +116,9 @@ def routes_of(operations: Iterable[Operation]) -> list[Route]:
 
 
 def _handler(methods: Mapping[str, Operation]) -> Handler:
+    if len(methods) == 1:
+        return next(iter(methods.values())).__call__
+
     async def handle(request: Request) -> ASGIApp:
         return await methods["GET" if request.method == "HEAD" else request.method](request)
 

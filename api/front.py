@@ -1,7 +1,8 @@
 """What every request passes first and last, a page of the console too: an id, safe headers, one line in the log.
 
 The line says method, route as declared (never the path: it names customers), status, milliseconds, the request's id
-and the name of the key that asked. No address, no parameter, no body.
+and the name of the key that asked. No address, no parameter, no body. Probes and answered checks have theirs at level
+debug alone.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import os
 import re
 import time
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -25,9 +26,13 @@ CONTRACT: Final = "1"
 REQUEST_ID: Final = "X-Request-Id"
 
 _NAME: Final = REQUEST_ID.lower().encode()
+_CONTRACT: Final = (b"ledger-contract", CONTRACT.encode())
 _WELL_FORMED: Final = re.compile(r"[A-Za-z0-9_.=-]{8,128}")
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 _PROBES: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+_CHECK: Final = "/v1/customers/{customer}/entitlements/{feature}"
+"""Asked thousands of times a second: a line for each answer would cost more than the answer, and hide all others."""
+
 _SCOPE_KEY: Final = "ledger.asked"
 
 _SAFE: Final = (
@@ -69,7 +74,7 @@ class Front:
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
-        self._log = structlog.get_logger()
+        self._log: Any = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, and see what comes back."""
@@ -87,15 +92,16 @@ class Front:
                 message["headers"] = _completed(message["headers"], asked)
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=asked.request_id):
-            try:
-                await self._app(scope, receive, pass_back)
-            except Exception:
-                if status == 0:
-                    raise
-                # It was answered and written down where answers to bugs are made.
-            finally:
-                self._note(scope, asked, status, began, answered)
+        bound = structlog.contextvars.bind_contextvars(request_id=asked.request_id)
+        try:
+            await self._app(scope, receive, pass_back)
+        except Exception:
+            if status == 0:
+                raise
+            # It was answered and written down where answers to bugs are made.
+        finally:
+            self._note(scope, asked, status, began, answered)
+            structlog.contextvars.reset_contextvars(**bound)
 
     def _note(self, scope: Scope, asked: AskedBy, status: int, began: float, answered: float) -> None:
         """Count the answer and write its line; ``status`` is 0 where whoever asked went away before there was one."""
@@ -104,7 +110,11 @@ class Front:
         if status:
             # A stream goes on for hours: what counts is when its answer began.
             self._metrics.answered(method, route, status, answered - began)
-        log = self._log.debug if route in _PROBES else self._log.warning if status >= 500 else self._log.info
+        if self._log is None:
+            # Bound once, by the first request: an unbound logger is made anew for each line, also for one left out.
+            self._log = structlog.get_logger().bind()
+        is_no_news = route in _PROBES or (route == _CHECK and status == 200)
+        log = self._log.debug if is_no_news else self._log.warning if status >= 500 else self._log.info
         milliseconds = round((time.perf_counter() - began) * 1000, 1)
         log("request", method=method, route=route, status=status, ms=milliseconds, key=asked.key)
 
@@ -119,10 +129,6 @@ def _request_id(scope: Scope) -> str:
 
 
 def _completed(headers: list[tuple[bytes, bytes]], asked: AskedBy) -> list[tuple[bytes, bytes]]:
-    said = {name.lower() for name, _ in headers}
-    return [
-        *headers,
-        (b"ledger-contract", CONTRACT.encode()),
-        (_NAME, asked.request_id.encode()),
-        *(one for one in _SAFE if one[0] not in said),
-    ]
+    said = {name for name, _ in headers}  # in small letters, as ASGI has it
+    missing = [one for one in _SAFE if one[0] not in said]
+    return [*headers, _CONTRACT, (_NAME, asked.request_id.encode()), *missing]
