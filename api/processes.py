@@ -1,5 +1,5 @@
 """The processes of ``serve``: ``python -m api.processes web``, ``… follower`` and ``… outward`` (asks Stripe);
-``… fold`` and ``… rebuilder`` work.
+``… rebuild``, ``… fold`` and ``… rebuilder`` work. All but the first give way to it.
 
 A child lives as long as its standard input is open: when the supervisor ends, however it ends, so do they.
 """
@@ -31,6 +31,7 @@ from ledger.errors import LogUnavailableError
 from ledger.migrate import check_schema
 from ledger.notary import ForkNeededError
 from ledger.postgres import AWAY, Database
+from ledger.priority import give_way, lower_priority, weigh_session
 from ledger.tasks import end
 from ledger.wakeup import Listener
 from projections.builds import ensure_live
@@ -43,7 +44,6 @@ _POLL_SECONDS = 0.5
 _RETRY_SECONDS = 0.5
 _SIGN_SECONDS = 60
 _LISTENER_FD_ARGUMENT = 2
-_FOLLOWER_NICENESS = 10
 _FAST_EVENTS_A_SECOND = 500
 _SHORTEST_LOOK_SECONDS = 0.01
 _GATHER_SECONDS = 1.0
@@ -166,7 +166,7 @@ async def _follow_while_connected(settings: Settings, listener: Listener, stop: 
     rebuilder = _Rebuilder()
     try:
         await check_schema(connection)
-        runners, stream = [], _Stream()
+        runners, stream = [], Stream()
         for projection in projections_of(settings):
             await ensure_live(connection, projection)
             runners.append(Runner(connection, projection, holder=f"{socket.gethostname()}/{os.getpid()}"))
@@ -178,7 +178,7 @@ async def _follow_while_connected(settings: Settings, listener: Listener, stop: 
                 news = asyncio.create_task(listener.wait(_POLL_SECONDS))
                 await asyncio.wait({news, stop}, return_when=asyncio.FIRST_COMPLETED)
                 news.cancel()
-            elif await stream.is_fast(connection):
+            elif await stream.look(connection):
                 await asyncio.wait({stop}, timeout=min(time.monotonic() - began, _GATHER_SECONDS))
         for runner in runners:
             await runner.give_back()
@@ -187,31 +187,42 @@ async def _follow_while_connected(settings: Settings, listener: Listener, stop: 
         connection.terminate()
 
 
-class _Stream:
-    """How fast events come in. When it is very fast, folding leaves half of the time to those who acknowledge them.
+class Stream:
+    """How fast events come in. When it is very fast, folding gives way to those who acknowledge them.
 
-    They gather meanwhile: the more events a subject has, the less it costs to fold each of them.
+    It pauses as long as it worked, and whatever else wants the processors goes first. Events gather meanwhile: the more
+    of them a subject has, the less it costs to fold each. At any other time folding weighs as much as all else.
     """
 
     def __init__(self) -> None:
         self._looked, self._events = time.monotonic(), 0
+        self._gives_way = False
 
-    async def is_fast(self, connection: asyncpg.Connection) -> bool:
-        """Tell whether more than five hundred a second have come since this was last asked."""
+    async def look(self, connection: asyncpg.Connection) -> bool:
+        """Tell whether more than five hundred a second have come since the last look, and give way if so."""
         before, self._looked = self._looked, time.monotonic()
         events, self._events = self._events, int(await connection.fetchval(APPENDED))
-        return (self._events - events) / max(self._looked - before, _SHORTEST_LOOK_SECONDS) > _FAST_EVENTS_A_SECOND
+        seconds = max(self._looked - before, _SHORTEST_LOOK_SECONDS)
+        is_fast = (self._events - events) / seconds > _FAST_EVENTS_A_SECOND
+        if is_fast != self._gives_way and weigh_session(down=is_fast):
+            self._gives_way = is_fast
+        return is_fast
 
 
-async def fold_build(settings: Settings, build_id: str) -> None:
-    """Fold parts of one rebuild until all are done, or the process that asked for it ends."""
+async def fold_build(settings: Settings, build_id: str, *, complete: bool) -> None:
+    """Fold parts of one rebuild until all are done, and complete it if told so; or until whoever asked for it ends."""
     async with open_services(settings) as services:
         projection = find_projection(settings, build_id.rpartition("-")[0])
         operations = Operations(database_of(settings), projection, services.appender, wall_clock)
         gone = asyncio.create_task(_supervisor_gone())
-        folding = asyncio.create_task(operations.fold(build_id))
-        await asyncio.wait({gone, folding}, return_when=asyncio.FIRST_COMPLETED)
-        await end(gone, folding)
+        work = asyncio.create_task(_rebuild(operations, build_id) if complete else operations.fold(build_id))
+        await asyncio.wait({gone, work}, return_when=asyncio.FIRST_COMPLETED)
+        await end(gone, work)
+
+
+async def _rebuild(operations: Operations, build_id: str) -> None:
+    await operations.fold(build_id)
+    await operations.complete(build_id)
 
 
 async def rebuild_requested(settings: Settings) -> None:
@@ -239,7 +250,9 @@ class _Rebuilder:
         waits = any(one.requested_by.startswith(BY_HTTP) for runner in runners for one in runner.unfinished)
         if waits and (self._process is None or self._process.returncode is not None):
             command = (sys.executable, "-m", "api.processes", "rebuilder")
-            self._process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE)
+            self._process = await asyncio.create_subprocess_exec(
+                *command, stdin=asyncio.subprocess.PIPE, start_new_session=True
+            )
 
     async def stop(self) -> None:
         """End it; what it has folded stays."""
@@ -267,23 +280,22 @@ def main() -> None:
     """Run the child named by the first argument."""
     settings = load_settings()
     configure_logging(settings)
+    if sys.argv[1] == "follower":
+        lower_priority()  # and gives way altogether when events come in very fast
+    elif sys.argv[1] != "web":
+        give_way()
     loop_factory = _fast_loop()
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         if sys.argv[1] == "web":
             listening = socket.socket(fileno=int(sys.argv[_LISTENER_FD_ARGUMENT]))
             runner.run(serve_web(settings, listening))
-        elif sys.argv[1] == "fold":
-            os.nice(_FOLLOWER_NICENESS)
-            runner.run(fold_build(settings, sys.argv[2]))
+        elif sys.argv[1] in ("fold", "rebuild"):
+            runner.run(fold_build(settings, sys.argv[2], complete=sys.argv[1] == "rebuild"))
         elif sys.argv[1] == "outward":
-            os.nice(_FOLLOWER_NICENESS)
             runner.run(ask_stripe(settings))
         elif sys.argv[1] == "rebuilder":
-            os.nice(_FOLLOWER_NICENESS)
             runner.run(rebuild_requested(settings))
         else:
-            # Where the processors are all busy, a webhook is acknowledged before it is folded.
-            os.nice(_FOLLOWER_NICENESS)
             with contextlib.suppress(asyncio.CancelledError):
                 runner.run(run_follower(settings))
 

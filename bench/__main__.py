@@ -32,7 +32,7 @@ async def _lag(ground: Ground, _: int) -> list[Row]:
 
 async def _http(ground: Ground, events: int) -> list[Row]:
     rows = await http.webhook_rows(ground.folder, events // 2)
-    return [*rows, await http.during_rebuild_row(ground.folder, 20 * events)]
+    return [*rows, await http.during_rebuild_row(ground.folder, 3 * events)]
 
 
 async def _one(row: Awaitable[Row]) -> list[Row]:

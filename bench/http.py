@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import socket
 import subprocess
@@ -20,6 +21,9 @@ from bench.table import Row, percentiles_ms, rate
 
 CONNECTIONS = 64
 _SECRET = "whsec_bench"
+_PACED_CONNECTIONS = 8
+_IDLE_SECONDS = 10
+_CAUGHT_UP_SECONDS = 300
 
 
 async def webhook_rows(folder: Path, count: int) -> list[Row]:
@@ -34,16 +38,15 @@ async def webhook_rows(folder: Path, count: int) -> list[Row]:
 
 
 async def during_rebuild_row(folder: Path, events: int) -> Row:
-    """Webhooks at a steady pace, alone and while all of a company's history is folded anew by one worker."""
-    home = folder / "rebuilt"
+    """Webhooks at a steady pace, alone and for as long as a company's history is folded anew by one worker."""
+    home, file = folder / "rebuilt", folder / "history.jsonl"
+    # Filled while nobody serves: a log that is there already is folded at once, not followed event by event.
+    await ledger(home, _free_port(), "simulate", "--customers", str(max(60, events // 165)), "-o", str(file))
+    await ledger(home, _free_port(), "import", str(file))
     async with service(home, "ledger") as port:
-        file = folder / "history.jsonl"
-        await ledger(home, port, "simulate", "--customers", str(max(60, events // 165)), "-o", str(file))
-        await ledger(home, port, "import", str(file))
-        idle = await _paced(port, 5)
-        rebuilding = asyncio.create_task(ledger(home, port, "rebuild", "entitlements", "--workers", "1"))
-        busy = await _paced(port, 5)
-        await rebuilding
+        await caught_up(home, port)
+        idle = await _paced(port, asyncio.create_task(asyncio.sleep(_IDLE_SECONDS)))
+        busy = await _paced(port, asyncio.create_task(ledger(home, port, "rebuild", "revenue", "--workers", "1")))
     p50, p99 = percentiles_ms(busy)
     alone = percentiles_ms(idle)[1]
     # Below some milliseconds it is the machine that is measured.
@@ -67,27 +70,49 @@ async def ledger(folder: Path, port: int, *arguments: str) -> None:
             await process.wait()
 
 
-async def _paced(port: int, seconds: int, per_second: int = 200) -> list[float]:
-    """Send webhooks at a steady pace; return how long each took to be acknowledged."""
+async def caught_up(folder: Path, port: int) -> None:
+    """Wait until every projection has folded all there is."""
+    key = orjson.loads((folder / "credentials.json").read_bytes())["api_key"]
+    request = f"GET /v1/projections HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {key}\r\n\r\n".encode()
+    async with asyncio.timeout(_CAUGHT_UP_SECONDS):
+        while True:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(request)
+            head = await reader.readuntil(b"\r\n\r\n")
+            told = orjson.loads(await reader.readexactly(_length(head)))["data"]
+            writer.close()
+            behind = [book for one in told for book in one["books"] if book["position"] < book["head"]]
+            if told and all(one["books"] for one in told) and not behind:
+                return
+            await asyncio.sleep(1)
+
+
+async def _paced(port: int, while_: asyncio.Task[None], per_second: int = 200) -> list[float]:
+    """Send webhooks at a steady pace until a task has ended; return how long each took to be acknowledged."""
     source = EventSource(time.time_ns() % 1_000_003)
-    requests = [webhook(source.body()) for _ in range(per_second * seconds)]
     latencies: list[float] = []
     began = time.perf_counter()
 
-    async def connection(own: list[tuple[int, bytes]]) -> None:
+    async def connection(first: int) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        for number, request in own:
+        for number in itertools.count(first, _PACED_CONNECTIONS):
             await asyncio.sleep(max(0.0, number / per_second - (time.perf_counter() - began)))
+            if while_.done():
+                break
+            request = webhook(source.body())
             asked = time.perf_counter()
             writer.write(request)
-            head = await reader.readuntil(b"\r\n\r\n")
-            await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]))
+            await reader.readexactly(_length(await reader.readuntil(b"\r\n\r\n")))
             latencies.append(time.perf_counter() - asked)
         writer.close()
 
-    numbered = list(enumerate(requests))
-    await asyncio.gather(*(connection(numbered[part::8]) for part in range(8)))
+    await asyncio.gather(*(connection(first) for first in range(_PACED_CONNECTIONS)))
+    await while_
     return latencies
+
+
+def _length(head: bytes) -> int:
+    return int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
 
 
 def _environment(folder: Path, port: int) -> dict[str, str]:
@@ -99,29 +124,36 @@ def _environment(folder: Path, port: int) -> dict[str, str]:
     }
 
 
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 @contextlib.asynccontextmanager
 async def service(folder: Path, kind: str, *arguments: str) -> AsyncIterator[int]:
     """Run ``ledger serve`` (``ledger``), or one of the servers it is measured beside; gives the port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = _free_port()
     environment = _environment(folder, port)
     ours = [str(Path(sys.executable).parent / "ledger"), "serve"]
     command = ours if kind == "ledger" else [sys.executable, "-m", f"bench.{kind}", *arguments]
-    process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=subprocess.DEVNULL)
+    # A session of its own, as the service gives its processes: Linux may weigh sessions against each other.
+    process = await asyncio.create_subprocess_exec(
+        *command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True
+    )
     try:
-        await _answers(port)
+        await _answers(port, "/healthz" if kind == "verify_only" else "/readyz")
         yield port
     finally:
         process.send_signal(2)
         await process.wait()
 
 
-async def _answers(port: int) -> None:
-    for _ in range(600):
+async def _answers(port: int, path: str) -> None:
+    for _ in range(10 * _CAUGHT_UP_SECONDS):
         with contextlib.suppress(OSError):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+            writer.write(f"GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n".encode())
             answer = await reader.read()
             writer.close()
             if b" 200 " in answer[:20]:
@@ -142,8 +174,7 @@ async def send(port: int, bodies: Iterable[bytes]) -> tuple[float, list[float]]:
             began = time.perf_counter()
             writer.write(request)
             head = await reader.readuntil(b"\r\n\r\n")
-            length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
-            body = await reader.readexactly(length)
+            body = await reader.readexactly(_length(head))
             latencies.append(time.perf_counter() - began)
             if not orjson.loads(body).get("received"):
                 raise AssertionError(body)

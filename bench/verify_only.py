@@ -1,42 +1,53 @@
-"""The limit of the webhook row: our own server and route, verifying and parsing everything, storing nothing."""
+"""The limit of the webhook row: the same server, front and route, verifying and parsing everything, storing nothing."""
 
 from __future__ import annotations
 
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from types import SimpleNamespace
+from typing import Any, cast
 
+import uvicorn
+
+from api.app import create_app
 from api.credentials import load_credentials
-from api.problems import JSONResponse
-from api.services import wall_clock
+from api.logs import configure_logging
+from api.services import Services, wall_clock
 from api.settings import load_settings
-from api.webhook import read_body, verified_event
+from ledger.appender import Appended
+from ledger.event import NewEvent
+
+
+class Forgetting:
+    """Says of every event that it stands in the log."""
+
+    async def append(self, events: Sequence[NewEvent]) -> list[Appended]:
+        """Answer at once."""
+        return [Appended(1, duplicate=False) for _ in events]
 
 
 def main() -> None:
     """Serve until SIGINT, on the same event loop and HTTP parser as the service."""
-    import uvicorn
-
     settings = load_settings()
-    secrets = load_credentials(settings).webhook_secrets
+    configure_logging(settings)
+    needed: Any = SimpleNamespace(
+        settings=settings, credentials=load_credentials(settings), clock=wall_clock, appender=Forgetting()
+    )
 
-    async def receive(request: Request) -> Response:
-        verified_event(
-            await read_body(request),
-            request.headers.get("stripe-signature"),
-            secrets,
-            now=wall_clock(),
-            tolerance_seconds=settings.webhook_tolerance,
-            platform_account=settings.account,
-        )
-        return JSONResponse({"received": True, "position": 1, "duplicate": False})
+    @contextlib.asynccontextmanager
+    async def open_() -> AsyncIterator[Services]:
+        yield cast(Services, needed)
 
-    async def ready(_: Request) -> Response:
-        return JSONResponse({})
-
-    routes = [Route("/webhooks/stripe", receive, methods=["POST"]), Route("/readyz", ready)]
-    uvicorn.run(Starlette(routes=routes), host=settings.host, port=settings.port, log_level="warning", access_log=False)
+    uvicorn.run(
+        create_app(open_),
+        host=settings.host,
+        port=settings.port,
+        log_level="warning",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+    )
 
 
 if __name__ == "__main__":

@@ -31,7 +31,6 @@ from projections.runner import Runner, connect_runner
 Answer = TypeVar("Answer")
 
 _POLL_SECONDS: Final = 0.2
-_NICENESS: Final = 10
 
 Name = Annotated[str, typer.Argument(help="The projection, such as revenue: `ledger status` lists them.")]
 BuildId = Annotated[str, typer.Argument(help="The build, as `ledger status` lists it.")]
@@ -117,31 +116,36 @@ async def _rebuild(ready: Operations, until: Until, workers: int, reason: str | 
     def report(progress: Progress) -> None:
         bar.update(task, completed=progress.events, total=progress.expected)
 
-    if workers == 1:
-        os.nice(_NICENESS)
-        await ready.fold(build.build_id, report)
-    else:
-        await _fold_in_processes(ready, build, workers, report)
-    return await ready.complete(build.build_id)
+    await _rebuild_in_processes(build, workers, lambda: _tell(ready, build, report))
+    return (await ready.read(build.build_id))[0]
 
 
-async def _fold_in_processes(ready: Operations, build: Build, workers: int, report: Callable[[Progress], None]) -> None:
-    """Let other processes fold; they end with this one, whose hand is on their standard input."""
-    command = (sys.executable, "-m", "api.processes", "fold", build.build_id)
-    children = [await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE) for _ in range(workers)]
+async def _tell(ready: Operations, build: Build, report: Callable[[Progress], None]) -> None:
+    report((await ready.read(build.build_id))[1])
+
+
+async def _rebuild_in_processes(build: Build, workers: int, tell: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Let processes that give way fold and one of them complete it; they end with this one, which holds their input."""
+    kinds = ["rebuild", *["fold"] * (workers - 1)]
+    children = [await _start(kind, build) for kind in kinds]
     try:
         while any(child.returncode is None for child in children):
-            report((await ready.read(build.build_id))[1])
+            await tell()
             await asyncio.sleep(_POLL_SECONDS)
     finally:
         for child in children:
             if child.returncode is None:
                 child.terminate()
             await child.wait()
-    progress = (await ready.read(build.build_id))[1]
-    report(progress)
-    if not progress.finished:
+    await tell()
+    if children[0].returncode != 0:
         raise LedgerError("the workers ended before all was folded: run the command again, it goes on from here")
+
+
+async def _start(kind: str, build: Build) -> asyncio.subprocess.Process:
+    command = (sys.executable, "-m", "api.processes", kind, build.build_id)
+    # A session of its own: the terminal's is shared with whatever else was started there.
+    return await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE, start_new_session=True)
 
 
 async def _promote_if_equal(ready: Operations, build: Build, reason: str) -> dict[str, Any]:

@@ -20,8 +20,8 @@ SHELL = {
     "ledger": {
         "append_call", "appender", "client", "client.aio", "client.options", "client.sync", "codec", "conflicts",
         "decisions", "dictionary", "embedded", "erasure", "export", "fork", "identity", "importing", "migrate",
-        "notary", "offline_verify", "outside", "postgres", "reader", "recorder", "simulated", "tasks", "tiles",
-        "verify", "wakeup",
+        "notary", "offline_verify", "outside", "postgres", "priority", "reader", "recorder", "simulated", "tasks",
+        "tiles", "verify", "wakeup",
     },
     "projections": {
         "ahead", "builds", "certify", "compare", "follower", "forgetting", "joining", "leases", "promotion",

@@ -43,7 +43,6 @@ def test_it_says_one_document(
 ) -> None:
     for name in [one for one in os.environ if one.startswith("LEDGER_")]:
         monkeypatch.delenv(name)
-    monkeypatch.setattr(os, "nice", lambda by: by)  # the commands run in this process, which has more to do
     from api.secrets import digest_of
 
     for name, value in {

@@ -14,6 +14,7 @@ import orjson
 import psutil
 import pytest
 
+from ledger.priority import NICENESS
 from tests.stripe_events import event, subscription
 from tests.system.running import Service, words_of
 from tests.system.test_kill import examine
@@ -116,11 +117,16 @@ def test_a_rebuild_asked_for_over_http_is_folded_by_the_service(service: Service
     service.start()
     told = tell(service, 0, 30)
     service.until(lambda: folded(service, told[-1][1]), "the leader to fold")
+    nice = {
+        kind: child.nice() for child in service.children() for kind in ("web", "follower") if kind in words_of(child)
+    }
+    assert nice["web"] < nice["follower"] or nice["web"] >= NICENESS, nice
     asked = service.send("POST", "/v1/projections/entitlements/rebuilds", {"reason": "to see it done"})
     assert asked.status_code == 202, asked.text
     path = "/v1/projections/entitlements/builds/entitlements-2"
     # Whoever folds it may die, as anybody may; the next one goes on.
     service.until(lambda: any("rebuilder" in words_of(child) for child in service.children()), "a process to fold it")
+    assert all(os.getsid(child.pid) == child.pid for child in service.children()), "sessions that cannot give way"
     for child in service.children():
         if "rebuilder" in words_of(child):
             child.kill()
