@@ -48,6 +48,8 @@ BOOKS: Final = "SELECT book FROM ledger.head WHERE position > 0 AND book <> 'led
 
 DIRTY: Final = "SELECT subject FROM dirty WHERE book = $1 ORDER BY subject LIMIT $2"
 
+NOTHING_DIRTY: Final = "SELECT NOT EXISTS (SELECT FROM dirty)"
+
 CLEAN: Final = "DELETE FROM dirty WHERE subject = ANY ($1)"
 
 NO_LONGER_ROOTS: Final = "DELETE FROM subject_state WHERE subject = ANY ($1)"

@@ -16,7 +16,7 @@ import structlog
 from ledger.postgres import Database
 from projections.builds import Build, builds_of, set_phase
 from projections.contract import Projection
-from projections.follower import STEP_EVENTS, CheckpointMovedError, follow
+from projections.follower import NOTHING_DIRTY, STEP_EVENTS, CheckpointMovedError, follow
 from projections.joining import TermsReader
 from projections.leases import LEASE_SECONDS, Lease, fence, give_back, take
 
@@ -77,7 +77,7 @@ class Runner:
                 _log.info("build_is_gone", build=build.build_id)
                 self._renewed = None
                 continue
-            if done == 0 and build.phase == "catching_up":
+            if build.phase == "catching_up" and await self._reached_the_head(done):
                 await set_phase(self._connection, build, "ready")
                 self._renewed = None
             passed += done
@@ -88,6 +88,10 @@ class Runner:
 
     async def _is_there(self, build: Build) -> bool:
         return any(one.build_id == build.build_id for one in await builds_of(self._connection, self._projection.name))
+
+    async def _reached_the_head(self, done: int) -> bool:
+        """Whether the last step took all there was when it began: while events come in, there is always one more."""
+        return done == 0 or (done < STEP_EVENTS and await self._connection.fetchval(NOTHING_DIRTY))
 
     def _adapt(self, done: int, seconds: float) -> None:
         """Take longer steps while behind: a subject with several of their events is folded once for all of them."""

@@ -16,7 +16,7 @@ from ledger.appender import Appender
 from ledger.errors import MistakeError
 from ledger.postgres import Database
 from ledger.reader import Filter, read_page
-from projections.builds import Build, ensure_live, live_build
+from projections.builds import Build, ensure_live, live_build, read_build
 from projections.compare import NotComparableError
 from projections.contract import Projection, Rows, Terms
 from projections.entitlements.query import Moment, read_entitlements
@@ -24,7 +24,7 @@ from projections.entitlements.rows import SourceRow
 from projections.facts import Fact
 from projections.follower import follow, step
 from projections.promotion import PromotionRefusedError
-from projections.rebuild import Progress
+from projections.rebuild import Progress, finish
 from projections.runner import Runner, connect_runner
 from tests.conftest import ManualClock
 from tests.projections.histories import PROJECTION, company, facts_by_subject, new_events
@@ -356,6 +356,22 @@ async def test_an_old_leader_is_fenced_off(history: tuple[Database, Appender], o
     assert await step(new, BUGGY, live, "self:live", term=second.term) > 0
     for connection in (old, new):
         await connection.close()
+
+
+async def test_a_build_is_ready_once_it_took_what_there_was_whatever_has_come_since(
+    history: tuple[Database, Appender], clock: ManualClock
+) -> None:
+    """Under webhooks without a pause there is no moment without news."""
+    ready = operations(history, clock)
+    build = await ready.request_rebuild(by=BY, reason="while events come in")
+    await ready.fold(build.build_id)
+    connection = await connect_runner(history[0])
+    assert await finish(connection, build)
+    runner = Runner(connection, PROJECTION, holder="test/1", only=build.build_id)
+    await history[1].append(new_events(company(SEED + 1, 2)[0]))
+    assert await runner.turn() > 0
+    assert (await read_build(connection, build.build_id)).phase == "ready"
+    await connection.close()
 
 
 async def test_a_build_thrown_away_under_its_follower_stops_nobody(
