@@ -45,7 +45,7 @@ _RETRY_SECONDS = 0.5
 _SIGN_SECONDS = 60
 _LISTENER_FD_ARGUMENT = 2
 _FAST_EVENTS_A_SECOND = 500
-_SHORTEST_LOOK_SECONDS = 0.01
+_LOOK_SECONDS = 0.25
 _GATHER_SECONDS = 1.0
 
 APPENDED = "SELECT coalesce(sum(position), 0)::bigint FROM ledger.head"
@@ -196,17 +196,21 @@ class Stream:
 
     def __init__(self) -> None:
         self._looked, self._events = time.monotonic(), 0
-        self._gives_way = False
+        self._is_fast = self._gives_way = False
 
     async def look(self, connection: asyncpg.Connection) -> bool:
-        """Tell whether more than five hundred a second have come since the last look, and give way if so."""
-        before, self._looked = self._looked, time.monotonic()
-        events, self._events = self._events, int(await connection.fetchval(APPENDED))
-        seconds = max(self._looked - before, _SHORTEST_LOOK_SECONDS)
-        is_fast = (self._events - events) / seconds > _FAST_EVENTS_A_SECOND
-        if is_fast != self._gives_way and weigh_session(down=is_fast):
-            self._gives_way = is_fast
-        return is_fast
+        """Tell whether more than five hundred a second have come since the last look, and give way if so.
+
+        A look covers a quarter of a second at least: in less, a few events are very fast.
+        """
+        seconds = time.monotonic() - self._looked
+        if seconds >= _LOOK_SECONDS:
+            before, self._looked = self._events, self._looked + seconds
+            self._events = int(await connection.fetchval(APPENDED))
+            self._is_fast = self._events - before > _FAST_EVENTS_A_SECOND * seconds
+        if self._is_fast != self._gives_way and weigh_session(down=self._is_fast):
+            self._gives_way = self._is_fast
+        return self._is_fast
 
 
 async def fold_build(settings: Settings, build_id: str, *, complete: bool) -> None:
