@@ -172,13 +172,15 @@ async def _follow_while_connected(settings: Settings, listener: Listener, stop: 
             runners.append(Runner(connection, projection, holder=f"{socket.gethostname()}/{os.getpid()}"))
         while not stop.done():
             await rebuilder.keep_running(runners)
-            began = time.monotonic()
-            passed = max([await runner.turn() for runner in runners])
+            began, passed, is_fast = time.monotonic(), 0, False
+            for runner in runners:
+                passed += await runner.turn()
+                is_fast = await stream.look(connection)
             if passed == 0:
                 news = asyncio.create_task(listener.wait(_POLL_SECONDS))
                 await asyncio.wait({news, stop}, return_when=asyncio.FIRST_COMPLETED)
                 news.cancel()
-            elif await stream.look(connection):
+            elif is_fast:
                 await asyncio.wait({stop}, timeout=min(time.monotonic() - began, _GATHER_SECONDS))
         for runner in runners:
             await runner.give_back()
