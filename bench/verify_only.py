@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
-import uvicorn
-
 from api.app import create_app
 from api.credentials import load_credentials
 from api.logs import configure_logging
+from api.processes import fast_loop, web_server
 from api.services import Services, wall_clock
 from api.settings import load_settings
 from ledger.appender import Appended
@@ -27,27 +27,23 @@ class Forgetting:
 
 
 def main() -> None:
-    """Serve until SIGINT, on the same event loop and HTTP parser as the service."""
+    """Serve until SIGINT, as the web process does."""
     settings = load_settings()
     configure_logging(settings)
     needed: Any = SimpleNamespace(
-        settings=settings, credentials=load_credentials(settings), clock=wall_clock, appender=Forgetting()
+        settings=settings,
+        credentials=load_credentials(settings),
+        clock=wall_clock,
+        appender=Forgetting(),
+        live=SimpleNamespace(end=lambda: None),
     )
 
     @contextlib.asynccontextmanager
     async def open_() -> AsyncIterator[Services]:
         yield cast(Services, needed)
 
-    uvicorn.run(
-        create_app(open_),
-        host=settings.host,
-        port=settings.port,
-        log_level="warning",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-    )
+    with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=fast_loop()) as runner:
+        runner.run(web_server(create_app(open_), settings).serve())
 
 
 if __name__ == "__main__":
