@@ -28,7 +28,7 @@ SHELL = {
         "reading", "rebuild", "refold", "rivals", "runner", "traces", "writing", "dunning.query",
         "entitlements.changes", "entitlements.feed", "entitlements.holdings", "entitlements.known",
         "entitlements.preview", "entitlements.query", "entitlements.saying", "mrr.query", "periods.ageing",
-        "periods.bridge", "periods.closing", "periods.effective", "periods.entries", "periods.query", "periods.sums",
+        "periods.bridge", "periods.closing", "periods.effective", "periods.entries", "periods.owners", "periods.query", "periods.sums",
         "periods.worth", "revenue.dossier", "revenue.pages", "revenue.query",
     },
 }  # fmt: skip
