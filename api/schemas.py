@@ -99,6 +99,7 @@ INTERVAL: Final = shape(from_=TIME, to=TIME, currency=TEXT, opening=WHOLE, new=W
                         expansion=WHOLE, contraction=WHOLE, churn=WHOLE, closing=WHOLE)  # fmt: skip
 _CAUSES: Final = ("refunds", "disputes", "credit_notes", "voids")
 MONTH: Final = shape(
+    "deferred_unpaid", deferred_unpaid=WHOLE,
     billed=WHOLE, recognized=WHOLE, net_revenue=WHOLE, deferred_opening=WHOLE, deferred_closing=WHOLE,
     unbilled_opening=WHOLE, unbilled_closing=WHOLE,
     released=wholes(*_CAUSES, "bad_debt"), reinstated=WHOLE, contra=wholes(*_CAUSES), bad_debt=WHOLE,
