@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Final, Literal
 
@@ -14,12 +15,15 @@ from api.reads import Asked
 from ledger.times import rfc3339
 from projections.builds import enter_build
 from projections.periods.ageing import read_sealed_receivable
-from projections.periods.entries import SealedJournal, read_sealed_journal
+from projections.periods.entries import read_named, reported_journal
 from projections.periods.months import month_end, month_of
 from projections.periods.query import Closed, enter_closed
 from projections.periods.sums import SealedSums, read_sealed_sums, reported_balances, reported_months
+from projections.periods.unpaid import read_deferred, read_sealed_deferred
 from projections.revenue.pages import Wanted
 from projections.revenue.query import Owed, Sums, receivable
+from projections.revenue.shown import Shown
+from projections.revenue.unpaid import deferred_unpaid
 
 Basis = Literal["sealed", "restated"]
 
@@ -70,14 +74,26 @@ class Reporting:
         self.is_sealed = sealed is not None and first <= sealed.first_open
         return await reported_months(connection, self._asked.book, sealed, first, until, at)
 
-    async def journal(self, connection: asyncpg.Connection, wanted: Wanted) -> SealedJournal | None:
-        """Return what closes account for of a journal; None where no month is closed."""
+    async def closed(self, connection: asyncpg.Connection) -> Closed:
+        """Return which months are closed as far as the request is about; the connection is in revenue afterwards."""
         if not self._wanted:
-            return None
+            return Closed(())
         closed = await enter_closed(connection, self._asked.book, self._asked.known)
-        sealed = await read_sealed_journal(connection, self._revenue, self._asked.build, wanted, closed)
-        self.is_sealed = sealed is not None and wanted.since <= sealed.until.timestamp()
-        return sealed
+        await enter_build(connection, self._revenue, self._asked.book, self._asked.build)
+        return closed
+
+    async def journal(self, connection: asyncpg.Connection, wanted: Wanted) -> AsyncIterator[list[Shown]]:
+        """Give a journal month by month: as closes account for it, then as it is."""
+        closed = await self.closed(connection)
+        self.is_sealed = closed.until is not None and wanted.since <= closed.until.timestamp()
+        async for some in reported_journal(connection, self._revenue, self._asked.build, wanted, closed):
+            yield some
+
+    async def named(self, connection: asyncpg.Connection, wanted: Wanted) -> list[Shown]:
+        """Return one entry or line of a journal, as closes account for it and as it is."""
+        closed = await self.closed(connection)
+        self.is_sealed = closed.until is not None and wanted.since <= closed.until.timestamp()
+        return await read_named(connection, self._revenue, self._asked.build, wanted, closed)
 
     async def receivable(self, connection: asyncpg.Connection, at: datetime) -> list[Owed]:
         """Return what is owed on each invoice at a moment: the end of a closed month, or any of an open one."""
@@ -89,6 +105,21 @@ class Reporting:
             return await receivable(connection, book, at)
         self.is_sealed = True
         return await read_sealed_receivable(connection, self._revenue, build, book, closed.digests(month))
+
+    async def unpaid(self, connection: asyncpg.Connection, at: int) -> dict[str, int]:
+        """Return what is deferred and not paid at a second, by currency; the connection is in revenue afterwards."""
+        book, build = self._asked.book, self._asked.build
+        some = [one for one in await self.receivable(connection, datetime.fromtimestamp(at, UTC)) if one.invoice]
+        owed = {(one.currency, one.invoice): one.amount for one in some}
+        invoices = sorted({one.invoice for one in some if one.invoice})
+        closed = await enter_closed(connection, book, self._asked.known) if self._wanted else Closed(())
+        month = sealed_month(closed, datetime.fromtimestamp(at, UTC))
+        if month is not None:
+            deferred = await read_sealed_deferred(connection, book, closed.digests(month), invoices)
+        await enter_build(connection, self._revenue, book, build)
+        if month is None:
+            deferred = await read_deferred(connection, book, [one.customer for one in some], invoices, at)
+        return deferred_unpaid(owed, deferred)
 
     async def _read(self, connection: asyncpg.Connection) -> tuple[Closed, SealedSums | None]:
         """Read what is sealed, and turn back to the build of revenue."""
