@@ -75,6 +75,18 @@ async def reported_months(
     return sealed.before(first), reported
 
 
+async def reported_month(
+    connection: asyncpg.Connection, book: str, sealed: SealedSums | None, month: date, now: Sums
+) -> Sums:
+    """Return what one month is reported to have come to, given what it comes to as is known now."""
+    if sealed is None or month > sealed.first_open:
+        return now
+    if month < sealed.first_open:
+        return sealed.months.get(month, {})
+    changed = less(await query.opening(connection, book, month), sealed.before(month))
+    return total([now, changed])
+
+
 def day_of(month: str) -> date:
     """Return the first day of a month."""
     return date(int(month[:4]), int(month[5:]), 1)

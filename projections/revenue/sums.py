@@ -2,7 +2,7 @@
 
 A month that is not over is read from its days, of which only what facts posted is kept: what time has earned by then
 is one formula a span. Columns are the accounts, debit positive, and the flows of the roll-forward (stripe-domain
-§5.8), natural.
+§5.8), natural; and of revenue what was earned on subscriptions (``counting``), which is asked of whole months only.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Final
 
 from projections.contract import Row
 from projections.revenue.accounts import CLASSES
+from projections.revenue.counting import EARNED, Counting
 from projections.revenue.entries import Entry
 from projections.revenue.recognition import Earning, months_of
 from projections.revenue.schedule import DAY
@@ -21,6 +22,7 @@ from projections.revenue.schedule import DAY
 RELEASES: Final = ("refunds", "disputes", "credit_notes", "voids", "bad_debt")
 FLOWS: Final = ("billed", *(f"released_{cause}" for cause in RELEASES), "reinstated")
 COLUMNS: Final = (*CLASSES, *FLOWS)
+KEPT: Final = (*COLUMNS, *EARNED)
 
 DAYS: Final = 0
 """How many months a row of a single day has."""
@@ -44,19 +46,21 @@ Sums = dict[tuple[str, date], dict[str, int]]
 """Accounts and flows by currency and first day."""
 
 
-def daily(entries: Iterable[Entry]) -> Sums:
+def daily(entries: Iterable[Entry], counting: Counting) -> Sums:
     """Sum up what was posted by currency and day."""
     sums: Sums = {}
     for entry in entries:
         into = sums.setdefault((entry.currency, day_of(entry.at)), {})
-        for account, amount, _ in entry.postings:
+        for account, amount, line in entry.postings:
+            if account == "revenue" and counting.subscribed(entry.invoice, line):
+                into["earned_counted"] = into.get("earned_counted", 0) - amount
             into[account] = into.get(account, 0) + amount
             if (flow := flow_of(entry.kind, account, amount)) is not None:
                 into[flow[0]] = into.get(flow[0], 0) + flow[1]
     return sums
 
 
-def monthly(days: Sums, found: Iterable[Earning]) -> Sums:
+def monthly(days: Sums, found: Iterable[Earning], counting: Counting) -> Sums:
     """Sum up by currency and month what was posted on days, and what time earns."""
     sums: Sums = {}
     for (currency, day), amounts in days.items():
@@ -67,6 +71,8 @@ def monthly(days: Sums, found: Iterable[Earning]) -> Sums:
                 into = sums.setdefault((one.currency, month_of(start)), {})
                 into[one.account] = into.get(one.account, 0) + amount
                 into["revenue"] = into.get("revenue", 0) - amount
+                for name, part in zip(EARNED, counting.parts(one, start, amount), strict=True):
+                    into[name] = into.get(name, 0) + part
     return sums
 
 
@@ -91,7 +97,7 @@ def sum_rows(subject: str, book: str, days: Sums, months: Sums) -> list[Row]:
             first = month.replace(month=month.month - (month.month - 1) % count)
             _add(periods.setdefault((currency, count, first), {}), amounts)
     return [
-        (subject, book, currency, count, period, *(amounts.get(name) or None for name in COLUMNS))
+        (subject, book, currency, count, period, *(amounts.get(name) or None for name in KEPT))
         for (currency, count, period), amounts in sorted(periods.items())
     ]
 
