@@ -33,7 +33,7 @@ WHERE book = $1 AND months = 1 AND period = $2
 GROUP BY currency
 """
 
-EARNED_SINCE: Final = 3
+EARNED_SINCE: Final = 4
 """The first version of revenue whose sums know what was earned on subscriptions; an older build is read by line."""
 
 

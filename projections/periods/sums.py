@@ -12,8 +12,8 @@ import asyncpg
 from projections.periods.query import Closed
 from projections.revenue import query
 from projections.revenue.query import Sums
-from projections.revenue.schedule import month_start
-from projections.revenue.sums import flow_of, month_of
+from projections.revenue.schedule import month_of, month_start
+from projections.revenue.sums import flow_of
 
 SEALED: Final = """
 SELECT digest, currency, of, account, sum(amount)::numeric AS amount

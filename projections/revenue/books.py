@@ -9,7 +9,7 @@ from projections.contract import Rows, Terms
 from projections.facts import Fact
 from projections.mrr.portfolio import spans
 from projections.revenue import documents, gather, ledgers
-from projections.revenue.counting import counting_of
+from projections.revenue.counting import Falls, counting_of
 from projections.revenue.facts import Facts
 from projections.revenue.journal import books_of
 from projections.revenue.owing import owing_on, with_owing
@@ -46,14 +46,16 @@ def rows(state: Whole) -> Rows:
     made = books_of(facts)
     counting = counting_of(facts, spans(state.recurring.portfolio))
     found = list(earnings(made.bills))
-    days = daily(made.journal.entries, counting)
+    falls: Falls = {}
+    days = daily(made.journal.entries, counting, falls)
+    months = monthly(days, found, counting, falls)
     return {
         "invoice": with_owing(documents.invoice_rows(facts), owing_on(made.journal.entries)),
         "invoice_line": list(documents.line_rows(facts)),
         "subscription": list(documents.subscription_rows(facts)),
         "journal_entry": ledgers.entry_rows(facts, made.journal.entries),
         "earning_span": ledgers.span_rows(facts, found),
-        "revenue_sum": sum_rows(facts.subject.stream_id, facts.subject.book, days, monthly(days, found, counting)),
+        "revenue_sum": sum_rows(facts.subject.stream_id, facts.subject.book, days, months, falls),
         "revenue_problem": ledgers.problem_rows(facts, made.journal.problems),
     }
 

@@ -127,7 +127,7 @@ SPANS: Final = Table(
 
 SUMS: Final = Table(
     name="revenue_sum",
-    columns=("subject", "book", "currency", "months", "period", *KEPT),
+    columns=("subject", "book", "currency", "months", "period", *KEPT, "invoiced", "fallen"),
     create=f"""
     CREATE TABLE revenue_sum (
         subject  text     NOT NULL,
@@ -136,6 +136,8 @@ SUMS: Final = Table(
         months   smallint NOT NULL,
         period   date     NOT NULL,
         {", ".join(f"{column} bigint" for column in KEPT)},
+        invoiced date[],
+        fallen   bigint[],
         PRIMARY KEY (subject, currency, months, period)
     );
     CREATE INDEX ON revenue_sum (book, months, period);

@@ -16,7 +16,7 @@ ORDER BY subject, invoice
 """
 """The bucket is the last step of what was owed that had come by then; none for a moment before the first."""
 
-OWED_SINCE: Final = 3
+OWED_SINCE: Final = 4
 """The first version of revenue whose invoices say what was owed on them; an older build is asked entry by entry."""
 
 WHO_MAY_OWE: Final = """

@@ -15,9 +15,9 @@ from projections.revenue.documents import time_of
 from projections.revenue.gather import midnight
 from projections.revenue.journal import Books
 from projections.revenue.pages import Wanted, read_journal
-from projections.revenue.schedule import DAY, month_name, month_start
+from projections.revenue.schedule import DAY, day_of, month_name, month_of, month_start
 from projections.revenue.shown import Shown, show_all
-from projections.revenue.sums import COLUMNS, day_of, flow_of, month_of
+from projections.revenue.sums import COLUMNS, flow_of
 
 # The columns' names are constants of this code.
 _SUM: Final = ", ".join(f"sum({column}) AS {column}" for column in COLUMNS)
@@ -104,6 +104,18 @@ ORDER BY at, kind, key
 LIMIT $3
 """
 
+FALLEN: Final = """
+SELECT s.currency, fall.invoiced, s.period AS recognized, sum(fall.amount) AS amount
+FROM revenue_sum AS s
+CROSS JOIN LATERAL unnest(s.invoiced, s.fallen) AS fall (invoiced, amount)
+WHERE s.book = $1 AND s.months = 1 AND s.period >= $2 AND s.period < $3
+GROUP BY s.currency, fall.invoiced, s.period
+"""
+
+FALLEN_SINCE: Final = 4
+"""The first version of revenue whose months say of which month's invoices they earned; an older build's journal is
+read."""
+
 INVOICED: Final = """
 SELECT invoice, to_char(finalized_at AT TIME ZONE 'UTC', 'YYYY-MM') AS month FROM invoice WHERE book = $1
 """
@@ -163,13 +175,27 @@ async def opening(connection: asyncpg.Connection, book: str, month: date) -> Sum
     return await _before(connection, book, month)
 
 
-async def waterfall(connection: asyncpg.Connection, book: str, since: int, until: int) -> list[dict[str, Any]]:
-    """Return by month of invoice and month of service what was recognised, oldest first."""
-    invoiced = {row["invoice"]: row["month"] for row in await connection.fetch(INVOICED, book)}
+async def waterfall(
+    connection: asyncpg.Connection, version: int, book: str, since: int, until: int
+) -> list[dict[str, Any]]:
+    """Return by month of invoice and month of service what was recognised, oldest first, in a build of a version.
+
+    From the first second of a month on: whole months are read from their sums, one that is not over from the journal.
+    """
+    whole = month_start(until + 1) if version >= FALLEN_SINCE else since
     sums: Falls = {}
+    for row in await connection.fetch(FALLEN, book, month_of(since), month_of(whole)) if since < whole else ():
+        months = (f"{row[name]:%Y-%m}" for name in ("invoiced", "recognized"))
+        sums[row["currency"], *months] = int(row["amount"])
+    if max(since, whole) <= until:
+        await _fall_by_entry(connection, sums, book, max(since, whole), until)
+    return _waterfall(sums)
+
+
+async def _fall_by_entry(connection: asyncpg.Connection, sums: Falls, book: str, since: int, until: int) -> None:
+    invoiced = {row["invoice"]: row["month"] for row in await connection.fetch(INVOICED, book)}
     async for some in read_journal(connection, Wanted(book, since, until, account="revenue")):
         _fall(sums, some, invoiced)
-    return _waterfall(sums)
 
 
 def waterfall_of(made: Iterable[Books], since: int, until: int) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from projections.periods.tie_out import Earned, earned_in
-from projections.revenue.counting import Counting, Stretch
+from projections.revenue.counting import Counting, Falls, Stretch
 from projections.revenue.documents import time_of
 from projections.revenue.entries import Entry, Posting
 from projections.revenue.owing import NOTHING, Owing, owing_on
@@ -30,6 +30,7 @@ TIMES = st.one_of(
 )
 AMOUNTS = st.integers(-100_000, 100_000).filter(bool)
 GRANULARITIES: tuple[Granularity, ...] = ("second", "day")
+INVOICED = {"in_1": date(2025, 12, 1), "in_2": date(2026, 1, 1)}
 SUBSCRIPTIONS = st.sampled_from([None, "sub_1", "sub_2", "sub_3"])
 
 
@@ -61,8 +62,8 @@ def lives(draw: st.DrawFn) -> dict[str, list[Stretch]]:
 def test_a_month_keeps_what_its_lines_earned(
     lines: list[tuple[Earning, str | None]], lived: Mapping[str, list[Stretch]]
 ) -> None:
-    counting = Counting({(one.invoice, one.line): subscription for one, subscription in lines}, lived)
-    sums = monthly({}, [one for one, _ in lines], counting)
+    counting = Counting({(one.invoice, one.line): subscription for one, subscription in lines}, lived, {})
+    sums = monthly({}, [one for one, _ in lines], counting, {})
     worthless = {
         key: [(time_of(one.since), time_of(min(one.until, 2**33))) for one in some if one.worthless]
         for key, some in lived.items()
@@ -85,13 +86,15 @@ def earned_of(amounts: Mapping[str, int]) -> Earned:
 
 
 def test_what_facts_post_on_a_subscription_counts_and_the_rest_does_not() -> None:
-    counting = Counting({("in_1", None): "sub_1", ("in_1", "il_1"): None, ("in_2", "il_2"): "sub_2"}, {})
+    counting = Counting({("in_1", None): "sub_1", ("in_1", "il_1"): None, ("in_2", "il_2"): "sub_2"}, {}, INVOICED)
     about = [("in_1", "il_1"), ("in_1", None), ("in_2", "il_2"), ("in_2", None), (None, "cs_1")]
     entries = [
         Entry(f"e_{n}", JANUARY, "sale", "usd", (Posting("revenue", -(10**n), line), Posting("bank", 10**n)), invoice)
         for n, (invoice, line) in enumerate(about)
     ]
-    assert daily(entries, counting)["usd", date(2026, 1, 1)]["earned_counted"] == 111
+    falls: Falls = {}
+    assert daily(entries, counting, falls)["usd", date(2026, 1, 1)]["earned_counted"] == 111
+    assert falls == {("usd", date(2026, 1, 1)): {date(2025, 12, 1): 11, date(2026, 1, 1): 11_100}}
 
 
 @given(st.lists(st.tuples(st.sampled_from(["in_1", "in_2"]), st.integers(0, 9), st.integers(-3, 3).filter(bool))))

@@ -14,7 +14,7 @@ from projections.contract import Projection
 KNOWN = {
     ("entitlements", 4): "b82e041466f97cdc566889aef319119192da58d245a98bfb7f26c78dbe02468b",
     ("dunning", 1): "2df976950bd3e453c39da77015855ffd92d6361f0c23cce771c6268540a57063",
-    ("revenue", 3): "68ee014791d5fa955c6852b47805d69eb17138a8851cd966fb629ebaf6190f60",
+    ("revenue", 4): "1aab7780b03472a633d4ad8b37353a5583739060a2eb777950338f3a4dee03c5",
     ("periods", 1): "d5026465497ab78d835da7261f3f480832529fb341e4f59e52582bcbf4346fdd",
 }
 """What each version's code was. Code that means the same may be entered anew; code that folds differently is a new

@@ -33,7 +33,7 @@ from projections.revenue import query
 from projections.revenue.accounts import CLASSES
 from projections.revenue.documents import time_of
 from projections.revenue.owed import receivable, receivable_by_entry
-from projections.revenue.sums import month_of
+from projections.revenue.schedule import month_of
 from projections.revenue.tables import revenue
 from projections.runner import connect_runner
 from tests.conftest import ManualClock
@@ -60,6 +60,7 @@ class Compared:
     movements: int = 0
     earned: int = 0
     owed: int = 0
+    fallen: int = 0
 
 
 def batches(company: Company, seed: int) -> Iterator[list[bytes]]:
@@ -128,6 +129,7 @@ class Asking:
             await self.worth(end - 1)
             await self.earned(start, end)
             await self.owed(end - 1)
+        await self.fallen(ends[1], ends[-1] - 1)
         for row in await self.connection.fetch(CHANGED, self.book):
             await self.owed(row["at"] - 1)
             await self.owed(row["at"])
@@ -139,6 +141,7 @@ class Asking:
             await self.worth(at)
             await self.moved_by(at, start)
             await self.owed(at)
+        await self.fallen(ends[0], moments[-1])
 
     async def balances(self, at: int, wanted: dict[str, dict[str, int]]) -> None:
         found = await query.balances(self.connection, self.book, at)
@@ -178,6 +181,15 @@ class Asking:
             one: by_line[one] for one in by_line if any(by_line[one])
         }, (self.book, start)
         self.compared.earned += sum(any(one) for one in found.values())
+
+    async def fallen(self, since: int, until: int) -> None:
+        """Compare in which month each month's invoices were earned with what every entry says."""
+        of_sums, of_entries = [
+            await query.waterfall(self.connection, version, self.book, since, until)
+            for version in (PROJECTION.version, query.FALLEN_SINCE - 1)
+        ]
+        assert of_sums == of_entries, (self.book, since, until)
+        self.compared.fallen += len(of_sums)
 
     async def owed(self, at: int) -> None:
         """Compare what invoices say was owed on them with what every entry says, and with the trial balance."""
@@ -250,7 +262,7 @@ def _after(month: date) -> date:
 async def test_live_rebuilt_and_as_of(database: Database, clock: ManualClock) -> None:
     compared = await compare(database, clock, Arguments(customers=20, months=6, seed=4), instants=6)
     assert min(compared.balances, compared.months, compared.worth, compared.movements) > 40
-    assert (compared.earned > 40, compared.owed > 10) == (True, True)
+    assert (compared.earned > 40, compared.owed > 10, compared.fallen > 40) == (True, True, True)
 
 
 @pytest.mark.slow
