@@ -23,7 +23,7 @@ from projections.revenue.accounts import CLASSES
 from projections.revenue.documents import time_of
 from projections.revenue.journal import Books
 from projections.revenue.owed import Owed
-from projections.revenue.pages import Wanted, months_of_one, read_journal, read_month
+from projections.revenue.pages import Wanted, read_journal, read_one
 from projections.revenue.policy import Policy
 from projections.revenue.schedule import month_name
 from projections.revenue.shown import DIMENSIONS, Shown, grouped, show_all
@@ -209,10 +209,7 @@ async def _read_named(connection: asyncpg.Connection, wanted: Wanted, reporting:
     """Read one entry or line, as sealed or in the months that its subject has entries of it."""
     sealed = await reporting.journal(connection, wanted)
     found = list(sealed.entries) if sealed else []
-    rest = opened(wanted, sealed)
-    for month in await months_of_one(connection, rest):
-        found += await read_month(connection, rest, month)
-    return found
+    return found + await read_one(connection, opened(wanted, sealed))
 
 
 def _chosen(made: list[Books], wanted: Wanted, page: Page | None) -> list[Shown]:

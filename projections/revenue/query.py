@@ -105,12 +105,13 @@ LIMIT $3
 """
 
 FALLEN: Final = """
-SELECT s.currency, fall.invoiced, s.period AS recognized, sum(fall.amount) AS amount
-FROM revenue_sum AS s
-CROSS JOIN LATERAL unnest(s.invoiced, s.fallen) AS fall (invoiced, amount)
-WHERE s.book = $1 AND s.months = 1 AND s.period >= $2 AND s.period < $3
-GROUP BY s.currency, fall.invoiced, s.period
+SELECT currency, period AS recognized, invoiced, sum(fallen[1]) AS first, sum(fallen[2]) AS second,
+       array_agg(fallen[3:]) FILTER (WHERE cardinality(fallen) > 2) AS others
+FROM revenue_sum
+WHERE book = $1 AND months = 1 AND period >= $2 AND period < $3 AND invoiced IS NOT NULL
+GROUP BY currency, period, invoiced
 """
+"""What each month earned, by which months' invoices: as most have one or two, no row is taken apart here."""
 
 FALLEN_SINCE: Final = 4
 """The first version of revenue whose months say of which month's invoices they earned; an older build's journal is
@@ -185,8 +186,11 @@ async def waterfall(
     whole = month_start(until + 1) if version >= FALLEN_SINCE else since
     sums: Falls = {}
     for row in await connection.fetch(FALLEN, book, month_of(since), month_of(whole)) if since < whole else ():
-        months = (f"{row[name]:%Y-%m}" for name in ("invoiced", "recognized"))
-        sums[row["currency"], *months] = int(row["amount"])
+        others = [sum(amounts) for amounts in zip(*(row["others"] or ()), strict=True)]
+        amounts = (row["first"], row["second"], *others)
+        for invoiced, amount in zip(row["invoiced"], amounts, strict=False):
+            key = (row["currency"], f"{invoiced:%Y-%m}", f"{row['recognized']:%Y-%m}")
+            sums[key] = sums.get(key, 0) + int(amount)
     if max(since, whole) <= until:
         await _fall_by_entry(connection, sums, book, max(since, whole), until)
     return _waterfall(sums)
