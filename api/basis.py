@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Final, Literal
 
@@ -14,7 +15,7 @@ from api.reads import Asked
 from ledger.times import rfc3339
 from projections.builds import enter_build
 from projections.periods.ageing import read_sealed_receivable
-from projections.periods.entries import SealedJournal, read_sealed_journal
+from projections.periods.entries import read_named, reported_journal
 from projections.periods.months import month_after, month_end, month_of
 from projections.periods.query import Closed, enter_closed
 from projections.periods.sums import (
@@ -29,6 +30,7 @@ from projections.revenue import query
 from projections.revenue.owed import Owed, receivable
 from projections.revenue.pages import Wanted
 from projections.revenue.query import Sums
+from projections.revenue.shown import Shown
 
 Basis = Literal["sealed", "restated"]
 
@@ -87,14 +89,26 @@ class Reporting:
         now = (await query.months(connection, self._asked.book, first, until, None)).get(first, {})
         return now, await reported_month(connection, self._asked.book, sealed, first, now)
 
-    async def journal(self, connection: asyncpg.Connection, wanted: Wanted) -> SealedJournal | None:
-        """Return what closes account for of a journal; None where no month is closed."""
+    async def closed(self, connection: asyncpg.Connection) -> Closed:
+        """Return which months are closed as far as the request is about; the connection is in revenue afterwards."""
         if not self._wanted:
-            return None
+            return Closed(())
         closed = await enter_closed(connection, self._asked.book, self._asked.known)
-        sealed = await read_sealed_journal(connection, self._revenue, self._asked.build, wanted, closed)
-        self.is_sealed = sealed is not None and wanted.since <= sealed.until.timestamp()
-        return sealed
+        await enter_build(connection, self._revenue, self._asked.book, self._asked.build)
+        return closed
+
+    async def journal(self, connection: asyncpg.Connection, wanted: Wanted) -> AsyncIterator[list[Shown]]:
+        """Give a journal month by month: as closes account for it, then as it is."""
+        closed = await self.closed(connection)
+        self.is_sealed = closed.until is not None and wanted.since <= closed.until.timestamp()
+        async for some in reported_journal(connection, self._revenue, self._asked.build, wanted, closed):
+            yield some
+
+    async def named(self, connection: asyncpg.Connection, wanted: Wanted) -> list[Shown]:
+        """Return one entry or line of a journal, as closes account for it and as it is."""
+        closed = await self.closed(connection)
+        self.is_sealed = closed.until is not None and wanted.since <= closed.until.timestamp()
+        return await read_named(connection, self._revenue, self._asked.build, wanted, closed)
 
     async def receivable(self, connection: asyncpg.Connection, at: datetime) -> list[Owed]:
         """Return what is owed on each invoice at a moment: the end of a closed month, or any of an open one."""

@@ -33,7 +33,9 @@ Handler = Callable[[Request], Awaitable[ASGIApp]]
 
 LAST_POSITION: Final = 2**63 - 1
 
-EXCLUSIVE: Final = (("as_of", "at"), ("known_at", "known_position"))
+EXCLUSIVE: Final = (
+    ("as_of", "at"), ("known_at", "known_position"), ("build", "known_at"), ("build", "known_position"),
+)  # fmt: skip
 """Parameters of which a request gives one."""
 
 
@@ -179,7 +181,7 @@ AS_OF: Final = time_of("as_of", "The moment asked about: the state after everyth
 AT: Final = time_of("at", "The same as as_of.")
 KNOWN_AT: Final = time_of("known_at", "Answer by what had been recorded by then.")
 KNOWN_POSITION: Final = whole("known_position", "Answer by what had been recorded up to this position.")
-BUILD: Final = named("build", "Ask this kept build instead of the live one.")
+BUILD: Final = named("build", "Ask this kept build instead of the live one; what it knows ends where it has folded to.")
 MIN_POSITION: Final = whole("min_position", "Do not answer before this position is folded.")
 WAIT: Final = Parameter(
     "wait",

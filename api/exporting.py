@@ -1,17 +1,18 @@
-"""Into files, of a stretch of months and in one snapshot: the books as the live build has them, and the log itself."""
+"""Into files, of a stretch of months and in one snapshot: the books as they are reported, and the log itself."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
 import asyncpg
 import orjson
 
+from api.basis import Basis
 from api.events import data_of
 from api.mrr import movement_id
 from api.revenue import roll_forward
@@ -22,11 +23,14 @@ from ledger.reader import Filter, StoredEvent, read_page
 from projections.builds import enter_build
 from projections.mrr.intervals import Bounds
 from projections.mrr.query import Wanted as Moves
-from projections.mrr.query import read_movements
 from projections.mrr.rows import MovementRow
+from projections.periods.entries import reported_journal
+from projections.periods.query import Closed, enter_closed
+from projections.periods.sums import SealedSums, read_sealed_sums, reported_balances, reported_months
+from projections.periods.worth import movements_as_reported
 from projections.revenue import beancount, query
 from projections.revenue.documents import time_of
-from projections.revenue.pages import Wanted, read_journal
+from projections.revenue.pages import Wanted
 from projections.revenue.schedule import month_name, month_start
 from projections.revenue.shown import Shown, balances_json
 
@@ -48,6 +52,7 @@ EVENTS: Final[Columns] = {
     "data": "text", "hash": "text",
 }  # fmt: skip
 
+_REVENUE: Final = "revenue"
 _ROWS: Final = 5_000
 _EVENTS: Final = 500
 
@@ -57,7 +62,10 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """What to write of which book, for the months from ``first`` up to ``until``, in which format."""
+    """What to write of which book, for the months from ``first`` up to ``until``, in which format.
+
+    Closed months are written as they were sealed (``basis``), or as is known of them now.
+    """
 
     what: str
     book: str
@@ -65,6 +73,7 @@ class Export:
     until: date
     format: str
     path: Path
+    basis: Basis = "sealed"
 
     @property
     def since(self) -> int:
@@ -87,7 +96,7 @@ async def export_books(database: Database, export: Export, progress: Progress) -
             if export.what == "events":
                 with Whole(export.path) as path:
                     return await _events(connection, export, path, progress)
-            if (await enter_build(connection, "revenue", export.book)).build is None:
+            if (await enter_build(connection, _REVENUE, export.book)).build is None:
                 raise MistakeError("revenue is not built yet: start `ledger serve`, or run `ledger rebuild revenue`")
             with Whole(export.path) as path:
                 if export.format == "beancount":
@@ -104,7 +113,7 @@ async def export_books(database: Database, export: Export, progress: Progress) -
 async def _journal(connection: asyncpg.Connection, export: Export, path: Path, progress: Progress) -> int:
     count = 0
     with closing(FORMATS[export.format](path, JOURNAL)) as writer:
-        async for entries in read_journal(connection, Wanted(export.book, export.since, export.last)):
+        async for entries in _entries(connection, export):
             rows = [row for entry in entries for row in journal_rows(entry)]
             writer.write(rows)
             progress(len(rows))
@@ -112,13 +121,37 @@ async def _journal(connection: asyncpg.Connection, export: Export, path: Path, p
     return count
 
 
+async def _entries(connection: asyncpg.Connection, export: Export) -> AsyncIterator[list[Shown]]:
+    wanted = Wanted(export.book, export.since, export.last)
+    closed = await _closed(connection, export)
+    async for entries in reported_journal(connection, _REVENUE, None, wanted, closed):
+        yield entries
+
+
+async def _closed(connection: asyncpg.Connection, export: Export) -> Closed:
+    """Return which months are closed as far as the export is about; the connection is in revenue afterwards."""
+    closed = await enter_closed(connection, export.book) if export.basis == "sealed" else Closed(())
+    await enter_build(connection, _REVENUE, export.book)
+    return closed
+
+
+async def _sealed_sums(connection: asyncpg.Connection, export: Export) -> SealedSums | None:
+    if export.basis == "restated":
+        return None
+    closed = await enter_closed(connection, export.book)
+    sealed = await read_sealed_sums(connection, export.book, closed)
+    await enter_build(connection, _REVENUE, export.book)
+    return sealed
+
+
 async def _beancount(connection: asyncpg.Connection, export: Export, path: Path, progress: Progress) -> int:
     count = 0
-    before = await query.balances(connection, export.book, export.since - 1)
+    sealed = await _sealed_sums(connection, export)
+    before = await reported_balances(connection, export.book, sealed, export.since - 1)
     with closing(TextWriter(path)) as writer:
         writer.write(beancount.preamble(export.book))
         writer.write(beancount.opening(export.since, {key: balances_json(one) for key, one in sorted(before.items())}))
-        async for entries in read_journal(connection, Wanted(export.book, export.since, export.last)):
+        async for entries in _entries(connection, export):
             writer.write(beancount.transactions(entries))
             progress(len(entries))
             count += len(entries)
@@ -128,14 +161,13 @@ async def _beancount(connection: asyncpg.Connection, export: Export, path: Path,
 async def _mrr(connection: asyncpg.Connection, export: Export, path: Path, progress: Progress) -> int:
     bounds = Bounds(time_of(export.since), time_of(export.last + 1))
     wanted = Moves(export.book, "stripe-2026", bounds, None, bounds.end)
+    closed = await _closed(connection, export)
     count = 0
-    after: tuple[datetime, str, str] | None = None
     with closing(FORMATS[export.format](path, MRR)) as writer:
-        while rows := await read_movements(connection, wanted, after, _ROWS):
+        async for rows in movements_as_reported(connection, _REVENUE, wanted, closed, _ROWS):
             writer.write([movement_row(row) for row in rows])
             progress(len(rows))
             count += len(rows)
-            after = (rows[-1].at, rows[-1].customer, rows[-1].currency)
     return count
 
 
@@ -146,8 +178,8 @@ def movement_row(row: MovementRow) -> dict[str, Any]:
 
 
 async def _recognition(connection: asyncpg.Connection, export: Export, path: Path, progress: Progress) -> int:
-    opening = await query.opening(connection, export.book, export.first)
-    months = await query.months(connection, export.book, export.first, export.until, None)
+    sealed = await _sealed_sums(connection, export)
+    opening, months = await reported_months(connection, export.book, sealed, export.first, export.until, None)
     rows = [
         {"month": month, "currency": currency, **flat(one)}
         for month, by_currency in roll_forward(opening, months, export.first, export.until).items()

@@ -18,12 +18,11 @@ from api.problems import Problem
 from api.reads import Asked, answer, asked_by, build_for, encode_key, key_parameter, read_build
 from api.revenue import SCOPE, policy_name, policy_parameter, read_books, seconds_of
 from ledger.times import rfc3339
-from projections.periods.entries import opened
 from projections.revenue.accounts import CLASSES
 from projections.revenue.documents import time_of
 from projections.revenue.journal import Books
 from projections.revenue.owed import Owed
-from projections.revenue.pages import Wanted, read_journal, read_one
+from projections.revenue.pages import Wanted
 from projections.revenue.policy import Policy
 from projections.revenue.schedule import month_name
 from projections.revenue.shown import DIMENSIONS, Shown, grouped, show_all
@@ -83,7 +82,7 @@ async def explain(request: Request) -> Response:
         request,
         asked,
         policy,
-        lambda connection: _read_named(connection, wanted, reporting),
+        lambda connection: reporting.named(connection, wanted),
         lambda made: _chosen(made, wanted, None),
         customer,
     )
@@ -192,24 +191,13 @@ def _dimensions(request: Request) -> list[str]:
 
 async def _read(connection: asyncpg.Connection, wanted: Wanted, page: Page | None, reporting: Reporting) -> list[Shown]:
     after, limit = page or (None, 0)
-    sealed = await reporting.journal(connection, wanted)
-    found = [one for one in sealed.entries if after is None or (one.at, one.entry) > after] if sealed else []
-    rest = opened(wanted, sealed)
-    if rest.since > rest.until or (page is not None and len(found) > limit and found[limit].at < rest.since):
-        return found
-    begin = replace(rest, since=max(rest.since, min(after[0], rest.until))) if after else rest
-    async for some in read_journal(connection, begin):
+    begin = replace(wanted, since=max(wanted.since, min(after[0], wanted.until))) if after else wanted
+    found: list[Shown] = []
+    async for some in reporting.journal(connection, begin):
         found += [one for one in some if after is None or (one.at, one.entry) > after]
         if page is not None and len(found) > limit:
             break
-    return sorted(found, key=lambda one: (one.at, one.entry))
-
-
-async def _read_named(connection: asyncpg.Connection, wanted: Wanted, reporting: Reporting) -> list[Shown]:
-    """Read one entry or line, as sealed or in the months that its subject has entries of it."""
-    sealed = await reporting.journal(connection, wanted)
-    found = list(sealed.entries) if sealed else []
-    return found + await read_one(connection, opened(wanted, sealed))
+    return found
 
 
 def _chosen(made: list[Books], wanted: Wanted, page: Page | None) -> list[Shown]:

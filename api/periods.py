@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
 from datetime import datetime
 from typing import Any, Final
 
@@ -21,17 +23,16 @@ from ledger.reader import read_head
 from ledger.times import rfc3339
 from projections.builds import enter_build
 from projections.periods import tables
-from projections.periods.closing import Asked, Closing, close_month, read_checklist, reopen_month
+from projections.periods.closing import Asked, Closing, Progress, close_month, read_checklist, reopen_month
 from projections.periods.effective import Objection
 from projections.periods.months import is_month, month_after, month_end, month_of, month_start
 from projections.periods.query import (
     Period,
+    read_chunk,
     read_first_month,
     read_periods,
-    read_sealed_lines,
-    read_sealed_movements,
 )
-from projections.periods.seal import accounts_of, sealed
+from projections.periods.seal import SealedLine, SealedMovement, written
 
 SCOPE: Final = "periods:close"
 _OPEN: Final[dict[str, Any]] = {
@@ -79,21 +80,33 @@ async def get_period(request: Request) -> Response:
         if not chosen:
             raise Problem(404, f"{month} has no seal {wanted}" if wanted else f"{month} was never closed")
         period = chosen[-1]
-        lines = await read_sealed_lines(connection, asked.book, [period.digest])
-        moved = await read_sealed_movements(connection, asked.book, [period.digest])
-        change: dict[str, dict[str, int]] = {}
-        for (currency, account), amount in accounts_of(lines):
-            change.setdefault(currency, {})[account] = amount
-        return {
-            **period_json(period),
-            "change": change,
-            "lines": len(lines),
-            "movements": len(moved),
-            "verified": sealed(lines, moved).digest == period.digest,
-        }
+        return period_json(period) | await _read_seal(connection, asked.book, period)
 
     found = await read_build(services(request), tables.NAME, asked, read)
     return answer(asked, found.value, found)
+
+
+async def _read_seal(connection: asyncpg.Connection, book: str, period: Period) -> dict[str, Any]:
+    """Say what a seal comes to, one chunk after the other: a month is too much to hold."""
+    hashed, change = hashlib.sha256(), Counter[tuple[str, str]]()
+    counts = [0, 0]
+    for number in range(1, period.chunks + 1):
+        lines, moved = await read_chunk(connection, book, period.digest, number)
+        rows: list[SealedLine | SealedMovement] = [*lines, *moved]
+        for row in rows:
+            hashed.update(written(row))
+        for line in lines:
+            change[line.currency, line.account] += line.amount
+        counts = [counts[0] + len(lines), counts[1] + len(moved)]
+    by_currency: dict[str, dict[str, int]] = {}
+    for (currency, account), amount in sorted(change.items()):
+        by_currency.setdefault(currency, {})[account] = amount
+    return {
+        "change": by_currency,
+        "lines": counts[0],
+        "movements": counts[1],
+        "verified": hashed.hexdigest() == period.digest,
+    }
 
 
 async def get_checklist(request: Request) -> Response:
@@ -144,10 +157,10 @@ async def close_period(request: Request) -> Response:
     )
 
 
-async def close_checked(serving: Services, asked: Asked) -> Closing:
+async def close_checked(serving: Services, asked: Asked, progress: Progress = lambda _: None) -> Closing:
     """Close a month; where Stripe's API can be asked, hours that are not proven complete object as well."""
     others = await _others(serving, asked.book, asked.month, asked.now)
-    return await close_month(serving.pool, serving.appender, serving.revenue, asked, others)
+    return await close_month(serving.pool, serving.appender, serving.revenue, asked, others, progress)
 
 
 async def _others(serving: Services, book: str, month: str, now: datetime) -> list[Objection]:

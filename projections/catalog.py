@@ -56,12 +56,13 @@ class Policy(_Part):
 
 
 class RevenuePolicy(_Part):
-    """How revenue is recognised (stripe-domain §5)."""
+    """How revenue is recognised (stripe-domain §5); ``prepaid_credits`` are products or prices that sell credits."""
 
     granularity: Literal["second", "day", "month"] = "second"
     group_minutes: int = Field(default=60, ge=0, le=1440)
     recover_as_gains: bool = True
     tax_relief_on_bad_debt: bool = False
+    prepaid_credits: list[str] = Field(default_factory=list)
 
 
 class Feature(_Part):

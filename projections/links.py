@@ -50,11 +50,21 @@ def _named(subject: Json, previous: Json) -> list[str]:
     for kind in _KINDS:
         own = identifier(subject.get("id")) if subject.get("object") == kind else None
         found.append(own or identifier(subject.get(kind)) or identifier(payment.get(kind)))
+    if subject.get("object") == "billing.credit_balance_transaction":
+        found += _credited(subject)
     if subject.get("object") not in ("customer", *_KINDS):  # a tuple: what stands there may be anything at all
         found.append(identifier(subject.get("id")))
     if subject.get("object") == "payment_intent":
         found.append(identifier(subject.get("latest_charge")))
     return list(dict.fromkeys(one for one in found if one))
+
+
+def _credited(subject: Json) -> list[str | None]:
+    """Name the invoice whose line billing credits were used on, and the grant they are of."""
+    used = mapping(mapping(subject.get("debit")).get("credits_applied"))
+    back = mapping(mapping(subject.get("credit")).get("credits_application_invoice_voided"))
+    named = identifier(used.get("invoice")) or identifier(back.get("invoice"))
+    return [named, identifier(subject.get("credit_grant"))]
 
 
 def merged(known: Mapping[str, Link], new: Iterable[Link]) -> dict[str, Link]:

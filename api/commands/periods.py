@@ -10,7 +10,7 @@ import typer
 
 from api.commands.builds import who
 from api.database import running_database
-from api.output import show_json
+from api.output import progress_bar, show_json
 from api.periods import close_checked
 from api.services import Services, open_services
 from api.settings import Settings, load_settings
@@ -36,12 +36,15 @@ def close(
     Example: ledger close 2026-01 --reason "books of January"
     """
 
-    async def run(serving: Services, of: str) -> Closing:
-        asked = Asked(of, month, who(), reason, serving.clock(), force)
-        return await close_checked(serving, asked)
-
     try:
-        closing = _with_services(book, run)
+        with progress_bar() as progress:
+            task = progress.add_task("close (customers)", total=None)
+
+            async def run(serving: Services, of: str) -> Closing:
+                asked = Asked(of, month, who(), reason, serving.clock(), force)
+                return await close_checked(serving, asked, lambda count: progress.advance(task, count))
+
+            closing = _with_services(book, run)
     except NotReadyToCloseError as error:
         if as_json:
             show_json({"month": month, "status": "open", "exceptions": [one.content for one in error.objections]})

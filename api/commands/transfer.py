@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +14,7 @@ import orjson
 import typer
 from rich.progress import Progress
 
+from api.basis import Basis
 from api.comparing import cells_json
 from api.database import running_database
 from api.exporting import Export, all_months, export_books
@@ -91,6 +93,9 @@ def export(
     since: Annotated[str | None, typer.Option("--from", help="The first month, such as 2026-01.")] = None,
     until: Annotated[str | None, typer.Option("--to", help="The month after the last one.")] = None,
     book: Annotated[str | None, typer.Option(help="The book; by default the service's own live one.")] = None,
+    basis: Annotated[
+        str, typer.Option(help="Closed months as they were `sealed`, or `restated`: as is known of them now.")
+    ] = "sealed",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON of what was written.")] = False,
 ) -> None:
     """Write the books or the log as a table, the journal as Beancount text, the log with proof, or a build's rows.
@@ -117,7 +122,7 @@ def export(
     settings = load_settings()
     with running_database(settings) as database, progress_bar() as progress:
         if as_format is not None:
-            wanted = _books(settings, what, as_format, since, until, book, output)
+            wanted = replace(_books(settings, what, as_format, since, until, book, output), basis=_basis(basis))
             task = progress.add_task(f"export {what} (rows)", total=None)
             count = asyncio.run(export_books(database, wanted, lambda count: progress.advance(task, count)))
             what_written = {"entries" if as_format == "beancount" else "rows": count, "book": wanted.book}
@@ -143,6 +148,14 @@ def _books(
     if months[0] >= months[1]:
         raise typer.BadParameter("--from must be before --to")
     return Export(what, book or settings.book_by_default, *months, as_format, output)
+
+
+def _basis(text: str) -> Basis:
+    if text == "sealed":
+        return "sealed"
+    if text == "restated":
+        return "restated"
+    raise typer.BadParameter("--basis is sealed or restated")
 
 
 def _month(text: str | None, default: date) -> date:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import asyncpg
 
@@ -21,14 +22,19 @@ from projections.builds import enter_build
 from projections.certify import source_digest
 from projections.contract import Projection
 from projections.periods import tables
-from projections.periods.decisions import SEALED, STREAM, PeriodError, Periods
-from projections.periods.effective import Objection, read_lines, read_movements, read_objections
+from projections.periods.decisions import SEALED, STREAM, PeriodError, Periods, chunk_stream
+from projections.periods.effective import Objection, read_objections
 from projections.periods.months import is_month, month_end, month_of
-from projections.periods.query import read_closed, read_sealed_lines, read_sealed_movements
+from projections.periods.owners import Scope, by_owner
+from projections.periods.query import read_closed, read_first_month
 from projections.periods.reported import reported_lines, reported_movements
-from projections.periods.seal import Seal, chunks_of, sealed
+from projections.periods.seal import Sealing
 
 _POLL_SECONDS: Final = 0.05
+_TOLD_EVERY: Final = 500
+
+Progress = Callable[[int], None]
+"""Told how many customers more are read."""
 _FOLDS: Final = "`ledger serve` folds it, and so does `ledger project`, once"
 
 ANY_PARKED: Final = "SELECT EXISTS (SELECT FROM ledger.parked WHERE build_id = $1 AND book = $2)"
@@ -70,14 +76,20 @@ class Closing:
 class _Report:
     """What a month reports as things stand, and from which position."""
 
-    seal: Seal
+    digest: str
+    chunks: int
     position: int
     oldest: str
     objections: tuple[Objection, ...]
 
 
 async def close_month(
-    pool: asyncpg.Pool, appender: Appender, revenue: Projection, asked: Asked, others: Sequence[Objection] = ()
+    pool: asyncpg.Pool,
+    appender: Appender,
+    revenue: Projection,
+    asked: Asked,
+    others: Sequence[Objection] = (),
+    progress: Progress = lambda _: None,
 ) -> Closing:
     """Close a month. Raises ``PeriodError`` where it is not its turn, ``NotReadyToCloseError`` with what objects.
 
@@ -90,14 +102,16 @@ async def close_month(
     async with pool.acquire() as connection:
         behind = await _catch_up(connection, revenue, asked)
         decided = await restore(connection, Periods, asked.book, STREAM)
-        report = await _report(connection, revenue, asked, decided)
-        decided.check(asked.month, report.oldest)
-        objections = (*behind, *report.objections, *others)
-        if objections and not asked.force:
-            raise NotReadyToCloseError(asked.month, objections)
-        for event in _events(asked, report.seal):
-            with contextlib.suppress(VersionConflictError):  # named after what it holds: it is there already
-                await appender.append([event])
+        with tempfile.TemporaryFile() as lines, tempfile.TemporaryFile() as moved:
+            sealing = Sealing(lines, moved)
+            report = await _report(connection, revenue, asked, decided, sealing, progress)
+            objections = (*behind, *report.objections, *others)
+            if objections and not asked.force:
+                raise NotReadyToCloseError(asked.month, objections)
+            for event in _events(asked, sealing, report.digest):
+                with contextlib.suppress(VersionConflictError):  # named after what it holds: it is there already
+                    await appender.append([event])
+        code = source_digest(revenue)
         numbers: list[int] = []
 
         def close(periods: Periods) -> None:
@@ -106,20 +120,20 @@ async def close_month(
             number = periods.close(
                 asked.month,
                 oldest=report.oldest,
-                digest=report.seal.digest,
-                chunks=len(chunks_of(report.seal)),
+                digest=report.digest,
+                chunks=report.chunks,
                 position=report.position,
                 by=asked.by,
                 reason=asked.reason,
                 forced=bool(objections),
                 exceptions=[one.content for one in objections],
                 policies={"mrr": ["stripe-2026", "all-discounts"], "version": revenue.version},
-                code=source_digest(revenue),
+                code=code,
             )
             numbers.append(number)
 
         await decide(connection, appender, Periods, asked.book, STREAM, close, now=asked.now)
-    return Closing(asked.month, numbers[-1], report.seal.digest, report.position, objections)
+    return Closing(asked.month, numbers[-1], report.digest, report.position, objections)
 
 
 async def read_checklist(connection: asyncpg.Connection, revenue: Projection, book: str, month: str) -> list[Objection]:
@@ -165,13 +179,24 @@ def _behind(positions: Mapping[str, int], head: int) -> list[Objection]:
     ]
 
 
-async def _report(connection: asyncpg.Connection, revenue: Projection, asked: Asked, decided: Periods) -> _Report:
-    """Read what the month reports. Raises ``PeriodError`` where not all that was sealed before can be read."""
+async def _report(
+    connection: asyncpg.Connection,
+    revenue: Projection,
+    asked: Asked,
+    decided: Periods,
+    sealing: Sealing,
+    progress: Progress,
+) -> _Report:
+    """Write down what the month reports, one owner after the other, in one snapshot.
+
+    Raises ``PeriodError`` where it is not its turn, or not all that was sealed before can be read.
+    """
     end = month_end(asked.month)
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         freshness = await enter_build(connection, revenue.name, asked.book)
-        lines = await read_lines(connection, asked.book, end)
-        moved = await read_movements(connection, asked.book, end)
+        first = await read_first_month(connection, asked.book)
+        oldest = asked.month if first is None else f"{first:%Y-%m}"
+        decided.check(asked.month, oldest)
         objections = await read_objections(connection, freshness.build, asked.book, end)
         seals = await enter_build(connection, tables.NAME, asked.book)
         closed = await read_closed(connection, asked.book)
@@ -179,33 +204,29 @@ async def _report(connection: asyncpg.Connection, revenue: Projection, asked: As
             raise PeriodError("what was closed last is not folded yet: try again")
         if await connection.fetchval(ANY_PARKED, seals.build, asked.book):
             raise PeriodError("a seal cannot be read: `ledger parked` says why")
-        sealed_lines = await read_sealed_lines(connection, asked.book, closed.digests())
-        sealed_moved = await read_sealed_movements(connection, asked.book, closed.digests())
-    months = [one.original_month for one in lines] + [month_of(one.at) for one in moved]
-    oldest = min(months, default=asked.month)
-    first_open = closed.first_open or oldest
-    seal = sealed(
-        (one for one in reported_lines(lines, sealed_lines, first_open) if month_of(one.at) == asked.month),
-        (one for one in reported_movements(moved, sealed_moved, first_open) if month_of(one.at) == asked.month),
-    )
-    return _Report(seal, freshness.position, oldest, tuple(objections))
+        first_open = closed.first_open or oldest
+        scope = Scope(asked.book, end, closed.digests())
+        count = 0
+        async for one in by_owner(connection, revenue.name, None, scope, with_movements=True):
+            lines = reported_lines(one.lines, one.sealed_lines, first_open)
+            moved = reported_movements(one.moved, one.sealed_moved, first_open)
+            sealing.add(
+                (line for line in lines if month_of(line.at) == asked.month),
+                (some for some in moved if month_of(some.at) == asked.month),
+            )
+            count += 1
+            if count % _TOLD_EVERY == 0:
+                progress(_TOLD_EVERY)
+        progress(count % _TOLD_EVERY)
+    return _Report(sealing.digest(), sealing.count(), freshness.position, oldest, tuple(objections))
 
 
-def _events(asked: Asked, seal: Seal) -> list[NewEvent]:
+def _events(asked: Asked, sealing: Sealing, digest: str) -> Iterator[NewEvent]:
     """Make the events that hold a seal, each in a stream named after what the seal holds.
 
     They are content and decide nothing, so no aggregate makes them: the same content is the same event, whoever comes
     second. What is decided is the close, by ``Periods``, which names their digest.
     """
-    found = []
-    for content in chunks_of(seal):
-        stream = f"seal:{seal.digest}:{content['number']}"
-        found.append(operator_event(asked.book, stream, 1, SEALED, {"id": stream, **content}, now=asked.now))
-    return found
-
-
-async def read_seal(connection: asyncpg.Connection, book: str, digest: str) -> dict[str, Any]:
-    """Return what a seal holds, by its digest; the connection has entered a build of periods."""
-    lines: list[Any] = list(await read_sealed_lines(connection, book, [digest]))
-    moved: list[Any] = list(await read_sealed_movements(connection, book, [digest]))
-    return {"lines": lines, "movements": moved}
+    for content in sealing.chunks(digest):
+        stream = chunk_stream(digest, content["number"])
+        yield operator_event(asked.book, stream, 1, SEALED, {"id": stream, **content}, now=asked.now)

@@ -17,6 +17,11 @@ REOPENED: Final = "ledger.period.reopened"
 SEALED: Final = "ledger.period.sealed"
 
 
+def chunk_stream(digest: str, number: int) -> str:
+    """Name the stream of a seal's chunk, after what the seal holds."""
+    return f"seal:{digest}:{number}"
+
+
 class PeriodError(MistakeError):
     """A month cannot be closed or reopened as things stand; the message says which can."""
 
@@ -30,6 +35,8 @@ class Periods(OperatorAggregate):
 
     def check(self, month: str, oldest: str) -> None:
         """Raise ``PeriodError`` where it is not this month's turn to be closed."""
+        if not self.closed and month < oldest:
+            raise PeriodError(f"{month} has nothing to close: the first month of the book is {oldest}")
         following = month_after(self.closed[-1]) if self.closed else oldest
         if month in self.closed:
             raise PeriodError(f"{month} is closed already: reopen it first")

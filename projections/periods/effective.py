@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -17,28 +17,44 @@ from projections.revenue.accounts import CLEARING
 from projections.revenue.documents import time_of
 from projections.revenue.recognition import Earning, entries_of_time
 from projections.revenue.schedule import Span
+from projections.revenue.shown import About, Abouts, about_of
 
 MOVEMENTS: Final = """
 SELECT subject, book, customer, policy, currency, kind, since, at, before, after, amount, paid_at, reason, involuntary,
        subscriptions, because
 FROM mrr_movement
 WHERE book = $1 AND at < $2
-ORDER BY subject, policy, currency, at
+ORDER BY subject COLLATE "C", policy, currency, at
 """
 
 ENTRIES: Final = """
 SELECT subject, entry, at, kind, currency, invoice, accounts, amounts, lines, because
 FROM journal_entry
 WHERE book = $1 AND at < $2 AND ($3::text IS NULL OR customer = $3)
-ORDER BY subject, entry
+ORDER BY subject COLLATE "C", entry
 """
 
 EARNED: Final = """
 SELECT subject, invoice, line, currency, account, start, "end", amount, origin, unit, a, b, c, first, because
 FROM earning_span
 WHERE book = $1 AND start < $2 AND ($3::text IS NULL OR customer = $3)
-ORDER BY subject, line, account, start
+ORDER BY subject COLLATE "C", line, account, start
 """
+
+ABOUTS: Final = """
+SELECT subject, invoice, line, subscription, product, price, tax_rate
+FROM (
+    SELECT subject, invoice, line, subscription, product, price, tax_rate
+    FROM invoice_line
+    WHERE book = $1 AND ($2::text IS NULL OR subject = $2)
+    UNION ALL
+    SELECT subject, invoice, NULL, subscription, NULL, NULL, NULL
+    FROM invoice
+    WHERE book = $1 AND ($2::text IS NULL OR subject = $2)
+) AS about
+ORDER BY subject COLLATE "C"
+"""
+"""What everybody's lines are about; an invoice's own row stands for those of its postings that are of no line."""
 
 PROBLEMS: Final = """
 SELECT kind, key, currency, amount
@@ -71,58 +87,60 @@ class Objection:
         return {"check": self.check, "detail": self.detail, "about": self.about}
 
 
-async def read_lines(
-    connection: asyncpg.Connection, book: str, before: datetime, customer: str | None = None
+def lines_of(
+    posted: Iterable[asyncpg.Record], earned: Iterable[asyncpg.Record], abouts: Abouts, until: int
 ) -> list[SealedLine]:
-    """Return every posting before a time: what facts posted, and what time has earned of each line."""
-    posted = await connection.fetch(ENTRIES, book, before, customer)
-    found = [line for row in posted for line in _posted(row)]
-    until = int(before.timestamp())
-    for row in await connection.fetch(EARNED, book, until, customer):
-        found += _earned(row, until)
+    """Return an owner's postings before a second: what facts posted, and what time has earned of each line."""
+    found = [line for row in posted for line in _posted(row, abouts)]
+    for row in earned:
+        found += _earned(row, abouts, until)
     return found
 
 
-def _posted(row: asyncpg.Record) -> Iterator[SealedLine]:
-    for account, amount, line in zip(row["accounts"], row["amounts"], row["lines"], strict=True):
-        yield SealedLine(
-            row["subject"], row["entry"], row["kind"], row["kind"], row["at"], month_of(row["at"]), row["currency"],
-            account, amount, row["invoice"], line, tuple(row["because"]),
-        )  # fmt: skip
+def abouts_of(rows: Iterable[asyncpg.Record]) -> Abouts:
+    """Return what an owner's lines and invoices are about."""
+    return {(row[1], row[2]): About(row[3], row[4], row[5], row[6]) for row in rows}
 
 
-def _earned(row: asyncpg.Record, until: int) -> Iterator[SealedLine]:
+def _posted(row: asyncpg.Record, abouts: Abouts) -> Iterator[SealedLine]:
+    owner, entry, at, kind, currency, invoice, accounts, amounts, lines, because = row
+    month, why = month_of(at), tuple(because)
+    for account, amount, line in zip(accounts, amounts, lines, strict=True):
+        about = about_of(abouts, account, invoice, line)
+        yield SealedLine(owner, entry, kind, kind, at, month, currency, account, amount, invoice, line, *about, why)
+
+
+def _earned(row: asyncpg.Record, abouts: Abouts, until: int) -> Iterator[SealedLine]:
     span = Span(*(int(row[name]) for name in Span._fields))
     because = tuple(row["because"])
     earning = Earning(row["invoice"], row["line"], row["currency"], row["account"], span, row["first"], because)
+    about = about_of(abouts, earning.account, earning.invoice, earning.line)
     for entry in entries_of_time([earning], until - 1):
         at = time_of(entry.at)
+        month = month_of(at)
         for account, amount, line in entry.postings:
             yield SealedLine(
-                row["subject"], entry.key, entry.kind, entry.kind, at, month_of(at), entry.currency, account, amount,
-                entry.invoice, line, because,
+                row["subject"], entry.key, entry.kind, entry.kind, at, month, entry.currency, account, amount,
+                entry.invoice, line, *about, because,
             )  # fmt: skip
 
 
-async def read_movements(connection: asyncpg.Connection, book: str, before: datetime) -> list[SealedMovement]:
-    """Return every movement before a time, as every policy counts it."""
-    return [_movement(MovementRow(**dict(row))) for row in await connection.fetch(MOVEMENTS, book, before)]
-
-
-def _movement(row: MovementRow) -> SealedMovement:
+def movement_of(row: asyncpg.Record) -> SealedMovement:
+    """Return a movement as it is sealed."""
+    one = MovementRow(**dict(row))
     return SealedMovement(
-        owner=row.subject,
-        policy=row.policy,
-        currency=row.currency,
-        kind=row.kind,
-        at=row.at,
-        before=row.before,
-        after=row.after,
+        owner=one.subject,
+        policy=one.policy,
+        currency=one.currency,
+        kind=one.kind,
+        at=one.at,
+        before=one.before,
+        after=one.after,
         prior_period=False,
-        paid=row.paid_at is not None,
-        involuntary=row.involuntary,
-        reason=row.reason,
-        because=tuple(row.because),
+        paid=one.paid_at is not None,
+        involuntary=one.involuntary,
+        reason=one.reason,
+        because=tuple(one.because),
     )
 
 

@@ -2,85 +2,119 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from datetime import datetime
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import replace
+from typing import Final
 
 import asyncpg
 
 from projections.builds import enter_build
-from projections.periods.effective import read_lines
+from projections.periods.months import month_end, month_start
+from projections.periods.owners import Scope, by_owner
 from projections.periods.query import Closed, read_sealed_lines
 from projections.periods.reported import prior_period
 from projections.periods.seal import PRIOR_PERIOD, SealedLine
-from projections.revenue.entries import Entry, Posting
-from projections.revenue.pages import ABOUTS, Wanted
-from projections.revenue.shown import About, Shown, show
+from projections.periods.tables import NAME
+from projections.revenue.documents import time_of
+from projections.revenue.pages import Wanted, read_journal, read_one
+from projections.revenue.shown import Shown, ShownLine
+
+_ABOUT: Final = ("account", "amount", "invoice", "line", "subscription", "product", "price", "tax_rate")
 
 
-@dataclass(frozen=True, slots=True)
-class SealedJournal:
-    """The entries that closes account for, oldest first; from ``until`` on the journal goes on as it is."""
-
-    entries: list[Shown]
-    until: datetime
-
-
-async def read_sealed_journal(
+async def reported_journal(
     connection: asyncpg.Connection, revenue: str, build: str | None, wanted: Wanted, closed: Closed
-) -> SealedJournal | None:
-    """Return what is sealed of what is wanted, with what changed since; None where no month is closed.
+) -> AsyncIterator[list[Shown]]:
+    """Give the wanted entries month by month: as sealed, then as they are, beginning with what changed since.
 
-    The connection has entered a build of periods, and is in one of revenue (None: the live one) afterwards.
+    The connection is in a build of revenue (None: the live one) before, and whenever entries are given.
     """
-    until = closed.until
-    if until is None:
-        await enter_build(connection, revenue, wanted.book, build)
-        return None
-    sealed = await read_sealed_lines(connection, wanted.book, closed.digests(), wanted.customer)
-    await enter_build(connection, revenue, wanted.book, build)
-    opens = int(until.timestamp())
-    lines = [one for one in sealed if wanted.since <= one.at.timestamp() <= wanted.until]
-    if wanted.since <= opens <= wanted.until:
-        now = await read_lines(connection, wanted.book, until, wanted.customer)
-        lines += prior_period(now, sealed, closed.first_open or "")
-    return SealedJournal(await _shown(connection, wanted, lines), until)
+    async for some in _sealed_months(connection, revenue, build, wanted, closed):
+        yield some
+    changed = await _changed(connection, revenue, build, wanted, closed)
+    async for some in read_journal(connection, opened(wanted, closed)):
+        yield sorted([*changed, *some], key=_place)
+        changed = []
+    if changed:
+        yield changed
 
 
-def opened(wanted: Wanted, sealed: SealedJournal | None) -> Wanted:
+async def read_named(
+    connection: asyncpg.Connection, revenue: str, build: str | None, wanted: Wanted, closed: Closed
+) -> list[Shown]:
+    """Return one entry, or all of one line: of open months only those are read in which its subject has some."""
+    found: list[Shown] = []
+    async for some in _sealed_months(connection, revenue, build, wanted, closed):
+        found += some
+    found += await _changed(connection, revenue, build, wanted, closed)
+    return found + await read_one(connection, opened(wanted, closed))
+
+
+def opened(wanted: Wanted, closed: Closed) -> Wanted:
     """Return what is left to read of the journal as it is."""
-    return wanted if sealed is None else replace(wanted, since=max(wanted.since, int(sealed.until.timestamp())))
+    return wanted if closed.until is None else replace(wanted, since=max(wanted.since, int(closed.until.timestamp())))
 
 
-async def _shown(connection: asyncpg.Connection, wanted: Wanted, lines: Iterable[SealedLine]) -> list[Shown]:
+async def _sealed_months(
+    connection: asyncpg.Connection, revenue: str, build: str | None, wanted: Wanted, closed: Closed
+) -> AsyncIterator[list[Shown]]:
+    for period in closed.periods:
+        start, end = int(month_start(period.month).timestamp()), int(month_end(period.month).timestamp()) - 1
+        part = replace(wanted, since=max(start, wanted.since), until=min(end, wanted.until))
+        if part.since <= part.until:
+            yield await _sealed(connection, revenue, build, part, period.digest)
+
+
+async def _sealed(
+    connection: asyncpg.Connection, revenue: str, build: str | None, wanted: Wanted, digest: str
+) -> list[Shown]:
+    """Return what was sealed of a closed month."""
+    await enter_build(connection, NAME, wanted.book)
+    between = (time_of(wanted.since), time_of(wanted.until))
+    lines = await read_sealed_lines(connection, wanted.book, digest, between, wanted.customer, wanted.entry)
+    await enter_build(connection, revenue, wanted.book, build)
+    return _shown(lines, wanted)
+
+
+async def _changed(
+    connection: asyncpg.Connection, revenue: str, build: str | None, wanted: Wanted, closed: Closed
+) -> list[Shown]:
+    """Return what changed in closed months since they were sealed, where the moment it is posted at is wanted."""
+    until = closed.until
+    if until is None or not wanted.since <= until.timestamp() <= wanted.until:
+        return []
+    scope = Scope(wanted.book, until, closed.digests(), wanted.customer)
+    found: list[Shown] = []
+    async for one in by_owner(connection, revenue, build, scope, with_movements=False):
+        found += _shown(prior_period(one.lines, one.sealed_lines, closed.first_open or ""), wanted)
+    return sorted(found, key=_place)
+
+
+def _shown(lines: Iterable[SealedLine], wanted: Wanted) -> list[Shown]:
     by_entry: dict[tuple[str, str, str], list[SealedLine]] = {}
     for one in lines:
         by_entry.setdefault((one.owner, one.entry, one.original_month), []).append(one)
-    owners, invoices = set(), set()
-    for some in by_entry.values():
-        owners.add(some[0].owner)
-        invoices |= {one.invoice for one in some if one.invoice}
-    rows = await connection.fetch(ABOUTS, sorted(owners), sorted(invoices))
-    abouts = {
-        (row["invoice"], row["line"]): About(row["subscription"], row["product"], row["price"], row["tax_rate"])
-        for row in rows
-    }
-    found = []
-    for some in by_entry.values():
-        first = some[0]
-        postings = tuple(Posting(one.account, one.amount, one.line) for one in some)
-        entry = Entry(
-            first.entry, int(first.at.timestamp()), first.kind, first.currency, postings, first.invoice, first.because
-        )
-        shown = show(entry, _customer(wanted.book, first.owner), abouts)
-        month = first.original_month if first.kind == PRIOR_PERIOD else None
-        found.append(replace(shown, original_month=month))
-    return sorted((one for one in found if _is_wanted(one, wanted)), key=lambda one: (one.at, one.entry))
+    found = [_entry(wanted.book, some) for some in by_entry.values()]
+    return sorted((one for one in found if _is_wanted(one, wanted)), key=_place)
 
 
-def _customer(book: str, owner: str) -> str | None:
-    key = owner.removeprefix(f"{book}/")
-    return key if key.startswith("cus_") else None
+def _place(one: Shown) -> tuple[int, str]:
+    return (one.at, one.entry)
+
+
+def _entry(book: str, lines: list[SealedLine]) -> Shown:
+    first = lines[0]
+    key = first.owner.removeprefix(f"{book}/")
+    return Shown(
+        entry=first.entry,
+        at=int(first.at.timestamp()),
+        customer=key if key.startswith("cus_") else None,
+        kind=first.kind,
+        currency=first.currency,
+        original_month=first.original_month if first.kind == PRIOR_PERIOD else None,
+        lines=tuple(ShownLine(*(getattr(one, name) for name in _ABOUT)) for one in lines),
+        because=first.because,
+    )
 
 
 def _is_wanted(one: Shown, wanted: Wanted) -> bool:

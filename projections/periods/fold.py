@@ -61,6 +61,10 @@ class LineRow(NamedTuple):
     amount: int
     invoice: str | None
     line: str | None
+    subscription: str | None
+    product: str | None
+    price: str | None
+    tax_rate: str | None
     because: list[str]
 
 

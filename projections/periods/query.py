@@ -11,6 +11,7 @@ import asyncpg
 import orjson
 
 from projections.builds import enter_build
+from projections.periods.decisions import chunk_stream
 from projections.periods.months import month_after, month_end
 from projections.periods.seal import SealedLine, SealedMovement
 from projections.periods.tables import NAME
@@ -27,17 +28,27 @@ ORDER BY p.month, p.seal
 """
 
 LINES: Final = """
-SELECT owner, entry, kind, of, at, original_month, currency, account, amount, invoice, line, because
+SELECT owner, entry, kind, of, at, original_month, currency, account, amount, invoice, line, subscription, product,
+       price, tax_rate, because
 FROM sealed_line
-WHERE book = $1 AND digest = ANY ($2) AND ($3::text IS NULL OR customer = $3)
-ORDER BY subject, place
+WHERE book = $1 AND digest = $2 AND ($3::timestamptz IS NULL OR at >= $3) AND ($4::timestamptz IS NULL OR at <= $4)
+  AND ($5::text IS NULL OR customer = $5) AND ($6::text IS NULL OR entry = $6)
+ORDER BY owner COLLATE "C", subject, place
 """
 
-MOVEMENTS: Final = """
+CHUNK_LINES: Final = """
+SELECT owner, entry, kind, of, at, original_month, currency, account, amount, invoice, line, subscription, product,
+       price, tax_rate, because
+FROM sealed_line
+WHERE subject = $1
+ORDER BY place
+"""
+
+CHUNK_MOVEMENTS: Final = """
 SELECT owner, policy, currency, kind, at, before, after, prior_period, paid, involuntary, reason, because
 FROM sealed_movement
-WHERE book = $1 AND digest = ANY ($2)
-ORDER BY subject, place
+WHERE subject = $1
+ORDER BY place
 """
 
 FIRST_MONTH: Final = """
@@ -139,19 +150,38 @@ async def enter_closed(connection: asyncpg.Connection, book: str, known: int | N
 
 
 async def read_sealed_lines(
-    connection: asyncpg.Connection, book: str, digests: Sequence[str], customer: str | None = None
+    connection: asyncpg.Connection,
+    book: str,
+    digest: str,
+    between: tuple[datetime, datetime] | None = None,
+    customer: str | None = None,
+    entry: str | None = None,
 ) -> list[SealedLine]:
-    """Return the postings of some seals, each in its order; of all customers or of one."""
-    rows = await connection.fetch(LINES, book, list(digests), customer)
-    return [SealedLine(**{**row, "because": tuple(row["because"])}) for row in rows]
+    """Return the postings of a seal in their order: of all times or between two (both included), of all or of one."""
+    rows = await connection.fetch(LINES, book, digest, *(between or (None, None)), customer, entry)
+    return [sealed_line_of(row) for row in rows]
 
 
-async def read_sealed_movements(
-    connection: asyncpg.Connection, book: str, digests: Sequence[str]
-) -> list[SealedMovement]:
-    """Return the movements of some seals, each in its order."""
-    rows = await connection.fetch(MOVEMENTS, book, list(digests))
-    return [SealedMovement(**{**row, "because": tuple(row["because"])}) for row in rows]
+async def read_chunk(
+    connection: asyncpg.Connection, book: str, digest: str, number: int
+) -> tuple[list[SealedLine], list[SealedMovement]]:
+    """Return the rows of one chunk of a seal, in their order."""
+    subject = f"{book}/{chunk_stream(digest, number)}"
+    lines = await connection.fetch(CHUNK_LINES, subject)
+    moved = await connection.fetch(CHUNK_MOVEMENTS, subject)
+    return [sealed_line_of(row) for row in lines], [sealed_movement_of(row) for row in moved]
+
+
+def sealed_line_of(row: asyncpg.Record) -> SealedLine:
+    """Return a row as the posting that was sealed."""
+    *values, because = row
+    return SealedLine._make((*values, tuple(because)))
+
+
+def sealed_movement_of(row: asyncpg.Record) -> SealedMovement:
+    """Return a row as the movement that was sealed."""
+    *values, because = row
+    return SealedMovement._make((*values, tuple(because)))
 
 
 async def read_sealed_balances(

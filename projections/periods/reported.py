@@ -36,12 +36,13 @@ def prior_period(now: Iterable[SealedLine], sealed: Iterable[SealedLine], first_
     """
     amounts: dict[_Key, int] = {}
     shown: dict[_Fact, SealedLine] = {}
+    about: dict[_Key, SealedLine] = {}
     for sign, lines in ((-1, sealed), (1, now)):
         for one in lines:
             entry = original_entry(one)
             key = (one.owner, entry, one.original_month, one.currency, one.account, one.line)
             amounts[key] = amounts.get(key, 0) + sign * one.amount
-            shown[_Fact(*key[:4])] = one
+            shown[_Fact(*key[:4])] = about[key] = one
     at = month_start(first_open)
     found = []
     for key, amount in amounts.items():
@@ -56,6 +57,10 @@ def prior_period(now: Iterable[SealedLine], sealed: Iterable[SealedLine], first_
                     at=at,
                     account=key[4],
                     line=key[5],
+                    subscription=about[key].subscription,
+                    product=about[key].product,
+                    price=about[key].price,
+                    tax_rate=about[key].tax_rate,
                     amount=amount,
                 )
             )

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from itertools import islice
+from typing import Any, BinaryIO, Final, NamedTuple
 
 import orjson
 
-from ledger.times import parse_rfc3339, rfc3339
+from ledger.times import parse_rfc3339
 
 PRIOR_PERIOD: Final = "prior_period"
 CHUNK_ROWS: Final = 2_000
 
 _AT: Final = 4  # where a row has its time; what it rests on comes last
+_ABOUT: Final = slice(11, 15)  # what a posting is about, which is not written where nothing is known of it
+_NOTHING: Final = (None, None, None, None)
 
 
 class SealedLine(NamedTuple):
@@ -35,6 +37,10 @@ class SealedLine(NamedTuple):
     amount: int
     invoice: str | None
     line: str | None
+    subscription: str | None
+    product: str | None
+    price: str | None
+    tax_rate: str | None
     because: tuple[str, ...]
 
 
@@ -55,71 +61,68 @@ class SealedMovement(NamedTuple):
     because: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Seal:
-    """Everything that a month reports, in its one order."""
+class Sealing:
+    """A seal while it is made: everything that a month reports, in its one order, in two files.
 
-    lines: tuple[SealedLine, ...]
-    movements: tuple[SealedMovement, ...]
+    A month of a large book is too much to hold, and its digest stands in every event, so the rows are written down
+    first. Postings come first, then movements; each by owner.
+    """
 
-    @property
+    def __init__(self, lines: BinaryIO, moved: BinaryIO) -> None:
+        self._lines, self._moved = lines, moved
+        self._line_count = self._moved_count = 0
+
+    def add(self, lines: Iterable[SealedLine], movements: Iterable[SealedMovement]) -> None:
+        """Add all rows of one owner, in whatever order; owners come in the order of their names."""
+        for one in sorted(lines, key=lambda one: (one.at, one.entry, one.account, one.line or "", one.currency)):
+            self._lines.write(written(one))
+            self._line_count += 1
+        for moved in sorted(movements, key=lambda one: (one.at, one.policy, one.currency)):
+            self._moved.write(written(moved))
+            self._moved_count += 1
+
     def digest(self) -> str:
-        """SHA-256 over every row, in order."""
+        """Return the SHA-256 over every row, in order."""
         hashed = hashlib.sha256()
-        rows: list[SealedLine | SealedMovement] = [*self.lines, *self.movements]
-        for row in rows:
-            hashed.update(orjson.dumps(_plain(row)) + b"\n")
+        for file in (self._lines, self._moved):
+            file.seek(0)
+            for row in file:
+                hashed.update(row)
         return hashed.hexdigest()
 
+    def count(self, size: int = CHUNK_ROWS) -> int:
+        """Return how many events it takes; a month without rows has one that holds nothing."""
+        return -(-self._line_count // size) - (-self._moved_count // size) or 1
 
-def sealed(lines: Iterable[SealedLine], movements: Iterable[SealedMovement]) -> Seal:
-    """Make the seal of these rows, in whatever order they come."""
-    ordered = sorted(lines, key=lambda one: (one.owner, one.at, one.entry, one.account, one.line or "", one.currency))
-    moved = sorted(movements, key=lambda one: (one.owner, one.at, one.policy, one.currency))
-    return Seal(tuple(ordered), tuple(moved))
-
-
-def chunks_of(seal: Seal, size: int = CHUNK_ROWS) -> list[dict[str, Any]]:
-    """Cut a seal into the contents of events; an empty month has one that holds nothing."""
-    digest = seal.digest
-    lines = [(seal.lines[start : start + size], ()) for start in range(0, len(seal.lines), size)]
-    moved = [((), seal.movements[start : start + size]) for start in range(0, len(seal.movements), size)]
-    return [
-        {"seal": digest, "number": number, "lines": list(map(_plain, some)), "movements": list(map(_plain, others))}
-        for number, (some, others) in enumerate([*lines, *moved] or [((), ())], 1)
-    ]
+    def chunks(self, digest: str, size: int = CHUNK_ROWS) -> Iterator[dict[str, Any]]:
+        """Cut it into the contents of events."""
+        number = 0
+        for file, name in ((self._lines, "lines"), (self._moved, "movements")):
+            file.seek(0)
+            while rows := [orjson.loads(row) for row in islice(file, size)]:
+                number += 1
+                yield {"seal": digest, "number": number, "lines": [], "movements": [], name: rows}
+        if number == 0:
+            yield {"seal": digest, "number": 1, "lines": [], "movements": []}
 
 
 def rows_in(content: dict[str, Any]) -> tuple[list[SealedLine], list[SealedMovement]]:
     """Read a chunk's rows back."""
-    lines = [SealedLine._make(_read(row)) for row in content["lines"]]
+    lines = [SealedLine._make(_read(_whole(row))) for row in content["lines"]]
     return lines, [SealedMovement._make(_read(row)) for row in content["movements"]]
 
 
-def joined(chunks: Sequence[dict[str, Any]]) -> Seal:
-    """Put a seal together from all of its chunks, in whatever order they come."""
-    parts = [rows_in(one) for one in sorted(chunks, key=lambda one: one["number"])]
-    return Seal(tuple(row for lines, _ in parts for row in lines), tuple(row for _, moved in parts for row in moved))
+def written(row: SealedLine | SealedMovement) -> bytes:
+    """Write a row as it is hashed, and read back."""
+    values: tuple[Any, ...] = tuple(row)
+    if isinstance(row, SealedLine) and values[_ABOUT] == _NOTHING:
+        values = (*values[: _ABOUT.start], *values[_ABOUT.stop :])
+    return orjson.dumps(values, option=orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE)
 
 
-def _plain(row: SealedLine | SealedMovement) -> list[Any]:
-    return list(map(_value, row))
+def _whole(row: Sequence[Any]) -> Sequence[Any]:
+    return row if len(row) == len(SealedLine._fields) else [*row[: _ABOUT.start], *_NOTHING, *row[_ABOUT.start :]]
 
 
 def _read(row: Sequence[Any]) -> list[Any]:
     return [*row[:_AT], parse_rfc3339(row[_AT]), *row[_AT + 1 : -1], tuple(row[-1])]
-
-
-def _value(value: object) -> Any:
-    if isinstance(value, datetime):
-        return rfc3339(value)
-    return list(value) if isinstance(value, tuple) else value
-
-
-def accounts_of(lines: Iterable[SealedLine]) -> Iterator[tuple[tuple[str, str], int]]:
-    """Give each currency's and account's sum."""
-    totals: dict[tuple[str, str], int] = {}
-    for one in lines:
-        key = (one.currency, one.account)
-        totals[key] = totals.get(key, 0) + one.amount
-    yield from sorted(totals.items())

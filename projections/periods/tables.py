@@ -10,7 +10,7 @@ from projections.periods.decisions import CLOSED, REOPENED, SEALED
 from projections.periods.fold import LineRow, MovementRow, PeriodRow
 
 NAME: Final = "periods"
-VERSION: Final = 1
+VERSION: Final = 2
 
 PERIODS: Final = Table(
     name="period",
@@ -63,6 +63,10 @@ LINES: Final = Table(
         amount         bigint      NOT NULL,
         invoice        text,
         line           text,
+        subscription   text,
+        product        text,
+        price          text,
+        tax_rate       text,
         because        text[]      NOT NULL,
         PRIMARY KEY (subject, place)
     );

@@ -5,7 +5,7 @@ What changed in closed months since they were sealed stands as movements at the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
@@ -24,9 +24,13 @@ from projections.mrr.query import (
     read_sums,
 )
 from projections.mrr.rows import MovementRow
+from projections.periods.months import month_end, month_start
 from projections.periods.query import Closed, enter_closed
 from projections.periods.reported import prior_movements
 from projections.periods.seal import SealedMovement
+from projections.periods.tables import NAME
+
+_ALL: Final = 2**62
 
 SEALED_OPENING: Final = """
 SELECT currency, sum(after - before)::numeric AS total
@@ -105,6 +109,42 @@ async def read_reported(
     await enter_build(connection, revenue, wanted.book, build)
     prior = await _prior(connection, wanted, closed, last, until)
     return await _joined(connection, wanted, until, sealed, prior, detail, after)
+
+
+async def movements_as_reported(
+    connection: asyncpg.Connection, revenue: str, wanted: Wanted, closed: Closed, limit: int
+) -> AsyncIterator[list[MovementRow]]:
+    """Give single movements, oldest first: month by month as sealed, what changed since, then as they are.
+
+    The connection is in the live build of revenue before, and whenever movements are given.
+    """
+    start, end, interval = wanted.bounds
+    for period in closed.periods:
+        since, until = max(start, month_start(period.month)), min(end, month_end(period.month))
+        if since < until:
+            await enter_build(connection, NAME, wanted.book)
+            of = (wanted.book, [period.digest], wanted.policy, since, until, wanted.customer)
+            rows = await connection.fetch(SEALED_DETAIL, *of, None, None, None, _ALL)
+            await enter_build(connection, revenue, wanted.book)
+            yield [MovementRow(**dict(row)) for row in rows]
+    changed: list[MovementRow] = []
+    if closed.until is not None and start <= closed.until < end:
+        await enter_build(connection, NAME, wanted.book)
+        last = await _sealed_last(connection, wanted, closed)
+        await enter_build(connection, revenue, wanted.book)
+        changed = await _prior(connection, wanted, closed, last, closed.until)
+    rest = replace(wanted, bounds=Bounds(max(start, closed.until or start), end, interval))
+    after: tuple[datetime, str, str] | None = None
+    while rest.bounds.start < end and (rows := await read_movements(connection, rest, after, limit)):
+        after = _place(rows[-1])
+        yield sorted([*changed, *rows], key=_place)
+        changed = []
+    if changed:
+        yield changed
+
+
+def _place(row: MovementRow) -> tuple[datetime, str, str]:
+    return (row.at, row.customer, row.currency)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +238,6 @@ async def _joined(
         key = (wanted.bounds.start_of(row.at), row.currency, row.kind)
         sums[key] = sums.get(key, 0) + row.amount
     if detail:
-        single += [row for row in prior if after is None or (row.at, row.customer, row.currency) > after]
-        single = sorted(single, key=lambda row: (row.at, row.customer, row.currency))[:detail]
+        single += [row for row in prior if after is None or _place(row) > after]
+        single = sorted(single, key=_place)[:detail]
     return Reported(intervals_of(wanted.bounds, opening or {}, sums), single, start <= until)

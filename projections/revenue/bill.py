@@ -29,7 +29,10 @@ class Credit:
 
 @dataclass(slots=True)
 class Bill:
-    """One invoice's books. ``owed`` is its receivable, ``payable`` what is to be refunded once more."""
+    """One invoice's books. ``owed`` is its receivable, ``payable`` what is to be refunded once more.
+
+    ``prepaid`` are its lines that sell billing credits.
+    """
 
     key: str
     currency: str
@@ -42,6 +45,7 @@ class Bill:
     payable: int = 0
     written_off_at: int | None = None
     excess: int = 0
+    prepaid: frozenset[str] = frozenset()
     taken: dict[str, Taken] = field(default_factory=dict)
     credits: dict[str, Credit] = field(default_factory=dict)
 
@@ -57,7 +61,7 @@ class Bill:
             self.owed += line.net + line.tax
             postings += [
                 Posting("unbilled_receivable", -unbilled, line.key),
-                Posting("deferred_revenue", unbilled - line.net, line.key),
+                Posting(self._deferral(line.key), unbilled - line.net, line.key),
                 Posting("tax_liability", -line.tax, line.key),
             ]
         self._post(f"{self.key}:finalize", at, "invoice", [Posting("accounts_receivable", self.owed), *postings])
@@ -74,6 +78,33 @@ class Bill:
             Posting("tax_liability", -tax, self.key),
         ]
         self._post(self.key, at, "sale", postings)
+
+    def spend(self, at: int, line: LineFact, because: Sequence[str]) -> None:
+        """Serve a line for billing credits instead of money: from now on it is earned as any line is."""
+        unbilled = self.pots.open(at, Line(line.key, line.start, line.end), line.net, 0)
+        postings = [
+            Posting("billing_credits", line.net, line.key),
+            Posting("unbilled_receivable", -unbilled, line.key),
+            Posting("deferred_revenue", unbilled - line.net, line.key),
+        ]
+        self._post(self.key, at, "credits_applied", postings, because)
+        self._earn(at, self.pots.earn_at_once(at), "rec")
+
+    def unspend(self, key: str, at: int, amount: int, because: Sequence[str]) -> int:
+        """Give billing credits back that were used here; return how much of them it is."""
+        taken = self.pots.reduce(at, min(amount, self.pots.total))
+        postings = [*self._reduction(taken, "voids"), Posting("billing_credits", -taken.amount)]
+        self._post(key, at, "credits_reinstated", postings, because)
+        return taken.amount
+
+    def end_credits(self, key: str, at: int, parts: Sequence[tuple[str, int]], because: Sequence[str]) -> None:
+        """Earn what was paid for billing credits that nobody will use: they expired, or were voided."""
+        postings = [
+            posting
+            for line, amount in parts
+            for posting in (Posting("billing_credits", amount, line), Posting("revenue", -amount, line))
+        ]
+        self._post(f"{key}:{self.key}", at, "credits_ended", postings, because)
 
     def activate(self, at: int) -> None:
         """Let an incomplete subscription's first invoice earn from now on, and catch up."""
@@ -117,13 +148,16 @@ class Bill:
             earned = self.pots.defer(at, future, self.written_off_at)
         self.pots.gain(Move(part.line, "R", part.earned) for part in parts)
         self.pots.gain(Move(part.line, "X", part.tax) for part in parts)
-        gains = "recoverables" if self.policy.recover_as_gains else "deferred_revenue"
         postings = [Posting("bad_debt", -excess)]
         for part in parts:
             postings += [
                 Posting("bad_debt", -part.earned, part.line),
                 Posting(self._lost_tax, -part.tax, part.line),
-                Posting(gains, -part.future, part.line),
+                Posting(
+                    "recoverables" if self.policy.recover_as_gains else self._deferral(part.line),
+                    -part.future,
+                    part.line,
+                ),
             ]
         return postings, earned
 
@@ -140,7 +174,7 @@ class Bill:
         postings = [
             Posting("accounts_receivable", -owed),
             Posting("bad_debt", off.excess),
-            *(Posting("deferred_revenue", amount, line) for line, _, amount in off.deferred),
+            *(Posting(self._deferral(line), amount, line) for line, _, amount in off.deferred),
             *(Posting("bad_debt", amount, line) for line, _, amount in off.earned),
             *(Posting(self._lost_tax, amount, line) for line, _, amount in off.tax),
             *(Posting("recoverables", -amount, line) for line, _, amount in off.gained),
@@ -157,7 +191,7 @@ class Bill:
             Posting("accounts_receivable", -owed),
             Posting("bad_debt", -excess),
             *self._given_up(suspended, "voids"),
-            *reduction(taken, "voids"),
+            *self._reduction(taken, "voids"),
         ]
         rest = sum(posting.amount for posting in postings)
         self._post(f"{self.key}:void", at, "void", [*postings, Posting("customer_balance", -rest)], because)
@@ -194,7 +228,7 @@ class Bill:
         taken = self._reduce_lines(at, rest, lines)
         postings = [
             *self._given_up(suspended, "credit_notes"),
-            *reduction(taken, "credit_notes"),
+            *self._reduction(taken, "credit_notes"),
             Posting("accounts_receivable", -receivable),
             *others,
             # A credit for debt that was written off beyond the lines takes the loss back, and the debt with it.
@@ -234,7 +268,7 @@ class Bill:
         taken = self.taken[key] = self.pots.reduce(at, amount - again)
         postings = [
             Posting("customer_refunds_payable", again),
-            *reduction(taken, "refunds"),
+            *self._reduction(taken, "refunds"),
             Posting("refunds_clearing", -amount),
         ]
         self._post(f"{key}:{self.key}", at, "refund", postings, because)
@@ -261,7 +295,7 @@ class Bill:
     def withdraw(self, key: str, at: int, amount: int, dispute: str, because: Sequence[str]) -> None:
         """Lose money to a dispute."""
         taken = self.pots.reduce(at, amount)
-        postings = [*reduction(taken, "disputes"), Posting("stripe_balance", -amount)]
+        postings = [*self._reduction(taken, "disputes"), Posting("stripe_balance", -amount)]
         self._post(f"{key}:{self.key}", at, "dispute", postings, because)
         known = self.taken.setdefault(dispute, Taken(at, []))
         known.add(taken)
@@ -289,9 +323,21 @@ class Bill:
         self, key: str, at: int, kind: str, taken: Taken, contra: str, account: str, because: Sequence[str]
     ) -> None:
         earned = self.pots.give_back(at, taken)
-        postings = [*mirrored(reduction(taken, contra)), Posting(account, taken.amount)]
+        postings = [*mirrored(self._reduction(taken, contra)), Posting(account, taken.amount)]
         self._post(key, at, kind, postings, because)
         self._earn(at, earned, key)
+
+    def _reduction(self, taken: Taken, contra: str) -> list[Posting]:
+        """Return the debits for what was taken from the pots."""
+        accounts = {"R": contra, "G": "recoverables", "X": "tax_liability"}
+        postings = [
+            Posting(accounts.get(pot) or self._deferral(line), amount, line) for line, pot, amount in taken.moves
+        ]
+        return [*postings, Posting("other_loss", taken.excess)]
+
+    def _deferral(self, line: str) -> str:
+        """Name the account of what is not earned of a line: billing credits are owed until they are used."""
+        return "billing_credits" if line in self.prepaid else "deferred_revenue"
 
     def _earn(self, at: int, moves: Iterable[Move], why: str) -> None:
         """Post what is earned at one instant: at once, or caught up with after something was given back."""
@@ -305,10 +351,3 @@ class Bill:
     ) -> tuple[Posting, ...]:
         why = because or self.because
         return self.journal.post(key, at, kind, self.currency, postings, why, self.invoice)
-
-
-def reduction(taken: Taken, contra: str) -> list[Posting]:
-    """Return the debits for what was taken from the pots."""
-    accounts = {"D": "deferred_revenue", "R": contra, "G": "recoverables", "X": "tax_liability"}
-    postings = [Posting(accounts[pot], amount, line) for line, pot, amount in taken.moves]
-    return [*postings, Posting("other_loss", taken.excess)]

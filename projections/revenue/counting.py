@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from projections.mrr.portfolio import Span
 from projections.revenue.facts import Facts
+from projections.revenue.prepaid import served_lines
 from projections.revenue.recognition import Earning
 from projections.revenue.schedule import month_of, month_start
 
@@ -75,6 +76,7 @@ def counting_of(facts: Facts, spans: Iterable[Span]) -> Counting:
     for key, invoice in facts.invoices.items():
         lines[key, None] = invoice.subscription
         lines.update(((key, line.key), line.subscription) for line in invoice.lines)
+    lines.update(((invoice.key, line.key), line.subscription) for invoice, line in served_lines(facts))
     lives: dict[str, list[Stretch]] = {}
     for span in spans:
         until = _ENDLESS if span.until is None else int(span.until.timestamp())

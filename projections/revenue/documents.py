@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from projections.contract import Table
-from projections.revenue.facts import Facts
+from projections.revenue.facts import Facts, InvoiceFact, LineFact
+from projections.revenue.prepaid import served_lines
+from projections.revenue.schedule import NEVER
 
 
 class InvoiceRow(NamedTuple):
@@ -198,15 +200,22 @@ def invoice_rows(facts: Facts) -> Iterable[InvoiceRow]:
 
 
 def line_rows(facts: Facts) -> Iterable[LineRow]:
-    """Return a row for each line of a finalised invoice."""
-    for key, one in sorted(facts.invoices.items()):
-        for line in sorted(one.lines, key=lambda line: line.key):
-            has_period = line.start < line.end
+    """Return a row for each line of a finalised invoice, and for what billing credits paid of one."""
+    for one, lines in _lines(facts):
+        for line in sorted(lines, key=lambda line: line.key):
+            has_period = line.start < line.end < NEVER
             yield LineRow(
-                facts.subject.stream_id, facts.subject.book, key, line.key, line.subscription, line.product,
+                facts.subject.stream_id, facts.subject.book, one.key, line.key, line.subscription, line.product,
                 line.price, line.tax_rate, one.currency, line.net, line.tax,
                 time_of(line.start) if has_period else None, time_of(line.end) if has_period else None,
             )  # fmt: skip
+
+
+def _lines(facts: Facts) -> Iterator[tuple[InvoiceFact, list[LineFact]]]:
+    for _, one in sorted(facts.invoices.items()):
+        yield one, one.lines
+    for one, line in served_lines(facts):
+        yield one, [line]
 
 
 def subscription_rows(facts: Facts) -> Iterable[SubscriptionRow]:

@@ -7,6 +7,7 @@ Plain data, which can be kept. Times are unix seconds, amounts whole numbers in 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from projections.contract import Subject
 from projections.revenue.policy import Ruling
@@ -31,6 +32,7 @@ class LineFact:
 class InvoiceFact:
     """A finalised invoice. ``balance`` is what the customer's balance paid of it (negative: what it was lent).
 
+    ``billing_credits`` is what prepaid or given credits took off its lines before they were added up.
     ``payments`` are the charges and payment intents that its snapshots named; ``paid_steps`` say since when how much
     was paid, and which event said so.
     """
@@ -45,6 +47,7 @@ class InvoiceFact:
     tax: int
     net: int
     shipping: int
+    billing_credits: int
     amount_due: int
     pre_payment_credit_notes: int
     starting_balance: int
@@ -199,6 +202,30 @@ class TransactionFact:
 
 
 @dataclass(slots=True)
+class CreditGrantFact:
+    """Billing credits that a customer got: bought (``paid``), or given."""
+
+    key: str
+    paid: bool
+    because: str
+
+
+@dataclass(slots=True)
+class CreditMoveFact:
+    """What became of billing credits: used on an invoice's line, given back as that was voided, or gone."""
+
+    key: str
+    grant: str
+    kind: Literal["applied", "reinstated", "ended"]
+    currency: str
+    amount: int
+    at: int
+    invoice: str | None
+    line: str | None
+    because: str
+
+
+@dataclass(slots=True)
 class BalanceFact:
     """A customer's balance as an event showed it (negative: credit)."""
 
@@ -239,6 +266,8 @@ class Facts:
     sessions: dict[str, SessionFact] = field(default_factory=dict)
     payouts: dict[str, PayoutFact] = field(default_factory=dict)
     transactions: dict[str, TransactionFact] = field(default_factory=dict)
+    credit_grants: dict[str, CreditGrantFact] = field(default_factory=dict)
+    credit_moves: dict[str, CreditMoveFact] = field(default_factory=dict)
     balances: list[BalanceFact] = field(default_factory=list)
     subscriptions: dict[str, SubscriptionFact] = field(default_factory=dict)
     rulings: list[Ruling] | None = None

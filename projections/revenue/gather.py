@@ -13,6 +13,7 @@ from typing import Final
 from ledger.event import Json, identifier, mapping
 from ledger.observation import OBSERVED
 from projections.facts import Fact, listing
+from projections.revenue import granting
 from projections.revenue.facts import (
     BalanceFact,
     ChargeFact,
@@ -109,6 +110,7 @@ def _finalized(shown: Invoice, fact: Fact) -> InvoiceFact:
         tax=shown.tax,
         net=shown.total_excluding_tax,
         shipping=shown.shipping,
+        billing_credits=shown.billing_credits,
         amount_due=shown.amount_due,
         pre_payment_credit_notes=shown.pre_payment_credit_notes,
         starting_balance=shown.starting_balance,
@@ -370,6 +372,7 @@ STEPS: Final[dict[str, Callable[[Facts, Fact], None]]] = {
     "checkout.session.async_payment_succeeded": session_changed,
     **dict.fromkeys(("payout.created", "payout.updated", "payout.paid", "payout.failed", "payout.canceled"),
                     payout_changed),
+    **granting.STEPS,
     OBSERVED: observed,
     "customer.created": customer_changed,
     "customer.updated": customer_changed,

@@ -7,7 +7,7 @@ in one second; so neither the order of arrival nor the order of events can matte
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum, auto
 from functools import partial
 from typing import NamedTuple
@@ -16,11 +16,12 @@ from projections.revenue.balance import post_balance_changes
 from projections.revenue.bill import Bill
 from projections.revenue.cash import post_cash, post_conversion
 from projections.revenue.entries import Journal, Posting, Problem
-from projections.revenue.facts import CreditNoteFact, DisputeFact, Facts, InvoiceFact, RefundFact
+from projections.revenue.facts import CreditMoveFact, CreditNoteFact, DisputeFact, Facts, InvoiceFact, RefundFact
 from projections.revenue.identities import billed_lines
 from projections.revenue.paying import Paying, Step, paying
 from projections.revenue.policy import Policy, policy_at
 from projections.revenue.pots import split
+from projections.revenue.prepaid import Purse, served, sold_credits
 
 
 class Rank(IntEnum):
@@ -40,6 +41,9 @@ class Rank(IntEnum):
     REINSTATE = auto()
     UNCREDIT = auto()
     VOID = auto()
+    SPEND = auto()
+    UNSPEND = auto()
+    END_CREDITS = auto()
 
 
 class Act(NamedTuple):
@@ -53,7 +57,7 @@ class Act(NamedTuple):
 
 @dataclass(slots=True)
 class Books:
-    """A subject's bills and what is to be done to each."""
+    """A subject's bills and what is to be done to each. ``sharing`` are those that sell or use billing credits."""
 
     facts: Facts
     policy: Policy | None
@@ -61,10 +65,14 @@ class Books:
     journal: Journal = field(default_factory=Journal)
     bills: dict[str, Bill] = field(default_factory=dict)
     acts: dict[str, list[Act]] = field(default_factory=dict)
+    purses: dict[str, Purse] = field(default_factory=dict)
+    sharing: set[str] = field(default_factory=set)
 
     def bill(self, key: str, at: int, currency: str, because: tuple[str, ...], invoice: str | None = None) -> Bill:
         """Open the books of an invoice or a sale, under the policy in force then unless one is asked for."""
-        policy = self.policy or policy_at(self.facts.rulings or (), at)
+        policy = policy_at(self.facts.rulings or (), at)
+        if self.policy is not None:
+            policy = replace(self.policy, prepaid=policy.prepaid) if policy.prepaid else self.policy
         made = self.bills[key] = Bill(key, currency, policy, self.journal, because, invoice)
         self.acts[key] = []
         return made
@@ -74,12 +82,22 @@ class Books:
         self.acts[bill].append(Act(at, rank, key, do))
 
     def run(self) -> None:
-        """Do everything in order. Nothing happens to a bill before it is there."""
+        """Do everything in order. Nothing happens to a bill before it is there; what shares credits goes together."""
+        shared: list[Act] = []
         for key in sorted(self.acts):
             opened = min((act.at for act in self.acts[key] if act.rank is Rank.FINALIZE), default=0)
             acts = [act._replace(at=max(act.at, opened)) for act in self.acts[key]]
-            for act in sorted(acts, key=lambda act: act[:3]):
+            if key in self.sharing:
+                shared += acts
+                continue
+            for act in sorted(acts, key=_order):
                 act.do(act.at)
+        for act in sorted(shared, key=_order):
+            act.do(act.at)
+
+
+def _order(act: Act) -> tuple[int, Rank, str]:
+    return act[:3]
 
 
 def books_of(facts: Facts, policy: Policy | None = None) -> Books:
@@ -88,6 +106,8 @@ def books_of(facts: Facts, policy: Policy | None = None) -> Books:
     for _, invoice in sorted(facts.invoices.items()):
         _invoice(books, invoice)
     _sales(books)
+    if facts.credit_moves:
+        _credits(books)
     for _, payment in sorted(facts.invoice_payments.items()):
         if payment.invoice in facts.invoices:
             account = "external_asset" if payment.record else "payments_clearing"
@@ -115,13 +135,15 @@ def books_of(facts: Facts, policy: Policy | None = None) -> Books:
 
 def _invoice(books: Books, fact: InvoiceFact) -> None:
     bill = books.bill(fact.key, fact.finalized_at, fact.currency, (fact.because["finalize"],), fact.key)
-    subscription = books.facts.subscriptions.get(fact.subscription or "")
-    if subscription is not None and subscription.incomplete and fact.reason == "subscription_create":
-        bill.pots.held = True
-        if subscription.active_at is not None:
-            books.act(fact.key, subscription.active_at, Rank.ACTIVATE, fact.key, bill.activate)
+    _hold(books, bill, fact)
     lines, problems = billed_lines(fact)
     books.journal.problems += problems
+    if bill.policy.prepaid and (sold := sold_credits(lines, bill.policy)):
+        bill.prepaid = frozenset(line.key for line in sold)
+        lines = [*sold, *(line for line in lines if line.key not in bill.prepaid)]
+        books.purses.setdefault(fact.currency, Purse()).sold += [(bill, line.key) for line in sold]
+        books.sharing.add(fact.key)
+    _check_credits(books, fact)
     books.act(fact.key, fact.finalized_at, Rank.FINALIZE, fact.key, partial(bill.finalize, lines=lines))
     if fact.balance:
         apply = partial(bill.apply_balance, amount=fact.balance)
@@ -133,6 +155,15 @@ def _invoice(books: Books, fact: InvoiceFact) -> None:
         books.act(fact.key, fact.uncollectible_at, Rank.WRITE_OFF, fact.key, write_off)
     if fact.voided_at is not None:
         books.act(fact.key, fact.voided_at, Rank.VOID, fact.key, partial(bill.void, because=[fact.because["void"]]))
+
+
+def _hold(books: Books, bill: Bill, fact: InvoiceFact) -> None:
+    """Let the first invoice of an incomplete subscription earn nothing until the subscription is active."""
+    subscription = books.facts.subscriptions.get(fact.subscription or "")
+    if subscription is not None and subscription.incomplete and fact.reason == "subscription_create":
+        bill.pots.held = True
+        if subscription.active_at is not None:
+            books.act(bill.key, subscription.active_at, Rank.ACTIVATE, bill.key, bill.activate)
 
 
 def _residual(books: Books, bill: Bill, fact: InvoiceFact, step: Step, place: str) -> None:
@@ -160,6 +191,63 @@ def _sales(books: Books) -> None:
         books.journal.problems.append(
             Problem("unlinked_charge", charge.key, charge.currency, charge.amount, at, because)
         )
+
+
+def _check_credits(books: Books, fact: InvoiceFact) -> None:
+    """Say aloud that an invoice was paid with credits that no transaction tells of."""
+    if not fact.billing_credits:
+        return
+    told = sum(move.amount for move in books.facts.credit_moves.values()
+               if move.kind == "applied" and move.invoice == fact.key)  # fmt: skip
+    if missing := fact.billing_credits - told:
+        because = (fact.because["finalize"],)
+        problem = Problem("credits_not_linked", fact.key, fact.currency, missing, fact.finalized_at, because)
+        books.journal.problems.append(problem)
+
+
+def _credits(books: Books) -> None:
+    """Let credits that were bought be used, given back or end; those that were given are nobody's money."""
+    facts = books.facts
+    for purse in books.purses.values():
+        purse.sold.sort(key=lambda one: (facts.invoices[one[0].key].finalized_at, one[0].key, one[1]))
+    spent: dict[tuple[str | None, str | None, str], list[Bill]] = {}
+    for key, move in sorted(facts.credit_moves.items()):
+        grant = facts.credit_grants.get(move.grant)
+        purse = books.purses.setdefault(move.currency, Purse())
+        if grant is None or (grant.paid and not purse.sold and move.kind == "applied"):
+            kind = "credit_grant_unknown" if grant is None else "credits_not_sold"
+            books.journal.problems.append(Problem(kind, key, move.currency, move.amount, move.at, (move.because,)))
+        elif grant.paid and move.kind == "ended" and purse.sold:
+            books.act(purse.sold[0][0].key, move.at, Rank.END_CREDITS, key, partial(purse.end, move))
+        elif grant.paid and move.kind == "applied" and (invoice := facts.invoices.get(move.invoice or "")) is not None:
+            spent.setdefault((move.invoice, move.line, move.grant), []).append(_spend(books, move, invoice, purse))
+    for key, move in sorted(facts.credit_moves.items()):
+        bills = spent.get((move.invoice, move.line, move.grant), [])
+        if move.kind == "reinstated" and bills:
+            unspend = partial(_unspend, move, bills, books.purses[move.currency])
+            books.act(bills[0].key, move.at, Rank.UNSPEND, key, unspend)
+
+
+def _spend(books: Books, move: CreditMoveFact, invoice: InvoiceFact, purse: Purse) -> Bill:
+    bill = books.bill(move.key, invoice.finalized_at, move.currency, (move.because,), invoice.key)
+    books.sharing.add(bill.key)
+    _hold(books, bill, invoice)
+
+    def spend(at: int) -> None:
+        if amount := purse.take(move.key, move.amount):
+            bill.spend(at, served(move, invoice, amount), [move.because])
+
+    books.act(bill.key, invoice.finalized_at, Rank.SPEND, bill.key, spend)
+    return bill
+
+
+def _unspend(move: CreditMoveFact, bills: list[Bill], purse: Purse, at: int) -> None:
+    """Give credits back as the invoice they were used on is void: what they served was not sold after all."""
+    rest = move.amount
+    for bill in bills:
+        given = bill.unspend(f"{move.key}:{bill.key}", at, rest, [move.because])
+        purse.give(bill.key, given)
+        rest -= given
 
 
 def _credit_note(books: Books, note: CreditNoteFact) -> None:

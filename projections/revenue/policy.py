@@ -23,12 +23,14 @@ class Policy:
     """How revenue is earned over a period, and what comes back after it was given up.
 
     ``recover_as_gains``: what a won dispute or a payment after a write-off brings for service not yet rendered is a
-    gain; otherwise it is deferred again. ``tax_relief``: tax on a bad debt is no longer owed.
+    gain; otherwise it is deferred again. ``tax_relief``: tax on a bad debt is no longer owed. ``prepaid`` are the
+    products and prices that sell billing credits: no choice but a fact, which holds under every named policy.
     """
 
     granularity: Granularity = "second"
     recover_as_gains: bool = True
     tax_relief: bool = False
+    prepaid: frozenset[str] = frozenset()
 
 
 POLICIES: Final[dict[str, Policy]] = {
@@ -58,7 +60,9 @@ def rulings_of(forms: Iterable[tuple[datetime, Json]]) -> list[Ruling]:
             at = None if since is None else int(parse_rfc3339(str(since)).timestamp())
         except (CatalogError, ValueError):
             continue
-        policy = Policy(said.granularity, said.recover_as_gains, said.tax_relief_on_bad_debt)
+        policy = Policy(
+            said.granularity, said.recover_as_gains, said.tax_relief_on_bad_debt, frozenset(said.prepaid_credits)
+        )
         found.append(Ruling(at, policy))
     return found
 

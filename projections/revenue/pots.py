@@ -177,6 +177,14 @@ class Pots:
         self._add(at, some, 1, keep_plan=True)
         return self._caught_up(at, some, since)
 
+    def use(self, line: str, amount: int) -> int:
+        """Take up to an amount of what a line holds for later as earned (negative: as not earned after all)."""
+        one = self.lines[line]
+        some = min(amount, one.d)
+        one.d -= some
+        one.r = max(one.r + some, 0)
+        return some
+
     def gain(self, moves: Iterable[Move]) -> None:
         """Put amounts into the pots as they are named (not D, which has a plan)."""
         for line, pot, amount in moves:

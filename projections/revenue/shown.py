@@ -60,15 +60,17 @@ DIMENSIONS: Final = (
 _NOTHING: Final = About()
 
 
+def about_of(abouts: Abouts, account: str, invoice: str | None, line: str | None) -> About:
+    """Return what a posting is about: its line, else its invoice; a tax rate on tax alone."""
+    about = abouts.get((invoice, line)) or abouts.get((invoice, None)) or _NOTHING
+    return about if about.tax_rate is None or account == "tax_liability" else about._replace(tax_rate=None)
+
+
 def show(entry: Entry, customer: str | None, abouts: Abouts) -> Shown:
     """Show an entry with what its lines are about."""
     lines = []
     for account, amount, line in entry.postings:
-        about = abouts.get((entry.invoice, line)) or abouts.get((entry.invoice, None)) or _NOTHING
-        rate = about.tax_rate if account == "tax_liability" else None
-        lines.append(
-            ShownLine(account, amount, entry.invoice, line, about.subscription, about.product, about.price, rate)
-        )
+        lines.append(ShownLine(account, amount, entry.invoice, line, *about_of(abouts, account, entry.invoice, line)))
     return Shown(entry.key, entry.at, customer, entry.kind, entry.currency, None, tuple(lines), entry.because)
 
 

@@ -33,6 +33,8 @@ _FLOW: Final = {
     "credit_note": "released_credit_notes",
     "void": "released_voids",
     "write_off": "released_bad_debt",
+    "credits_applied": "billed",
+    "credits_reinstated": "released_voids",
     "payment": "reinstated",
     "refund_credited": "reinstated",
     "refund_failed": "reinstated",
@@ -80,7 +82,7 @@ def monthly(days: Sums, found: Iterable[Earning], counting: Counting, falls: Fal
 
 def flow_of(kind: str, account: str, amount: int) -> tuple[str, int] | None:
     """Return which flow a posting of a kind of entry is part of, and with how much."""
-    if kind == "sale":
+    if kind in {"sale", "credits_ended"}:
         return ("billed", -amount) if account == "revenue" else None
     flow = _FLOW.get(kind)
     if flow is None or account not in {"deferred_revenue", "unbilled_receivable"}:

@@ -15,7 +15,16 @@ JOINS: Final = frozenset(
     type_
     for part in fold.PARTS
     for type_ in part.types
-    if type_.startswith(("invoice_payment.", "charge.", "refund.", "checkout.", "ledger.observation."))
+    if type_.startswith(
+        (
+            "invoice_payment.",
+            "charge.",
+            "refund.",
+            "checkout.",
+            "billing.credit_balance_transaction.",
+            "ledger.observation.",
+        )
+    )
 )
 """Objects that may name no customer, and join theirs through what they pay or give back."""
 

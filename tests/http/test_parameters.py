@@ -49,7 +49,11 @@ async def test_what_contradicts_itself_is_refused(client: httpx.AsyncClient, one
     twice = [("book", "self:live"), ("book", "self:test")]
     both = [("as_of", moment), ("at", moment)]
     known = [("known_at", moment), ("known_position", "1")]
-    for asked, said in ((twice, "book is given twice"), (both, "as_of and at exclude"), (known, "known_at and known_")):
+    built = [("build", "revenue-1"), ("known_position", "1")]  # a build has a horizon of its own
+    for asked, said in (
+        (twice, "book is given twice"), (both, "as_of and at exclude"), (known, "known_at and known_"),
+        (built, "build and known_position exclude"), ([built[0], known[0]], "build and known_at exclude"),
+    ):  # fmt: skip
         if {name for name, _ in asked} <= {parameter.name for parameter in one.query}:
             answer = await client.request(one.method, f"{path_of(one, {})}?{urlencode(asked)}")
             assert answer.status_code == 400, asked

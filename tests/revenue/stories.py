@@ -63,10 +63,11 @@ class Teller:
     def invoice(self, at: int, *lines: str, id: str = "in_1", tax: str = "", balance: str = "0", **more: str) -> None:
         taxes = [int(one) for one in tax.split(",")] if tax else [0] * len(lines)
         made = [
-            self._line(f"il_{id[3:]}_{n}", text, taxed)
+            self._line(f"il_{id[3:]}_{n}", text, taxed, more.get("product", "prod_1"))
             for n, (text, taxed) in enumerate(zip(lines, taxes, strict=True), 1)
         ]
-        total = sum(line["amount"] for line in made) + sum(taxes)
+        used = _credits(more.get("credits", ""))
+        total = sum(line["amount"] for line in made) + sum(taxes) - sum(one["amount"] for one in used)
         due = total - int(balance)
         start = int(more.get("starting", 0))
         one: Json = {
@@ -111,12 +112,14 @@ class Teller:
                 },
                 "total_taxes": [{"amount": sum(taxes), "tax_behavior": "exclusive"}] if tax else [],
             }
+        if used:
+            made[0]["pretax_credit_amounts"] = one["total_pretax_credit_amounts"] = used
         self.invoices[id] = one
         self.tell(at, "invoice.finalized", one)
         if due <= 0:
             self._close(at, one)
 
-    def _line(self, key: str, text: str, tax: int) -> Json:
+    def _line(self, key: str, text: str, tax: int, product: str) -> Json:
         amount, _, period = text.partition("@")
         start, _, end = period.partition("..")
         times = {"start": seconds(start), "end": seconds(end)} if period else {"start": 1, "end": 1}
@@ -124,7 +127,7 @@ class Teller:
         if self.old:
             made |= {
                 "type": "subscription",
-                "price": {"id": "price_1", "product": "prod_1", "object": "price"},
+                "price": {"id": "price_1", "product": product, "object": "price"},
                 "subscription": "sub_1",
                 "proration": False,
                 "tax_amounts": _tax(tax, old=True),
@@ -133,7 +136,7 @@ class Teller:
             details = {"subscription": "sub_1", "subscription_item": "si_1", "proration": False}
             made |= {
                 "parent": {"type": "subscription_item_details", "subscription_item_details": details},
-                "pricing": {"price_details": {"price": "price_1", "product": "prod_1"}},
+                "pricing": {"price_details": {"price": "price_1", "product": product}},
                 "taxes": _tax(tax, old=False),
             }
         return made
@@ -315,6 +318,45 @@ class Teller:
         self.tell(at, "charge.dispute.closed", made)
         self._move(at, made, made["amount"], -int(fee), "charge.dispute.funds_reinstated")
 
+    def grant(self, at: int, key: str, amount: str, category: str = "paid") -> None:
+        made = {
+            "id": key,
+            "object": "billing.credit_grant",
+            "amount": _monetary(amount),
+            "category": category,
+            "created": at,
+            "customer": "cus_1",
+        }
+        self.tell(at, "billing.credit_grant.created", made)
+        self._credits(at, f"cbtxn_{key}", key, {"credit": {"type": "credits_granted", "amount": _monetary(amount)}})
+
+    def use(self, at: int, key: str, amount: str, grant: str = "credgr_1", id: str = "in_2", line: int = 1) -> None:
+        used = {"invoice": id, "invoice_line_item": f"il_{id[3:]}_{line}"}
+        debit = {"type": "credits_applied", "amount": _monetary(amount), "credits_applied": used}
+        self._credits(at, key, grant, {"debit": debit})
+
+    def end(self, at: int, key: str, amount: str, grant: str = "credgr_1", how: str = "credits_expired") -> None:
+        self._credits(at, key, grant, {"debit": {"type": how, "amount": _monetary(amount), "credits_applied": None}})
+
+    def reinstate(
+        self, at: int, key: str, amount: str, grant: str = "credgr_1", id: str = "in_2", line: int = 1
+    ) -> None:
+        kind = "credits_application_invoice_voided"
+        used = {"invoice": id, "invoice_line_item": f"il_{id[3:]}_{line}"}
+        self._credits(at, key, grant, {"credit": {"type": kind, "amount": _monetary(amount), kind: used}})
+
+    def _credits(self, at: int, key: str, grant: str, side: Json) -> None:
+        kind = "billing.credit_balance_transaction"
+        made = {
+            "id": key,
+            "object": kind,
+            "created": at,
+            "effective_at": at,
+            "credit_grant": grant,
+            "type": next(iter(side)),
+        }
+        self.tell(at, f"{kind}.created", {"credit": None, "debit": None} | made | side)
+
     def _move(self, at: int, made: Json, amount: int, fee: int, type_: str) -> None:
         moved = {
             "id": f"txn_{made['id']}_{len(made['balance_transactions'])}",
@@ -332,7 +374,7 @@ class Teller:
 def events_of(story: str, shape: str = "endive") -> list[Json]:
     """Tell a story in a shape."""
     teller = Teller(shape)
-    for line in story.strip().splitlines():
+    for line in filter(str.strip, story.splitlines()):
         date, verb, *words = line.split()
         named = dict(word.split("=", 1) for word in words if "=" in word)
         getattr(teller, verb)(seconds(date), *(word for word in words if "=" not in word), **named)
@@ -375,6 +417,19 @@ def balances(entries: Sequence[Entry], keep: Callable[[Entry], bool] = lambda _:
                 sign = NATURAL[CLASSES[posting.account]]
                 found[posting.account] = found.get(posting.account, 0) + sign * posting.amount
     return found
+
+
+def _monetary(amount: str) -> Json:
+    return {"type": "monetary", "monetary": {"currency": "usd", "value": int(amount)}}
+
+
+def _credits(text: str) -> list[Json]:
+    """Read what credits paid of an invoice's first line: ``cbtxn_1:3000,cbtxn_2:100``."""
+    parts = [one.split(":") for one in text.split(",") if one]
+    return [
+        {"type": "credit_balance_transaction", "credit_balance_transaction": key, "amount": int(amount)}
+        for key, amount in parts
+    ]
 
 
 def _tax(amount: int, *, old: bool) -> list[Json]:

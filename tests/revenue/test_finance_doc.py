@@ -33,4 +33,4 @@ async def test_the_guide_shows_what_is_answered(
 def test_every_account_is_explained() -> None:
     text = (ROOT / PAGE).read_text()
     missing = {account for account in CLASSES if f"`{account}`" not in text}
-    assert missing <= {"billing_credits", "opening_balance"}
+    assert missing <= {"opening_balance"}
