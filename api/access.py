@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final, cast
 
 from starlette.requests import Request
+from starlette.types import Scope
 
 from api.front import asked_by_whom
 from api.metrics import Metrics
@@ -31,7 +32,7 @@ def metrics_of(request: Request) -> Metrics:
 def require(request: Request, scope: str) -> ApiKey:
     """Return the caller's key. Raises 401 without a valid one and 403 without the scope."""
     asked = asked_by_whom(request.scope)
-    key = asked.bearer or request.scope.get(SIGNED_IN) or _bearer(request)
+    key = asked.bearer or request.scope.get(SIGNED_IN) or bearer_of(request.scope, services(request))
     if key is None:
         raise Problem(401, "send a valid key as `Authorization: Bearer KEY`", headers={"WWW-Authenticate": "Bearer"})
     asked.bearer, asked.key = key, key.name
@@ -40,11 +41,12 @@ def require(request: Request, scope: str) -> ApiKey:
     return key
 
 
-def _bearer(request: Request) -> ApiKey | None:
+def bearer_of(scope: Scope, serving: Services) -> ApiKey | None:
+    """Return the key in a request's header; None without one, or one that is not ours."""
     # The first one, straight from the scope: Starlette would make all headers text to find it.
-    given = next((value for name, value in request.scope["headers"] if name == b"authorization"), b"").decode("latin-1")
+    given = next((value for name, value in scope["headers"] if name == b"authorization"), b"").decode("latin-1")
     scheme, _, presented = given.partition(" ")
-    return find_key(services(request).credentials.api_keys, presented.strip()) if scheme.lower() == "bearer" else None
+    return find_key(serving.credentials.api_keys, presented.strip()) if scheme.lower() == "bearer" else None
 
 
 async def book_of_request(request: Request, key: ApiKey) -> str:

@@ -18,26 +18,27 @@ from api.caching import kept
 from api.console import doors
 from api.console.pages import PAGES
 from api.declared import routes_of
-from api.front import Front
+from api.front import CHECK, Front, Named
 from api.health import healthz, readyz
 from api.metrics import Metrics
 from api.openapi import document
 from api.parameters import SlashesInPaths
+from api.present import Present
 from api.problems import HANDLED, JSONResponse
 from api.routes import OPERATIONS
 from api.schemas import SCHEMAS
 from api.scrape import prometheus
 from api.services import Services
 
-_ASKED_OFTEN: Final = ("/webhooks/stripe", "/v1/customers/{customer}/entitlements/{feature}")
+_ASKED_OFTEN: Final = ("/webhooks/stripe", CHECK)
 
 
 class Application(Starlette):
     """Starlette behind our front door, which also sees what Starlette answers to a bug."""
 
     def build_middleware_stack(self) -> ASGIApp:
-        """Put the front before everything else."""
-        return Front(super().build_middleware_stack(), self.state.metrics)
+        """Put the front before everything else, and answers from memory before the routes."""
+        return Front(Present(Named(super().build_middleware_stack()), self.state), self.state.metrics)
 
 
 def create_app(open_: Callable[[], AbstractAsyncContextManager[Services]]) -> Starlette:

@@ -26,11 +26,13 @@ from projections.periods.sums import (
     reported_month,
     reported_months,
 )
+from projections.periods.unpaid import read_deferred, read_sealed_deferred
 from projections.revenue import query
 from projections.revenue.owed import Owed, receivable
 from projections.revenue.pages import Wanted
 from projections.revenue.query import Sums
 from projections.revenue.shown import Shown
+from projections.revenue.unpaid import deferred_unpaid
 
 Basis = Literal["sealed", "restated"]
 
@@ -120,6 +122,21 @@ class Reporting:
             return await receivable(connection, fresh.version, book, at)
         self.is_sealed = True
         return await read_sealed_receivable(connection, self._revenue, build, book, closed.digests(month))
+
+    async def unpaid(self, connection: asyncpg.Connection, at: int) -> dict[str, int]:
+        """Return what is deferred and not paid at a second, by currency; the connection is in revenue afterwards."""
+        book, build = self._asked.book, self._asked.build
+        some = [one for one in await self.receivable(connection, datetime.fromtimestamp(at, UTC)) if one.invoice]
+        owed = {(one.currency, one.invoice): one.amount for one in some}
+        invoices = sorted({one.invoice for one in some if one.invoice})
+        closed = await enter_closed(connection, book, self._asked.known) if self._wanted else Closed(())
+        month = sealed_month(closed, datetime.fromtimestamp(at, UTC))
+        if month is not None:
+            deferred = await read_sealed_deferred(connection, book, closed.digests(month), invoices)
+        await enter_build(connection, self._revenue, book, build)
+        if month is None:
+            deferred = await read_deferred(connection, book, [one.customer for one in some], invoices, at)
+        return deferred_unpaid(owed, deferred)
 
     async def _read(self, connection: asyncpg.Connection) -> tuple[Closed, SealedSums | None]:
         """Read what is sealed, and turn back to the build of revenue."""

@@ -83,6 +83,7 @@ def _publication_json(made: Publication) -> dict[str, Any]:
     return {
         "version": made.number,
         "effective_from": made.effective_from,
+        "revenue_from": made.revenue_from,
         "by": made.by,
         "features": sorted(catalog.features),
         "plans": len(catalog.plans),

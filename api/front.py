@@ -30,12 +30,12 @@ _CONTRACT: Final = (b"ledger-contract", CONTRACT.encode())
 _WELL_FORMED: Final = re.compile(r"[A-Za-z0-9_.=-]{8,128}")
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 _PROBES: Final = frozenset({"/healthz", "/readyz", "/metrics"})
-_CHECK: Final = "/v1/customers/{customer}/entitlements/{feature}"
+CHECK: Final = "/v1/customers/{customer}/entitlements/{feature}"
 """Asked thousands of times a second: a line for each answer would cost more than the answer, and hide all others."""
 
 _SCOPE_KEY: Final = "ledger.asked"
 
-_SAFE: Final = (
+SAFE: Final = (
     (b"x-content-type-options", b"nosniff"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"referrer-policy", b"no-referrer"),
@@ -49,11 +49,13 @@ _SAFE: Final = (
 class AskedBy:
     """What is known of a request beside what it asks: its id, and the key's name once that is known.
 
-    ``bearer`` is the key that ``api.access`` has found in the header, so that it is looked for once.
+    ``bearer`` is the key that ``api.access`` has found in the header, so that it is looked for once; ``route`` is named
+    by who answers without Starlette's routes.
     """
 
     request_id: str
     key: str | None = None
+    route: str | None = None
     bearer: ApiKey | None = None
 
 
@@ -92,7 +94,6 @@ class Front:
                 message["headers"] = _completed(message["headers"], asked)
             await send(message)
 
-        bound = structlog.contextvars.bind_contextvars(request_id=asked.request_id)
         try:
             await self._app(scope, receive, pass_back)
         except Exception:
@@ -101,22 +102,44 @@ class Front:
             # It was answered and written down where answers to bugs are made.
         finally:
             self._note(scope, asked, status, began, answered)
-            structlog.contextvars.reset_contextvars(**bound)
 
     def _note(self, scope: Scope, asked: AskedBy, status: int, began: float, answered: float) -> None:
         """Count the answer and write its line; ``status`` is 0 where whoever asked went away before there was one."""
         method = scope["method"] if scope["method"] in _METHODS else "other"
-        route = getattr(scope.get("route"), "path", "none")
+        route = asked.route or str(getattr(scope.get("route"), "path", "none"))
         if status:
             # A stream goes on for hours: what counts is when its answer began.
             self._metrics.answered(method, route, status, answered - began)
         if self._log is None:
             # Bound once, by the first request: an unbound logger is made anew for each line, also for one left out.
             self._log = structlog.get_logger().bind()
-        is_no_news = route in _PROBES or (route == _CHECK and status == 200)
+        is_no_news = route in _PROBES or (route == CHECK and status == 200)
         log = self._log.debug if is_no_news else self._log.warning if status >= 500 else self._log.info
         milliseconds = round((time.perf_counter() - began) * 1000, 1)
-        log("request", method=method, route=route, status=status, ms=milliseconds, key=asked.key)
+        log(
+            "request",
+            request_id=asked.request_id,
+            method=method,
+            route=route,
+            status=status,
+            ms=milliseconds,
+            key=asked.key,
+        )
+
+
+class Named:
+    """ASGI application around another: every line that is written during a request has the request's id."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on with its id in the context."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        with structlog.contextvars.bound_contextvars(request_id=request_id_of(scope)):
+            await self._app(scope, receive, send)
 
 
 def _request_id(scope: Scope) -> str:
@@ -130,5 +153,5 @@ def _request_id(scope: Scope) -> str:
 
 def _completed(headers: list[tuple[bytes, bytes]], asked: AskedBy) -> list[tuple[bytes, bytes]]:
     said = {name for name, _ in headers}  # in small letters, as ASGI has it
-    missing = [one for one in _SAFE if one[0] not in said]
+    missing = [one for one in SAFE if one[0] not in said]
     return [*headers, _CONTRACT, (_NAME, asked.request_id.encode()), *missing]

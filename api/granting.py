@@ -24,6 +24,9 @@ from ledger.reader import read_event
 from ledger.times import parse_rfc3339, rfc3339
 from projections.catalog import Kind, Published, catalog_at, parse_catalog
 from projections.entitlements.holdings import stream_of_holder
+from projections.periods.decisions import STREAM as PERIODS
+from projections.periods.decisions import Periods
+from projections.periods.months import month_end
 
 GRANTED: Final = "ledger.grant.created"
 REVOKED: Final = "ledger.grant.deleted"
@@ -90,13 +93,15 @@ async def publish_catalog(
     """
     parse_catalog(text)
     since = rfc3339(effective_from) if effective_from else None
+    closed = (await restore(connection, Periods, book, PERIODS)).closed
+    first_open = rfc3339(month_end(closed[-1])) if closed else None
     decided = await decide(
         connection,
         appender,
         Catalogs,
         book,
         STREAM,
-        lambda catalogs: catalogs.publish(text, since, rfc3339(now.replace(microsecond=0)), by),
+        lambda catalogs: catalogs.publish(text, since, rfc3339(now.replace(microsecond=0)), by, first_open),
         now=now,
     )
     return decided.aggregate.published[-1], decided.places[0].position if decided.places else None

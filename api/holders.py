@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -31,11 +31,29 @@ _TOGETHER_MAX: Final = 100
 
 @dataclass(slots=True)
 class _Group:
-    """Holders of one book that are read together; ``done`` is what was read."""
+    """Holders of one book that are read together, and who waits for them: any of those may stop waiting."""
 
     book: str
     holders: dict[str, None] = field(default_factory=dict)
-    done: asyncio.Future[Found] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    waiting: list[asyncio.Future[Found]] = field(default_factory=list)
+
+    def answer(self, found: Found) -> None:
+        """Give what was read to whoever still waits."""
+        for one in self._still_waiting():
+            one.set_result(found)
+
+    def fail(self, error: Exception) -> None:
+        """Raise what went wrong where they wait."""
+        for one in self._still_waiting():
+            one.set_exception(error)
+
+    def cancel(self) -> None:
+        """Say that nothing will come."""
+        for one in self._still_waiting():
+            one.cancel()
+
+    def _still_waiting(self) -> Iterator[asyncio.Future[Found]]:
+        return (one for one in self.waiting if not one.done())
 
 
 class Checks:
@@ -55,9 +73,11 @@ class Checks:
         if group is None:
             group = _Group(book)
             self._waiting.append(group)
+        read: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
         group.holders[holder] = None
+        group.waiting.append(read)
         self._leave()
-        return await asyncio.shield(group.done)  # whoever stops waiting does not stop the others
+        return await read
 
     async def many(self, book: str, holders: Sequence[str]) -> Found:
         """Read several holders in one snapshot."""
@@ -77,16 +97,16 @@ class Checks:
 
     async def _read(self, group: _Group) -> None:
         try:
-            group.done.set_result(await self.many(group.book, list(group.holders)))
+            group.answer(await self.many(group.book, list(group.holders)))
         except Exception as error:  # noqa: BLE001 - it is raised where they wait
-            group.done.set_exception(error)
+            group.fail(error)
         finally:
-            group.done.cancel()  # where neither came to be
+            group.cancel()  # where neither came to be
 
     async def close(self) -> None:
         """Stop reading; whoever still waits is told so."""
         for group in self._waiting:
-            group.done.cancel()
+            group.cancel()
         self._waiting.clear()
         for task in list(self._under_way):
             await end(task)

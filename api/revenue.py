@@ -28,6 +28,7 @@ from projections.revenue.policy import POLICIES, Policy
 from projections.revenue.schedule import month_of, month_start
 from projections.revenue.shown import balances_json, natural, sums_of
 from projections.revenue.sums import RELEASES
+from projections.revenue.unpaid import unpaid_of
 
 SCOPE: Final = "revenue:read"
 T = TypeVar("T")
@@ -100,6 +101,9 @@ async def get_recognition(request: Request) -> Response:
     if detail == "waterfall":
         waterfall = await _waterfall(request, asked, policy, start, end - 1 if at is None else min(end - 1, at))
         content["waterfall"] = waterfall
+        for month, unpaid in (await _unpaid(request, asked, policy, start, end, at)).items():
+            for currency, one in content["months"][month].items():
+                one["deferred_unpaid"] = unpaid.get(currency, 0)
     return answer(asked, content, found)
 
 
@@ -114,6 +118,29 @@ async def _waterfall(
         return query.waterfall_of(made, since, until)
 
     return (await read_books(request, asked, policy, rows, anew)).value
+
+
+async def _unpaid(
+    request: Request, asked: Asked, policy: Policy | None, start: int, end: int, at: int | None
+) -> dict[str, dict[str, int]]:
+    """Return what was deferred and not paid at the end of each month, or at the moment that is asked about."""
+    last: dict[str, int] = {}
+    month = start
+    while month < end:
+        following = month_start(month, 1)
+        last[f"{month_of(month):%Y-%m}"] = following - 1 if at is None else min(following - 1, at)
+        month = following
+    moments = sorted(set(last.values()))
+    reporting = Reporting(request, asked)
+
+    async def rows(connection: asyncpg.Connection) -> dict[int, dict[str, int]]:
+        return {moment: await reporting.unpaid(connection, moment) for moment in moments}
+
+    def anew(made: list[Books]) -> dict[int, dict[str, int]]:
+        return {moment: unpaid_of(made, moment) for moment in moments}
+
+    found = (await read_books(request, asked, policy, rows, anew)).value
+    return {name: found[moment] for name, moment in last.items()}
 
 
 async def get_problems(request: Request) -> Response:

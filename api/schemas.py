@@ -99,6 +99,7 @@ INTERVAL: Final = shape(from_=TIME, to=TIME, currency=TEXT, opening=WHOLE, new=W
                         expansion=WHOLE, contraction=WHOLE, churn=WHOLE, closing=WHOLE)  # fmt: skip
 _CAUSES: Final = ("refunds", "disputes", "credit_notes", "voids")
 MONTH: Final = shape(
+    "deferred_unpaid", deferred_unpaid=WHOLE,
     billed=WHOLE, recognized=WHOLE, net_revenue=WHOLE, deferred_opening=WHOLE, deferred_closing=WHOLE,
     unbilled_opening=WHOLE, unbilled_closing=WHOLE,
     released=wholes(*_CAUSES, "bad_debt"), reinstated=WHOLE, contra=wholes(*_CAUSES), bad_debt=WHOLE,
@@ -166,8 +167,9 @@ SCHEMAS: Final[dict[str, Json]] = {
     "Closed": shape(month=TEXT, status=TEXT, seal=WHOLE, digest=TEXT, position=WHOLE, by=TEXT, at=TIME, reason=TEXT,
                     exceptions=some({"type": "object"})),
     "Reopened": shape(month=TEXT, status=TEXT, by=TEXT, at=TIME, reason=TEXT),
-    "Catalog": shape("content book position", version=WHOLE, effective_from=TEXT_OR_NULL, by=TEXT, features=TEXTS,
-                     plans=WHOLE, content=TEXT, book=TEXT, position=WHOLE_OR_NULL),
+    "Catalog": shape("content book position", version=WHOLE, effective_from=TEXT_OR_NULL,
+                     revenue_from=TEXT_OR_NULL, by=TEXT, features=TEXTS, plans=WHOLE, content=TEXT, book=TEXT,
+                     position=WHOLE_OR_NULL),
     "Catalogs": shape(data=some(ref("Catalog"))),
     "Revoked": shape(id=TEXT, revoked=TRUTH, position=WHOLE_OR_NULL, book=TEXT),
     "Session": shape(id=TEXT, url=TEXT),

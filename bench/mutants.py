@@ -24,7 +24,8 @@ from typing import Annotated
 
 import typer
 
-from bench.mutations import MUTANTS, Mutant
+from bench.mutant import Mutant
+from bench.mutations import MUTANTS
 
 ROOT = Path(__file__).parents[1]
 _LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "__pycache__", ".*_cache", ".hypothesis", ".ledger")

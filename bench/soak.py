@@ -1,8 +1,9 @@
 """``python -m bench.soak``: mixed load at half of what the service takes, for twenty minutes: is anything not flat?
 
-A service is started in a folder of its own. For some seconds it is given as many webhooks as it takes; that is the
-peak. Then webhooks of simulated companies come at half of it, one in ten of them twice, while others check access,
-read what engineers and accountants read, and follow the stream of changes. Memory and lag are looked at every five
+A service is started in a folder of its own. For some seconds it is given as many webhooks as it takes, and waited for
+until all projections have folded them: so many a second are the peak. Then webhooks of simulated companies come at half
+of it, one in ten of them twice, while others check access, read what engineers and accountants read, and follow the
+stream of changes. Memory and lag are looked at every five
 seconds: the last third has to be like the first. In the end every acknowledged event is where it was said to be.
 """
 
@@ -129,9 +130,10 @@ def events() -> Iterator[dict[str, Any]]:
                 yield one | {"id": f"{one['id']}{seed}"}
 
 
-async def _at_most(load: Load, coming: Iterator[dict[str, Any]], seconds: float) -> float:
-    """Send as much as is taken; return how many a second that were."""
-    before, until = len(load.acknowledged), time.monotonic() + seconds
+async def _at_most(load: Load, coming: Iterator[dict[str, Any]], seconds: float) -> tuple[float, float]:
+    """Send as much as is taken; return how many a second were taken, and how many taken and folded."""
+    before, began = len(load.acknowledged), time.monotonic()
+    until = began + seconds
 
     async def worker() -> None:
         async with connected(load.service.port) as connection:
@@ -139,7 +141,18 @@ async def _at_most(load: Load, coming: Iterator[dict[str, Any]], seconds: float)
                 await load.webhook(connection, next(coming))
 
     await asyncio.gather(*(worker() for _ in range(CONNECTIONS)))
-    return (len(load.acknowledged) - before) / seconds
+    taken = len(load.acknowledged) - before
+    async with connected(load.service.port) as connection:
+        while await _lag_seconds(load, connection) > 0:  # noqa: ASYNC110 - it is another process
+            await asyncio.sleep(0.2)
+    return taken / seconds, taken / (time.monotonic() - began)
+
+
+async def _lag_seconds(load: Load, connection: Connection) -> float:
+    """Return how long the oldest event has waited that some projection has not folded."""
+    _, answer = await connection.ask("GET", "/v1/projections", {"Authorization": f"Bearer {load.key}"})
+    books = [book for one in orjson.loads(answer)["data"] for book in one["books"]]
+    return max((float(book["lag_seconds"]) for book in books), default=0.0)
 
 
 async def _at_rate(load: Load, coming: Iterator[dict[str, Any]], rate: float, seconds: float) -> list[str]:
@@ -179,9 +192,7 @@ async def _look(load: Load, looks: list[Look]) -> None:
     async with connected(load.service.port) as connection:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            _, answer = await connection.ask("GET", "/v1/projections", {"Authorization": f"Bearer {load.key}"})
-            books = [book for one in orjson.loads(answer)["data"] for book in one["books"]]
-            lag = max((book["lag_seconds"] for book in books), default=0.0)
+            lag = await _lag_seconds(load, connection)
             memory = {child.cmdline()[3]: child.memory_info().rss / 1e6 for child in load.service.children()}
             looks.append(Look(time.monotonic() - began, memory, lag))
             shown = "  ".join(f"{name} {size:.0f} MB" for name, size in sorted(memory.items()))
@@ -190,11 +201,11 @@ async def _look(load: Load, looks: list[Look]) -> None:
 
 async def _soak(load: Load, minutes: float, probe_seconds: float) -> list[str]:
     coming, looks = events(), list[Look]()
-    peak = await _at_most(load, coming, probe_seconds)
+    taken, peak = await _at_most(load, coming, probe_seconds)
     typer.echo(
-        f"peak {peak:,.0f} webhooks a second over {CONNECTIONS} connections; now half of it, {minutes:g} minutes"
+        f"{taken:,.0f} webhooks a second are taken over {CONNECTIONS} connections, {peak:,.0f} taken and folded; "
+        f"now half of that, {minutes:g} minutes"
     )
-    await asyncio.sleep(LOOK_SECONDS)  # what the peak left to fold
     load.latencies.clear()
     async with asyncio.TaskGroup() as group:
         beside = [group.create_task(_follow(load)), group.create_task(_look(load, looks))]

@@ -21,10 +21,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, ClassVar, Final, NamedTuple, Self
 
 import orjson
 from eventsourcing.domain import BaseAggregate, CanMutateAggregate, MetaDomainEvent
@@ -67,6 +67,9 @@ class Decision(CanMutateAggregate[str], metaclass=MetaDomainEvent):
 class OperatorAggregate(BaseAggregate[str]):
     """What decides facts of ours; begins empty, with nothing decided."""
 
+    ADDED: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """What later releases added to what a type of event says, and what it is in an event from before."""
+
     class Event(Decision):
         """The base of its events."""
 
@@ -91,7 +94,7 @@ class OperatorAggregate(BaseAggregate[str]):
     @classmethod
     def _decision_of(cls, name: str, stored: Recorded) -> Decision:
         said = orjson.loads(stored.body)["data"]["object"]
-        content = {field: value for field, value in said.items() if field != "id"}
+        content = {field: value for field, value in {**cls.ADDED.get(stored.type, {}), **said}.items() if field != "id"}
         for kind in vars(cls).values():
             if isinstance(kind, type) and issubclass(kind, Decision) and getattr(kind, "TOPIC", None) == stored.type:
                 with contextlib.suppress(TypeError):  # another release gave it other content

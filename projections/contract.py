@@ -104,6 +104,7 @@ class Projection:
     ``joins`` are the types among ``types`` whose objects may name no customer and are joined to theirs by links.
     ``references`` are types of events about reference objects, looked up through ``Terms`` and not folded.
     ``consumer`` is told of the live build's rows as they are written.
+    ``step_events`` is how many events of its types are folded at once, where each makes very many rows.
     """
 
     name: str
@@ -119,3 +120,4 @@ class Projection:
     joins: frozenset[str] = frozenset()
     references: frozenset[str] = frozenset()
     consumer: Consumer | None = None
+    step_events: int | None = None

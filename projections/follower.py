@@ -91,7 +91,7 @@ async def step(
     Raises ``CheckpointMovedError`` when another follower of this build has moved the checkpoint meanwhile.
     """
     position = await _position(connection, build, book, term)
-    news = await read_tail_headings(connection, book, position, limit)
+    news = _at_once(projection, await read_tail_headings(connection, book, position, limit))
     if not news:
         return 0
     last = news[-1].position
@@ -109,6 +109,13 @@ async def step(
         if touched := sorted({link.child for link in (*joined.links, *joined.losing)}):
             await rivals.settle(connection, build.build_id, book, touched)
     return len(news)
+
+
+def _at_once(projection: Projection, news: list[Heading]) -> list[Heading]:
+    """Return as many events as a projection folds at once."""
+    own = [place for place, one in enumerate(news) if one.type in projection.types]
+    most = projection.step_events
+    return news if most is None or len(own) <= most else news[: own[most]]
 
 
 async def clean(

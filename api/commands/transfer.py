@@ -93,9 +93,7 @@ def export(
     since: Annotated[str | None, typer.Option("--from", help="The first month, such as 2026-01.")] = None,
     until: Annotated[str | None, typer.Option("--to", help="The month after the last one.")] = None,
     book: Annotated[str | None, typer.Option(help="The book; by default the service's own live one.")] = None,
-    basis: Annotated[
-        str, typer.Option(help="Closed months as they were `sealed`, or `restated`: as is known of them now.")
-    ] = "sealed",
+    basis: Annotated[str, typer.Option(help="Of closed months: `sealed`, or `restated` as known now.")] = "sealed",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON of what was written.")] = False,
 ) -> None:
     """Write the books or the log as a table, the journal as Beancount text, the log with proof, or a build's rows.

@@ -144,7 +144,7 @@ class _Weighing:
         rows = counting(self.holdings, self.at)
         self.rows = [row for row in rows if row.valid_from <= self.at and (listed or row.kind != "stripe")]
 
-    def given(self, row: SourceRow) -> list[Given]:
+    def given(self, row: SourceRow) -> Sequence[Given]:
         """Return which features a row is about: by the catalog, else by the product's metadata."""
         if row.feature is not None:
             return [granted_by_hand(row.feature, row.value)]

@@ -30,6 +30,8 @@ def org_at(holdings: Holdings, at: datetime) -> str | None:
 
 def orgs_at(holdings: Holdings, at: datetime) -> list[str]:
     """Return the organisations of a customer at ``at``: those its running sources belong to, and its own."""
+    if not holdings.orgs:
+        return []
     running = {row.source for row in holdings.sources if row.holds_at(at) and row.status not in ENDED}
     found = [
         row.org

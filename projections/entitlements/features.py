@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from decimal import Decimal
 
@@ -13,7 +14,8 @@ _GIVEN = re.compile(
 )
 
 
-def features_given(features: str, product: str | None, price: str | None) -> list[Given]:
+@functools.lru_cache(maxsize=4_096)
+def features_given(features: str, product: str | None, price: str | None) -> tuple[Given, ...]:
     """Return what a product with this ``features`` text gives, each feature once.
 
     ``"sso,seats=quantity"`` gives sso, and as many seats as the item's quantity; ``seats=quantity*10`` and
@@ -26,7 +28,7 @@ def features_given(features: str, product: str | None, price: str | None) -> lis
             given.setdefault(match["name"], _given(match))
     if own := product or price:
         given.setdefault(own, Given(own, "boolean"))
-    return list(given.values())
+    return tuple(given.values())
 
 
 def _given(match: re.Match[str]) -> Given:

@@ -11,7 +11,7 @@ import asyncpg
 from projections.builds import enter_build
 from projections.periods.months import month_end, month_start
 from projections.periods.owners import Scope, by_owner
-from projections.periods.query import Closed, read_sealed_lines
+from projections.periods.query import Closed, sealed_line_of
 from projections.periods.reported import prior_period
 from projections.periods.seal import PRIOR_PERIOD, SealedLine
 from projections.periods.tables import NAME
@@ -19,6 +19,16 @@ from projections.revenue.documents import time_of
 from projections.revenue.pages import Wanted, read_journal, read_one
 from projections.revenue.shown import Shown, ShownLine
 
+LINES: Final = """
+SELECT owner, entry, kind, of, at, original_month, currency, account, amount, invoice, line, subscription, product,
+       price, tax_rate, because
+FROM sealed_line
+WHERE book = $1 AND digest = $2 AND at >= $3 AND at <= $4 AND ($5::text IS NULL OR customer = $5)
+  AND ($6::text IS NULL OR entry = $6)
+ORDER BY at, entry COLLATE "C", owner COLLATE "C", original_month, subject, place
+"""
+
+_PIECE: Final = 2_000
 _ABOUT: Final = ("account", "amount", "invoice", "line", "subscription", "product", "price", "tax_rate")
 
 
@@ -58,22 +68,25 @@ def opened(wanted: Wanted, closed: Closed) -> Wanted:
 async def _sealed_months(
     connection: asyncpg.Connection, revenue: str, build: str | None, wanted: Wanted, closed: Closed
 ) -> AsyncIterator[list[Shown]]:
+    """Give what was sealed, a piece at a time: a month of a large book is too much to hold."""
     for period in closed.periods:
         start, end = int(month_start(period.month).timestamp()), int(month_end(period.month).timestamp()) - 1
-        part = replace(wanted, since=max(start, wanted.since), until=min(end, wanted.until))
-        if part.since <= part.until:
-            yield await _sealed(connection, revenue, build, part, period.digest)
-
-
-async def _sealed(
-    connection: asyncpg.Connection, revenue: str, build: str | None, wanted: Wanted, digest: str
-) -> list[Shown]:
-    """Return what was sealed of a closed month."""
-    await enter_build(connection, NAME, wanted.book)
-    between = (time_of(wanted.since), time_of(wanted.until))
-    lines = await read_sealed_lines(connection, wanted.book, digest, between, wanted.customer, wanted.entry)
-    await enter_build(connection, revenue, wanted.book, build)
-    return _shown(lines, wanted)
+        since, until = max(start, wanted.since), min(end, wanted.until)
+        if since > until:
+            continue
+        await enter_build(connection, NAME, wanted.book)
+        between = (time_of(since), time_of(until))
+        cursor = await connection.cursor(LINES, wanted.book, period.digest, *between, wanted.customer, wanted.entry)
+        await enter_build(connection, revenue, wanted.book, build)
+        kept: list[SealedLine] = []
+        while rows := await cursor.fetch(_PIECE):
+            lines = [*kept, *map(sealed_line_of, rows)]
+            whole = len(lines)
+            while whole and _entry_of(lines[whole - 1]) == _entry_of(lines[-1]):
+                whole -= 1  # the last entry may go on
+            kept = lines[whole:]
+            yield _shown(lines[:whole], wanted)
+        yield _shown(kept, wanted)
 
 
 async def _changed(
@@ -93,9 +106,13 @@ async def _changed(
 def _shown(lines: Iterable[SealedLine], wanted: Wanted) -> list[Shown]:
     by_entry: dict[tuple[str, str, str], list[SealedLine]] = {}
     for one in lines:
-        by_entry.setdefault((one.owner, one.entry, one.original_month), []).append(one)
+        by_entry.setdefault(_entry_of(one), []).append(one)
     found = [_entry(wanted.book, some) for some in by_entry.values()]
     return sorted((one for one in found if _is_wanted(one, wanted)), key=_place)
+
+
+def _entry_of(line: SealedLine) -> tuple[str, str, str]:
+    return (line.owner, line.entry, line.original_month)
 
 
 def _place(one: Shown) -> tuple[int, str]:

@@ -27,15 +27,6 @@ WHERE p.book = $1
 ORDER BY p.month, p.seal
 """
 
-LINES: Final = """
-SELECT owner, entry, kind, of, at, original_month, currency, account, amount, invoice, line, subscription, product,
-       price, tax_rate, because
-FROM sealed_line
-WHERE book = $1 AND digest = $2 AND ($3::timestamptz IS NULL OR at >= $3) AND ($4::timestamptz IS NULL OR at <= $4)
-  AND ($5::text IS NULL OR customer = $5) AND ($6::text IS NULL OR entry = $6)
-ORDER BY owner COLLATE "C", subject, place
-"""
-
 CHUNK_LINES: Final = """
 SELECT owner, entry, kind, of, at, original_month, currency, account, amount, invoice, line, subscription, product,
        price, tax_rate, because
@@ -166,19 +157,6 @@ async def enter_closed(connection: asyncpg.Connection, book: str, known: int | N
     if (await enter_build(connection, NAME, book)).build is None:
         return Closed(())
     return await read_closed(connection, book, known)
-
-
-async def read_sealed_lines(
-    connection: asyncpg.Connection,
-    book: str,
-    digest: str,
-    between: tuple[datetime, datetime] | None = None,
-    customer: str | None = None,
-    entry: str | None = None,
-) -> list[SealedLine]:
-    """Return the postings of a seal in their order: of all times or between two (both included), of all or of one."""
-    rows = await connection.fetch(LINES, book, digest, *(between or (None, None)), customer, entry)
-    return [sealed_line_of(row) for row in rows]
 
 
 async def read_chunk(

@@ -116,4 +116,5 @@ PERIODS_PROJECTION: Final = Projection(
     begin=fold.State,
     step=fold.step,
     rows=fold.rows,
+    step_events=20,
 )

@@ -32,9 +32,10 @@ def credit_moved(facts: Facts, fact: Fact) -> None:
     key, grant = identifier(source), identifier(source.get("credit_grant"))
     side = mapping(source.get("debit")) or mapping(source.get("credit"))
     kind = _KINDS.get(text(side.get("type")) or "")
-    if key is None or grant is None or kind is None or key in facts.credit_moves:
-        return
     money = mapping(mapping(side.get("amount")).get("monetary"))
+    value = amount(money.get("value")) or 0
+    if key is None or grant is None or kind is None or value <= 0 or key in facts.credit_moves:
+        return
     about: Json = mapping(side.get("credits_applied")) or mapping(side.get("credits_application_invoice_voided"))
     created = moment(source.get("created")) or fact.created
     facts.credit_moves[key] = CreditMoveFact(
@@ -42,7 +43,7 @@ def credit_moved(facts: Facts, fact: Fact) -> None:
         grant=grant,
         kind=kind,
         currency=currency(money),
-        amount=amount(money.get("value")) or 0,
+        amount=value,
         at=int(created.timestamp()),
         invoice=identifier(about.get("invoice")),
         line=identifier(about.get("invoice_line_item")),

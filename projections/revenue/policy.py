@@ -51,10 +51,13 @@ class Ruling(NamedTuple):
 
 
 def rulings_of(forms: Iterable[tuple[datetime, Json]]) -> list[Ruling]:
-    """Return the policies that catalogs published, oldest publication first."""
+    """Return the policies that catalogs published, oldest publication first.
+
+    One begins where its catalog does, but not before the first month that was open when it was published.
+    """
     found: list[Ruling] = []
     for _, form in forms:
-        since = form.get("effective_from")
+        since = form.get("revenue_from") or form.get("effective_from")
         try:
             said = parse_catalog(str(form.get("content"))).revenue
             at = None if since is None else int(parse_rfc3339(str(since)).timestamp())

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.mutant import Mutant
 from bench.mutants import mutated
-from bench.mutations import MUTANTS, Mutant
+from bench.mutations import MUTANTS
 
 ROOT = Path(__file__).parents[2]
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import random
+from dataclasses import replace
 
 import httpx
 import pytest
 
-from api import present
 from api.memory import Entry, Memory
+from api.secrets import digest_of, parse_api_keys
 from api.services import Services
 from ledger.postgres import Database
 from projections.builds import Freshness
 from projections.entitlements.query import Entitlements
 from projections.entitlements.rows import Holdings, ProductRow
-from tests.conftest import ManualClock
+from tests.conftest import ManualClock, client_of
 from tests.http.test_access import post
 from tests.http.test_entitlements import BASE, bought, fold_everything
 from tests.stripe_events import event, product, subscription
@@ -23,6 +24,13 @@ from tests.stripe_events import event, product, subscription
 SEATS = "/v1/customers/cus_1/entitlements/seats"
 DATABASE = {"min_position": "0"}
 """Any parameter but ``book`` is answered by the database."""
+
+
+RIGHTS = {
+    "no-scope": "events:read",
+    "elsewhere": "entitlements:read@acct_2:live",
+    "here": "entitlements:read@self:live",
+}
 
 
 async def confirmed(services: Services, position: int) -> None:
@@ -116,10 +124,52 @@ async def test_an_old_confirmation_is_said_and_a_very_old_one_not_used(
     for age, stale, from_memory in ((0.9, False, True), (1.1, True, True), (4.9, True, True), (5.1, False, False)):
         monkeypatch.setattr(type(tail), "age_seconds", lambda _, age=age: age)
         used: list[object] = []
-        monkeypatch.setattr(present, "_respond", _noting(used, present._respond))
+        monkeypatch.setattr(Entry, "body", _noting(used, Entry.body))
         answer = (await client.get(SEATS)).json()
         assert (answer["value"], answer["freshness"]["stale"], bool(used)) == (8, stale, from_memory)
         monkeypatch.undo()
+
+
+async def test_memory_answers_before_the_routes_what_they_would_answer(
+    client: httpx.AsyncClient, clock: ManualClock, database: Database, services: Services
+) -> None:
+    await bought(client, clock)
+    await fold_everything(database, services)
+    await confirmed(services, 2)
+    slashed = "/v1/customers/org:acme%2Feu/entitlements/seats"
+    for path in (SEATS, slashed, SEATS.replace("seats", "no%20such%2Fthing")):
+        await client.get(path)
+        first, routed = await client.get(path), await client.get(path, params={"book": "self:live"})
+        assert first.status_code == routed.status_code == 200
+        assert first.content == routed.content
+        same = {name: first.headers[name] for name in first.headers if name != "x-request-id"}
+        assert same.items() <= dict(routed.headers).items()
+    assert kept(services) == ["cus_1", "org:acme/eu"]
+    assert (await client.get(slashed.replace("%2F", "/"))).status_code == 404
+    for headers, status in (({"Authorization": "Bearer lk_wrong"}, 401), ({"Authorization": ""}, 401)):
+        assert (await client.get(SEATS, headers=headers)).status_code == status
+    counted = (await client.get("/metrics")).text
+    route = 'route="/v1/customers/{customer}/entitlements/{feature}",status="200"'
+    assert f'ledger_http_request_seconds_count{{method="GET",{route}}} 9.0' in counted
+
+
+async def test_memory_answers_nobody_who_may_not_ask(
+    client: httpx.AsyncClient, clock: ManualClock, database: Database, services: Services
+) -> None:
+    await bought(client, clock)
+    await fold_everything(database, services)
+    await confirmed(services, 2)
+    written = (f"{name}:{rights}:{digest_of(name)}" for name, rights in RIGHTS.items())
+    keys = (*services.credentials.api_keys, *parse_api_keys(",".join(written)))
+    several = replace(services, credentials=replace(services.credentials, api_keys=keys))
+    async with client_of(several) as asking:
+        for _ in range(2):
+            assert (await asking.get(SEATS)).json()["granted"]
+            assert kept(services) == ["cus_1"]
+            for name, status in (("no-scope", 403), ("elsewhere", 200), ("here", 200), ("nobody", 401)):
+                answer = await asking.get(SEATS, headers={"Authorization": f"Bearer {name}"})
+                assert answer.status_code == status
+                assert status != 200 or answer.json()["granted"] == (name == "here")
 
 
 def _noting(used: list[object], wrapped: object) -> object:

@@ -268,6 +268,23 @@ async def test_what_is_owed_at_the_end_of_a_closed_month_stays_too(book: Book) -
     assert (inside.status_code, inside.json()["type"]) == (409, "sealed")
 
 
+async def test_what_is_deferred_and_not_paid_stays_in_closed_months(book: Book) -> None:
+    asked = {"from": "2026-01", "to": "2026-05", "detail": "waterfall"}
+
+    async def unpaid(**more: str) -> list[int]:
+        months = (await book.get("revenue/recognition", **asked, **more))["months"]
+        return [one["usd"]["deferred_unpaid"] for one in months.values()]
+
+    before = await unpaid()
+    for month in ("2026-01", "2026-02"):
+        await book.close(month)
+    finalize(book.history, "01-20", 600, "in_2", "01-20", "03-20")
+    await book.tell()
+    assert before == [6800, 4000, 900, 0]
+    assert await unpaid() == before
+    assert await unpaid(basis="restated") == [6800 + 478, 4000 + 193, 900, 0]
+
+
 async def test_a_month_ties_out_with_a_name_for_every_difference(book: Book) -> None:
     tied = (await book.get("revenue/tie-out", month="2026-01"))["currencies"]["usd"]
     assert (tied["mrr"], tied["recognized"], tied["cash"]) == (3000, 2200, 0)

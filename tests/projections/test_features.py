@@ -35,4 +35,4 @@ def test_metered_items_have_no_amount() -> None:
 
 def test_without_a_product_the_price_names_the_feature() -> None:
     assert [one.feature for one in features_given("", None, "price_1")] == ["price_1"]
-    assert features_given("", None, None) == []
+    assert features_given("", None, None) == ()

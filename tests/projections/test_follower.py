@@ -220,3 +220,19 @@ async def test_the_public_view_shows_the_live_build(
     await catch_up(database)
     row = await owner.fetchrow(CURRENT, "cus_1")
     assert tuple(row) == ("cus_1", "sub_1", 2, "past_due")
+
+
+async def test_a_projection_of_large_events_folds_few_at_once(
+    database: Database, clock: ManualClock, owner: asyncpg.Connection
+) -> None:
+    events = history()
+    await append(database, clock, events)
+    few, connection = replace(PROJECTION, step_events=5), await builder(database)
+    build = await ensure_live(connection, few)
+    steps = []
+    while passed := await step(connection, few, build, "self:live"):
+        steps.append(passed)
+    await connection.close()
+    own = sum(one.type in few.types for one in events)
+    assert (sum(steps), len(steps)) == (len(events), -(-own // 5))
+    assert await rows_of(owner, build) == await fresh_fold(owner)

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from api.services import Services
 from ledger.postgres import Database
-from projections.catalog import parse_catalog
 from projections.revenue.journal import Books, books_of
 from projections.revenue.policy import POLICIES, Policy, Ruling, rulings_of
 from projections.revenue.shown import natural, sums_of
@@ -22,6 +21,8 @@ CATALOG = """
 [revenue]
 prepaid_credits = ["prod_credits"]
 """
+
+SELLING = Ruling(None, Policy(prepaid=frozenset({"prod_credits"})))
 
 BOUGHT = """
 2026-01-01 invoice 10000 product=prod_credits
@@ -176,9 +177,7 @@ STORIES = {
 def books(story: str, policy: Policy | None = None, dice: random.Random | None = None) -> Books:
     facts = facts_of(events_of(story))
     found = gathered(dice.sample(facts, len(facts)) + dice.choices(facts, k=2) if dice else facts)
-    said = parse_catalog(CATALOG).revenue
-    assert said.prepaid_credits == ["prod_credits"]
-    found.rulings = [Ruling(None, Policy(prepaid=frozenset(said.prepaid_credits)))]
+    found.rulings = [SELLING]
     return books_of(found, policy)
 
 
@@ -203,7 +202,7 @@ def test_what_sells_credits_is_no_choice_of_a_policy() -> None:
 
 def test_a_catalog_says_what_sells_credits() -> None:
     [ruling] = rulings_of([(None, {"content": CATALOG, "effective_from": None})])  # type: ignore[list-item]
-    assert ruling.policy == Policy(prepaid=frozenset({"prod_credits"}))
+    assert ruling == SELLING
     [other] = rulings_of([(None, {"content": "", "effective_from": None})])  # type: ignore[list-item]
     assert other.policy == Policy()
 

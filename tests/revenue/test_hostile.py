@@ -10,6 +10,8 @@ import pytest
 from projections.revenue.journal import books_of
 from projections.revenue.recognition import earnings, entries_of_time
 from tests.revenue.stories import events_of, facts_of, gathered
+from tests.revenue.test_credits import SELLING
+from tests.revenue.test_credits import STORIES as CREDITS
 from tests.revenue.test_golden import GOLDEN
 from tests.revenue.test_traps import TRAPS
 from tests.stripe_events import Json
@@ -31,7 +33,7 @@ JUNK: list[Any] = [
     "in_1",
     "9999999999",
 ]
-STORIES = [story for story, _ in (*GOLDEN.values(), *TRAPS.values())]
+STORIES = [story for story, _ in (*GOLDEN.values(), *TRAPS.values())] + [story for story, _, _ in CREDITS.values()]
 
 
 def spoiled(value: Any, dice: random.Random, often: float) -> Any:
@@ -53,6 +55,8 @@ def test_whatever_a_snapshot_says_every_entry_balances(seed: int) -> None:
         for one in events:
             shown = one["data"]["object"]
             one["data"]["object"] = {key: spoiled(value, dice, 0.04) for key, value in shown.items()}
-        made = books_of(gathered(facts_of(events)))
+        found = gathered(facts_of(events))
+        found.rulings = [SELLING]
+        made = books_of(found)
         entries = [*made.journal.entries, *entries_of_time(earnings(made.bills), 2**33)]
         assert all(sum(posting.amount for posting in entry.postings) == 0 for entry in entries)

@@ -302,3 +302,36 @@ async def test_a_published_policy_holds_for_the_invoices_of_its_time(
     assert (await ask(client, "recognition", from_="2026-01", to="2026-05", policy="month"))["months"]["2026-03"][
         "usd"
     ]["recognized"] == by_month[2]
+
+
+async def test_what_is_deferred_and_not_paid_is_a_memo(
+    client: httpx.AsyncClient, services: Services, database: Database
+) -> None:
+    story = """
+    2026-01-01 invoice 9000@2026-01-01..2026-04-01
+    2026-01-15 invoice 300@2026-01-15..2026-02-15 id=in_2
+    2026-01-15 paid id=in_2
+    2026-02-10 paid 4000 charge=ch_2
+    """
+    await load(services, database, events_of(story))
+    asked = {"from_": "2026-01", "to": "2026-05"}
+    assert "deferred_unpaid" not in (await ask(client, "recognition", **asked))["months"]["2026-01"]["usd"]
+
+    async def unpaid(**more: str) -> list[int]:
+        months = (await ask(client, "recognition", **asked, detail="waterfall", **more))["months"]
+        return [one["usd"]["deferred_unpaid"] for one in months.values()]
+
+    assert await unpaid() == [5900, 3100, 0, 0]
+    assert await unpaid(as_of="2026-02-20T00:00:00Z") == [5900, 4000, 4000, 4000]
+    assert await unpaid(as_of="2026-02-05T12:00:00Z") == [5900, 5450, 5450, 5450]
+
+
+async def test_the_memo_is_the_same_from_rows_and_folded_anew(
+    client: httpx.AsyncClient, services: Services, database: Database
+) -> None:
+    await load(services, database, told(*STORIES))
+    for more in ({}, {"as_of": "2026-02-14T03:04:05Z"}):
+        asked = {"from_": "2026-01", "to": "2026-12", "detail": "waterfall", **more}
+        kept = (await ask(client, "recognition", **asked))["months"]
+        assert (await ask(client, "recognition", **asked, policy="second"))["months"] == kept
+    assert sum(one["usd"]["deferred_unpaid"] for one in kept.values()) > 10_000
