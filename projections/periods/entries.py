@@ -28,6 +28,16 @@ WHERE book = $1 AND digest = $2 AND at >= $3 AND at <= $4 AND ($5::text IS NULL 
 ORDER BY at, entry COLLATE "C", owner COLLATE "C", original_month, subject, place
 """
 
+SEALED_FOR: Final = """
+SELECT DISTINCT owner FROM sealed_line WHERE book = $1 AND digest = ANY ($2) AND (entry = $3 OR line = $4)
+"""
+
+SO_FOR: Final = """
+SELECT subject AS owner FROM journal_entry WHERE book = $1 AND (entry = $2 OR lines @> ARRAY[$3])
+UNION
+SELECT subject FROM earning_span WHERE book = $1 AND line = $3
+"""
+
 _PIECE: Final = 2_000
 _ABOUT: Final = ("account", "amount", "invoice", "line", "subscription", "product", "price", "tax_rate")
 
@@ -56,8 +66,27 @@ async def read_named(
     found: list[Shown] = []
     async for some in _sealed_months(connection, revenue, build, wanted, closed):
         found += some
-    found += await _changed(connection, revenue, build, wanted, closed)
+    for part in await _whose(connection, revenue, build, wanted, closed):
+        found += await _changed(connection, revenue, build, part, closed)
     return found + await read_one(connection, opened(wanted, closed))
+
+
+async def _whose(
+    connection: asyncpg.Connection, revenue: str, build: str | None, wanted: Wanted, closed: Closed
+) -> list[Wanted]:
+    """Ask for what is wanted of each customer who has the entry or line: what changed is looked for in theirs alone."""
+    if wanted.customer is not None or closed.until is None:
+        return [wanted]
+    entry = (wanted.entry or "").partition(":prior:")[0]
+    line = wanted.line or entry.partition(":rec:")[0]
+    await enter_build(connection, NAME, wanted.book)
+    rows = await connection.fetch(SEALED_FOR, wanted.book, closed.digests(), entry, line)
+    await enter_build(connection, revenue, wanted.book, build)
+    rows += await connection.fetch(SO_FOR, wanted.book, entry, line)
+    customers = sorted({row["owner"].removeprefix(f"{wanted.book}/") for row in rows})
+    if not all(one.startswith("cus_") for one in customers):
+        return [wanted]
+    return [replace(wanted, customer=one) for one in customers]
 
 
 def opened(wanted: Wanted, closed: Closed) -> Wanted:

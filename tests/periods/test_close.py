@@ -285,6 +285,25 @@ async def test_what_is_deferred_and_not_paid_stays_in_closed_months(book: Book) 
     assert await unpaid(basis="restated") == [6800 + 478, 4000 + 193, 900, 0]
 
 
+async def test_what_changed_of_a_closed_month_is_explained(book: Book) -> None:
+    for month in ("2026-01", "2026-02"):
+        await book.close(month)
+    finalize(book.history, "01-20", 600, "in_2", "01-20", "03-20")
+    await book.tell()
+    prior = "il_in_2:rec:2026-01:prior:2026-01:2026-03"
+    one = await book.get("revenue/explain", entry=prior)
+    assert [(entry["kind"], entry["original_month"]) for entry in one["entries"]] == [("prior_period", "2026-01")]
+    line = await book.get("revenue/explain", line="il_in_2")
+    assert [entry["entry"] for entry in line["entries"]] == [
+        "il_in_2:rec:2026-01:prior:2026-01:2026-03", "il_in_2:rec:2026-02:prior:2026-02:2026-03",
+        "in_2:finalize:prior:2026-01:2026-03", "il_in_2:rec:2026-03",
+    ]  # fmt: skip
+    sealed = await book.get("revenue/explain", line="il_in_1")
+    assert [entry["entry"] for entry in sealed["entries"]] == [
+        "in_1:finalize", "il_in_1:rec:2026-01", "il_in_1:rec:2026-02", "il_in_1:rec:2026-03", "il_in_1:rec:2026-04",
+    ]  # fmt: skip
+
+
 async def test_a_month_ties_out_with_a_name_for_every_difference(book: Book) -> None:
     tied = (await book.get("revenue/tie-out", month="2026-01"))["currencies"]["usd"]
     assert (tied["mrr"], tied["recognized"], tied["cash"]) == (3000, 2200, 0)
