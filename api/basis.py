@@ -16,12 +16,21 @@ from ledger.times import rfc3339
 from projections.builds import enter_build
 from projections.periods.ageing import read_sealed_receivable
 from projections.periods.entries import read_named, reported_journal
-from projections.periods.months import month_end, month_of
+from projections.periods.months import month_after, month_end, month_of
 from projections.periods.query import Closed, enter_closed
-from projections.periods.sums import SealedSums, read_sealed_sums, reported_balances, reported_months
+from projections.periods.sums import (
+    SealedSums,
+    day_of,
+    read_sealed_sums,
+    reported_balances,
+    reported_month,
+    reported_months,
+)
 from projections.periods.unpaid import read_deferred, read_sealed_deferred
+from projections.revenue import query
+from projections.revenue.owed import Owed, receivable
 from projections.revenue.pages import Wanted
-from projections.revenue.query import Owed, Sums, receivable
+from projections.revenue.query import Sums
 from projections.revenue.shown import Shown
 from projections.revenue.unpaid import deferred_unpaid
 
@@ -74,6 +83,14 @@ class Reporting:
         self.is_sealed = sealed is not None and first <= sealed.first_open
         return await reported_months(connection, self._asked.book, sealed, first, until, at)
 
+    async def month(self, connection: asyncpg.Connection, month: str) -> tuple[Sums, Sums]:
+        """Return what one whole month comes to as is known now, and as it is reported."""
+        _, sealed = await self._read(connection)
+        first, until = day_of(month), day_of(month_after(month))
+        self.is_sealed = sealed is not None and first <= sealed.first_open
+        now = (await query.months(connection, self._asked.book, first, until, None)).get(first, {})
+        return now, await reported_month(connection, self._asked.book, sealed, first, now)
+
     async def closed(self, connection: asyncpg.Connection) -> Closed:
         """Return which months are closed as far as the request is about; the connection is in revenue afterwards."""
         if not self._wanted:
@@ -101,8 +118,8 @@ class Reporting:
         closed = await enter_closed(connection, book, self._asked.known) if self._wanted else Closed(())
         month = sealed_month(closed, at)
         if month is None:
-            await enter_build(connection, self._revenue, book, build)
-            return await receivable(connection, book, at)
+            fresh = await enter_build(connection, self._revenue, book, build)
+            return await receivable(connection, fresh.version, book, at)
         self.is_sealed = True
         return await read_sealed_receivable(connection, self._revenue, build, book, closed.digests(month))
 

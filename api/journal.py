@@ -21,9 +21,9 @@ from ledger.times import rfc3339
 from projections.revenue.accounts import CLASSES
 from projections.revenue.documents import time_of
 from projections.revenue.journal import Books
+from projections.revenue.owed import Owed
 from projections.revenue.pages import Wanted
 from projections.revenue.policy import Policy
-from projections.revenue.query import Owed
 from projections.revenue.schedule import month_name
 from projections.revenue.shown import DIMENSIONS, Shown, grouped, show_all
 

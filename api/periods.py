@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Final
 
@@ -30,6 +30,7 @@ from projections.periods.query import (
     Period,
     read_chunk,
     read_first_month,
+    read_holdings,
     read_periods,
 )
 from projections.periods.seal import SealedLine, SealedMovement, written
@@ -69,10 +70,14 @@ async def list_periods(request: Request) -> Response:
 
 
 async def get_period(request: Request) -> Response:
-    """Show a seal of a month, by default the latest: what it comes to, computed from the sealed rows themselves."""
+    """Show a seal of a month, by default the latest: what its rows come to, and whether they come to its digest.
+
+    The latter takes every row: ``verify=false`` leaves it open.
+    """
     asked = await asked_by(request, "revenue:read")
     month = _month(request)
     wanted = integer_parameter(request, "seal", 0, 0, _SEALS_MAX)
+    verify = request.query_params.get("verify") != "false"
 
     async def read(connection: asyncpg.Connection) -> dict[str, Any]:
         periods = [one for one in await read_periods(connection, asked.book) if one.month == month]
@@ -80,33 +85,23 @@ async def get_period(request: Request) -> Response:
         if not chosen:
             raise Problem(404, f"{month} has no seal {wanted}" if wanted else f"{month} was never closed")
         period = chosen[-1]
-        return period_json(period) | await _read_seal(connection, asked.book, period)
+        holdings = await read_holdings(connection, asked.book, period.digest)
+        verified = await _verified(connection, asked.book, period) if verify else None
+        return {**period_json(period), **asdict(holdings), "verified": verified}
 
     found = await read_build(services(request), tables.NAME, asked, read)
     return answer(asked, found.value, found)
 
 
-async def _read_seal(connection: asyncpg.Connection, book: str, period: Period) -> dict[str, Any]:
-    """Say what a seal comes to, one chunk after the other: a month is too much to hold."""
-    hashed, change = hashlib.sha256(), Counter[tuple[str, str]]()
-    counts = [0, 0]
+async def _verified(connection: asyncpg.Connection, book: str, period: Period) -> bool:
+    """Tell whether sealed rows come to the seal's digest, one chunk after the other: a month is too much to hold."""
+    hashed = hashlib.sha256()
     for number in range(1, period.chunks + 1):
         lines, moved = await read_chunk(connection, book, period.digest, number)
         rows: list[SealedLine | SealedMovement] = [*lines, *moved]
         for row in rows:
             hashed.update(written(row))
-        for line in lines:
-            change[line.currency, line.account] += line.amount
-        counts = [counts[0] + len(lines), counts[1] + len(moved)]
-    by_currency: dict[str, dict[str, int]] = {}
-    for (currency, account), amount in sorted(change.items()):
-        by_currency.setdefault(currency, {})[account] = amount
-    return {
-        "change": by_currency,
-        "lines": counts[0],
-        "movements": counts[1],
-        "verified": hashed.hexdigest() == period.digest,
-    }
+    return hashed.hexdigest() == period.digest
 
 
 async def get_checklist(request: Request) -> Response:

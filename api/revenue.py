@@ -19,15 +19,15 @@ from api.parameters import MAX_LIMIT, bound_parameter, integer_parameter, time_p
 from api.problems import Problem
 from api.reads import Asked, Found, answer, asked_by, build_for, read_build
 from ledger.times import rfc3339
-from projections.builds import Freshness
+from projections.builds import Freshness, enter_build
 from projections.revenue import pages, query
 from projections.revenue.accounts import CLASSES, CONTRA
 from projections.revenue.documents import time_of
 from projections.revenue.journal import Books
 from projections.revenue.policy import POLICIES, Policy
-from projections.revenue.schedule import month_start
+from projections.revenue.schedule import month_of, month_start
 from projections.revenue.shown import balances_json, natural, sums_of
-from projections.revenue.sums import RELEASES, month_of
+from projections.revenue.sums import RELEASES
 from projections.revenue.unpaid import unpaid_of
 
 SCOPE: Final = "revenue:read"
@@ -111,7 +111,8 @@ async def _waterfall(
     request: Request, asked: Asked, policy: Policy | None, since: int, until: int
 ) -> list[dict[str, Any]]:
     async def rows(connection: asyncpg.Connection) -> list[dict[str, Any]]:
-        return await query.waterfall(connection, asked.book, since, until)
+        fresh = await enter_build(connection, services(request).revenue.name, asked.book, asked.build)
+        return await query.waterfall(connection, fresh.version, asked.book, since, until)
 
     def anew(made: list[Books]) -> list[dict[str, Any]]:
         return query.waterfall_of(made, since, until)

@@ -17,15 +17,11 @@ from api.mrr import SCOPE, policy_parameter, read_sealed_totals
 from api.problems import Problem
 from api.reads import answer, asked_by, build_for, read_build
 from projections.builds import enter_build
-from projections.mrr.query import read_totals
 from projections.mrr.worth import Policy
 from projections.periods.bridge import Bridge, read_bridge
 from projections.periods.months import is_month, month_end, month_start
-from projections.periods.sums import day_of
 from projections.periods.tie_out import Earned, TieOut, tie_out
-from projections.revenue import query
-from projections.revenue.schedule import month_start as second_of_month
-from projections.revenue.sums import month_of
+from projections.revenue.query import Sums
 
 _SECOND: Final = timedelta(seconds=1)
 
@@ -37,19 +33,16 @@ async def get_tie_out(request: Request) -> Response:
         raise Problem(400, "name a month such as 2026-01: month=2026-01")
     serving, policy = services(request), policy_parameter(request)
     asked = await build_for(serving, serving.revenue.name, await asked_by(request, SCOPE))
-    start, end, first = month_start(month), month_end(month), day_of(month)
-    until = month_of(second_of_month(query.seconds(first), 1))
+    start, end = month_start(month), month_end(month)
     reporting, sealed = Reporting(request, asked), wants_sealed(request)
 
     async def read(connection: asyncpg.Connection) -> dict[str, TieOut]:
-        _, months = await reporting.months(connection, first, until, None)
-        now = (await query.months(connection, asked.book, first, until, None)).get(first, {})
-        bridge = await read_bridge(connection, asked.book, start, end)
-        totals = await read_totals(connection, asked.book, end - _SECOND, policy)
+        now, reported = await reporting.month(connection, month)
         worth = await read_sealed_totals(connection, asked, end - _SECOND, policy) if sealed else None
-        await enter_build(connection, serving.revenue.name, asked.book, asked.build)
-        mrr = {one.currency: one.total for one in (totals if worth is None else worth)}
-        return _tied(mrr, bridge, policy, now, months.get(first, {}))
+        fresh = await enter_build(connection, serving.revenue.name, asked.book, asked.build)
+        bridge = await read_bridge(connection, fresh.version, asked.book, policy, start, end)
+        mrr = bridge.worth if worth is None else {one.currency: one.total for one in worth}
+        return _tied(mrr, bridge, policy, now, reported)
 
     found = await read_build(serving, serving.revenue.name, asked, read)
     content = {
@@ -61,9 +54,7 @@ async def get_tie_out(request: Request) -> Response:
     return answer(asked, content, found)
 
 
-def _tied(
-    mrr: Mapping[str, int], bridge: Bridge, policy: Policy, now: query.Sums, change: query.Sums
-) -> dict[str, TieOut]:
+def _tied(mrr: Mapping[str, int], bridge: Bridge, policy: Policy, now: Sums, change: Sums) -> dict[str, TieOut]:
     counted = bridge.average if policy == "stripe-2026" else bridge.discounted
     currencies = sorted({*mrr, *bridge.average, *bridge.earned, *now, *change})
     return {

@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
+from time import perf_counter
 from typing import Final
 
 import httpx
@@ -37,8 +38,10 @@ from ledger.postgres import Database
 from ledger.reader import Filter, read_head, read_page
 from ledger.simulator.company import Arguments, Company
 from ledger.times import rfc3339
-from projections.builds import ensure_live, list_builds
+from projections.builds import ensure_live, enter_build, list_builds
 from projections.follower import follow
+from projections.periods.months import month_after
+from projections.periods.query import enter_closed
 from projections.runner import connect_runner
 
 _LIMIT_MS: Final = 300.0
@@ -47,6 +50,11 @@ _KEY: Final = "lk_bench"
 BOOK: Final = "self:live"
 _EVENTS_A_CUSTOMER: Final = 20
 _LOOKED_THROUGH: Final = 200
+
+BUSIEST: Final = """
+SELECT period FROM revenue_sum WHERE book = $1 AND months = 1 GROUP BY period ORDER BY count(*) DESC, period LIMIT 1
+"""
+"""The month in which most customers' books moved."""
 
 
 async def pages_rows(ground: Ground, events: int) -> list[Row]:
@@ -84,36 +92,99 @@ async def _opened(settings: Settings, database: Database) -> AsyncIterator[Servi
 
 
 async def _measured(services: Services) -> list[Row]:
-    async with services.pool.acquire() as connection:
-        paid = await read_page(connection, BOOK, Filter(type="invoice.paid"), _LOOKED_THROUGH, newest_first=True)
-        events = await read_head(connection, BOOK)
-        live = next(one["build_id"] for one in await list_builds(connection) if one["projection"] == "entitlements")
-    found = dict.fromkeys(one.stream_id.removeprefix(f"{BOOK}/") for one in paid)
-    customers = [segment(name) for name in found if name.startswith("cus_")][:_ASKED]
+    there = await _look(services)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))  # no line for each request
     app = create_app(lambda: contextlib.nullcontext(services))
     app.state.services = services
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://bench.test") as client:
         await client.post("/sign-in", data={"key": _KEY})
+        visits = [(page.path, _samples(page.sample, there)) for page in PAGES if page.method == "GET" and page.sample]
         rows = []
-        for page in PAGES:
-            if page.method == "GET" and page.sample is not None:
-                sample = page.sample.replace("entitlements-1", live)
-                addresses = [sample.replace("{customer}", one) for one in customers]
-                rows.append(await _row(client, f"{page.path}, {events:,} events", addresses))
-        then = datetime.now(UTC) - timedelta(days=60)
-        known = [f"/customers/{one}?as_of={rfc3339(then)}&known_at={rfc3339(then)}" for one in customers]
-        rows.append(await _row(client, f"a customer as of then, as known then, {events:,} events", known))
+        for name, addresses in [*visits, *_busy(there), *await _others(client, there)]:
+            if addresses:
+                rows.append(await _row(client, f"{name}, {there.events:,} events", addresses))
     return rows
+
+
+@dataclass(frozen=True, slots=True)
+class _There:
+    """What a ledger has to be looked at: some customers and events, its months, the busiest, and its builds."""
+
+    events: int
+    customers: list[str]
+    paid: list[str]
+    busiest: date
+    closed: list[str]
+    live: str
+    retired: list[str]
+
+
+async def _look(services: Services) -> _There:
+    async with services.pool.acquire() as connection, connection.transaction(readonly=True):
+        paid = await read_page(connection, BOOK, Filter(type="invoice.paid"), _LOOKED_THROUGH, newest_first=True)
+        events = await read_head(connection, BOOK)
+        builds = [dict(one) for one in await list_builds(connection, every=True)]
+        await enter_build(connection, services.revenue.name, BOOK)
+        busiest = await connection.fetchval(BUSIEST, BOOK)
+        closed = await enter_closed(connection, BOOK)
+    found = dict.fromkeys(one.stream_id.removeprefix(f"{BOOK}/") for one in paid)
+    customers = [segment(name) for name in found if name.startswith("cus_")][:_ASKED]
+    live = next(one["build_id"] for one in builds if (one["projection"], one["phase"]) == ("entitlements", "live"))
+    retired = {one["build_id"]: one["projection"] for one in builds if one["phase"] == "retired" and one["position"]}
+    return _There(
+        events, customers, [segment(one.event_id) for one in paid][:_ASKED], busiest,
+        [one.month for one in closed.periods], live,
+        [f"/projections/{name}/builds/{build}/diff" for build, name in retired.items()],
+    )  # fmt: skip
+
+
+def _samples(sample: str, there: _There) -> list[str]:
+    return [sample.replace("entitlements-1", there.live).replace("{customer}", one) for one in there.customers]
+
+
+def _busy(there: _There) -> list[tuple[str, list[str]]]:
+    """Return the pages that a parameter makes dearer, in the months in which most happened, and one by its name."""
+    month = f"{there.busiest:%Y-%m}"
+    middle = rfc3339(datetime.combine(there.busiest, time(12), UTC) + timedelta(days=14))
+    then = rfc3339(datetime.now(UTC) - timedelta(days=60))
+    months = f"from={month_after(month, -6)}&through={month_after(month, 5)}"
+    return [
+        ("a customer as of then, as known then", [f"/customers/{one}?as_of={then}&known_at={then}"
+                                                  for one in there.customers]),
+        ("the busiest month's tie-out", [f"/revenue/tie-out?month={month}"] * _ASKED),
+        ("ageing inside the busiest month", [f"/revenue/ageing?as_of={middle}"] * _ASKED),
+        ("trial balance inside the busiest month", [f"/revenue/trial-balance?as_of={middle}"] * _ASKED),
+        ("the busiest year's recognition", [f"/revenue/recognition?{months}"] * _ASKED),
+        ("the busiest year's waterfall", [f"/revenue/recognition?{months}&detail=waterfall"] * _ASKED),
+        ("an event", [f"/log/{one}" for one in there.paid]),
+        ("an event's bytes", [f"/log/{one}/raw" for one in there.paid]),
+        ("an event's proof", [f"/log/{one}/proof" for one in there.paid]),
+    ]  # fmt: skip
+
+
+async def _others(client: httpx.AsyncClient, there: _There) -> list[tuple[str, list[str]]]:
+    """Return the pages of what is found by asking first: entries, cases, seals; and builds that can be compared."""
+    asked = {"book": BOOK, "limit": str(_ASKED)}
+    headers = {"Authorization": f"Bearer {_KEY}"}
+    month = f"{there.busiest:%Y-%m}"
+    journal = await client.get("/v1/revenue/journal", params={**asked, "from": month}, headers=headers)
+    cases = await client.get("/v1/dunning/cases", params=asked, headers=headers)
+    entries = [segment(one["entry"]) for one in journal.json()["data"]]
+    return [
+        ("an entry", [f"/revenue/entry?entry={one}" for one in entries]),
+        ("/dunning/{invoice}", [f"/dunning/{segment(one['case'])}" for one in cases.json()["data"]]),
+        ("/revenue/periods/{month}", [f"/revenue/periods/{one}" for one in there.closed] * _ASKED),
+        ("a build's diff", there.retired * _ASKED),
+    ]
 
 
 async def _row(client: httpx.AsyncClient, name: str, addresses: list[str]) -> Row:
     times = []
     for address in [addresses[0], *addresses]:
-        began = time.perf_counter()
-        answer = await client.get(address, params={} if "?" in address else {"book": BOOK})
-        times.append(time.perf_counter() - began)
+        began = perf_counter()
+        answer = await client.get(address, params=None if "?" in address else {"book": BOOK})
+        times.append(perf_counter() - began)
         if answer.status_code not in {200, 303}:
             raise AssertionError(f"{address} answered {answer.status_code}")
     times = times[1:]  # the first asks what is then kept: statements, templates

@@ -130,7 +130,7 @@ class Build:
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """How far the build that answers has folded a book, beside the book's head."""
+    """How far the build that answers has folded a book, beside the book's head, and of which version it is."""
 
     book: str
     build: str | None
@@ -138,6 +138,7 @@ class Freshness:
     head: int
     waiting_since: datetime | None
     kept: bool = False
+    version: int = 0
 
     def lag_seconds(self, now: datetime) -> float:
         """Return for how long the oldest event not yet folded has been in the log; 0 when there is none."""
@@ -270,7 +271,7 @@ async def enter_build(
     if row["phase"] == "folding":
         raise StillFoldingError(row["build_id"])
     kept = row["phase"] != "live"
-    return Freshness(book, row["build_id"], row["position"], row["head"], row["waiting_since"], kept)
+    return Freshness(book, row["build_id"], row["position"], row["head"], row["waiting_since"], kept, row["version"])
 
 
 async def any_parked(connection: asyncpg.Connection, build_id: str | None, subjects: list[str]) -> bool:

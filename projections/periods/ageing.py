@@ -8,7 +8,7 @@ from typing import Final
 import asyncpg
 
 from projections.builds import enter_build
-from projections.revenue.query import Owed
+from projections.revenue.owed import Owed, customer_of
 
 SEALED: Final = """
 SELECT owner, currency, invoice, sum(amount)::numeric AS amount
@@ -41,13 +41,8 @@ async def read_sealed_receivable(
     due = {(row["subject"], row["invoice"]): row["due"] for row in rows}
     return [
         Owed(
-            _customer(book, row["owner"]), row["currency"], row["invoice"], due.get((row["owner"], row["invoice"])),
+            customer_of(book, row["owner"]), row["currency"], row["invoice"], due.get((row["owner"], row["invoice"])),
             int(row["amount"]),
         )
         for row in sealed
     ]  # fmt: skip
-
-
-def _customer(book: str, owner: str) -> str | None:
-    key = owner.removeprefix(f"{book}/")
-    return key if key.startswith("cus_") else None

@@ -10,80 +10,66 @@ from typing import Final
 
 import asyncpg
 
-from projections.periods.tie_out import Earned, earned_in, plus
-from projections.revenue.recognition import Earning
-from projections.revenue.schedule import Span
+from projections.mrr.worth import Policy
+from projections.periods.lines import read_earned_by_line
+from projections.periods.tie_out import Earned
 
-AVERAGES: Final = """
+WORTH: Final = """
 SELECT currency,
-       sum(net_forever * extract(epoch FROM least(until, $3) - greatest(since, $2)))::numeric AS worth,
-       sum(net_all * extract(epoch FROM least(until, $3) - greatest(since, $2)))::numeric AS discounted
+       sum(net_forever * extract(epoch FROM least(until, $3) - greatest(since, $2))) FILTER (WHERE gross > 0) AS worth,
+       sum(net_all * extract(epoch FROM least(until, $3) - greatest(since, $2))) FILTER (WHERE gross > 0) AS discounted,
+       sum(CASE $4 WHEN 'all-discounts' THEN net_all ELSE net_forever END) FILTER (WHERE lasts) AS last
 FROM mrr_span
-WHERE book = $1 AND since < $3 AND (until IS NULL OR until > $2) AND gross > 0
+CROSS JOIN LATERAL (SELECT until IS NULL OR until >= $3 AS lasts) AS at_the_end
+WHERE book = $1 AND since < $3 AND (until IS NULL OR until > $2) AND (gross > 0 OR incomplete <> '{}')
+GROUP BY currency
+"""
+"""Worth over the month's time, and in its last second; what is not fully known yet may be worth nothing so far."""
+
+EARNED: Final = """
+SELECT currency, sum(earned_counted) AS counted, sum(earned_uncounted) AS uncounted, -sum(revenue) AS earned
+FROM revenue_sum
+WHERE book = $1 AND months = 1 AND period = $2
 GROUP BY currency
 """
 
-EARNED: Final = """
-SELECT s.invoice, s.line, s.currency, s.account, s.start, s."end", s.amount, s.origin, s.unit, s.a, s.b, s.c, s.first,
-       l.subscription
-FROM earning_span AS s
-LEFT JOIN invoice_line AS l ON l.subject = s.subject AND l.invoice = s.invoice AND l.line = s.line
-WHERE s.book = $1 AND s.start < $3 AND s."end" > $2
-"""
-
-POSTED: Final = """
-SELECT e.currency, coalesce(l.subscription, i.subscription) IS NOT NULL AS subscribed, -sum(posted.amount) AS amount
-FROM journal_entry AS e
-CROSS JOIN LATERAL unnest(e.accounts, e.amounts, e.lines) AS posted (account, amount, line)
-LEFT JOIN invoice AS i ON i.subject = e.subject AND i.invoice = e.invoice
-LEFT JOIN invoice_line AS l ON l.subject = e.subject AND l.invoice = e.invoice AND l.line = posted.line
-WHERE e.book = $1 AND e.at >= $2 AND e.at < $3 AND posted.account = 'revenue'
-GROUP BY 1, 2
-"""
-
-WORTH: Final = """
-SELECT subscription, since, until, net_all = 0 AS worthless
-FROM mrr_span
-WHERE book = $1 AND since < $3 AND (until IS NULL OR until > $2) AND subscription = ANY ($4)
-"""
+EARNED_SINCE: Final = 4
+"""The first version of revenue whose sums know what was earned on subscriptions; an older build is read by line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bridge:
-    """Worth over a month's time, before and after temporary discounts, and what the month earned, by currency."""
+    """By currency: worth in the month's last second, and over its time before and after temporary discounts; and what
+    the month earned."""
 
+    worth: Mapping[str, int]
     average: Mapping[str, Fraction]
     discounted: Mapping[str, Fraction]
     earned: Mapping[str, Earned]
 
 
-async def read_bridge(connection: asyncpg.Connection, book: str, start: datetime, end: datetime) -> Bridge:
-    """Return what is needed to tie a month out."""
+async def read_bridge(
+    connection: asyncpg.Connection, version: int, book: str, policy: Policy, start: datetime, end: datetime
+) -> Bridge:
+    """Return what is needed to tie a month out, from a build of a version of revenue."""
     seconds = int((end - start).total_seconds())
-    rows = await connection.fetch(AVERAGES, book, start, end)
-    since, until = int(start.timestamp()), int(end.timestamp())
-    earnings = [
-        (_earning(row), row["subscription"]) for row in await connection.fetch(EARNED, book, since, until)
-    ]  # fmt: skip
-    worthless: dict[str, list[tuple[datetime, datetime | None]]] = {}
-    known: set[str] = set()
-    earning = list({subscription for _, subscription in earnings if subscription is not None})
-    for row in await connection.fetch(WORTH, book, start, end, earning):
-        known.add(row["subscription"])
-        if row["worthless"]:
-            worthless.setdefault(row["subscription"], []).append((row["since"], row["until"]))
-    posted: dict[str, Earned] = {}
-    for row in await connection.fetch(POSTED, book, start, end):
-        amount = int(row["amount"])
-        part = Earned(amount, 0, 0) if row["subscribed"] else Earned(0, 0, amount)
-        posted = plus(posted, {row["currency"]: part})
+    rows = await connection.fetch(WORTH, book, start, end, policy)
+    earned = read_earned if version >= EARNED_SINCE else read_earned_by_line
+    counted = [row for row in rows if row["worth"] is not None]
     return Bridge(
-        average={row["currency"]: Fraction(row["worth"]) / seconds for row in rows},
-        discounted={row["currency"]: Fraction(row["discounted"]) / seconds for row in rows},
-        earned=plus(earned_in(earnings, worthless, frozenset(known), since, until), posted),
+        worth={row["currency"]: int(row["last"]) for row in rows if row["last"] is not None},
+        average={row["currency"]: Fraction(row["worth"]) / seconds for row in counted},
+        discounted={row["currency"]: Fraction(row["discounted"]) / seconds for row in counted},
+        earned=await earned(connection, book, start, end),
     )
 
 
-def _earning(row: asyncpg.Record) -> Earning:
-    span = Span(*(int(row[name]) for name in Span._fields))
-    return Earning(row["invoice"], row["line"], row["currency"], row["account"], span, row["first"], ())
+async def read_earned(
+    connection: asyncpg.Connection, book: str, start: datetime, end: datetime
+) -> Mapping[str, Earned]:
+    """Return by currency what the month from ``start`` to ``end`` earned, from the sums of months."""
+    found: dict[str, Earned] = {}
+    for row in await connection.fetch(EARNED, book, start.date()):
+        counted, uncounted = int(row["counted"] or 0), int(row["uncounted"] or 0)
+        found[row["currency"]] = Earned(counted, uncounted, int(row["earned"] or 0) - counted - uncounted)
+    return found

@@ -16,7 +16,7 @@ from projections.periods.reported import prior_period
 from projections.periods.seal import PRIOR_PERIOD, SealedLine
 from projections.periods.tables import NAME
 from projections.revenue.documents import time_of
-from projections.revenue.pages import Wanted, months_of_one, read_journal, read_month
+from projections.revenue.pages import Wanted, read_journal, read_one
 from projections.revenue.shown import Shown, ShownLine
 
 LINES: Final = """
@@ -68,10 +68,7 @@ async def read_named(
         found += some
     for part in await _whose(connection, revenue, build, wanted, closed):
         found += await _changed(connection, revenue, build, part, closed)
-    rest = opened(wanted, closed)
-    for month in await months_of_one(connection, rest):
-        found += await read_month(connection, rest, month)
-    return found
+    return found + await read_one(connection, opened(wanted, closed))
 
 
 async def _whose(

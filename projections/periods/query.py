@@ -55,6 +55,16 @@ GROUP BY currency, account
 ORDER BY currency, account
 """
 
+HOLDS: Final = """
+SELECT currency, account, sum(amount)::numeric AS amount, count(*) AS lines
+FROM sealed_line
+WHERE book = $1 AND digest = $2
+GROUP BY currency, account
+ORDER BY currency, account
+"""
+
+MOVED: Final = "SELECT count(*) FROM sealed_movement WHERE book = $1 AND digest = $2"
+
 WORTH: Final = """
 SELECT currency, sum(worth)::numeric AS total, count(*) FILTER (WHERE worth > 0) AS customers
 FROM (SELECT owner, currency, sum(after - before) AS worth
@@ -120,6 +130,15 @@ class Closed:
         return [one.digest for one in self.periods if until is None or one.month <= until]
 
 
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """What a seal comes to, by currency and account, and how many postings and movements it holds."""
+
+    change: dict[str, dict[str, int]]
+    lines: int
+    movements: int
+
+
 async def read_periods(connection: asyncpg.Connection, book: str) -> list[Period]:
     """Return every close of a book, by month and seal."""
     rows = await connection.fetch(PERIODS, book)
@@ -168,6 +187,15 @@ async def read_sealed_balances(
     """Return by currency and account what some seals come to."""
     rows = await connection.fetch(BALANCES, book, list(digests))
     return {(row["currency"], row["account"]): int(row["amount"]) for row in rows}
+
+
+async def read_holdings(connection: asyncpg.Connection, book: str, digest: str) -> Holdings:
+    """Return what one seal holds, without its rows."""
+    rows = await connection.fetch(HOLDS, book, digest)
+    change: dict[str, dict[str, int]] = {}
+    for row in rows:
+        change.setdefault(row["currency"], {})[row["account"]] = int(row["amount"])
+    return Holdings(change, sum(row["lines"] for row in rows), await connection.fetchval(MOVED, book, digest))
 
 
 async def read_sealed_worth(

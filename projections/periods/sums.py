@@ -12,8 +12,8 @@ import asyncpg
 from projections.periods.query import Closed
 from projections.revenue import query
 from projections.revenue.query import Sums
-from projections.revenue.schedule import month_start
-from projections.revenue.sums import flow_of, month_of
+from projections.revenue.schedule import month_of, month_start
+from projections.revenue.sums import flow_of
 
 SEALED: Final = """
 SELECT digest, currency, of, account, sum(amount)::numeric AS amount
@@ -73,6 +73,18 @@ async def reported_months(
         changed = less(now, sealed.before(sealed.first_open))
         reported[sealed.first_open] = total([found.get(sealed.first_open, {}), changed])
     return sealed.before(first), reported
+
+
+async def reported_month(
+    connection: asyncpg.Connection, book: str, sealed: SealedSums | None, month: date, now: Sums
+) -> Sums:
+    """Return what one month is reported to have come to, given what it comes to as is known now."""
+    if sealed is None or month > sealed.first_open:
+        return now
+    if month < sealed.first_open:
+        return sealed.months.get(month, {})
+    changed = less(await query.opening(connection, book, month), sealed.before(month))
+    return total([now, changed])
 
 
 def day_of(month: str) -> date:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Protocol
 
 from ledger.catalogs import PUBLISHED
 from projections.contract import Rows, Terms
 from projections.facts import Fact
+from projections.mrr.portfolio import spans
 from projections.revenue import documents, gather, ledgers
+from projections.revenue.counting import Falls, counting_of
 from projections.revenue.facts import Facts
 from projections.revenue.journal import books_of
+from projections.revenue.owing import owing_on, with_owing
 from projections.revenue.part import Part
 from projections.revenue.policy import CATALOG, rulings_of
 from projections.revenue.recognition import earnings
+from projections.revenue.recurring import Recurring
 from projections.revenue.sums import daily, monthly, sum_rows
 
 
@@ -24,18 +28,34 @@ def step(facts: Facts, fact: Fact, terms: Terms) -> None:
         note(facts, fact)
 
 
-def rows(facts: Facts) -> Rows:
+class Whole(Protocol):
+    """The state of all parts, as far as rows of the books depend on it."""
+
+    @property
+    def books(self) -> Facts:
+        """This part's."""
+
+    @property
+    def recurring(self) -> Recurring:
+        """What subscriptions were worth, by which the tie-out sorts what was earned."""
+
+
+def rows(state: Whole) -> Rows:
     """Return what a subject's facts come to, under the policies that were published."""
+    facts = state.books
     made = books_of(facts)
+    counting = counting_of(facts, spans(state.recurring.portfolio))
     found = list(earnings(made.bills))
-    days = daily(made.journal.entries)
+    falls: Falls = {}
+    days = daily(made.journal.entries, counting, falls)
+    months = monthly(days, found, counting, falls)
     return {
-        "invoice": list(documents.invoice_rows(facts)),
+        "invoice": with_owing(documents.invoice_rows(facts), owing_on(made.journal.entries)),
         "invoice_line": list(documents.line_rows(facts)),
         "subscription": list(documents.subscription_rows(facts)),
         "journal_entry": ledgers.entry_rows(facts, made.journal.entries),
         "earning_span": ledgers.span_rows(facts, found),
-        "revenue_sum": sum_rows(facts.subject.stream_id, facts.subject.book, days, monthly(days, found)),
+        "revenue_sum": sum_rows(facts.subject.stream_id, facts.subject.book, days, months, falls),
         "revenue_problem": ledgers.problem_rows(facts, made.journal.problems),
     }
 

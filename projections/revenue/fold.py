@@ -44,6 +44,6 @@ def rows(state: State) -> Rows:
     """Return what a subject's state comes to, in all parts' tables."""
     found: dict[str, list[Row]] = {}
     for part in PARTS:
-        for table, some in part.rows(getattr(state, part.name)).items():
+        for table, some in part.rows(state).items():
             found.setdefault(table, []).extend(some)
     return found

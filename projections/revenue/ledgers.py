@@ -15,7 +15,7 @@ from projections.revenue.documents import time_of
 from projections.revenue.entries import Entry, Problem
 from projections.revenue.facts import Facts
 from projections.revenue.recognition import Earning
-from projections.revenue.sums import COLUMNS
+from projections.revenue.sums import KEPT
 
 
 class EntryRow(NamedTuple):
@@ -127,7 +127,7 @@ SPANS: Final = Table(
 
 SUMS: Final = Table(
     name="revenue_sum",
-    columns=("subject", "book", "currency", "months", "period", *COLUMNS),
+    columns=("subject", "book", "currency", "months", "period", *KEPT, "invoiced", "fallen"),
     create=f"""
     CREATE TABLE revenue_sum (
         subject  text     NOT NULL,
@@ -135,7 +135,9 @@ SUMS: Final = Table(
         currency text     NOT NULL,
         months   smallint NOT NULL,
         period   date     NOT NULL,
-        {", ".join(f"{column} bigint" for column in COLUMNS)},
+        {", ".join(f"{column} bigint" for column in KEPT)},
+        invoiced date[],
+        fallen   bigint[],
         PRIMARY KEY (subject, currency, months, period)
     );
     CREATE INDEX ON revenue_sum (book, months, period);

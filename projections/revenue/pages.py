@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import asyncpg
@@ -25,7 +25,7 @@ SELECT subject, customer, entry, extract(epoch FROM at)::bigint AS at, kind, cur
 FROM journal_entry
 WHERE book = $1 AND at >= $2 AND at <= $3 AND ($4::text IS NULL OR customer = $4)
   AND ($5::text IS NULL OR accounts @> ARRAY[$5]) AND ($6::text IS NULL OR entry = $6)
-  AND ($7::text IS NULL OR lines @> ARRAY[$7])
+  AND ($7::text IS NULL OR lines @> ARRAY[$7]) AND ($8::text[] IS NULL OR subject = ANY ($8))
 """
 
 SPANS: Final = """
@@ -33,6 +33,7 @@ SELECT subject, customer, invoice, line, currency, account, start, "end", first,
 FROM earning_span
 WHERE book = $1 AND "end" > $2 AND start <= $3 AND ($4::text IS NULL OR customer = $4)
   AND ($5::text IS NULL OR $5 IN (account, 'revenue')) AND ($6::text IS NULL OR line = $6)
+  AND ($7::text[] IS NULL OR subject = ANY ($7))
 """
 
 ABOUTS: Final = """
@@ -46,15 +47,15 @@ WHERE subject = ANY ($1) AND invoice = ANY ($2)
 """
 
 TIMES: Final = """
-SELECT extract(epoch FROM date_trunc('month', at, 'UTC'))::bigint AS since,
+SELECT subject, extract(epoch FROM date_trunc('month', at, 'UTC'))::bigint AS since,
        extract(epoch FROM date_trunc('month', at, 'UTC'))::bigint AS until
 FROM journal_entry
-WHERE book = $1 AND ($2::text IS NULL OR customer = $2) AND ($3::text IS NULL OR entry = $3)
+WHERE book = $1 AND ($2::text IS NULL OR subject = $1 || '/' || $2) AND ($3::text IS NULL OR entry = $3)
   AND ($4::text IS NULL OR lines @> ARRAY[$4])
 UNION ALL
-SELECT start, "end" - 1
+SELECT subject, start, "end" - 1
 FROM earning_span
-WHERE book = $1 AND ($2::text IS NULL OR customer = $2) AND line = $5
+WHERE book = $1 AND ($2::text IS NULL OR subject = $1 || '/' || $2) AND line = $5
 """
 
 FIRST: Final = "SELECT min(period) FROM revenue_sum WHERE book = $1 AND months = 1"
@@ -64,7 +65,10 @@ SUBJECTS: Final = "SELECT DISTINCT subject FROM revenue_sum WHERE book = $1 ORDE
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which entries: of a book, from ``since`` to ``until`` (unix seconds, both included), and of what."""
+    """Which entries: of a book, from ``since`` to ``until`` (unix seconds, both included), and of what.
+
+    ``subjects`` are whose they are, where that is known: theirs are found by key.
+    """
 
     book: str
     since: int
@@ -73,6 +77,7 @@ class Wanted:
     account: str | None = None
     entry: str | None = None
     line: str | None = None
+    subjects: Sequence[str] | None = None
 
 
 async def read_month(connection: asyncpg.Connection, wanted: Wanted, month: int) -> list[Shown]:
@@ -81,11 +86,14 @@ async def read_month(connection: asyncpg.Connection, wanted: Wanted, month: int)
     if start > end:
         return []
     rows = await connection.fetch(
-        POSTED, wanted.book, time_of(start), time_of(end), wanted.customer, wanted.account, wanted.entry, wanted.line
-    )
+        POSTED, wanted.book, time_of(start), time_of(end), wanted.customer, wanted.account, wanted.entry, wanted.line,
+        wanted.subjects,
+    )  # fmt: skip
     posted = [(row["subject"], row["customer"], _entry(row)) for row in rows]
     line = wanted.line if wanted.entry is None else wanted.entry.partition(":rec:")[0]
-    rows = await connection.fetch(SPANS, wanted.book, start, end, wanted.customer, wanted.account, line)
+    rows = await connection.fetch(
+        SPANS, wanted.book, start, end, wanted.customer, wanted.account, line, wanted.subjects
+    )
     earned = [
         (row["subject"], row["customer"], entry)
         for row in rows
@@ -108,16 +116,19 @@ async def read_journal(connection: asyncpg.Connection, wanted: Wanted) -> AsyncI
         month = month_start(month, 1)
 
 
-async def months_of_one(connection: asyncpg.Connection, wanted: Wanted) -> list[int]:
-    """Return the months, by their first seconds, in which one entry or one line may have entries."""
+async def read_one(connection: asyncpg.Connection, wanted: Wanted) -> list[Shown]:
+    """Return one entry, or the entries of one line, from the months in which whose it is may have some."""
     line = wanted.line or (wanted.entry or "").partition(":rec:")[0]
-    found: set[int] = set()
+    months: set[int] = set()
+    subjects: set[str] = set()
     for row in await connection.fetch(TIMES, wanted.book, wanted.customer, wanted.entry, wanted.line, line):
+        subjects.add(row["subject"])
         month = month_start(row["since"])
         while month <= min(row["until"], wanted.until):
-            found.add(month)
+            months.add(month)
             month = month_start(month, 1)
-    return sorted(found)
+    theirs = replace(wanted, subjects=sorted(subjects))
+    return [one for month in sorted(months) for one in await read_month(connection, theirs, month)]
 
 
 async def fold_books(

@@ -12,7 +12,10 @@ from projections.facts import Fact
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What a part folds and into what. ``name`` is the field of ``fold.State`` that holds its state."""
+    """What a part folds and into what. ``name`` is the field of ``fold.State`` that holds its state.
+
+    ``rows`` takes the state of all parts: what one's rows say may depend on what another has folded.
+    """
 
     name: str
     types: frozenset[str]

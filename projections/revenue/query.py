@@ -6,8 +6,8 @@ All of it needs a transaction in which the build was entered, so that registry a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, date, datetime, time
-from typing import Any, Final, NamedTuple
+from datetime import date, datetime
+from typing import Any, Final
 
 import asyncpg
 
@@ -15,9 +15,9 @@ from projections.revenue.documents import time_of
 from projections.revenue.gather import midnight
 from projections.revenue.journal import Books
 from projections.revenue.pages import Wanted, read_journal
-from projections.revenue.schedule import DAY, month_name, month_start
+from projections.revenue.schedule import DAY, day_of, month_name, month_of, month_start
 from projections.revenue.shown import Shown, show_all
-from projections.revenue.sums import COLUMNS, day_of, flow_of, month_of
+from projections.revenue.sums import COLUMNS, flow_of
 
 # The columns' names are constants of this code.
 _SUM: Final = ", ".join(f"sum({column}) AS {column}" for column in COLUMNS)
@@ -96,44 +96,6 @@ WHERE c.book = $1
   AND CASE WHEN $2::text IS NULL THEN b.projection = 'revenue' AND b.phase = 'live' ELSE b.build_id = $2 END
 """
 
-WHO_MAY_OWE: Final = """
-SELECT subject
-FROM revenue_sum
-WHERE book = $1
-  AND ((months = 12 AND period < date_trunc('year', $2::date)) OR
-       (months = 3 AND period >= date_trunc('year', $2::date) AND period < date_trunc('quarter', $2::date)) OR
-       (months = 1 AND period >= date_trunc('quarter', $2::date) AND period < $2))
-GROUP BY subject, currency
-HAVING sum(accounts_receivable) <> 0
-UNION
-SELECT subject FROM revenue_sum
-WHERE book = $1 AND months = 0 AND period >= $2 AND period < $3 AND accounts_receivable <> 0
-UNION
-SELECT subject FROM journal_entry WHERE book = $1 AND at >= $4 AND at <= $5
-UNION
-SELECT subject FROM revenue_problem WHERE book = $1
-"""
-"""All who owed something before a month, whose debts moved on a day of it, or on the day asked about; and those whose
-invoices do not add up, as nobody else's come to nothing together unless each does."""
-
-# One subject after the other, by key: they are few among all, which the planner does not know.
-RECEIVABLE: Final = """
-SELECT o.customer, o.currency, o.invoice, i.due_date, i.finalized_at, o.amount
-FROM unnest($3::text[]) AS who (subject)
-CROSS JOIN LATERAL (
-    SELECT e.subject, e.customer, e.currency, e.invoice, sum(posted.amount) AS amount
-    FROM journal_entry AS e
-    CROSS JOIN LATERAL unnest(e.accounts, e.amounts) AS posted (account, amount)
-    WHERE e.subject = who.subject AND e.book = $1 AND e.at <= $2 AND posted.account = 'accounts_receivable'
-    GROUP BY e.subject, e.customer, e.currency, e.invoice
-    HAVING sum(posted.amount) <> 0
-) AS o
-LEFT JOIN LATERAL (
-    SELECT due_date, finalized_at FROM invoice WHERE subject = o.subject AND invoice = o.invoice LIMIT 1
-) AS i ON true
-ORDER BY o.customer, o.invoice
-"""
-
 PROBLEMS: Final = """
 SELECT kind, key, currency, amount, at, because
 FROM revenue_problem
@@ -142,19 +104,22 @@ ORDER BY at, kind, key
 LIMIT $3
 """
 
+FALLEN: Final = """
+SELECT currency, period AS recognized, invoiced, sum(fallen[1]) AS first, sum(fallen[2]) AS second,
+       array_agg(fallen[3:]) FILTER (WHERE cardinality(fallen) > 2) AS others
+FROM revenue_sum
+WHERE book = $1 AND months = 1 AND period >= $2 AND period < $3 AND invoiced IS NOT NULL
+GROUP BY currency, period, invoiced
+"""
+"""What each month earned, by which months' invoices: as most have one or two, no row is taken apart here."""
+
+FALLEN_SINCE: Final = 4
+"""The first version of revenue whose months say of which month's invoices they earned; an older build's journal is
+read."""
+
 INVOICED: Final = """
 SELECT invoice, to_char(finalized_at AT TIME ZONE 'UTC', 'YYYY-MM') AS month FROM invoice WHERE book = $1
 """
-
-
-class Owed(NamedTuple):
-    """What is owed on an invoice, and since when it is due: where Stripe names no day, since it was finalised."""
-
-    customer: str | None
-    currency: str
-    invoice: str | None
-    due: datetime | None
-    amount: int
 
 
 Falls = dict[tuple[str, str, str], int]
@@ -211,13 +176,30 @@ async def opening(connection: asyncpg.Connection, book: str, month: date) -> Sum
     return await _before(connection, book, month)
 
 
-async def waterfall(connection: asyncpg.Connection, book: str, since: int, until: int) -> list[dict[str, Any]]:
-    """Return by month of invoice and month of service what was recognised, oldest first."""
-    invoiced = {row["invoice"]: row["month"] for row in await connection.fetch(INVOICED, book)}
+async def waterfall(
+    connection: asyncpg.Connection, version: int, book: str, since: int, until: int
+) -> list[dict[str, Any]]:
+    """Return by month of invoice and month of service what was recognised, oldest first, in a build of a version.
+
+    From the first second of a month on: whole months are read from their sums, one that is not over from the journal.
+    """
+    whole = month_start(until + 1) if version >= FALLEN_SINCE else since
     sums: Falls = {}
+    for row in await connection.fetch(FALLEN, book, month_of(since), month_of(whole)) if since < whole else ():
+        others = [sum(amounts) for amounts in zip(*(row["others"] or ()), strict=True)]
+        amounts = (row["first"], row["second"], *others)
+        for invoiced, amount in zip(row["invoiced"], amounts, strict=False):
+            key = (row["currency"], f"{invoiced:%Y-%m}", f"{row['recognized']:%Y-%m}")
+            sums[key] = sums.get(key, 0) + int(amount)
+    if max(since, whole) <= until:
+        await _fall_by_entry(connection, sums, book, max(since, whole), until)
+    return _waterfall(sums)
+
+
+async def _fall_by_entry(connection: asyncpg.Connection, sums: Falls, book: str, since: int, until: int) -> None:
+    invoiced = {row["invoice"]: row["month"] for row in await connection.fetch(INVOICED, book)}
     async for some in read_journal(connection, Wanted(book, since, until, account="revenue")):
         _fall(sums, some, invoiced)
-    return _waterfall(sums)
 
 
 def waterfall_of(made: Iterable[Books], since: int, until: int) -> list[dict[str, Any]]:
@@ -253,20 +235,6 @@ async def position_of(connection: asyncpg.Connection, book: str, build: str | No
 def seconds(day: date) -> int:
     """Return a UTC day's first second."""
     return midnight(day)
-
-
-async def receivable(connection: asyncpg.Connection, book: str, at: datetime) -> list[Owed]:
-    """Return what is owed on each invoice at a moment."""
-    day = at.astimezone(UTC).date()
-    begun = datetime.combine(day, time(), UTC)
-    subjects = [row["subject"] for row in await connection.fetch(WHO_MAY_OWE, book, day.replace(day=1), day, begun, at)]
-    rows = await connection.fetch(RECEIVABLE, book, at, subjects)
-    return [
-        Owed(
-            row["customer"], row["currency"], row["invoice"], row["due_date"] or row["finalized_at"], int(row["amount"])
-        )
-        for row in rows
-    ]
 
 
 async def problems(connection: asyncpg.Connection, book: str, at: datetime, limit: int) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from projections.contract import Rows, Subject, Terms
 from projections.facts import Fact
@@ -25,9 +25,17 @@ def step(state: Recurring, fact: Fact, terms: Terms) -> None:
     portfolio.step(state.portfolio, fact, terms)
 
 
-def rows_of(state: Recurring) -> Rows:
+class Whole(Protocol):
+    """The state of all parts, of which this one needs only its own."""
+
+    @property
+    def recurring(self) -> Recurring:
+        """This part's."""
+
+
+def rows_of(state: Whole) -> Rows:
     """Return what a subject's subscriptions come to."""
-    return rows.rows_of(state.subject, state.portfolio)
+    return rows.rows_of(state.recurring.subject, state.recurring.portfolio)
 
 
 RECURRING: Final = Part(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from fractions import Fraction
 from functools import lru_cache
 from itertools import pairwise
@@ -128,6 +128,21 @@ def _month_start(day: int, months: int) -> int:
     moment = datetime.fromtimestamp(day * DAY, UTC)
     year, month = divmod(moment.year * 12 + moment.month - 1 + months, 12)
     return int(datetime(year, month + 1, 1, tzinfo=UTC).timestamp())
+
+
+def month_of(at: int) -> date:
+    """Return the first day of the UTC month that a second lies in."""
+    return day_of(at).replace(day=1)
+
+
+def day_of(at: int) -> date:
+    """Return the UTC day that a second lies in."""
+    return _day(at // DAY)
+
+
+@lru_cache(maxsize=50_000)
+def _day(number: int) -> date:
+    return datetime.fromtimestamp(number * DAY, UTC).date()
 
 
 def month_name(at: int) -> str:

@@ -2,25 +2,26 @@
 
 A month that is not over is read from its days, of which only what facts posted is kept: what time has earned by then
 is one formula a span. Columns are the accounts, debit positive, and the flows of the roll-forward (stripe-domain
-§5.8), natural.
+§5.8), natural; and of revenue what was earned on subscriptions (``counting``), which is asked of whole months only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, date, datetime
-from functools import lru_cache
+from datetime import date
 from typing import Final
 
 from projections.contract import Row
 from projections.revenue.accounts import CLASSES
+from projections.revenue.counting import EARNED, Counting, Falls
 from projections.revenue.entries import Entry
 from projections.revenue.recognition import Earning, months_of
-from projections.revenue.schedule import DAY
+from projections.revenue.schedule import day_of, month_of
 
 RELEASES: Final = ("refunds", "disputes", "credit_notes", "voids", "bad_debt")
 FLOWS: Final = ("billed", *(f"released_{cause}" for cause in RELEASES), "reinstated")
 COLUMNS: Final = (*CLASSES, *FLOWS)
+KEPT: Final = (*COLUMNS, *EARNED)
 
 DAYS: Final = 0
 """How many months a row of a single day has."""
@@ -46,20 +47,24 @@ Sums = dict[tuple[str, date], dict[str, int]]
 """Accounts and flows by currency and first day."""
 
 
-def daily(entries: Iterable[Entry]) -> Sums:
-    """Sum up what was posted by currency and day."""
+def daily(entries: Iterable[Entry], counting: Counting, falls: Falls) -> Sums:
+    """Sum up what was posted by currency and day; and of which month's invoices it was earned, into ``falls``."""
     sums: Sums = {}
     for entry in entries:
         into = sums.setdefault((entry.currency, day_of(entry.at)), {})
-        for account, amount, _ in entry.postings:
+        for account, amount, line in entry.postings:
+            if account == "revenue":
+                counting.fall(falls, entry.currency, month_of(entry.at), entry.invoice, -amount)
+                if counting.subscribed(entry.invoice, line):
+                    into["earned_counted"] = into.get("earned_counted", 0) - amount
             into[account] = into.get(account, 0) + amount
             if (flow := flow_of(entry.kind, account, amount)) is not None:
                 into[flow[0]] = into.get(flow[0], 0) + flow[1]
     return sums
 
 
-def monthly(days: Sums, found: Iterable[Earning]) -> Sums:
-    """Sum up by currency and month what was posted on days, and what time earns."""
+def monthly(days: Sums, found: Iterable[Earning], counting: Counting, falls: Falls) -> Sums:
+    """Sum up by currency and month what was posted on days, and what time earns, this again also into ``falls``."""
     sums: Sums = {}
     for (currency, day), amounts in days.items():
         _add(sums.setdefault((currency, day.replace(day=1)), {}), amounts)
@@ -69,6 +74,9 @@ def monthly(days: Sums, found: Iterable[Earning]) -> Sums:
                 into = sums.setdefault((one.currency, month_of(start)), {})
                 into[one.account] = into.get(one.account, 0) + amount
                 into["revenue"] = into.get("revenue", 0) - amount
+                counting.fall(falls, one.currency, month_of(start), one.invoice, amount)
+                for name, part in zip(EARNED, counting.parts(one, start, amount), strict=True):
+                    into[name] = into.get(name, 0) + part
     return sums
 
 
@@ -82,8 +90,10 @@ def flow_of(kind: str, account: str, amount: int) -> tuple[str, int] | None:
     return (flow, amount if flow.startswith("released") else -amount)
 
 
-def sum_rows(subject: str, book: str, days: Sums, months: Sums) -> list[Row]:
+def sum_rows(subject: str, book: str, days: Sums, months: Sums, falls: Falls) -> list[Row]:
     """Return the rows of a subject: each day's and month's, and the sums of each quarter and year."""
+    nothing: tuple[None, None] = (None, None)
+    fallen = {(currency, 1, month): _sides(amounts) for (currency, month), amounts in falls.items()}
     periods: dict[tuple[str, int, date], dict[str, int]] = {
         (currency, DAYS, day): amounts for (currency, day), amounts in days.items()
     }
@@ -93,26 +103,25 @@ def sum_rows(subject: str, book: str, days: Sums, months: Sums) -> list[Row]:
             first = month.replace(month=month.month - (month.month - 1) % count)
             _add(periods.setdefault((currency, count, first), {}), amounts)
     return [
-        (subject, book, currency, count, period, *(amounts.get(name) or None for name in COLUMNS))
+        (
+            subject,
+            book,
+            currency,
+            count,
+            period,
+            *(amounts.get(name) or None for name in KEPT),
+            *fallen.get((currency, count, period), nothing),
+        )
         for (currency, count, period), amounts in sorted(periods.items())
     ]
+
+
+def _sides(amounts: dict[date, int]) -> tuple[list[date], list[int]]:
+    """Return a month's revenue as two columns: months of invoice, and how much of each was earned."""
+    invoiced = sorted(amounts)
+    return invoiced, [amounts[month] for month in invoiced]
 
 
 def _add(into: dict[str, int], amounts: dict[str, int]) -> None:
     for name, amount in amounts.items():
         into[name] = into.get(name, 0) + amount
-
-
-def month_of(at: int) -> date:
-    """Return the first day of the UTC month that a second lies in."""
-    return day_of(at).replace(day=1)
-
-
-def day_of(at: int) -> date:
-    """Return the UTC day that a second lies in."""
-    return _day(at // DAY)
-
-
-@lru_cache(maxsize=50_000)
-def _day(number: int) -> date:
-    return datetime.fromtimestamp(number * DAY, UTC).date()

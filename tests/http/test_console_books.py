@@ -16,6 +16,7 @@ import httpx
 import pytest
 from pyarrow import parquet
 
+from api.console import periods
 from api.console.rendering import amount
 from api.credentials import Credentials
 from api.secrets import digest_of, parse_api_keys
@@ -128,7 +129,9 @@ async def test_what_cannot_be_picked_is_refused_and_what_cannot_be_answered_is_s
     assert "Nothing recurred" in await page(book, "/revenue/tie-out", month="2020-01")
 
 
-async def test_closing_is_asked_confirmed_refused_with_the_reason_and_shown(book: Book) -> None:
+async def test_closing_is_asked_confirmed_refused_with_the_reason_and_shown(
+    book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
     book.history.says("01-11", subscription("si_2 1 x tiers/month", key="sub_2"), "created")
     await book.tell()
     text = await page(book, "/revenue/periods")
@@ -164,6 +167,9 @@ async def test_closing_is_asked_confirmed_refused_with_the_reason_and_shown(book
         assert shown in text
     sealed = await page(book, "/revenue/periods/2026-01")
     assert ("verified" in sealed, january["digest"] in sealed) == (True, True)
+    monkeypatch.setattr(periods, "_VERIFIED_UNASKED", 0)
+    assert "sealed rows come to the digest</a>" in await page(book, "/revenue/periods/2026-01")
+    assert "The sealed rows come to the digest" in await page(book, "/revenue/periods/2026-01", verify="true")
     assert figures((await book.get("periods/2026-01"))["change"], "usd") <= unsigned(sealed)
     await page(book, "/revenue/periods/2026-02", 404)
     assert (await send("2026-01/reopen")).status_code == 303

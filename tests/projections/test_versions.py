@@ -14,7 +14,7 @@ from projections.contract import Projection
 KNOWN = {
     ("entitlements", 4): "a9d8c42aac25f5f4d905b6e2a18edf84169202ebb14479390bd65777135b81fd",
     ("dunning", 1): "46e039a808367d3a4274ff198c329be3b04cf72c33fb8c38a34c465562096e8a",
-    ("revenue", 3): "2f8c161102cfc6e3a341918eaa9fcf2fd5e2575abcd183540693717e45b52050",
+    ("revenue", 4): "5d78346d3d3aa33d7a093d8889fea574201dee0784ded27af563a0de2897cef3",
     ("periods", 2): "cf55f94a227dd7e1b752549de292da75bac1c84d7ea287f2db5fbf6fd4e3e5aa",
 }
 """What each version's code was. Code that means the same may be entered anew; code that folds differently is a new

@@ -27,10 +27,13 @@ from projections.follower import follow
 from projections.mrr import query as mrr
 from projections.mrr.intervals import Bounds
 from projections.mrr.rows import MovementRow
+from projections.periods.bridge import read_earned
+from projections.periods.lines import read_earned_by_line
 from projections.revenue import query
 from projections.revenue.accounts import CLASSES
 from projections.revenue.documents import time_of
-from projections.revenue.sums import month_of
+from projections.revenue.owed import receivable, receivable_by_entry
+from projections.revenue.schedule import month_of
 from projections.revenue.tables import revenue
 from projections.runner import connect_runner
 from tests.conftest import ManualClock
@@ -39,6 +42,12 @@ from tests.projections.test_engine_database import rebuilt
 
 PROJECTION = revenue()
 ALL_MOVEMENTS = 1_000_000
+CHANGED = """
+SELECT DISTINCT extract(epoch FROM at)::bigint AS at
+FROM invoice CROSS JOIN LATERAL unnest(owed_at) AS at
+WHERE book = $1
+ORDER BY at LIMIT 50
+"""
 
 
 @dataclass(slots=True)
@@ -49,6 +58,9 @@ class Compared:
     months: int = 0
     worth: int = 0
     movements: int = 0
+    earned: int = 0
+    owed: int = 0
+    fallen: int = 0
 
 
 def batches(company: Company, seed: int) -> Iterator[list[bytes]]:
@@ -115,6 +127,12 @@ class Asking:
             await self.balances(end - 1, self.truth.books.trial_balance(end, whole=False))
             await self.recognition(months, start, end)
             await self.worth(end - 1)
+            await self.earned(start, end)
+            await self.owed(end - 1)
+        await self.fallen(ends[1], ends[-1] - 1)
+        for row in await self.connection.fetch(CHANGED, self.book):
+            await self.owed(row["at"] - 1)
+            await self.owed(row["at"])
         await self.movements(ends)
         for at in moments:
             await self.balances(at, self.truth.books.trial_balance(at))
@@ -122,6 +140,8 @@ class Asking:
             await self.recognition(await self.months([start, start + 1], at), start, at)
             await self.worth(at)
             await self.moved_by(at, start)
+            await self.owed(at)
+        await self.fallen(ends[0], moments[-1])
 
     async def balances(self, at: int, wanted: dict[str, dict[str, int]]) -> None:
         found = await query.balances(self.connection, self.book, at)
@@ -152,6 +172,34 @@ class Asking:
         assert not any(one.incomplete for one in totals)
         assert {one.currency: one.total for one in totals if one.total} == self.truth.mrr(at)
         self.compared.worth += 1
+
+    async def earned(self, start: int, end: int) -> None:
+        """Compare what sums say that a month earned on subscriptions with what every line says."""
+        asked = (self.connection, self.book, time_of(start), time_of(end))
+        found, by_line = await read_earned(*asked), await read_earned_by_line(*asked)
+        assert {one: found[one] for one in found if any(found[one])} == {
+            one: by_line[one] for one in by_line if any(by_line[one])
+        }, (self.book, start)
+        self.compared.earned += sum(any(one) for one in found.values())
+
+    async def fallen(self, since: int, until: int) -> None:
+        """Compare in which month each month's invoices were earned with what every entry says."""
+        of_sums, of_entries = [
+            await query.waterfall(self.connection, version, self.book, since, until)
+            for version in (PROJECTION.version, query.FALLEN_SINCE - 1)
+        ]
+        assert of_sums == of_entries, (self.book, since, until)
+        self.compared.fallen += len(of_sums)
+
+    async def owed(self, at: int) -> None:
+        """Compare what invoices say was owed on them with what every entry says, and with the trial balance."""
+        found = await receivable(self.connection, PROJECTION.version, self.book, time_of(at))
+        assert sorted(found) == sorted(await receivable_by_entry(self.connection, self.book, time_of(at)))
+        totals = {currency: amounts.get("accounts_receivable", 0) for currency, amounts in
+                  (await query.balances(self.connection, self.book, at)).items()}  # fmt: skip
+        for currency, total in totals.items():
+            assert sum(one.amount for one in found if one.currency == currency) == total, (self.book, at)
+        self.compared.owed += len(found)
 
     async def movements(self, ends: list[int]) -> None:
         """Compare each month's sums, and every single movement, with the truth."""
@@ -214,6 +262,7 @@ def _after(month: date) -> date:
 async def test_live_rebuilt_and_as_of(database: Database, clock: ManualClock) -> None:
     compared = await compare(database, clock, Arguments(customers=20, months=6, seed=4), instants=6)
     assert min(compared.balances, compared.months, compared.worth, compared.movements) > 40
+    assert (compared.earned > 40, compared.owed > 10, compared.fallen > 40) == (True, True, True)
 
 
 @pytest.mark.slow
