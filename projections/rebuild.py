@@ -11,16 +11,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
-from typing import Final
+from typing import Final, NamedTuple
 
 import asyncpg
 
 from projections import joining, rivals
-from projections.ahead import PIECE_ROWS, Place, ReadAhead
+from projections.ahead import PIECE_ROWS, Ahead, Place, read, working_ahead
 from projections.builds import Build, enter, set_phase
 from projections.contract import Projection, Subject
 from projections.reading import facts_of, parsed, prepare, read_rows
@@ -34,7 +34,6 @@ _LINKED_AT_ONCE: Final = 2_000
 _SAMPLED: Final = 2_000
 _JOINED_ROWS: Final = PIECE_ROWS
 """More events than this below a piece's subjects are read in pieces, subject by subject."""
-_YIELD_EVERY: Final = 8
 
 SPLITS: Final = """
 SELECT unnest(percentile_disc($3::float8[]) WITHIN GROUP (ORDER BY stream_id)) AS stream_id
@@ -62,11 +61,12 @@ VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT DO NOTHING
 """
 
+# The part goes first whose next piece is there already.
 TAKE_PART: Final = """
 SELECT part, book, after_stream, until_stream
 FROM ledger.build_part
 WHERE build_id = $1 AND NOT done
-ORDER BY part
+ORDER BY until_stream IS DISTINCT FROM $2, part
 LIMIT 1
 FOR UPDATE SKIP LOCKED
 """
@@ -136,6 +136,16 @@ class _Piece:
     events: int
 
 
+class _Folded(NamedTuple):
+    """What a piece comes to: its subjects folded, the roots that no part comes past, and where the part stands then."""
+
+    refolding: Refolding
+    silent: list[str]
+    after: str
+    done: bool
+    events: int
+
+
 async def plan(connection: asyncpg.Connection, projection: Projection, build: Build) -> None:
     """Cut a new build's work into parts, after reading what links subjects; done again, it changes nothing."""
     if (await read_progress(connection, build)).parts:
@@ -191,17 +201,27 @@ async def read_progress(connection: asyncpg.Connection, build: Build) -> Progres
     return Progress(**dict(await connection.fetchrow(PARTS, build.build_id)))
 
 
+@contextlib.asynccontextmanager
+async def folding_ahead(
+    reading: asyncpg.Connection, projection: Projection, build: Build, terms: Mapping[str, KnownTerms]
+) -> AsyncIterator[Ahead[_Folded]]:
+    """Use a connection to fold a piece while the one before it is written over another."""
+    await enter(reading, build.schema_name)
+
+    async def fold(connection: asyncpg.Connection, place: Place) -> _Folded:
+        return await _fold(connection, projection, place, terms.get(place.book, KnownTerms()))
+
+    async with working_ahead(reading, fold) as ahead:
+        yield ahead
+
+
 async def fold_piece(
-    connection: asyncpg.Connection,
-    projection: Projection,
-    build: Build,
-    terms: Mapping[str, KnownTerms],
-    ahead: ReadAhead,
+    connection: asyncpg.Connection, projection: Projection, build: Build, ahead: Ahead[_Folded]
 ) -> bool:
     """Fold a piece of whatever part nobody else works on; return whether there was one."""
     await enter(connection, build.schema_name)
     with _collector_paused():
-        return await _fold_piece(connection, projection, build, terms, ahead)
+        return await _fold_piece(connection, projection, build, ahead)
 
 
 @contextlib.contextmanager
@@ -217,27 +237,25 @@ def _collector_paused() -> Iterator[None]:
 
 
 async def _fold_piece(
-    connection: asyncpg.Connection,
-    projection: Projection,
-    build: Build,
-    terms: Mapping[str, KnownTerms],
-    ahead: ReadAhead,
+    connection: asyncpg.Connection, projection: Projection, build: Build, ahead: Ahead[_Folded]
 ) -> bool:
     async with connection.transaction():
         await connection.execute(COMMIT_WITHOUT_WAITING)
-        part = await connection.fetchrow(TAKE_PART, build.build_id)
+        part = await connection.fetchrow(TAKE_PART, build.build_id, ahead.until)
         if part is None:
             return False
         book, target = part["book"], build.targets[part["book"]]
         place = Place(part["after_stream"], part["until_stream"], book, target, tuple(sorted(projection.types)))
-        piece = await _piece(connection, place, await ahead.rows(place))
-        if not piece.done:
-            ahead.begin(place._replace(after=piece.after))
-        refolding = await _fold(connection, projection, book, piece, target, terms.get(book, KnownTerms()))
-        await write_new(connection, projection, refolding)
-        await keep(connection, refolding.done)
-        await park(connection, build.build_id, book, refolding, {})
-        await connection.execute(MOVE_PART, build.build_id, part["part"], piece.after, piece.events, piece.done)
+        folded = await ahead.piece(place)
+        if not folded.done:
+            ahead.begin(place._replace(after=folded.after))
+        await write_new(connection, projection, folded.refolding)
+        await keep(connection, folded.refolding.done)
+        await park(connection, build.build_id, book, folded.refolding, {})
+        if folded.silent:
+            # No part comes past subjects without events of their own.
+            await connection.execute(joining.MARK_DIRTY, folded.silent, book, "joined")
+        await connection.execute(MOVE_PART, build.build_id, part["part"], folded.after, folded.events, folded.done)
     return True
 
 
@@ -272,25 +290,19 @@ async def _piece(connection: asyncpg.Connection, place: Place, rows: Sequence[as
     return _Piece(subjects, None, after, done=not full, events=len(used))
 
 
-async def _fold(
-    connection: asyncpg.Connection,
-    projection: Projection,
-    book: str,
-    piece: _Piece,
-    target: int,
-    terms: KnownTerms,
-) -> Refolding:
+async def _fold(connection: asyncpg.Connection, projection: Projection, place: Place, terms: KnownTerms) -> _Folded:
+    piece = await _piece(connection, place, await read(connection, place))
+    book, target = place.book, place.target
     refolding = Refolding()
     streams = [piece.long] if piece.long else list(piece.subjects)
     below, roots = await _joined(connection, projection, streams)
-    await _remember_silent_roots(connection, projection, book, set(roots.values()) - set(streams), target)
+    silent = await _silent(connection, projection, set(roots.values()) - set(streams), target)
     # What is below another is folded with the subject it belongs to.
     whole = [stream for stream in streams if roots.get(stream, stream) == stream]
     children = [] if piece.long else [child for stream in whole for child in below[stream] if child != stream]
     joined = await read_rows(connection, projection.types, children, target, _JOINED_ROWS)
-    for number, stream in enumerate(whole):
-        if number % _YIELD_EVERY == 0:
-            await asyncio.sleep(0)  # let in what is being read ahead
+    for stream in whole:
+        await asyncio.sleep(0)  # let in what is being written
         if piece.long or joined is None:
             wanted = Wanted(stream, tuple(below[stream]))
             await fold_long(connection, projection, book, wanted, target, terms, refolding)
@@ -299,7 +311,7 @@ async def _fold(
             rows = piece.subjects.pop(stream)
             facts = parsed([*rows, *(row for child in below[stream] for row in joined.pop(child, ()))])
             fold_one(projection, Subject(book, stream), facts, target, terms, refolding)
-    return refolding
+    return _Folded(refolding, silent, piece.after, piece.done, piece.events)
 
 
 async def _joined(
@@ -309,10 +321,7 @@ async def _joined(
     return below, await joining.roots_of(connection, projection, streams)
 
 
-async def _remember_silent_roots(
-    connection: asyncpg.Connection, projection: Projection, book: str, roots: set[str], target: int
-) -> None:
-    """Mark subjects without events of their own as dirty: no part comes past them."""
+async def _silent(connection: asyncpg.Connection, projection: Projection, roots: set[str], target: int) -> list[str]:
+    """Return subjects without events of their own."""
     rows = await connection.fetch(WITH_OWN_EVENTS, sorted(roots), list(projection.types), target) if roots else ()
-    if silent := roots - {row["stream_id"] for row in rows}:
-        await connection.execute(joining.MARK_DIRTY, sorted(silent), book, "joined")
+    return sorted(roots - {row["stream_id"] for row in rows})
