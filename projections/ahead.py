@@ -19,6 +19,15 @@ ORDER BY stream_id, version
 LIMIT $6
 """
 
+# Many streams and links are looked for, of which few are there: the planner, who does not know that, would rather
+# read whole tables for them; and to plan for a list of a thousand takes longer than to look for them.
+READ_BY_KEYS: Final = """
+SET enable_seqscan = off;
+SET enable_hashjoin = off;
+SET enable_mergejoin = off;
+SET plan_cache_mode = force_generic_plan;
+"""
+
 # The planner would rather fetch all that is left of a part and sort it, for each piece again; and a plan that is made
 # once for all parts would not stop where a part ends.
 READ_IN_KEY_ORDER: Final = """
@@ -90,6 +99,7 @@ class Ahead(Generic[Made]):
 @contextlib.asynccontextmanager
 async def working_ahead(connection: asyncpg.Connection, make: Make[Made]) -> AsyncIterator[Ahead[Made]]:
     """Use a connection for working ahead."""
+    await connection.execute(READ_BY_KEYS)
     ahead = Ahead(connection, make)
     try:
         yield ahead

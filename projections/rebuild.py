@@ -23,7 +23,7 @@ from projections import joining, rivals
 from projections.ahead import PIECE_ROWS, Ahead, Place, read, working_ahead
 from projections.builds import Build, enter, set_phase
 from projections.contract import Projection, Subject
-from projections.reading import facts_of, parsed, prepare, read_rows
+from projections.reading import parsed, prepare, read_rows
 from projections.refold import Refolding, Wanted, fold_long, fold_one
 from projections.terms import KnownTerms
 from projections.writing import keep, park, write_new
@@ -76,6 +76,9 @@ SELECT DISTINCT stream_id
 FROM ledger.event
 WHERE stream_id = ANY ($1) AND type = ANY ($2) AND position <= $3
 """
+
+# Nothing has counted a new table yet, and what is believed to be small is read whole for every row of another.
+LEARN_LINKS: Final = "ANALYZE link"
 
 # A crash may take back the last pieces: their rows and how far their part had come go together, and are folded again.
 COMMIT_WITHOUT_WAITING: Final = "SET LOCAL synchronous_commit = off"
@@ -152,8 +155,10 @@ async def plan(connection: asyncpg.Connection, projection: Projection, build: Bu
         return
     await enter(connection, build.schema_name)
     if projection.joins:
-        for book, target in build.targets.items():
-            await _link(connection, build, book, target)
+        with _collector_paused():
+            for book, target in build.targets.items():
+                await _link(connection, build, book, target)
+        await connection.execute(LEARN_LINKS)
     async with connection.transaction():
         part = 0
         for book, target in sorted(build.targets.items()):
@@ -190,10 +195,16 @@ async def _link(connection: asyncpg.Connection, build: Build, book: str, target:
     """Pass over a book's events for what links streams, and what two customers claim."""
     after = 0
     while rows := await connection.fetch(ALL_EVENTS, book, after, target, _LINKED_AT_ONCE):
-        children, losing = await joining.write_links(connection, book, await facts_of(connection, rows))
-        await rivals.note(connection, book, losing)
-        await rivals.settle(connection, build.build_id, book, children)
+        await prepare(connection, rows)
         after = rows[-1]["position"]
+        async with connection.transaction():
+            await connection.execute(COMMIT_WITHOUT_WAITING)
+            # Parsed one by one: each is gone before the next.
+            facts = (fact for row in rows for fact in parsed([row]))
+            touched, losing = await joining.write_links(connection, book, facts)
+            await rivals.note(connection, book, losing)
+            if touched:
+                await rivals.settle(connection, build.build_id, book, touched)
 
 
 async def read_progress(connection: asyncpg.Connection, build: Build) -> Progress:
@@ -295,30 +306,37 @@ async def _fold(connection: asyncpg.Connection, projection: Projection, place: P
     book, target = place.book, place.target
     refolding = Refolding()
     streams = [piece.long] if piece.long else list(piece.subjects)
-    below, roots = await _joined(connection, projection, streams)
+    roots = await joining.roots_of(connection, projection, streams)
     silent = await _silent(connection, projection, set(roots.values()) - set(streams), target)
     # What is below another is folded with the subject it belongs to.
     whole = [stream for stream in streams if roots.get(stream, stream) == stream]
-    children = [] if piece.long else [child for stream in whole for child in below[stream] if child != stream]
-    joined = await read_rows(connection, projection.types, children, target, _JOINED_ROWS)
+    joined = None if piece.long else await _joined(connection, projection, whole, target)
     for stream in whole:
         await asyncio.sleep(0)  # let in what is being written
-        if piece.long or joined is None:
+        if joined is None:
+            below = await joining.streams_below(connection, projection, [stream])
             wanted = Wanted(stream, tuple(below[stream]))
             await fold_long(connection, projection, book, wanted, target, terms, refolding)
         else:
             # Decoded one by one: what is parsed is folded while it is at hand, and gone before the next.
-            rows = piece.subjects.pop(stream)
-            facts = parsed([*rows, *(row for child in below[stream] for row in joined.pop(child, ()))])
+            facts = parsed([*piece.subjects.pop(stream), *joined.pop(stream, ())])
             fold_one(projection, Subject(book, stream), facts, target, terms, refolding)
     return _Folded(refolding, silent, piece.after, piece.done, piece.events)
 
 
 async def _joined(
-    connection: asyncpg.Connection, projection: Projection, streams: Sequence[str]
-) -> tuple[dict[str, list[str]], dict[str, str]]:
-    below = await joining.streams_below(connection, projection, streams)
-    return below, await joining.roots_of(connection, projection, streams)
+    connection: asyncpg.Connection, projection: Projection, subjects: Sequence[str], target: int
+) -> dict[str, list[asyncpg.Record]] | None:
+    """Return what joins each subject from streams below it; None where that is too much to have in memory at once."""
+    below = await joining.all_below(connection, projection, subjects)
+    found = await read_rows(connection, projection.types, below, target, _JOINED_ROWS)
+    if found is None:
+        return None
+    joined: dict[str, list[asyncpg.Record]] = {}
+    for stream, root in (await joining.roots_of(connection, projection, list(found))).items():
+        if stream != root:
+            joined.setdefault(root, []).extend(found[stream])
+    return joined
 
 
 async def _silent(connection: asyncpg.Connection, projection: Projection, roots: set[str], target: int) -> list[str]:

@@ -91,9 +91,13 @@ def sum_rows(subject: str, book: str, days: Sums, months: Sums) -> list[Row]:
             first = month.replace(month=month.month - (month.month - 1) % count)
             _add(periods.setdefault((currency, count, first), {}), amounts)
     return [
-        (subject, book, currency, count, period, *(amounts.get(name) or None for name in COLUMNS))
+        (subject, book, currency, count, period, *map(_without_zeros(amounts).get, COLUMNS))
         for (currency, count, period), amounts in sorted(periods.items())
     ]
+
+
+def _without_zeros(amounts: dict[str, int]) -> dict[str, int]:
+    return {name: amount for name, amount in amounts.items() if amount}
 
 
 def _add(into: dict[str, int], amounts: dict[str, int]) -> None:
