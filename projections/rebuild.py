@@ -2,8 +2,9 @@
 
 The streams of every book are cut into parts. A worker takes a part that nobody works on, folds some of its subjects
 whole, and writes their rows together with how far the part has come; so a rebuild that is stopped, however, goes on
-where it was. When every part is done, the build's checkpoints are set to where the parts ended and it follows the log
-like the live one: from there, live and rebuild are the same.
+where it was. While it writes, it reads and folds what comes next (``ahead``). When every part is done, the build's
+checkpoints are set to where the parts ended and it follows the log like the live one: from there, live and rebuild are
+the same.
 """
 
 from __future__ import annotations
