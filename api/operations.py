@@ -23,7 +23,6 @@ from ledger.errors import MistakeError
 from ledger.postgres import Database
 from ledger.reader import position_at, read_books
 from projections import certify, rebuild
-from projections.ahead import reading_ahead
 from projections.builds import (
     Build,
     Request,
@@ -134,18 +133,19 @@ class Operations:
 
     async def fold(self, build_id: str, report: Report = lambda _: None) -> None:
         """Fold parts of a rebuild until none is left that nobody works on, then until all are done."""
-        async with self._builder() as connection, self._builder() as reading, reading_ahead(reading) as ahead:
+        async with self._builder() as connection, self._builder() as reading:
             build = await self._own(connection, build_id)
             await rebuild.plan(connection, self.projection, build)
             terms = await rebuild.read_all_terms(connection, self.projection, build)
-            while True:
-                worked = await rebuild.fold_piece(connection, self.projection, build, terms, ahead)
-                progress = await rebuild.read_progress(connection, build)
-                report(progress)
-                if progress.finished:
-                    return
-                if not worked:
-                    await asyncio.sleep(_OTHERS_WORK_SECONDS)
+            async with rebuild.folding_ahead(reading, self.projection, build, terms) as ahead:
+                while True:
+                    worked = await rebuild.fold_piece(connection, self.projection, build, ahead)
+                    progress = await rebuild.read_progress(connection, build)
+                    report(progress)
+                    if progress.finished:
+                        return
+                    if not worked:
+                        await asyncio.sleep(_OTHERS_WORK_SECONDS)
 
     async def complete(self, build_id: str) -> Build:
         """Bring a folded build up to the head (a bounded one stays where it is), certify it and write that down."""

@@ -28,10 +28,9 @@ from ledger.dictionary import BodyReader
 from ledger.postgres import Database
 from ledger.simulated import append_simulated
 from ledger.simulator.company import Arguments, Company
-from projections.ahead import reading_ahead
 from projections.builds import Build, Request, read_build, start_build
 from projections.contract import Projection
-from projections.rebuild import finish, fold_piece, plan, read_all_terms
+from projections.rebuild import finish, fold_piece, folding_ahead, plan, read_all_terms
 from projections.runner import connect_runner
 
 EVENTS_PER_CUSTOMER_IN_36_MONTHS: Final = 165
@@ -195,8 +194,8 @@ async def _worker(url: str, build_id: str) -> None:
     print("ready", flush=True)
     await asyncio.to_thread(sys.stdin.readline)
     terms = await read_all_terms(connection, projection, build)
-    async with reading_ahead(reading) as ahead:
-        while await fold_piece(connection, projection, build, terms, ahead):
+    async with folding_ahead(reading, projection, build, terms) as ahead:
+        while await fold_piece(connection, projection, build, ahead):
             pass
     print("done", flush=True)
     await connection.close()

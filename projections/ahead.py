@@ -1,11 +1,11 @@
-"""Reading a rebuild's next piece of the log while the last one is folded: the database works while Python does."""
+"""Folding a rebuild's next piece of the log while the last one is written: the database works while Python does."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
-from typing import Final, NamedTuple
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final, Generic, NamedTuple, TypeVar
 
 import asyncpg
 
@@ -19,15 +19,26 @@ ORDER BY stream_id, version
 LIMIT $6
 """
 
+# Many streams and links are looked for, of which few are there: the planner, who does not know that, would rather
+# read whole tables for them; and to plan for a list of a thousand takes longer than to look for them.
+READ_BY_KEYS: Final = """
+SET enable_seqscan = off;
+SET enable_hashjoin = off;
+SET enable_mergejoin = off;
+SET plan_cache_mode = force_generic_plan;
+"""
+
 # The planner would rather fetch all that is left of a part and sort it, for each piece again; and a plan that is made
 # once for all parts would not stop where a part ends.
 READ_IN_KEY_ORDER: Final = """
-SET enable_bitmapscan = off;
-SET enable_sort = off;
-SET plan_cache_mode = force_custom_plan;
+SET LOCAL enable_bitmapscan = off;
+SET LOCAL enable_sort = off;
+SET LOCAL plan_cache_mode = force_custom_plan;
 """
 
 PIECE_ROWS: Final = 1_000
+
+Made = TypeVar("Made")
 
 
 class Place(NamedTuple):
@@ -40,42 +51,56 @@ class Place(NamedTuple):
     types: tuple[str, ...]
 
 
-class ReadAhead:
-    """Reads pieces over a connection of its own. What the log holds up to a position never changes."""
+Make = Callable[[asyncpg.Connection, Place], Awaitable[Made]]
+"""Reads what begins at a place and makes something of it."""
 
-    def __init__(self, connection: asyncpg.Connection) -> None:
+
+async def read(connection: asyncpg.Connection, place: Place) -> list[asyncpg.Record]:
+    """Read the rows of the piece that begins at a place."""
+    async with connection.transaction(readonly=True):
+        await connection.execute(READ_IN_KEY_ORDER)
+        rows: list[asyncpg.Record] = await connection.fetch(SUBJECTS, *place, PIECE_ROWS)
+    return rows
+
+
+class Ahead(Generic[Made]):
+    """Makes pieces over a connection of its own. What the log holds up to a position never changes."""
+
+    def __init__(self, connection: asyncpg.Connection, make: Make[Made]) -> None:
         self._connection = connection
-        self._begun: tuple[Place, asyncio.Task[list[asyncpg.Record]]] | None = None
+        self._make = make
+        self._begun: tuple[Place, asyncio.Task[Made]] | None = None
 
-    async def rows(self, place: Place) -> list[asyncpg.Record]:
-        """Return a piece's rows: those being read already, where they are the ones."""
-        begun, self._begun = self._begun, None
-        if begun is not None:
-            rows = await begun[1]
-            if begun[0] == place:
-                return rows
-        return await self._read(place)
+    @property
+    def until(self) -> str | None:
+        """Where the part ends whose next piece is being made already."""
+        return self._begun[0].until if self._begun else None
+
+    async def piece(self, place: Place) -> Made:
+        """Return a piece: the one that is being made already, where it is this one."""
+        if self._begun is not None and self._begun[0] == place:
+            task, self._begun = self._begun[1], None
+            return await task
+        await self.stop()
+        return await self._make(self._connection, place)
 
     def begin(self, place: Place) -> None:
-        """Begin to read what will be asked for next."""
-        self._begun = (place, asyncio.create_task(self._read(place)))
-
-    async def _read(self, place: Place) -> list[asyncpg.Record]:
-        rows: list[asyncpg.Record] = await self._connection.fetch(SUBJECTS, *place, PIECE_ROWS)
-        return rows
+        """Begin to make what will be asked for next."""
+        self._begun = (place, asyncio.ensure_future(self._make(self._connection, place)))
 
     async def stop(self) -> None:
         """Let go of what nobody will ask for."""
-        if self._begun is not None:
+        begun, self._begun = self._begun, None
+        if begun is not None:
             with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError):
-                await end(self._begun[1])
+                await end(begun[1])
 
 
 @contextlib.asynccontextmanager
-async def reading_ahead(connection: asyncpg.Connection) -> AsyncIterator[ReadAhead]:
-    """Use a connection for reading ahead."""
-    await connection.execute(READ_IN_KEY_ORDER)
-    ahead = ReadAhead(connection)
+async def working_ahead(connection: asyncpg.Connection, make: Make[Made]) -> AsyncIterator[Ahead[Made]]:
+    """Use a connection for working ahead."""
+    await connection.execute(READ_BY_KEYS)
+    ahead = Ahead(connection, make)
     try:
         yield ahead
     finally:

@@ -14,8 +14,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from itertools import chain, groupby, pairwise
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -30,6 +31,7 @@ REACH: Final = timedelta(seconds=2)
 _SECOND: Final = timedelta(seconds=1)
 _CREATED, _UPDATED, _SUPPLIED, _DELETED = range(4)
 _STAGES: Final = {"created": _CREATED, "deleted": _DELETED}
+_NESTED: Final = (dict, list)
 _HUB: Final = b""  # no state: even an empty one is written as {}
 
 _LIFE: Final[Mapping[str, Mapping[str, int]]] = {
@@ -116,7 +118,12 @@ def _turn(fact: Fact) -> int:
 
 
 def _stage(fact: Fact) -> int:
-    return _STAGES.get(fact.type.rpartition(".")[2], _UPDATED)
+    return _stage_of(fact.type)
+
+
+@lru_cache(maxsize=1_000)
+def _stage_of(type_: str) -> int:
+    return _STAGES.get(type_.rpartition(".")[2], _UPDATED)
 
 
 def _second(fact: Fact) -> datetime:
@@ -201,13 +208,13 @@ def _settle(group: Sequence[Fact], before: Json | None) -> _Group:
         return _Group(list(group), fits=before is None or _starts_from(before, group[0]))
     if len(group) == 2 and (pair := _as_made_and_changed(*group)):
         return _Group(pair)
-    ranked = sorted(group, key=_rank)
-    first, between, last = ([fact for fact in ranked if _stage(fact) == at] for at in (_CREATED, _UPDATED, _DELETED))
+    ranked = sorted([(_rank(fact), fact) for fact in group], key=itemgetter(0))
+    first, between, last = ([fact for rank, fact in ranked if rank[0] == at] for at in (_CREATED, _UPDATED, _DELETED))
     chained = [fact for fact in between if fact.previous]
     if not chained:
         pairs = pairwise(ranked)
-        sure = all(one.subject == two.subject or _rank(one)[:-1] < _rank(two)[:-1] for one, two in pairs)
-        return _Group(ranked, sure, sure)
+        sure = all(one.subject == two.subject or rank[:-1] < next_[:-1] for (rank, one), (next_, two) in pairs)
+        return _Group([fact for _, fact in ranked], sure, sure)
     keys = {key for fact in chained for key in fact.previous}
     anchor = first[-1].subject if first else before
     start = None if anchor is None else _state(anchor, keys)
@@ -284,8 +291,11 @@ def _place(others: Sequence[Fact], trail: Sequence[_Edge], keys: Iterable[str]) 
     lived = {_life(edge.fact): place for place, edge in enumerate(trail, 1)}
     behind: list[list[Fact]] = [[], *([edge.fact] for edge in trail)]
     for fact in others:
-        by_life = max((at for life, at in lived.items() if life <= _life(fact)), default=0)
-        behind[shown.get(_state(fact.subject, keys), by_life)].append(fact)
+        place = shown.get(_state(fact.subject, keys))
+        if place is None:
+            life = _life(fact)
+            place = max((at for some, at in lived.items() if some <= life), default=0)
+        behind[place].append(fact)
     return list(chain.from_iterable(behind))
 
 
@@ -297,19 +307,23 @@ def _rank(fact: Fact) -> tuple[int, int, list[int], datetime, str]:
     """Return how late in its object's life an event stands, as far as it shows."""
     transitions = mapping(fact.subject.get("status_transitions")).values()
     times = (*transitions, fact.subject.get("canceled_at"), fact.subject.get("ended_at"))
-    milestones = sorted((at for at in times if isinstance(at, int)), reverse=True)
+    milestones = sorted([at for at in times if isinstance(at, int)], reverse=True)
     return (_stage(fact), _life(fact), milestones, fact.created, fact.event_id)
 
 
 def _state(state: Json, keys: Iterable[str]) -> bytes:
     """Write the part of a state that matters in one form; null and absent are the same to Stripe."""
-    part = {key: _without_nulls(state[key]) for key in keys if state.get(key) is not None}
+    part = _without_nulls({key: state.get(key) for key in keys})
     return orjson.dumps(part, option=orjson.OPT_SORT_KEYS)
 
 
 def _without_nulls(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _without_nulls(each) for key, each in value.items() if each is not None}
+        return {
+            key: _without_nulls(each) if isinstance(each, _NESTED) else each
+            for key, each in value.items()
+            if each is not None
+        }
     return [_without_nulls(each) for each in value] if isinstance(value, list) else value
 
 

@@ -51,6 +51,8 @@ def fact_of(event_id: str, type_: str, created: datetime, position: int, body: b
 
 def listing(value: object) -> list[Json]:
     """Return the objects of a JSON array or of Stripe's ``{"object": "list", "data": […]}``."""
+    if not value:
+        return []
     items = value.get("data") if isinstance(value, dict) else value
     return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
 

@@ -46,6 +46,18 @@ WITH RECURSIVE down AS (
 SELECT DISTINCT child, parent, created, event_id FROM down
 """
 
+BELOW: Final = """
+WITH RECURSIVE down AS (
+    SELECT child, 1 AS depth FROM link WHERE parent = ANY ($1)
+    UNION
+    SELECT l.child, down.depth + 1
+    FROM link AS l
+    JOIN down ON l.parent = down.child
+    WHERE down.depth < 8
+)
+SELECT array_agg(DISTINCT child) FROM down
+"""
+
 LINK: Final = """
 INSERT INTO link (child, book, parent, created, event_id)
 VALUES ($1, $2, $3, $4, $5)
@@ -112,7 +124,7 @@ async def _join_links(
     facts = await read_positions(connection, book, [event.position for event in news])
     new = [link for fact in facts for link in links(book, fact)]
     streams = sorted({event.stream_id for event in own} | {end for link in new for end in (link.child, link.parent)})
-    before = {row["child"]: Link(**row) for row in await connection.fetch(LINKS_UP, streams)}
+    before = {row["child"]: Link(*row) for row in await connection.fetch(LINKS_UP, streams)}
     after = merged(before, new)
     changed = [after[child] for child in {link.child for link in new} if after[child] != before.get(child)]
     joined.links = changed
@@ -145,7 +157,7 @@ async def streams_below(
     if not projection.joins or not subjects:
         return {subject: [subject] for subject in subjects}
     rows = await connection.fetch(LINKS_DOWN, sorted({*subjects, *also}))
-    standing = {row["child"]: Link(**row) for row in rows} | dict(known or {})
+    standing = {row["child"]: Link(*row) for row in rows} | dict(known or {})
     below: dict[str, set[str]] = {subject: {subject} for subject in subjects}
     for child in standing:
         root = root_of(child, standing)
@@ -154,23 +166,34 @@ async def streams_below(
     return {subject: sorted(below[subject]) for subject in subjects}
 
 
+async def all_below(connection: asyncpg.Connection, projection: Projection, subjects: Sequence[str]) -> list[str]:
+    """Return the streams linked below any of some subjects, most of which have no events of their own."""
+    found = await connection.fetchval(BELOW, list(subjects)) if projection.joins and subjects else None
+    return found or []
+
+
 async def roots_of(connection: asyncpg.Connection, projection: Projection, streams: Sequence[str]) -> dict[str, str]:
     """Return the subject each stream belongs to, by the links that are written."""
-    if not projection.joins:
+    if not projection.joins or not streams:
         return {}
-    known = {row["child"]: Link(**row) for row in await connection.fetch(LINKS_UP, list(streams))}
+    known = {row["child"]: Link(*row) for row in await connection.fetch(LINKS_UP, list(streams))}
     return {stream: root_of(stream, known) for stream in streams}
 
 
 async def write_links(connection: asyncpg.Connection, book: str, facts: Iterable[Fact]) -> tuple[list[str], list[Link]]:
-    """Write down the links that events make, of each child the first; return the children, and the links that lost."""
+    """Write down the links that events make, of each child the first; return whom it concerns, and what lost.
+
+    Nearly all links stand already: it concerns the children of those that are new, and of those that lost.
+    """
     new = [link for fact in facts for link in links(book, fact)]
     children = sorted({link.child for link in new})
-    before = {row["child"]: Link(**row) for row in await connection.fetch(LINKS, children)}
+    before = {row["child"]: Link(*row) for row in await connection.fetch(LINKS, children)}
     after = merged(before, new)
-    records = [_record(book, after[child]) for child in children]
-    await connection.executemany(LINK, records)
-    return children, losing(new, before, after)
+    changed = [child for child in children if after[child] != before.get(child)]
+    lost = losing(new, before, after)
+    if changed:
+        await connection.executemany(LINK, [_record(book, after[child]) for child in changed])
+    return sorted({*changed, *(link.child for link in lost)}), lost
 
 
 def _by_subject(

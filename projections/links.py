@@ -7,9 +7,8 @@ after. Each event links the streams of what it names: a child to one parent, the
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from ledger.event import Json, customer_of, identifier, mapping
 from projections.facts import Fact
@@ -18,8 +17,7 @@ _DEPTH: Final = 8
 _KINDS: Final = ("invoice", "payment_intent", "charge")
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(NamedTuple):
     """A child's stream and its parent's, as one event has it."""
 
     child: str

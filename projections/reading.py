@@ -25,6 +25,7 @@ AT_MOST: Final = """
 SELECT stream_id, position, event_id, type, created, encoding, dictionary_id, salt, body
 FROM ledger.event
 WHERE stream_id = ANY ($1) AND position <= $2 AND type = ANY ($3)
+ORDER BY stream_id, version
 LIMIT $4
 """
 

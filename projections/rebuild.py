@@ -2,8 +2,9 @@
 
 The streams of every book are cut into parts. A worker takes a part that nobody works on, folds some of its subjects
 whole, and writes their rows together with how far the part has come; so a rebuild that is stopped, however, goes on
-where it was. When every part is done, the build's checkpoints are set to where the parts ended and it follows the log
-like the live one: from there, live and rebuild are the same.
+where it was. While it writes, it reads and folds what comes next (``ahead``). When every part is done, the build's
+checkpoints are set to where the parts ended and it follows the log like the live one: from there, live and rebuild are
+the same.
 """
 
 from __future__ import annotations
@@ -11,19 +12,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
-from typing import Final
+from typing import Final, NamedTuple
 
 import asyncpg
 
 from projections import joining, rivals
-from projections.ahead import PIECE_ROWS, Place, ReadAhead
+from projections.ahead import PIECE_ROWS, Ahead, Place, read, working_ahead
 from projections.builds import Build, enter, set_phase
 from projections.contract import Projection, Subject
-from projections.reading import facts_of, parsed, prepare, read_rows
+from projections.reading import parsed, prepare, read_rows
 from projections.refold import Refolding, Wanted, fold_long, fold_one
 from projections.terms import KnownTerms
 from projections.writing import keep, park, write_new
@@ -34,7 +35,6 @@ _LINKED_AT_ONCE: Final = 2_000
 _SAMPLED: Final = 2_000
 _JOINED_ROWS: Final = PIECE_ROWS
 """More events than this below a piece's subjects are read in pieces, subject by subject."""
-_YIELD_EVERY: Final = 8
 
 SPLITS: Final = """
 SELECT unnest(percentile_disc($3::float8[]) WITHIN GROUP (ORDER BY stream_id)) AS stream_id
@@ -62,11 +62,12 @@ VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT DO NOTHING
 """
 
+# The part goes first whose next piece is there already.
 TAKE_PART: Final = """
 SELECT part, book, after_stream, until_stream
 FROM ledger.build_part
 WHERE build_id = $1 AND NOT done
-ORDER BY part
+ORDER BY until_stream IS DISTINCT FROM $2, part
 LIMIT 1
 FOR UPDATE SKIP LOCKED
 """
@@ -76,6 +77,9 @@ SELECT DISTINCT stream_id
 FROM ledger.event
 WHERE stream_id = ANY ($1) AND type = ANY ($2) AND position <= $3
 """
+
+# Nothing has counted a new table yet, and what is believed to be small is read whole for every row of another.
+LEARN_LINKS: Final = "ANALYZE link"
 
 # A crash may take back the last pieces: their rows and how far their part had come go together, and are folded again.
 COMMIT_WITHOUT_WAITING: Final = "SET LOCAL synchronous_commit = off"
@@ -136,14 +140,26 @@ class _Piece:
     events: int
 
 
+class _Folded(NamedTuple):
+    """What a piece comes to: its subjects folded, the roots that no part comes past, and where the part stands then."""
+
+    refolding: Refolding
+    silent: list[str]
+    after: str
+    done: bool
+    events: int
+
+
 async def plan(connection: asyncpg.Connection, projection: Projection, build: Build) -> None:
     """Cut a new build's work into parts, after reading what links subjects; done again, it changes nothing."""
     if (await read_progress(connection, build)).parts:
         return
     await enter(connection, build.schema_name)
     if projection.joins:
-        for book, target in build.targets.items():
-            await _link(connection, build, book, target)
+        with _collector_paused():
+            for book, target in build.targets.items():
+                await _link(connection, build, book, target)
+        await connection.execute(LEARN_LINKS)
     async with connection.transaction():
         part = 0
         for book, target in sorted(build.targets.items()):
@@ -180,10 +196,16 @@ async def _link(connection: asyncpg.Connection, build: Build, book: str, target:
     """Pass over a book's events for what links streams, and what two customers claim."""
     after = 0
     while rows := await connection.fetch(ALL_EVENTS, book, after, target, _LINKED_AT_ONCE):
-        children, losing = await joining.write_links(connection, book, await facts_of(connection, rows))
-        await rivals.note(connection, book, losing)
-        await rivals.settle(connection, build.build_id, book, children)
+        await prepare(connection, rows)
         after = rows[-1]["position"]
+        async with connection.transaction():
+            await connection.execute(COMMIT_WITHOUT_WAITING)
+            # Parsed one by one: each is gone before the next.
+            facts = (fact for row in rows for fact in parsed([row]))
+            touched, losing = await joining.write_links(connection, book, facts)
+            await rivals.note(connection, book, losing)
+            if touched:
+                await rivals.settle(connection, build.build_id, book, touched)
 
 
 async def read_progress(connection: asyncpg.Connection, build: Build) -> Progress:
@@ -191,17 +213,27 @@ async def read_progress(connection: asyncpg.Connection, build: Build) -> Progres
     return Progress(**dict(await connection.fetchrow(PARTS, build.build_id)))
 
 
+@contextlib.asynccontextmanager
+async def folding_ahead(
+    reading: asyncpg.Connection, projection: Projection, build: Build, terms: Mapping[str, KnownTerms]
+) -> AsyncIterator[Ahead[_Folded]]:
+    """Use a connection to fold a piece while the one before it is written over another."""
+    await enter(reading, build.schema_name)
+
+    async def fold(connection: asyncpg.Connection, place: Place) -> _Folded:
+        return await _fold(connection, projection, place, terms.get(place.book, KnownTerms()))
+
+    async with working_ahead(reading, fold) as ahead:
+        yield ahead
+
+
 async def fold_piece(
-    connection: asyncpg.Connection,
-    projection: Projection,
-    build: Build,
-    terms: Mapping[str, KnownTerms],
-    ahead: ReadAhead,
+    connection: asyncpg.Connection, projection: Projection, build: Build, ahead: Ahead[_Folded]
 ) -> bool:
     """Fold a piece of whatever part nobody else works on; return whether there was one."""
     await enter(connection, build.schema_name)
     with _collector_paused():
-        return await _fold_piece(connection, projection, build, terms, ahead)
+        return await _fold_piece(connection, projection, build, ahead)
 
 
 @contextlib.contextmanager
@@ -217,27 +249,25 @@ def _collector_paused() -> Iterator[None]:
 
 
 async def _fold_piece(
-    connection: asyncpg.Connection,
-    projection: Projection,
-    build: Build,
-    terms: Mapping[str, KnownTerms],
-    ahead: ReadAhead,
+    connection: asyncpg.Connection, projection: Projection, build: Build, ahead: Ahead[_Folded]
 ) -> bool:
     async with connection.transaction():
         await connection.execute(COMMIT_WITHOUT_WAITING)
-        part = await connection.fetchrow(TAKE_PART, build.build_id)
+        part = await connection.fetchrow(TAKE_PART, build.build_id, ahead.until)
         if part is None:
             return False
         book, target = part["book"], build.targets[part["book"]]
         place = Place(part["after_stream"], part["until_stream"], book, target, tuple(sorted(projection.types)))
-        piece = await _piece(connection, place, await ahead.rows(place))
-        if not piece.done:
-            ahead.begin(place._replace(after=piece.after))
-        refolding = await _fold(connection, projection, book, piece, target, terms.get(book, KnownTerms()))
-        await write_new(connection, projection, refolding)
-        await keep(connection, refolding.done)
-        await park(connection, build.build_id, book, refolding, {})
-        await connection.execute(MOVE_PART, build.build_id, part["part"], piece.after, piece.events, piece.done)
+        folded = await ahead.piece(place)
+        if not folded.done:
+            ahead.begin(place._replace(after=folded.after))
+        await write_new(connection, projection, folded.refolding)
+        await keep(connection, folded.refolding.done)
+        await park(connection, build.build_id, book, folded.refolding, {})
+        if folded.silent:
+            # No part comes past subjects without events of their own.
+            await connection.execute(joining.MARK_DIRTY, folded.silent, book, "joined")
+        await connection.execute(MOVE_PART, build.build_id, part["part"], folded.after, folded.events, folded.done)
     return True
 
 
@@ -272,47 +302,45 @@ async def _piece(connection: asyncpg.Connection, place: Place, rows: Sequence[as
     return _Piece(subjects, None, after, done=not full, events=len(used))
 
 
-async def _fold(
-    connection: asyncpg.Connection,
-    projection: Projection,
-    book: str,
-    piece: _Piece,
-    target: int,
-    terms: KnownTerms,
-) -> Refolding:
+async def _fold(connection: asyncpg.Connection, projection: Projection, place: Place, terms: KnownTerms) -> _Folded:
+    piece = await _piece(connection, place, await read(connection, place))
+    book, target = place.book, place.target
     refolding = Refolding()
     streams = [piece.long] if piece.long else list(piece.subjects)
-    below, roots = await _joined(connection, projection, streams)
-    await _remember_silent_roots(connection, projection, book, set(roots.values()) - set(streams), target)
+    roots = await joining.roots_of(connection, projection, streams)
+    silent = await _silent(connection, projection, set(roots.values()) - set(streams), target)
     # What is below another is folded with the subject it belongs to.
     whole = [stream for stream in streams if roots.get(stream, stream) == stream]
-    children = [] if piece.long else [child for stream in whole for child in below[stream] if child != stream]
-    joined = await read_rows(connection, projection.types, children, target, _JOINED_ROWS)
-    for number, stream in enumerate(whole):
-        if number % _YIELD_EVERY == 0:
-            await asyncio.sleep(0)  # let in what is being read ahead
-        if piece.long or joined is None:
+    joined = None if piece.long else await _joined(connection, projection, whole, target)
+    for stream in whole:
+        await asyncio.sleep(0)  # let in what is being written
+        if joined is None:
+            below = await joining.streams_below(connection, projection, [stream])
             wanted = Wanted(stream, tuple(below[stream]))
             await fold_long(connection, projection, book, wanted, target, terms, refolding)
         else:
             # Decoded one by one: what is parsed is folded while it is at hand, and gone before the next.
-            rows = piece.subjects.pop(stream)
-            facts = parsed([*rows, *(row for child in below[stream] for row in joined.pop(child, ()))])
+            facts = parsed([*piece.subjects.pop(stream), *joined.pop(stream, ())])
             fold_one(projection, Subject(book, stream), facts, target, terms, refolding)
-    return refolding
+    return _Folded(refolding, silent, piece.after, piece.done, piece.events)
 
 
 async def _joined(
-    connection: asyncpg.Connection, projection: Projection, streams: Sequence[str]
-) -> tuple[dict[str, list[str]], dict[str, str]]:
-    below = await joining.streams_below(connection, projection, streams)
-    return below, await joining.roots_of(connection, projection, streams)
+    connection: asyncpg.Connection, projection: Projection, subjects: Sequence[str], target: int
+) -> dict[str, list[asyncpg.Record]] | None:
+    """Return what joins each subject from streams below it; None where that is too much to have in memory at once."""
+    below = await joining.all_below(connection, projection, subjects)
+    found = await read_rows(connection, projection.types, below, target, _JOINED_ROWS)
+    if found is None:
+        return None
+    joined: dict[str, list[asyncpg.Record]] = {}
+    for stream, root in (await joining.roots_of(connection, projection, list(found))).items():
+        if stream != root:
+            joined.setdefault(root, []).extend(found[stream])
+    return joined
 
 
-async def _remember_silent_roots(
-    connection: asyncpg.Connection, projection: Projection, book: str, roots: set[str], target: int
-) -> None:
-    """Mark subjects without events of their own as dirty: no part comes past them."""
+async def _silent(connection: asyncpg.Connection, projection: Projection, roots: set[str], target: int) -> list[str]:
+    """Return subjects without events of their own."""
     rows = await connection.fetch(WITH_OWN_EVENTS, sorted(roots), list(projection.types), target) if roots else ()
-    if silent := roots - {row["stream_id"] for row in rows}:
-        await connection.execute(joining.MARK_DIRTY, sorted(silent), book, "joined")
+    return sorted(roots - {row["stream_id"] for row in rows})

@@ -58,11 +58,11 @@ async def settle(
     Links that turn out to lead to the same customer are forgotten.
     """
     below = await connection.fetch(LINKS_DOWN, list(touched))
-    noted = [Link(**row) for row in await connection.fetch(NOTED, [*touched, *(row["child"] for row in below)])]
+    noted = [Link(*row) for row in await connection.fetch(NOTED, [*touched, *(row["child"] for row in below)])]
     if not noted:
         return {}
     streams = sorted({end for link in noted for end in (link.child, link.parent)})
-    standing = {row["child"]: Link(**row) for row in await connection.fetch(LINKS_UP, streams)}
+    standing = {row["child"]: Link(*row) for row in await connection.fetch(LINKS_UP, streams)}
     found: dict[str, RivalCustomersError] = {}
     for link in noted:
         kept, other = root_of(link.child, standing), root_of(link.parent, standing)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ledger.event import Json, identifier, mapping
 from projections.facts import listing
 from projections.shapes.common import currency, has_more, moment, text
-from projections.shapes.price import Discount, Price, discount_of, exact, inclusive_percent, price_of
+from projections.shapes.price import Discount, Price, discount_of, inclusive_percent, price_of, sensible
 from projections.shapes.subscription import items_of
 
 
@@ -79,7 +79,7 @@ def agreement_of(source: Json) -> Agreement | None:
 def discounts_in(source: Json) -> list[Discount]:
     """Return the discounts that a subscription or an invoice shows whole, its own and those of its parts."""
     parts = (source, *listing(source.get("items")), *listing(source.get("lines")))
-    shown = [one for part in parts for one in (part.get("discount"), *_list(part.get("discounts")))]
+    shown = [one for part in parts for one in (part.get("discount"), *_list(part.get("discounts"))) if one]
     found = [discount_of(mapping(one)) for one in shown]
     return [one for one in found if one is not None and one.coupon is not None]
 
@@ -108,7 +108,7 @@ def _items(source: Json) -> tuple[Sold, ...]:
 
 def _quantity(shown: Decimal | None) -> Decimal:
     """Return how many are sold: one where a shape does not say, or says what is no quantity."""
-    found = Decimal(1) if shown is None else exact(str(shown))
+    found = Decimal(1) if shown is None else sensible(shown)
     return Decimal(1) if found is None else found
 
 

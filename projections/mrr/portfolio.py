@@ -20,7 +20,7 @@ from projections.mrr.amounts import Billed
 from projections.mrr.worth import EARNS, Known, Worth, priced, turning_points, worth_of
 from projections.shapes.common import amount, first_list, moment, text
 from projections.shapes.invoice import Line, line_of, subscription_of, subscription_of_line
-from projections.shapes.price import Coupon, Discount, Option, coupon_of, discount_of, exact, option_of
+from projections.shapes.price import Coupon, Discount, Option, coupon_of, discount_of, option_of, sensible
 
 TERMINAL: Final = frozenset({"canceled", "incomplete_expired"})
 _WHOLE_PERIODS: Final = frozenset({"subscription_cycle", "subscription_create", "subscription_update", "subscription"})
@@ -269,7 +269,7 @@ def _bill(portfolio: Portfolio, key: str | None, line: Line, fact: Fact) -> bool
     if line.item is None or line.proration or free:
         return False
     taxed = max(line.amount - line.discount, 0)
-    quantity = None if line.quantity is None else exact(str(line.quantity))
+    quantity = sensible(line.quantity)
     billed = Billed(line.price, quantity, line.amount, taxed, line.inclusive_tax, fact.created, fact.event_id)
     before = portfolio.billed.get(line.item)
     # A rate in whole units differs by the rounding of each bill: it is taken anew only with what is sold.

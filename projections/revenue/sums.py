@@ -109,7 +109,7 @@ def sum_rows(subject: str, book: str, days: Sums, months: Sums, falls: Falls) ->
             currency,
             count,
             period,
-            *(amounts.get(name) or None for name in KEPT),
+            *map(_without_zeros(amounts).get, KEPT),
             *fallen.get((currency, count, period), nothing),
         )
         for (currency, count, period), amounts in sorted(periods.items())
@@ -120,6 +120,10 @@ def _sides(amounts: dict[date, int]) -> tuple[list[date], list[int]]:
     """Return a month's revenue as two columns: months of invoice, and how much of each was earned."""
     invoiced = sorted(amounts)
     return invoiced, [amounts[month] for month in invoiced]
+
+
+def _without_zeros(amounts: dict[str, int]) -> dict[str, int]:
+    return {name: amount for name, amount in amounts.items() if amount}
 
 
 def _add(into: dict[str, int], amounts: dict[str, int]) -> None:

@@ -8,7 +8,7 @@ from typing import Final, Literal, NamedTuple
 
 from ledger.event import Json, identifier, mapping
 from projections.facts import listing, number
-from projections.shapes.common import amount, currency, first_id, first_list, has_more, moment, text, total
+from projections.shapes.common import amount, currency, first_id, first_list, has_more, moment, remembered, text, total
 
 LineKind = Literal["subscription_item_details", "invoice_item_details"]
 
@@ -272,6 +272,7 @@ def subscription_of_line(source: Json) -> str | None:
     return first_id(details.get("subscription"), source.get("subscription"))
 
 
+@remembered(100)
 def line_of(source: Json) -> Line | None:
     """Read an invoice's line; None where it has no id."""
     key = identifier(source.get("id"))

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from ledger.event import Json, identifier, mapping
 from projections.facts import listing, number
-from projections.shapes.common import amount, currency, first_id, moment, text
+from projections.shapes.common import amount, currency, first_id, moment, remembered, text
 
 
 class Tier(NamedTuple):
@@ -77,12 +77,21 @@ _DIGITS_MAX: Final = 40
 
 def exact(value: object) -> Decimal | None:
     """Return a number of a size that prices and quantities have; None for any other: it could fill all memory."""
-    found = number(value)
+    return sensible(number(value))
+
+
+def sensible(found: Decimal | None) -> Decimal | None:
+    """Return a number if it is of a size that prices and quantities have."""
     return found if found is not None and abs(found.adjusted()) < _DIGITS_MAX else None
 
 
 def price_of(item: Json) -> Price:
     """Read the price of a subscription's item: of its ``price``, and of its ``plan`` what that does not say."""
+    return _price_of({"price": item.get("price"), "plan": item.get("plan")})
+
+
+@remembered(1_000)
+def _price_of(item: Json) -> Price:
     price, plan = mapping(item.get("price")), mapping(item.get("plan"))
     recurring = mapping(price.get("recurring")) or plan
     package = mapping(price.get("transform_quantity")) or mapping(plan.get("transform_usage"))

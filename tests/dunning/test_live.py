@@ -12,14 +12,13 @@ import pytest
 from ledger.appender import Appender
 from ledger.postgres import Database
 from ledger.simulator.company import Arguments, Company
-from projections.ahead import reading_ahead
 from projections.builds import Build, Request, ensure_live, enter_build, start_build
 from projections.dunning.query import Filter, Moment, read_attention, read_cases, read_customer, read_summary
 from projections.dunning.standing import NEEDS_A_PERSON, Standing
 from projections.dunning.summary import LEFT_OUT, Wanted
 from projections.dunning.tables import DUNNING
 from projections.follower import clean, follow
-from projections.rebuild import finish, fold_piece, plan, read_all_terms
+from projections.rebuild import finish, fold_piece, folding_ahead, plan, read_all_terms
 from projections.runner import connect_runner
 from tests.conftest import ManualClock
 from tests.dunning.companies import as_truth, by_case, truth_of
@@ -45,8 +44,8 @@ async def rebuilt(connection: asyncpg.Connection, database: Database) -> Build:
     await plan(connection, DUNNING, build)
     terms = await read_all_terms(connection, DUNNING, build)
     reading = await connect_runner(database)
-    async with reading_ahead(reading) as ahead:
-        while await fold_piece(connection, DUNNING, build, terms, ahead):
+    async with folding_ahead(reading, DUNNING, build, terms) as ahead:
+        while await fold_piece(connection, DUNNING, build, ahead):
             pass
     await reading.close()
     assert await finish(connection, build)

@@ -12,12 +12,12 @@ import pytest
 from ledger.appender import Appender
 from ledger.postgres import Database
 from projections import folding, refold
-from projections.ahead import READ_IN_KEY_ORDER, SUBJECTS, Place, reading_ahead
+from projections.ahead import READ_IN_KEY_ORDER, SUBJECTS, Place
 from projections.builds import Build, Request, ensure_live, read_build, start_build
 from projections.certify import digest_of
 from projections.contract import Projection
 from projections.follower import follow, step
-from projections.rebuild import finish, fold_piece, plan, read_all_terms
+from projections.rebuild import finish, fold_piece, folding_ahead, plan, read_all_terms
 from projections.runner import connect_runner
 from tests.conftest import ManualClock
 from tests.projections.histories import PROJECTION, company, disordered, new_events
@@ -47,8 +47,8 @@ async def rebuilt(connection: asyncpg.Connection, database: Database, projection
     await plan(connection, projection, build)
     terms = await read_all_terms(connection, projection, build)
     reading = await connect_runner(database)
-    async with reading_ahead(reading) as ahead:
-        while await fold_piece(connection, projection, build, terms, ahead):
+    async with folding_ahead(reading, projection, build, terms) as ahead:
+        while await fold_piece(connection, projection, build, ahead):
             pass
     await reading.close()
     assert await finish(connection, build)

@@ -16,14 +16,13 @@ from ledger.appender import Appender
 from ledger.event import NewEvent
 from ledger.operator import OperatorAggregate, operator_event
 from ledger.postgres import Database
-from projections.ahead import reading_ahead
 from projections.builds import Build, Request, ensure_live, enter, start_build
 from projections.contract import Projection, Rows, Subject, Table, Terms
 from projections.facts import Fact, fact_of
 from projections.follower import clean, follow, replay
 from projections.joining import Joined, TermsReader, read_terms, roots_of, write
 from projections.links import Link, links, merged, rival, root_of
-from projections.rebuild import finish, fold_piece, plan, read_all_terms
+from projections.rebuild import finish, fold_piece, folding_ahead, plan, read_all_terms
 from projections.runner import connect_runner
 from tests.conftest import ManualClock
 from tests.projections.histories import company, disordered, new_events
@@ -97,8 +96,8 @@ async def rebuilt(connection: asyncpg.Connection, database: Database) -> Build:
     await plan(connection, MONEY, build)
     terms = await read_all_terms(connection, MONEY, build)
     reading = await connect_runner(database)
-    async with reading_ahead(reading) as ahead:
-        while await fold_piece(connection, MONEY, build, terms, ahead):
+    async with folding_ahead(reading, MONEY, build, terms) as ahead:
+        while await fold_piece(connection, MONEY, build, ahead):
             pass
     await reading.close()
     assert await finish(connection, build)
