@@ -52,5 +52,6 @@ const warm = Math.floor(webhooks.length / 10)
 await send(webhooks.slice(0, warm), Infinity)
 console.log('ready')
 for await (const _ of createInterface({ input: process.stdin })) break
-console.log(JSON.stringify(await send(webhooks.slice(warm), performance.now() + seconds * 1000)))
-process.exit(0)
+// To a pipe it is written in pieces: ending before the last one has gone would cut it off.
+const said = JSON.stringify(await send(webhooks.slice(warm), performance.now() + seconds * 1000))
+process.stdout.write(said + '\n', () => process.exit(0))
