@@ -55,11 +55,11 @@ Make = Callable[[asyncpg.Connection, Place], Awaitable[Made]]
 """Reads what begins at a place and makes something of it."""
 
 
-async def read(connection: asyncpg.Connection, place: Place) -> list[asyncpg.Record]:
-    """Read the rows of the piece that begins at a place."""
+async def read(connection: asyncpg.Connection, place: Place, limit: int) -> list[asyncpg.Record]:
+    """Read up to so many rows of the piece that begins at a place."""
     async with connection.transaction(readonly=True):
         await connection.execute(READ_IN_KEY_ORDER)
-        rows: list[asyncpg.Record] = await connection.fetch(SUBJECTS, *place, PIECE_ROWS)
+        rows: list[asyncpg.Record] = await connection.fetch(SUBJECTS, *place, limit)
     return rows
 
 

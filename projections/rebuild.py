@@ -289,9 +289,12 @@ async def finish(connection: asyncpg.Connection, build: Build) -> bool:
     return True
 
 
-async def _piece(connection: asyncpg.Connection, place: Place, rows: Sequence[asyncpg.Record]) -> _Piece:
-    """Take the whole subjects among rows; the last stream of a full read may go on, and waits."""
-    full = len(rows) == PIECE_ROWS
+async def _piece(connection: asyncpg.Connection, projection: Projection, place: Place) -> _Piece:
+    """Read the whole subjects of a piece, as many as a projection folds at once; the last stream of a full read may go
+    on, and waits."""
+    limit = min(PIECE_ROWS, projection.step_events or PIECE_ROWS)
+    rows = await read(connection, place, limit)
+    full = len(rows) == limit
     last = rows[-1]["stream_id"] if rows else ""
     if full and rows[0]["stream_id"] == last:
         return _Piece({}, last, last, done=False, events=len(rows))
@@ -303,7 +306,7 @@ async def _piece(connection: asyncpg.Connection, place: Place, rows: Sequence[as
 
 
 async def _fold(connection: asyncpg.Connection, projection: Projection, place: Place, terms: KnownTerms) -> _Folded:
-    piece = await _piece(connection, place, await read(connection, place))
+    piece = await _piece(connection, projection, place)
     book, target = place.book, place.target
     refolding = Refolding()
     streams = [piece.long] if piece.long else list(piece.subjects)

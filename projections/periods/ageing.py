@@ -8,12 +8,13 @@ from typing import Final
 import asyncpg
 
 from projections.builds import enter_build
+from projections.periods.kept import fetch_kept
 from projections.revenue.owed import Owed, customer_of
 
 SEALED: Final = """
-SELECT owner, currency, invoice, sum(amount)::numeric AS amount
-FROM sealed_line
-WHERE book = $1 AND digest = ANY ($2) AND account = 'accounts_receivable'
+SELECT owner, currency, invoice, sum(amount) AS amount
+FROM sealed_owed
+WHERE book = $1 AND digest = ANY ($2)
 GROUP BY owner, currency, invoice
 HAVING sum(amount) <> 0
 ORDER BY owner, invoice
@@ -34,7 +35,7 @@ async def read_sealed_receivable(
     The connection has entered a build of periods, and is in one of revenue (None: the live one) afterwards: since when
     an invoice is due is no amount, and is not sealed.
     """
-    sealed = await connection.fetch(SEALED, book, list(digests))
+    sealed = await fetch_kept(connection, SEALED, book, list(digests))
     await enter_build(connection, revenue, book, build)
     owners, invoices = {row["owner"] for row in sealed}, {row["invoice"] for row in sealed if row["invoice"]}
     rows = await connection.fetch(DUE, sorted(owners), sorted(invoices))

@@ -23,13 +23,14 @@ LINES: Final = """
 SELECT owner, entry, kind, of, at, original_month, currency, account, amount, invoice, line, subscription, product,
        price, tax_rate, because
 FROM sealed_line
-WHERE book = $1 AND digest = $2 AND at >= $3 AND at <= $4 AND ($5::text IS NULL OR customer = $5)
-  AND ($6::text IS NULL OR entry = $6)
+WHERE book = $1 AND digest = $2 AND (at, entry COLLATE "C") > ($3, $4) AND at <= $5
+  AND ($6::text IS NULL OR customer = $6) AND ($7::text IS NULL OR entry = $7)
 ORDER BY at, entry COLLATE "C", owner COLLATE "C", original_month, subject, place
+LIMIT $8
 """
 
 SEALED_FOR: Final = """
-SELECT DISTINCT owner FROM sealed_line WHERE book = $1 AND digest = ANY ($2) AND (entry = $3 OR line = $4)
+SELECT DISTINCT owner FROM sealed_line WHERE book = $1 AND digest = ANY ($2) AND (entry = ANY ($3) OR line = $4)
 """
 
 SO_FOR: Final = """
@@ -38,7 +39,8 @@ UNION
 SELECT subject FROM earning_span WHERE book = $1 AND line = $3
 """
 
-_PIECE: Final = 2_000
+_FEW: Final = 250
+_MANY: Final = 16_000
 _ABOUT: Final = ("account", "amount", "invoice", "line", "subscription", "product", "price", "tax_rate")
 
 
@@ -62,25 +64,28 @@ async def reported_journal(
 async def read_named(
     connection: asyncpg.Connection, revenue: str, build: str | None, wanted: Wanted, closed: Closed
 ) -> list[Shown]:
-    """Return one entry, or all of one line: of open months only those are read in which its subject has some."""
-    found: list[Shown] = []
-    async for some in _sealed_months(connection, revenue, build, wanted, closed):
-        found += some
+    """Return one entry, or all of one line, of those alone who have it; of open months only those in which they do."""
+    sealed: list[Shown] = []
+    changed: list[Shown] = []
+    open_: list[Shown] = []
     for part in await _whose(connection, revenue, build, wanted, closed):
-        found += await _changed(connection, revenue, build, part, closed)
-    return found + await read_one(connection, opened(wanted, closed))
+        async for some in _sealed_months(connection, revenue, build, part, closed):
+            sealed += some
+        changed += await _changed(connection, revenue, build, part, closed)
+        open_ += await read_one(connection, opened(part, closed))
+    return [*sorted(sealed, key=_place), *changed, *sorted(open_, key=_place)]
 
 
 async def _whose(
     connection: asyncpg.Connection, revenue: str, build: str | None, wanted: Wanted, closed: Closed
 ) -> list[Wanted]:
-    """Ask for what is wanted of each customer who has the entry or line: what changed is looked for in theirs alone."""
+    """Ask for what is wanted of each customer who has the entry or line: it is looked for among theirs alone."""
     if wanted.customer is not None or closed.until is None:
         return [wanted]
     entry = (wanted.entry or "").partition(":prior:")[0]
     line = wanted.line or entry.partition(":rec:")[0]
     await enter_build(connection, NAME, wanted.book)
-    rows = await connection.fetch(SEALED_FOR, wanted.book, closed.digests(), entry, line)
+    rows = await connection.fetch(SEALED_FOR, wanted.book, closed.digests(), [entry, wanted.entry or entry], line)
     await enter_build(connection, revenue, wanted.book, build)
     rows += await connection.fetch(SO_FOR, wanted.book, entry, line)
     customers = sorted({row["owner"].removeprefix(f"{wanted.book}/") for row in rows})
@@ -101,21 +106,39 @@ async def _sealed_months(
     for period in closed.periods:
         start, end = int(month_start(period.month).timestamp()), int(month_end(period.month).timestamp()) - 1
         since, until = max(start, wanted.since), min(end, wanted.until)
-        if since > until:
-            continue
+        if since <= until:
+            async for lines in _sealed_lines(connection, revenue, build, wanted, period.digest, (since, until)):
+                yield _shown(lines, wanted)
+
+
+async def _sealed_lines(
+    connection: asyncpg.Connection,
+    revenue: str,
+    build: str | None,
+    wanted: Wanted,
+    digest: str,
+    between: tuple[int, int],
+) -> AsyncIterator[list[SealedLine]]:
+    """Give postings of a seal in the order of time, whole entries at once.
+
+    Who asks for a page needs few of them and who asks for a month all, so each piece is larger than the one before.
+    """
+    since, until = map(time_of, between)
+    entry, size = "", _FEW
+    while True:
         await enter_build(connection, NAME, wanted.book)
-        between = (time_of(since), time_of(until))
-        cursor = await connection.cursor(LINES, wanted.book, period.digest, *between, wanted.customer, wanted.entry)
+        of = (wanted.book, digest, since, entry, until, wanted.customer, wanted.entry)
+        lines = [sealed_line_of(row) for row in await connection.fetch(LINES, *of, size)]
         await enter_build(connection, revenue, wanted.book, build)
-        kept: list[SealedLine] = []
-        while rows := await cursor.fetch(_PIECE):
-            lines = [*kept, *map(sealed_line_of, rows)]
-            whole = len(lines)
-            while whole and _entry_of(lines[whole - 1]) == _entry_of(lines[-1]):
-                whole -= 1  # the last entry may go on
-            kept = lines[whole:]
-            yield _shown(lines[:whole], wanted)
-        yield _shown(kept, wanted)
+        whole, is_last = len(lines), len(lines) < size
+        while whole and not is_last and lines[whole - 1].entry == lines[-1].entry:
+            whole -= 1  # the last entry may go on
+        yield lines[:whole]
+        if is_last:
+            return
+        if whole:
+            since, entry = lines[whole - 1].at, lines[whole - 1].entry
+        size = min(size * 2, _MANY) if whole else size * 2
 
 
 async def _changed(

@@ -1,7 +1,11 @@
-"""Closes and seals to rows: each chunk of a seal is a subject of its own, and so is the list of closed months."""
+"""Closes and seals to rows: each chunk of a seal is a subject of its own, and so is the list of closed months.
+
+Beside its rows a chunk keeps what they come to: reports add those few up, however much was sealed.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -12,7 +16,7 @@ from ledger.event import Json
 from projections.contract import Rows, Subject, Terms
 from projections.facts import Fact
 from projections.periods.decisions import CLOSED, REOPENED, SEALED
-from projections.periods.seal import rows_in
+from projections.periods.seal import SealedLine, SealedMovement, rows_in
 
 
 class PeriodRow(NamedTuple):
@@ -90,6 +94,45 @@ class MovementRow(NamedTuple):
     because: list[str]
 
 
+class SumRow(NamedTuple):
+    """What the postings of one chunk come to: a month's sums are those of its chunks, without their postings."""
+
+    subject: str
+    book: str
+    digest: str
+    currency: str
+    of: str
+    account: str
+    amount: int
+    lines: int
+
+
+class OwedRow(NamedTuple):
+    """By how much a chunk changed what is owed on an invoice, where it did: most are paid in the month they are of."""
+
+    subject: str
+    book: str
+    digest: str
+    place: int
+    owner: str
+    currency: str
+    invoice: str | None
+    amount: int
+
+
+class WorthRow(NamedTuple):
+    """By how much the movements of one chunk changed worth, and by how many those who are worth something."""
+
+    subject: str
+    book: str
+    digest: str
+    policy: str
+    currency: str
+    amount: int
+    customers: int
+    movements: int
+
+
 @dataclass(slots=True)
 class State:
     """What has been folded of one subject so far: a book's closes, or one chunk of a seal."""
@@ -98,6 +141,9 @@ class State:
     periods: list[PeriodRow] = field(default_factory=list)
     lines: list[LineRow] = field(default_factory=list)
     movements: list[MovementRow] = field(default_factory=list)
+    sums: list[SumRow] = field(default_factory=list)
+    owed: list[OwedRow] = field(default_factory=list)
+    worth: list[WorthRow] = field(default_factory=list)
 
 
 def step(state: State, fact: Fact, _: Terms) -> None:
@@ -112,7 +158,14 @@ def step(state: State, fact: Fact, _: Terms) -> None:
 
 def rows(state: State) -> Rows:
     """Return what a subject's state comes to."""
-    return {"period": state.periods, "sealed_line": state.lines, "sealed_movement": state.movements}
+    return {
+        "period": state.periods,
+        "sealed_line": state.lines,
+        "sealed_movement": state.movements,
+        "sealed_sum": state.sums,
+        "sealed_owed": state.owed,
+        "sealed_worth": state.worth,
+    }
 
 
 def _sealed(state: State, content: Json) -> None:
@@ -128,6 +181,45 @@ def _sealed(state: State, content: Json) -> None:
                     *one[1:-1], because=list(one.because))
         for place, one in enumerate(moved)
     ]  # fmt: skip
+    chunk = (subject.stream_id, subject.book, digest)
+    state.sums = [SumRow(*chunk, *key, *sums) for key, sums in sorted(summed(lines).items())]
+    state.owed = [OwedRow(*chunk, place, *key, amount) for place, (key, amount) in enumerate(owed(lines).items())]
+    state.worth = [WorthRow(*chunk, *key, *sums) for key, sums in sorted(worth(moved).items())]
+
+
+def summed(lines: Iterable[SealedLine]) -> dict[tuple[str, str, str], tuple[int, int]]:
+    """Return what postings come to, and how many they are, by currency, kind of fact and account."""
+    found: dict[tuple[str, str, str], tuple[int, int]] = {}
+    for one in lines:
+        key = (one.currency, one.of, one.account)
+        amount, count = found.get(key, (0, 0))
+        found[key] = (amount + one.amount, count + 1)
+    return found
+
+
+def owed(lines: Iterable[SealedLine]) -> dict[tuple[str, str, str | None], int]:
+    """Return by owner, currency and invoice what postings change of what is owed, where anything is left of it."""
+    found: dict[tuple[str, str, str | None], int] = {}
+    for one in lines:
+        if one.account == "accounts_receivable":
+            key = (one.owner, one.currency, one.invoice)
+            found[key] = found.get(key, 0) + one.amount
+    return {key: amount for key, amount in found.items() if amount}
+
+
+def worth(moved: Iterable[SealedMovement]) -> dict[tuple[str, str], tuple[int, int, int]]:
+    """Return by policy and currency what movements come to, how many more are worth something, and their number.
+
+    Each movement of somebody begins where the one before ended, across seals too; so those who begin to be worth
+    something, less those who cease to, are those who are.
+    """
+    found: dict[tuple[str, str], tuple[int, int, int]] = {}
+    for one in moved:
+        key = (one.policy, one.currency)
+        amount, customers, count = found.get(key, (0, 0, 0))
+        more = (one.after > 0) - (one.before > 0)
+        found[key] = (amount + one.after - one.before, customers + more, count + 1)
+    return found
 
 
 def _customer(book: str, owner: str) -> str:

@@ -99,6 +99,7 @@ async def by_owner(
     The connection is in a build of revenue (None: the live one) when the first owner comes, and afterwards.
     """
     book, customer = scope.book, scope.customer
+    subject = None if customer is None else f"{book}/{customer}"
     streams: list[Stream] = []
     await enter_build(connection, NAME, book)
     streams.append(await Stream.open(connection, SEALED_LINES, book, list(scope.digests), customer))
@@ -106,11 +107,9 @@ async def by_owner(
         streams.append(await Stream.open(connection, SEALED_MOVEMENTS, book, list(scope.digests)))
     await enter_build(connection, revenue, book, build)
     until = int(scope.before.timestamp())
-    streams.append(await Stream.open(connection, effective.ENTRIES, book, scope.before, customer))
-    streams.append(await Stream.open(connection, effective.EARNED, book, until, customer))
-    streams.append(
-        await Stream.open(connection, effective.ABOUTS, book, None if customer is None else f"{book}/{customer}")
-    )
+    streams.append(await Stream.open(connection, effective.ENTRIES, book, scope.before, subject))
+    streams.append(await Stream.open(connection, effective.EARNED, book, until, subject))
+    streams.append(await Stream.open(connection, effective.ABOUTS, book, subject))
     if with_movements:
         streams.append(await Stream.open(connection, effective.MOVEMENTS, book, scope.before))
     while (owner := min((one.owner for one in streams if one.owner is not None), default=None)) is not None:

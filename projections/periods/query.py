@@ -12,6 +12,7 @@ import orjson
 
 from projections.builds import enter_build
 from projections.periods.decisions import chunk_stream
+from projections.periods.kept import fetch_kept
 from projections.periods.months import month_after, month_end
 from projections.periods.seal import SealedLine, SealedMovement
 from projections.periods.tables import NAME
@@ -47,30 +48,24 @@ SELECT least((SELECT min(period) FROM revenue_sum WHERE book = $1 AND months = 1
              (SELECT min(date_trunc('month', at, 'UTC') AT TIME ZONE 'UTC')::date FROM mrr_movement WHERE book = $1))
 """
 
-BALANCES: Final = """
-SELECT currency, account, sum(amount)::numeric AS amount
-FROM sealed_line
-WHERE book = $1 AND digest = ANY ($2)
-GROUP BY currency, account
-ORDER BY currency, account
-"""
-
 HOLDS: Final = """
-SELECT currency, account, sum(amount)::numeric AS amount, count(*) AS lines
-FROM sealed_line
+SELECT currency, account, sum(amount) AS amount, sum(lines) AS lines
+FROM sealed_sum
 WHERE book = $1 AND digest = $2
 GROUP BY currency, account
 ORDER BY currency, account
 """
 
-MOVED: Final = "SELECT count(*) FROM sealed_movement WHERE book = $1 AND digest = $2"
+MOVED: Final = """
+SELECT sum(movements) AS movements
+FROM sealed_worth
+WHERE book = $1 AND digest = $2
+"""
 
 WORTH: Final = """
-SELECT currency, sum(worth)::numeric AS total, count(*) FILTER (WHERE worth > 0) AS customers
-FROM (SELECT owner, currency, sum(after - before) AS worth
-      FROM sealed_movement
-      WHERE book = $1 AND digest = ANY ($2) AND policy = $3
-      GROUP BY owner, currency) AS each
+SELECT currency, sum(amount) AS total, sum(customers) AS customers
+FROM sealed_worth
+WHERE book = $1 AND digest = ANY ($2) AND policy = $3
 GROUP BY currency
 ORDER BY currency
 """
@@ -181,28 +176,21 @@ def sealed_movement_of(row: asyncpg.Record) -> SealedMovement:
     return SealedMovement._make((*values, tuple(because)))
 
 
-async def read_sealed_balances(
-    connection: asyncpg.Connection, book: str, digests: Sequence[str]
-) -> dict[tuple[str, str], int]:
-    """Return by currency and account what some seals come to."""
-    rows = await connection.fetch(BALANCES, book, list(digests))
-    return {(row["currency"], row["account"]): int(row["amount"]) for row in rows}
-
-
 async def read_holdings(connection: asyncpg.Connection, book: str, digest: str) -> Holdings:
     """Return what one seal holds, without its rows."""
-    rows = await connection.fetch(HOLDS, book, digest)
+    rows = await fetch_kept(connection, HOLDS, book, digest)
     change: dict[str, dict[str, int]] = {}
     for row in rows:
         change.setdefault(row["currency"], {})[row["account"]] = int(row["amount"])
-    return Holdings(change, sum(row["lines"] for row in rows), await connection.fetchval(MOVED, book, digest))
+    moved = await fetch_kept(connection, MOVED, book, digest)
+    return Holdings(change, sum(row["lines"] for row in rows), moved[0]["movements"] or 0)
 
 
 async def read_sealed_worth(
     connection: asyncpg.Connection, book: str, digests: Sequence[str], policy: str
 ) -> dict[str, tuple[int, int]]:
     """Return by currency what everything was worth after some seals, and of how many customers."""
-    rows = await connection.fetch(WORTH, book, list(digests), policy)
+    rows = await fetch_kept(connection, WORTH, book, list(digests), policy)
     return {row["currency"]: (int(row["total"]), row["customers"]) for row in rows}
 
 

@@ -9,6 +9,7 @@ from typing import Final
 
 import asyncpg
 
+from projections.periods.kept import fetch_kept
 from projections.periods.query import Closed
 from projections.revenue import query
 from projections.revenue.query import Sums
@@ -16,8 +17,8 @@ from projections.revenue.schedule import month_of, month_start
 from projections.revenue.sums import flow_of
 
 SEALED: Final = """
-SELECT digest, currency, of, account, sum(amount)::numeric AS amount
-FROM sealed_line
+SELECT digest, currency, of, account, sum(amount) AS amount
+FROM sealed_sum
 WHERE book = $1 AND digest = ANY ($2)
 GROUP BY digest, currency, of, account
 """
@@ -40,7 +41,7 @@ async def read_sealed_sums(connection: asyncpg.Connection, book: str, closed: Cl
     if closed.until is None:
         return None
     by_digest: dict[str, Sums] = {}
-    for row in await connection.fetch(SEALED, book, closed.digests()):
+    for row in await fetch_kept(connection, SEALED, book, closed.digests()):
         amount = int(row["amount"])
         into = by_digest.setdefault(row["digest"], {}).setdefault(row["currency"], {})
         into[row["account"]] = into.get(row["account"], 0) + amount

@@ -7,10 +7,10 @@ from typing import Final
 from projections.contract import Projection, Table
 from projections.periods import fold
 from projections.periods.decisions import CLOSED, REOPENED, SEALED
-from projections.periods.fold import LineRow, MovementRow, PeriodRow
+from projections.periods.fold import LineRow, MovementRow, OwedRow, PeriodRow, SumRow, WorthRow
 
 NAME: Final = "periods"
-VERSION: Final = 2
+VERSION: Final = 3
 
 PERIODS: Final = Table(
     name="period",
@@ -70,7 +70,11 @@ LINES: Final = Table(
         because        text[]      NOT NULL,
         PRIMARY KEY (subject, place)
     );
-    CREATE INDEX ON sealed_line (book, digest);
+    CREATE INDEX ON sealed_line (book, digest, at, entry COLLATE "C");
+    CREATE INDEX ON sealed_line (book, customer);
+    CREATE INDEX ON sealed_line (book, entry);
+    CREATE INDEX ON sealed_line (book, line) WHERE line IS NOT NULL;
+    CREATE INDEX ON sealed_line (book, invoice) WHERE account = 'deferred_revenue';
     SELECT ledger.distribute('sealed_line', 'subject');
     """,
     month="at",
@@ -107,11 +111,71 @@ MOVEMENTS: Final = Table(
     month="at",
 )
 
+SUMS: Final = Table(
+    name="sealed_sum",
+    columns=SumRow._fields,
+    create="""
+    CREATE TABLE sealed_sum (
+        subject  text    NOT NULL,
+        book     text    NOT NULL,
+        digest   text    NOT NULL,
+        currency text    NOT NULL,
+        of       text    NOT NULL,
+        account  text    NOT NULL,
+        amount   numeric NOT NULL,
+        lines    int     NOT NULL,
+        PRIMARY KEY (subject, currency, of, account)
+    );
+    CREATE INDEX ON sealed_sum (book, digest);
+    SELECT ledger.distribute('sealed_sum', 'subject');
+    """,
+)
+
+OWED: Final = Table(
+    name="sealed_owed",
+    columns=OwedRow._fields,
+    create="""
+    CREATE TABLE sealed_owed (
+        subject  text    NOT NULL,
+        book     text    NOT NULL,
+        digest   text    NOT NULL,
+        place    int     NOT NULL,
+        owner    text    NOT NULL,
+        currency text    NOT NULL,
+        invoice  text,
+        amount   numeric NOT NULL,
+        PRIMARY KEY (subject, place)
+    );
+    CREATE INDEX ON sealed_owed (book, digest);
+    SELECT ledger.distribute('sealed_owed', 'subject');
+    """,
+)
+
+WORTH: Final = Table(
+    name="sealed_worth",
+    columns=WorthRow._fields,
+    create="""
+    CREATE TABLE sealed_worth (
+        subject   text    NOT NULL,
+        book      text    NOT NULL,
+        digest    text    NOT NULL,
+        policy    text    NOT NULL,
+        currency  text    NOT NULL,
+        amount    numeric NOT NULL,
+        customers int     NOT NULL,
+        movements int     NOT NULL,
+        PRIMARY KEY (subject, policy, currency)
+    );
+    CREATE INDEX ON sealed_worth (book, digest);
+    SELECT ledger.distribute('sealed_worth', 'subject');
+    """,
+)
+
 PERIODS_PROJECTION: Final = Projection(
     name=NAME,
     version=VERSION,
     types=frozenset({CLOSED, REOPENED, SEALED}),
-    tables=(PERIODS, LINES, MOVEMENTS),
+    tables=(PERIODS, LINES, MOVEMENTS, SUMS, OWED, WORTH),
     state=fold.State,
     begin=fold.State,
     step=fold.step,

@@ -99,7 +99,7 @@ async def read_reported(
     """
     closed = await enter_closed(connection, wanted.book, known)
     until = closed.until
-    if until is None:
+    if until is None or until < wanted.bounds.start:  # what changed in closed months came to be before
         await enter_build(connection, revenue, wanted.book, build)
         single = await read_movements(connection, wanted, after, detail) if detail else []
         opening = await read_opening(connection, wanted)
@@ -149,7 +149,7 @@ def _place(row: MovementRow) -> tuple[datetime, str, str]:
 
 @dataclass(frozen=True, slots=True)
 class _Sealed:
-    opening: dict[str, int] | None
+    opening: dict[str, int]
     sums: SumsOfKinds
     single: list[MovementRow]
 
@@ -164,8 +164,6 @@ async def _sealed(
 ) -> _Sealed:
     """Read what the seals hold of what is wanted."""
     start, end, interval = wanted.bounds
-    if start > until:
-        return _Sealed(None, {}, [])
     of = (wanted.book, closed.digests(), wanted.policy)
     rows = await connection.fetch(SEALED_OPENING, *of, start, wanted.customer)
     opening = {row["currency"]: int(row["total"]) for row in rows}
@@ -225,7 +223,6 @@ async def _joined(
 ) -> Reported:
     start, end, interval = wanted.bounds
     sums, single = dict(sealed.sums), list(sealed.single)
-    opening = sealed.opening
     if end > until:
         later = replace(wanted, bounds=Bounds(max(start, until), end, interval))
         opened = await read_sums(connection, later)
@@ -233,11 +230,10 @@ async def _joined(
             key = (wanted.bounds.start_of(since), currency, kind)
             sums[key] = sums.get(key, 0) + amount
         single += await read_movements(connection, later, after, detail) if detail else []
-        opening = await read_opening(connection, later) if opening is None else opening
     for row in prior:
         key = (wanted.bounds.start_of(row.at), row.currency, row.kind)
         sums[key] = sums.get(key, 0) + row.amount
     if detail:
         single += [row for row in prior if after is None or _place(row) > after]
         single = sorted(single, key=_place)[:detail]
-    return Reported(intervals_of(wanted.bounds, opening or {}, sums), single, start <= until)
+    return Reported(intervals_of(wanted.bounds, sealed.opening, sums), single, is_sealed=True)

@@ -28,9 +28,9 @@ SHELL = {
         "reading", "rebuild", "refold", "rivals", "runner", "traces", "writing", "dunning.query",
         "entitlements.changes", "entitlements.feed", "entitlements.holdings", "entitlements.known",
         "entitlements.preview", "entitlements.query", "entitlements.saying", "mrr.query", "periods.ageing",
-        "periods.bridge", "periods.closing", "periods.effective", "periods.entries", "periods.lines", "periods.owners",
-        "periods.query", "periods.sums", "periods.unpaid", "periods.worth", "revenue.dossier", "revenue.owed",
-        "revenue.pages", "revenue.query",
+        "periods.bridge", "periods.closing", "periods.effective", "periods.entries", "periods.kept", "periods.lines",
+        "periods.owners", "periods.query", "periods.sums", "periods.unpaid", "periods.worth", "revenue.dossier",
+        "revenue.owed", "revenue.pages", "revenue.query",
     },
 }  # fmt: skip
 """The rooms that touch the world. Every other room of these packages is pure; ``api`` is all shell."""

@@ -270,12 +270,10 @@ async def test_a_rebuild_goes_on_where_it_was_stopped(
 
 
 async def test_a_part_of_many_pieces_is_folded_piece_by_piece_to_its_end(
-    history: tuple[Database, Appender], clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+    history: tuple[Database, Appender], clock: ManualClock
 ) -> None:
     """Stopped after each piece, it comes to what was followed live: nothing is left out, nothing folded again."""
-    for module in ("ahead", "rebuild"):
-        monkeypatch.setattr(f"projections.{module}.PIECE_ROWS", 100)
-    ready = operations(history, clock, BUGGY)
+    ready = operations(history, clock, replace(BUGGY, step_events=100))
     build = await ready.request_rebuild(by=BY, reason=None)
     seen: list[Progress] = []
 

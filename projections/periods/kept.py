@@ -1,0 +1,30 @@
+"""Reading what is kept of seals beside their rows; a build of before that was kept is asked for the rows themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import asyncpg
+
+KEEPS: Final = "SELECT to_regclass('sealed_sum') IS NOT NULL"
+
+ROWS: Final[Mapping[str, str]] = {
+    "sealed_sum": "(SELECT book, digest, currency, of, account, amount::numeric, 1 AS lines FROM sealed_line)",
+    "sealed_owed": """(SELECT book, digest, owner, currency, invoice, amount::numeric
+          FROM sealed_line
+          WHERE account = 'accounts_receivable')""",
+    "sealed_worth": """(SELECT book, digest, policy, currency, (after - before)::numeric AS amount,
+                 (after > 0)::int - (before > 0)::int AS customers, 1 AS movements
+          FROM sealed_movement)""",
+}
+"""What each table of sums is made of."""
+
+
+async def fetch_kept(connection: asyncpg.Connection, statement: str, *arguments: object) -> list[asyncpg.Record]:
+    """Run a statement over one table of sums, in the build of periods that the connection has entered."""
+    if not await connection.fetchval(KEEPS):
+        for name, rows in ROWS.items():
+            statement = statement.replace(f"FROM {name}\n", f"FROM {rows} AS {name}\n")
+    found: list[asyncpg.Record] = await connection.fetch(statement, *arguments)
+    return found

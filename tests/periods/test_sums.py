@@ -1,0 +1,123 @@
+"""What is kept of a seal beside its rows is what they come to, however they are cut, told and sealed again."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from random import Random
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from api.services import Services
+from ledger.postgres import Database
+from projections.builds import enter_build
+from projections.contract import Subject
+from projections.facts import Fact
+from projections.periods import fold
+from projections.periods.decisions import SEALED, chunk_stream
+from projections.periods.kept import ROWS
+from projections.terms import KnownTerms
+from tests.conftest import ManualClock
+from tests.mrr.notation import subscription
+from tests.periods.test_close import Book, finalize
+from tests.periods.test_reported import STEPS, Company, Json, Seal, Step, chunks_of
+
+BOOK = "self:live"
+
+
+class Build:
+    """The chunks that were told, each a subject of its own."""
+
+    def __init__(self) -> None:
+        self.chunks: dict[str, fold.State] = {}
+
+    def tell(self, content: Json) -> None:
+        stream = f"{BOOK}/{chunk_stream(content['seal'], content['number'])}"
+        state = self.chunks.setdefault(stream, fold.State(Subject(BOOK, stream)))
+        fold.step(state, Fact(stream, SEALED, datetime(2026, 4, 1, tzinfo=UTC), 1, content, {}, content), KnownTerms())
+
+    def of(self, seals: Iterable[Seal]) -> list[fold.State]:
+        digests = {seal.digest for seal in seals}
+        return [state for key, state in self.chunks.items() if key.split(":")[2] in digests]
+
+
+@settings(max_examples=150, deadline=None)
+@given(STEPS, st.integers(1, 6), st.randoms(use_true_random=False))
+def test_what_chunks_keep_is_what_their_rows_come_to(steps: list[Step], size: int, random: Random) -> None:
+    company, build = Company(), Build()
+    contents: list[Json] = []
+    for step in steps:
+        company.take(step)
+        if step[0] == "close":
+            contents += chunks_of(company.seals[-1].lines, company.seals[-1].movements, size)
+    contents += contents[::2]
+    random.shuffle(contents)
+    for content in contents:
+        build.tell(content)
+    for count in range(len(company.seals) + 1):
+        check(company.seals[:count], build.of(company.seals[:count]))
+
+
+def check(seals: list[Seal], kept: list[fold.State]) -> None:
+    amounts: Counter[tuple[str, ...]] = Counter()
+    owed: Counter[tuple[str | None, ...]] = Counter()
+    worth: Counter[str] = Counter()
+    for one in (line for seal in seals for line in seal.lines):
+        amounts["lines", one.currency, one.of, one.account] += 1
+        amounts["amount", one.currency, one.of, one.account] += one.amount
+        owed[one.owner, one.currency, one.invoice] += one.amount * (one.account == "accounts_receivable")
+    moved = [one for seal in seals for one in seal.movements]
+    for movement in moved:
+        worth[movement.owner] += movement.after - movement.before
+    for state in kept:
+        for row in state.sums:
+            amounts["lines", row.currency, row.of, row.account] -= row.lines
+            amounts["amount", row.currency, row.of, row.account] -= row.amount
+        for debt in state.owed:
+            owed[debt.owner, debt.currency, debt.invoice] -= debt.amount
+    assert not any(amounts.values())
+    assert not any(owed.values())
+    found = [row for state in kept for row in state.worth]
+    assert {row.policy for row in found} <= {"stripe-2026"}
+    assert sum(row.movements for row in found) == len(moved)
+    assert sum(row.amount for row in found) == sum(worth.values())
+    assert sum(row.customers for row in found) == sum(amount > 0 for amount in worth.values())
+
+
+@pytest.fixture
+async def book(client: httpx.AsyncClient, database: Database, services: Services, clock: ManualClock) -> Book:
+    clock.now = datetime(2026, 4, 15, tzinfo=UTC)
+    told = Book(client, database, services)
+    told.history.says("01-10", subscription("si_1 1 x 9000/3 month"), "created")
+    finalize(told.history, "01-10", 9000, "in_1", "01-10", "04-10")
+    return told
+
+
+async def test_a_build_that_keeps_no_sums_beside_its_rows_answers_the_same(book: Book) -> None:
+    finalize(book.history, "02-20", 500, "in_3", "02-20", "03-20")
+    await book.tell()
+    await book.close("2026-01")
+    finalize(book.history, "01-20", 600, "in_2", "01-20", "02-01")
+    book.history.says("01-20", subscription("si_9 2 x 500/month", key="sub_9", customer="cus_9"), "created")
+    await book.tell()
+    await book.close("2026-02")
+    end = "2026-02-28T23:59:59Z"
+    questions: list[tuple[str, dict[str, str]]] = [
+        ("revenue/trial-balance", {"as_of": end}), ("revenue/recognition", {"from": "2026-01", "to": "2026-05"}),
+        ("revenue/tie-out", {"month": "2026-02"}), ("revenue/tie-out", {"month": "2026-03"}),
+        ("revenue/ageing", {"as_of": end}), ("revenue/mrr", {"at": end}),
+        ("periods/2026-01", {}), ("periods/2026-02", {}),
+    ]  # fmt: skip
+    kept = [await book.get(path, **asked) for path, asked in questions]
+    assert all(one.get("basis") == "sealed" for one in kept[:6])
+    connection = await book.database.as_role("ledger_builder").connect()
+    async with connection.transaction():
+        await enter_build(connection, "periods", "self:live")
+        assert all([await connection.fetchval(f"SELECT count(*) FROM {name}") for name in ROWS])
+        await connection.execute(f"DROP TABLE {', '.join(ROWS)}")
+    await connection.close()
+    assert [await book.get(path, **asked) for path, asked in questions] == kept
