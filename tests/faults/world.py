@@ -57,6 +57,7 @@ class World:
         self.services = [self._service(number) for number in range(2)]
         self.fronts = [self._stack.enter_context(Proxy(service.port)) for service in self.services]
         self.client = self._stack.enter_context(httpx.Client(verify=False, timeout=30))
+        self._answered = "not asked yet"
         self.storm = Storm(self.client, [front.port for front in self.fronts], SECRET)
         self.account = ""
         self.commands: list[subprocess.Popen[bytes]] = []
@@ -218,9 +219,12 @@ class World:
     def _is_ready(self, service: Service) -> bool:
         self.start_service(service)
         try:
-            return self.client.get(f"{service.url}/readyz", timeout=5).status_code == 200
-        except httpx.TransportError:
+            answer = self.client.get(f"{service.url}/readyz", timeout=5)
+        except httpx.TransportError as error:
+            self._answered = repr(error)
             return False
+        self._answered = answer.text
+        return answer.status_code == 200
 
     def until(self, holds: Callable[[], bool], what: str, seconds: float = _READY_SECONDS) -> None:
         """Wait until something holds; in vain, that is a violation."""
@@ -230,8 +234,9 @@ class World:
             time.sleep(0.05)
 
     def said(self) -> str:
-        """Return the last lines of both services and of PostgreSQL."""
-        lines = [f"{one.folder.name}: {line}" for one in self.services for line in one.printed[-40:]]
+        """Return what was last answered to whoever waited, and the last lines of both services and of PostgreSQL."""
+        lines = [f"/readyz: {self._answered}\n"]
+        lines += [f"{one.folder.name}: {line}" for one in self.services for line in one.printed[-40:]]
         with contextlib.suppress(OSError):
             lines += self.postgres.log_file.read_text(errors="replace").splitlines(keepends=True)[-20:]
         return "they printed:\n" + "".join(lines)
