@@ -44,6 +44,14 @@ async def confirmed(services: Services, position: int) -> None:
             await asyncio.sleep(0.01)
 
 
+async def bought_and_confirmed(
+    client: httpx.AsyncClient, clock: ManualClock, database: Database, services: Services
+) -> None:
+    await bought(client, clock)
+    await fold_everything(database, services)
+    await confirmed(services, 2)
+
+
 def kept(services: Services) -> list[str]:
     return sorted(holder for _, holder in services.live.memory._entries)
 
@@ -51,9 +59,7 @@ def kept(services: Services) -> list[str]:
 async def test_it_is_kept_and_forgotten_when_its_rows_are_written(
     client: httpx.AsyncClient, clock: ManualClock, database: Database, services: Services
 ) -> None:
-    await bought(client, clock)
-    await fold_everything(database, services)
-    await confirmed(services, 2)
+    await bought_and_confirmed(client, clock, database, services)
     assert kept(services) == []
     assert (await client.get(SEATS)).json()["value"] == 8
     assert kept(services) == ["cus_1"]
@@ -116,9 +122,7 @@ async def test_an_old_confirmation_is_said_and_a_very_old_one_not_used(
     services: Services,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    await bought(client, clock)
-    await fold_everything(database, services)
-    await confirmed(services, 2)
+    await bought_and_confirmed(client, clock, database, services)
     await client.get(SEATS)
     tail = services.live.tail
     for age, stale, from_memory in ((0.9, False, True), (1.1, True, True), (4.9, True, True), (5.1, False, False)):
@@ -133,9 +137,7 @@ async def test_an_old_confirmation_is_said_and_a_very_old_one_not_used(
 async def test_memory_answers_before_the_routes_what_they_would_answer(
     client: httpx.AsyncClient, clock: ManualClock, database: Database, services: Services
 ) -> None:
-    await bought(client, clock)
-    await fold_everything(database, services)
-    await confirmed(services, 2)
+    await bought_and_confirmed(client, clock, database, services)
     slashed = "/v1/customers/org:acme%2Feu/entitlements/seats"
     for path in (SEATS, slashed, SEATS.replace("seats", "no%20such%2Fthing")):
         await client.get(path)
@@ -156,9 +158,7 @@ async def test_memory_answers_before_the_routes_what_they_would_answer(
 async def test_memory_answers_nobody_who_may_not_ask(
     client: httpx.AsyncClient, clock: ManualClock, database: Database, services: Services
 ) -> None:
-    await bought(client, clock)
-    await fold_everything(database, services)
-    await confirmed(services, 2)
+    await bought_and_confirmed(client, clock, database, services)
     written = (f"{name}:{rights}:{digest_of(name)}" for name, rights in RIGHTS.items())
     keys = (*services.credentials.api_keys, *parse_api_keys(",".join(written)))
     several = replace(services, credentials=replace(services.credentials, api_keys=keys))
@@ -172,6 +172,28 @@ async def test_memory_answers_nobody_who_may_not_ask(
                 assert status != 200 or answer.json()["granted"] == (name == "here")
 
 
+async def test_a_bug_in_an_answer_is_a_problem_that_names_nobody(
+    client: httpx.AsyncClient,
+    clock: ManualClock,
+    database: Database,
+    services: Services,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    await bought_and_confirmed(client, clock, database, services)
+    await client.get(SEATS)
+    assert kept(services) == ["cus_1"]
+
+    def fail(*_: object) -> None:
+        raise ValueError("cus_1 has a bug")
+
+    monkeypatch.setattr(Entry, "body", fail)
+    answer = await client.get(SEATS)
+    assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
+    assert answer.headers["x-request-id"] in capsys.readouterr().out
+    assert "cus_1" not in answer.text
+
+
 def _noting(used: list[object], wrapped: object) -> object:
     def note(*arguments: object, **named: object) -> object:
         used.append(arguments)
@@ -183,9 +205,7 @@ def _noting(used: list[object], wrapped: object) -> object:
 async def test_another_build_is_seen_at_once(
     client: httpx.AsyncClient, clock: ManualClock, database: Database, services: Services
 ) -> None:
-    await bought(client, clock)
-    await fold_everything(database, services)
-    await confirmed(services, 2)
+    await bought_and_confirmed(client, clock, database, services)
     assert (await client.get(SEATS)).json()["freshness"]["build"] == "entitlements-1"
     assert kept(services) == ["cus_1"]
     owner = await database.as_role("ledger_builder").connect()

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 
-import httpx
-import pytest
-
 from api.exporting import Export, export_books
-from api.services import Services
-from ledger.postgres import Database
-from tests.conftest import ManualClock
 from tests.mrr.notation import Json, subscription
-from tests.periods.test_close import Book, finalize
+from tests.periods.test_close import Book, book, finalize
+
+__all__ = ["book"]
 
 FORMATS = {
     "journal": ("csv", "jsonl", "parquet", "beancount"),
@@ -23,16 +19,6 @@ FORMATS = {
     "recognition": ("csv", "jsonl", "parquet"),
 }
 FIRST, SECOND, THIRD, FOURTH = (date(2026, month, 1) for month in (1, 2, 3, 4))
-
-
-@pytest.fixture
-async def book(client: httpx.AsyncClient, database: Database, services: Services, clock: ManualClock) -> Book:
-    clock.now = datetime(2026, 4, 15, tzinfo=UTC)
-    told = Book(client, database, services)
-    told.history.says("01-10", subscription("si_1 1 x 9000/3 month"), "created")
-    finalize(told.history, "01-10", 9000, "in_1", "01-10", "04-10")
-    await told.tell()
-    return told
 
 
 def tell_late(book: Book) -> None:

@@ -7,13 +7,9 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from random import Random
 
-import httpx
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.services import Services
-from ledger.postgres import Database
 from projections.builds import enter_build
 from projections.contract import Subject
 from projections.facts import Fact
@@ -21,10 +17,11 @@ from projections.periods import fold
 from projections.periods.decisions import SEALED, chunk_stream
 from projections.periods.kept import ROWS
 from projections.terms import KnownTerms
-from tests.conftest import ManualClock
 from tests.mrr.notation import subscription
-from tests.periods.test_close import Book, finalize
+from tests.periods.test_close import Book, book, finalize
 from tests.periods.test_reported import STEPS, Company, Json, Seal, Step, chunks_of
+
+__all__ = ["book"]
 
 BOOK = "self:live"
 
@@ -86,15 +83,6 @@ def check(seals: list[Seal], kept: list[fold.State]) -> None:
     assert sum(row.movements for row in found) == len(moved)
     assert sum(row.amount for row in found) == sum(worth.values())
     assert sum(row.customers for row in found) == sum(amount > 0 for amount in worth.values())
-
-
-@pytest.fixture
-async def book(client: httpx.AsyncClient, database: Database, services: Services, clock: ManualClock) -> Book:
-    clock.now = datetime(2026, 4, 15, tzinfo=UTC)
-    told = Book(client, database, services)
-    told.history.says("01-10", subscription("si_1 1 x 9000/3 month"), "created")
-    finalize(told.history, "01-10", 9000, "in_1", "01-10", "04-10")
-    return told
 
 
 async def test_a_build_that_keeps_no_sums_beside_its_rows_answers_the_same(book: Book) -> None:
