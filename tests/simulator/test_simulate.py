@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -15,7 +16,10 @@ LEDGER = [sys.executable, "-c", "from api.cli import main; main()", "simulate"]
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*LEDGER, *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False)
+    # Of nobody's service: one that was served from this tree would lend its secrets.
+    environment = os.environ | {"LEDGER_DATA_DIR": "/nowhere"}
+    command = [*LEDGER, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
 
 
 def test_the_same_call_writes_the_same_file_with_the_truth_beside_it(tmp_path: Path) -> None:
