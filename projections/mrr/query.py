@@ -64,8 +64,8 @@ SELECT subject, book, customer, policy, currency, kind, since, at, before, after
        subscriptions, because
 FROM mrr_movement
 WHERE book = $1 AND policy = $2 AND at >= $3 AND at < $4 AND ($5::text IS NULL OR customer = $5) AND at <= $6
-  AND ($7::timestamptz IS NULL OR (at, customer, currency) > ($7, $8, $9))
-ORDER BY at, customer, currency
+  AND ($7::timestamptz IS NULL OR (at, customer COLLATE "C", currency COLLATE "C") > ($7, $8, $9))
+ORDER BY at, customer COLLATE "C", currency COLLATE "C"
 LIMIT $10
 """
 
