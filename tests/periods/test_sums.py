@@ -85,9 +85,9 @@ def check(seals: list[Seal], kept: list[fold.State]) -> None:
     assert sum(row.movements for row in found) == len(moved)
     assert sum(row.amount for row in found) == sum(worth.values())
     assert sum(row.customers for row in found) == sum(amount > 0 for amount in worth.values())
-    for one in (row for state in kept for row in state.moved):
-        assert one.amount == sum(one.days)
-        days.subtract({(one.kind, f"{day:02}"): amount for day, amount in enumerate(one.days, 1)})
+    for moves in (row for state in kept for row in state.moved):
+        assert moves.amount == sum(moves.days)
+        days.subtract({(moves.kind, f"{day:02}"): amount for day, amount in enumerate(moves.days, 1)})
     assert not any(days.values())
     for last in (row for state in kept for row in state.last):
         assert all(last.amounts)

@@ -1,4 +1,4 @@
-"""How worth moved over closed months, from what is kept of seals, is what their movements say one by one."""
+"""Reads over closed months and those after them, from sums and a piece at a time, are what is so one by one."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import httpx
 import orjson
+import pytest
 
 from api.services import Services
 from ledger.postgres import Database
@@ -27,6 +28,8 @@ from projections.periods.months import month_after, month_of
 from projections.periods.query import read_closed, sealed_movement_of
 from projections.periods.reported import reported_movements
 from projections.periods.seal import SealedMovement
+from projections.revenue import pieces
+from projections.revenue.pages import subjects_of
 from tests.conftest import ManualClock
 from tests.periods.test_close import fold_all
 from tests.periods.test_company import Json, ask
@@ -83,6 +86,52 @@ async def test_what_seals_keep_of_movements_answers_as_the_movements_do(
         await connection.execute(f"DROP TABLE {', '.join(ROWS)}")
     await connection.close()
     assert [await every_page(client, one) for one in questions[:15]] == answers[:15]
+
+
+async def test_everybodys_journal_a_piece_at_a_time_is_that_of_each(
+    client: httpx.AsyncClient,
+    database: Database,
+    services: Services,
+    clock: ManualClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Page by page, through closed months and open ones, from any moment to any other, with and without an account."""
+    dice = random.Random(5)
+    await closed_months(database, services, clock, dice)
+    monkeypatch.setattr(pieces, "_FEW", 2)
+    monkeypatch.setattr(pieces, "_MANY", 5)
+    connection = await database.as_role("ledger_app").connect()
+    async with connection.transaction():
+        await enter_build(connection, services.revenue.name, BOOK)
+        subjects = await subjects_of(connection, BOOK, 1_000)
+    await connection.close()
+    for basis, about in (("sealed", {}), ("restated", {}), ("sealed", {"account": "deferred_revenue"})):
+        start = datetime(2023, 12, 1, tzinfo=UTC) + timedelta(seconds=dice.randrange(50 * 86_400))
+        until = start + timedelta(seconds=dice.randrange(35 * 86_400, 60 * 86_400))
+        asked = {"from": rfc3339(start), "to": rfc3339(until), "basis": basis, **about}
+        each = [
+            one
+            for subject in subjects
+            if subject.startswith(f"{BOOK}/cus_")
+            for one in await journal(client, **asked, customer=subject.removeprefix(f"{BOOK}/"), limit="500")
+        ]
+        everybodys = [
+            one for one in await journal(client, **asked, limit=dice.choice(["7", "40"])) if one["customer"] is not None
+        ]
+        assert [(one["at"], one["entry"]) for one in everybodys] == sorted((one["at"], one["entry"]) for one in each)
+        assert sorted(map(orjson.dumps, everybodys)) == sorted(map(orjson.dumps, each))
+        assert len(everybodys) > 10
+
+
+async def journal(client: httpx.AsyncClient, **asked: str) -> list[Json]:
+    found: list[Json] = []
+    cursor: dict[str, str] = {}
+    while True:
+        page = await ask(client, "revenue/journal", **asked, **cursor)
+        found += page["data"]
+        if page["next_cursor"] is None:
+            return found
+        cursor = {"cursor": page["next_cursor"]}
 
 
 async def closed_months(database: Database, services: Services, clock: ManualClock, dice: random.Random) -> None:
@@ -160,7 +209,7 @@ def intervals(one: Question, story: Sequence[SealedMovement]) -> list[Json]:
     found = []
     for since, until in bounds.intervals():
         for currency in sorted(currencies):
-            moved = dict.fromkeys(KINDS, 0)
+            moved: dict[str, int] = dict.fromkeys(KINDS, 0)
             for row in wanted(one, story):
                 if since <= row.at < until and row.currency == currency:
                     moved[row.kind] += abs(row.after - row.before)
