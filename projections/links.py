@@ -81,20 +81,31 @@ def losing(new: Sequence[Link], before: Mapping[str, Link], after: Mapping[str, 
     return [link for link in (*new, *replaced) if link.parent != after[link.child].parent]
 
 
+def path_of(stream_id: str, links_: Mapping[str, Link]) -> list[str]:
+    """Return a stream, what it is linked to, what that is linked to, and so on."""
+    path = [stream_id]
+    for _ in range(_DEPTH):
+        link = links_.get(path[-1])
+        if link is None or link.parent == path[-1]:
+            break
+        path.append(link.parent)
+    return path
+
+
 def root_of(stream_id: str, links_: Mapping[str, Link]) -> str:
     """Return the stream a stream finally belongs to; itself where nothing links it."""
-    for _ in range(_DEPTH):
-        link = links_.get(stream_id)
-        if link is None or link.parent == stream_id:
-            return stream_id
-        stream_id = link.parent
-    return stream_id
+    return path_of(stream_id, links_)[-1]
 
 
 def rival(child: Link, other: Link, links_: Mapping[str, Link]) -> bool:
     """Tell whether two links of one child lead to different customers; what leads to none yet is no rival."""
     roots = {root_of(child.parent, links_), root_of(other.parent, links_)}
     return child.child == other.child and len(roots) == 2 and all(_is_customer(root) for root in roots)
+
+
+def holds_no_decisions(stream_id: str) -> bool:
+    """Tell whether a stream surely has no events of our own aggregates, whose versions are no positions."""
+    return _is_customer(stream_id)
 
 
 def _is_customer(stream_id: str) -> bool:
