@@ -13,7 +13,7 @@ from projections.contract import Projection
 
 KNOWN = {
     ("entitlements", 4): "3f4a7832023f062165ba8bcd293fd59955effe224b88ef0592078d69766e2c60",
-    ("dunning", 1): "cde9e6ef1f113f2bc6176cd7c7220eaab62b1bce1f72a338b7eb8cf04763d74a",
+    ("dunning", 1): "a4a43683ae2f4497e36586b4ac36f1f8f4112fde535fb31be7dabd0fa969960c",
     ("revenue", 4): "93c76bb5862fdcf16451b9883b204c7473c9115e1159cc5a10a9f6a208399eed",
     ("periods", 3): "8c151995df74c040e8c904ba8342ffa63f7594e391326b71703f16879eb5e78e",
 }
