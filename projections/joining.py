@@ -14,8 +14,7 @@ import asyncpg
 
 from ledger.reader import Heading
 from projections.contract import Projection
-from projections.facts import Fact
-from projections.links import Link, links, losing, merged, path_of, root_of
+from projections.links import Link, linking, links, losing, merged, path_of, root_of
 from projections.reading import facts_of, read_positions
 from projections.refold import Wanted
 from projections.terms import KnownTerms
@@ -33,8 +32,6 @@ WITH RECURSIVE up AS (
 SELECT DISTINCT child, parent, created, event_id FROM up
 """
 
-LINKS: Final = "SELECT child, parent, created, event_id FROM link WHERE child = ANY ($1)"
-
 LINKS_DOWN: Final = """
 WITH RECURSIVE down AS (
     SELECT child, parent, created, event_id, 1 AS depth FROM link WHERE parent = ANY ($1)
@@ -45,18 +42,6 @@ WITH RECURSIVE down AS (
     WHERE down.depth < 8
 )
 SELECT DISTINCT child, parent, created, event_id FROM down
-"""
-
-BELOW: Final = """
-WITH RECURSIVE down AS (
-    SELECT child, 1 AS depth FROM link WHERE parent = ANY ($1)
-    UNION
-    SELECT l.child, down.depth + 1
-    FROM link AS l
-    JOIN down ON l.parent = down.child
-    WHERE down.depth < 8
-)
-SELECT array_agg(DISTINCT child) FROM down
 """
 
 LINK: Final = """
@@ -71,7 +56,9 @@ HAD_EVENTS: Final = "SELECT DISTINCT stream_id FROM ledger.event WHERE stream_id
 
 MARK_DIRTY: Final = """
 INSERT INTO dirty (subject, book, why)
-SELECT DISTINCT unnest($1::text[]), $2, $3
+SELECT DISTINCT subject, $2, $3
+FROM unnest($1::text[]) AS subject
+ORDER BY subject
 ON CONFLICT (subject) DO NOTHING
 """
 
@@ -131,10 +118,11 @@ async def _join_links(
     joined: Joined,
     warm: Warm | None,
 ) -> None:
-    facts = await read_positions(connection, joined.book, [event.position for event in news])
+    telling = linking(projection.types)
+    facts = await read_positions(connection, joined.book, [event.position for event in news if event.type in telling])
     new = [link for fact in facts for link in links(joined.book, fact)]
     streams = sorted({event.stream_id for event in own} | {end for link in new for end in (link.child, link.parent)})
-    before = {row["child"]: Link(*row) for row in await connection.fetch(LINKS_UP, streams)}
+    before = await read_up(connection, streams)
     after = merged(before, new)
     changed = [after[child] for child in {link.child for link in new} if after[child] != before.get(child)]
     joined.links = changed
@@ -205,34 +193,19 @@ async def streams_below(
     return {subject: sorted(below[subject]) for subject in subjects}
 
 
-async def all_below(connection: asyncpg.Connection, projection: Projection, subjects: Sequence[str]) -> list[str]:
-    """Return the streams linked below any of some subjects, most of which have no events of their own."""
-    found = await connection.fetchval(BELOW, list(subjects)) if projection.joins and subjects else None
-    return found or []
-
-
 async def roots_of(connection: asyncpg.Connection, projection: Projection, streams: Sequence[str]) -> dict[str, str]:
     """Return the subject each stream belongs to, by the links that are written."""
     if not projection.joins or not streams:
         return {}
-    known = {row["child"]: Link(*row) for row in await connection.fetch(LINKS_UP, list(streams))}
+    known = await read_up(connection, streams)
     return {stream: root_of(stream, known) for stream in streams}
 
 
-async def write_links(connection: asyncpg.Connection, book: str, facts: Iterable[Fact]) -> tuple[list[str], list[Link]]:
-    """Write down the links that events make, of each child the first; return whom it concerns, and what lost.
-
-    Nearly all links stand already: it concerns the children of those that are new, and of those that lost.
-    """
-    new = [link for fact in facts for link in links(book, fact)]
-    children = sorted({link.child for link in new})
-    before = {row["child"]: Link(*row) for row in await connection.fetch(LINKS, children)}
-    after = merged(before, new)
-    changed = [child for child in children if after[child] != before.get(child)]
-    lost = losing(new, before, after)
-    if changed:
-        await connection.executemany(LINK, [_record(book, after[child]) for child in changed])
-    return sorted({*changed, *(link.child for link in lost)}), lost
+async def read_up(connection: asyncpg.Connection, streams: Sequence[str]) -> dict[str, Link]:
+    """Return the links that are written of some streams and of whatever they lead to, by child."""
+    if not streams:
+        return {}
+    return {row["child"]: Link(*row) for row in await connection.fetch(LINKS_UP, list(streams))}
 
 
 def _by_subject(

@@ -13,7 +13,7 @@ from projections.causal import object_key
 from projections.contract import Projection
 from projections.facts import Fact, fact_of
 from projections.folding import Kept
-from projections.links import holds_no_decisions
+from projections.links import is_customer
 
 HISTORIES: Final = """
 SELECT stream_id, position, event_id, type, created, encoding, dictionary_id, salt, body
@@ -122,7 +122,7 @@ async def read_since(
 ) -> dict[str, list[Fact]]:
     """Return by stream the facts after the states that subjects were folded to, up to a position and a moment."""
     starts = [
-        (stream, kept.first_after if holds_no_decisions(stream) else 0, kept.first_after, kept.at)
+        (stream, kept.first_after if is_customer(stream) else 0, kept.first_after, kept.at)
         for streams, kept in since
         for stream in streams
     ]
