@@ -73,7 +73,7 @@ class OperatorAggregate(BaseAggregate[str]):
     ADDED: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """What later releases added to what a type of event says, and what it is in an event from before."""
 
-    _passed_over: int
+    passed_over: int
     """By how much the stream's versions are ahead of the aggregate's: what is not its own takes versions too."""
 
     class Event(Decision):
@@ -85,17 +85,17 @@ class OperatorAggregate(BaseAggregate[str]):
         aggregate = cls.__new__(cls)
         aggregate.__base_init__(name, 0, EPOCH)
         aggregate.__init__()  # type: ignore[misc]  # no subclass's takes an argument: all begin empty
-        aggregate._passed_over = 0
+        aggregate.passed_over = 0
         for one in events:
             if one.type.startswith(OWN_TYPES):
                 cls._decision_of(name, one._replace(version=aggregate.version + 1)).mutate(aggregate)
-            aggregate._passed_over = one.version - aggregate.version
+            aggregate.passed_over = one.version - aggregate.version
         return aggregate
 
     def new_events(self, book: str, now: datetime) -> list[NewEvent]:
         """Take what was decided since it was restored, as events for the log."""
         return [
-            operator_event(book, one.originator_id, one.originator_version + self._passed_over, *_said(one), now=now)
+            operator_event(book, one.originator_id, one.originator_version + self.passed_over, *_said(one), now=now)
             for one in self.collect_events()
             if isinstance(one, Decision)
         ]
