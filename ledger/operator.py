@@ -73,7 +73,7 @@ class OperatorAggregate(BaseAggregate[str]):
     ADDED: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """What later releases added to what a type of event says, and what it is in an event from before."""
 
-    passed_over: int
+    passed_over = 0
     """By how much the stream's versions are ahead of the aggregate's: what is not its own takes versions too."""
 
     class Event(Decision):
@@ -85,7 +85,6 @@ class OperatorAggregate(BaseAggregate[str]):
         aggregate = cls.__new__(cls)
         aggregate.__base_init__(name, 0, EPOCH)
         aggregate.__init__()  # type: ignore[misc]  # no subclass's takes an argument: all begin empty
-        aggregate.passed_over = 0
         for one in events:
             if one.type.startswith(OWN_TYPES):
                 cls._decision_of(name, one._replace(version=aggregate.version + 1)).mutate(aggregate)
