@@ -10,7 +10,7 @@ from projections.periods.decisions import CLOSED, REOPENED, SEALED
 from projections.periods.fold import LineRow, MovementRow, OwedRow, PeriodRow, SumRow, WorthRow
 
 NAME: Final = "periods"
-VERSION: Final = 3
+VERSION: Final = 4
 
 PERIODS: Final = Table(
     name="period",
