@@ -127,8 +127,8 @@ async def test_a_grace_that_ends_is_said(
     client: httpx.AsyncClient, clock: ManualClock, database: Database, services: Services, owner: asyncpg.Connection
 ) -> None:
     await bought(client, clock)
-    ended = {"customer": "cus_2", "status": "past_due", "trial_end": BASE + 20, "items": "si_2:prod_1*8"}
-    subject = subscription("sub_2", **ended)
+    more = {"trial_end": BASE + 20}
+    subject = subscription("sub_2", customer="cus_2", status="past_due", items="si_2:prod_1*8") | more
     await post(client, clock, event("evt_3", "customer.subscription.updated", subject, created=BASE + 20))
     await settle(database, services, clock)
     begun = len(await said(owner))
