@@ -39,11 +39,11 @@ _NONE_YET: Final = 2**63 - 1
 class NoTerms:
     """The terms of a projection that refers to nothing."""
 
-    def forms(self, reference: str) -> Sequence[tuple[datetime, Json]]:
+    def forms(self, kind: str, reference: str) -> Sequence[tuple[datetime, Json]]:
         """Know nothing."""
         return ()
 
-    def at(self, reference: str, moment: datetime) -> Json | None:
+    def at(self, kind: str, reference: str, moment: datetime) -> Json | None:
         """Know nothing."""
         return None
 
