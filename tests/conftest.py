@@ -29,6 +29,9 @@ from api.signing import signer_of
 from ledger.embedded import SUPERUSER, EmbeddedPostgres
 from ledger.migrate import migrate
 from ledger.postgres import Database
+from tests.areas import pytest_collection_modifyitems, pytest_terminal_summary, pytest_xdist_make_scheduler
+
+__all__ = ["pytest_collection_modifyitems", "pytest_terminal_summary", "pytest_xdist_make_scheduler"]
 
 TEMPLATE = "ledger_template"
 SECRET = "whsec_test_secret"
