@@ -7,14 +7,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import orjson
-import stripe
 import structlog
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from api.front import request_id_of
-from api.outward.access import StripeRefusedError
+from api.outward.refused import StripeRefusedError
 from ledger.errors import LedgerError, LogUnavailableError, MalformedEventError
 from ledger.notary import NotProvableError
 from ledger.postgres import AWAY
@@ -131,6 +130,8 @@ def _not_ready(error: NotReadyToCloseError) -> Problem:
 
 def _refused_by_stripe(refused: StripeRefusedError) -> Problem:
     """Translate an error of Stripe's: what was asked wrongly is the caller's, a key that is refused is ours."""
+    import stripe
+
     error = refused.error
     if isinstance(error, stripe.IdempotencyError):
         return Problem(409, str(refused), kind="idempotency-key-reused")

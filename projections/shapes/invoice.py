@@ -166,8 +166,8 @@ def standing_of(source: Json) -> Standing | None:
     )
 
 
-def invoice_of(source: Json) -> Invoice | None:
-    """Read an invoice; None where it has no id (an upcoming one)."""
+def invoice_of(source: Json, *, lines: bool = True) -> Invoice | None:
+    """Read an invoice, with its ``lines`` where they are wanted; None where it has no id (an upcoming one)."""
     key = identifier(source.get("id"))
     if key is None:
         return None
@@ -217,7 +217,7 @@ def invoice_of(source: Json) -> Invoice | None:
         charge=identifier(source.get("charge")),
         metadata=mapping(source.get("metadata")),
         subscription_metadata=mapping(details.get("metadata")) or mapping(old_details.get("metadata")),
-        lines=tuple(line for line in map(line_of, listing(source.get("lines"))) if line is not None),
+        lines=tuple(line for line in map(line_of, listing(source.get("lines"))) if line is not None) if lines else (),
         incomplete=has_more(source.get("lines")),
     )
 

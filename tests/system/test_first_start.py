@@ -18,6 +18,11 @@ from tests.stripe_events import event, product, subscription
 from tests.system.running import Service
 
 
+@pytest.fixture
+def prepared() -> None:
+    """Nothing: the folders are empty."""
+
+
 def test_from_an_empty_folder_to_an_entitlement(service: Service) -> None:
     service.start()
     printed = "".join(service.printed)
