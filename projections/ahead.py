@@ -10,13 +10,15 @@ from typing import Final, Generic, NamedTuple, TypeVar
 import asyncpg
 
 from ledger.tasks import end
+from projections.links import customers_of
 
 SUBJECTS: Final = """
 SELECT stream_id, position, event_id, type, created, encoding, dictionary_id, salt, body
 FROM ledger.event
 WHERE stream_id > $1 AND ($2::text IS NULL OR stream_id <= $2) AND book = $3 AND position <= $4 AND type = ANY ($5)
+  AND ($6::boolean IS NULL OR (stream_id ^@ ANY ($7)) = $6)
 ORDER BY stream_id, version
-LIMIT $6
+LIMIT $8
 """
 
 # Many streams and links are looked for, of which few are there: the planner, who does not know that, would rather
@@ -42,13 +44,17 @@ Made = TypeVar("Made")
 
 
 class Place(NamedTuple):
-    """Where a piece begins: after a stream of a book, up to another stream and a position, of some types."""
+    """Where a piece begins: after a stream of a book, up to another stream and a position, of some types.
+
+    ``customers`` says whether it is of customers' streams, or of all others; None: of any.
+    """
 
     after: str
     until: str | None
     book: str
     target: int
     types: tuple[str, ...]
+    customers: bool | None = None
 
 
 Make = Callable[[asyncpg.Connection, Place], Awaitable[Made]]
@@ -59,7 +65,7 @@ async def read(connection: asyncpg.Connection, place: Place, limit: int) -> list
     """Read up to so many rows of the piece that begins at a place."""
     async with connection.transaction(readonly=True):
         await connection.execute(READ_IN_KEY_ORDER)
-        rows: list[asyncpg.Record] = await connection.fetch(SUBJECTS, *place, limit)
+        rows: list[asyncpg.Record] = await connection.fetch(SUBJECTS, *place, customers_of(place.book), limit)
     return rows
 
 

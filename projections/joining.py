@@ -14,11 +14,11 @@ import asyncpg
 
 from ledger.reader import Heading
 from projections.contract import Projection
-from projections.facts import Fact
-from projections.links import Link, links, losing, merged, root_of
+from projections.links import Link, linking, links, losing, merged, path_of, root_of
 from projections.reading import facts_of, read_positions
 from projections.refold import Wanted
 from projections.terms import KnownTerms
+from projections.warm import Warm
 
 LINKS_UP: Final = """
 WITH RECURSIVE up AS (
@@ -32,8 +32,6 @@ WITH RECURSIVE up AS (
 SELECT DISTINCT child, parent, created, event_id FROM up
 """
 
-LINKS: Final = "SELECT child, parent, created, event_id FROM link WHERE child = ANY ($1)"
-
 LINKS_DOWN: Final = """
 WITH RECURSIVE down AS (
     SELECT child, parent, created, event_id, 1 AS depth FROM link WHERE parent = ANY ($1)
@@ -46,18 +44,6 @@ WITH RECURSIVE down AS (
 SELECT DISTINCT child, parent, created, event_id FROM down
 """
 
-BELOW: Final = """
-WITH RECURSIVE down AS (
-    SELECT child, 1 AS depth FROM link WHERE parent = ANY ($1)
-    UNION
-    SELECT l.child, down.depth + 1
-    FROM link AS l
-    JOIN down ON l.parent = down.child
-    WHERE down.depth < 8
-)
-SELECT array_agg(DISTINCT child) FROM down
-"""
-
 LINK: Final = """
 INSERT INTO link (child, book, parent, created, event_id)
 VALUES ($1, $2, $3, $4, $5)
@@ -66,9 +52,13 @@ SET parent = excluded.parent, created = excluded.created, event_id = excluded.ev
 WHERE (excluded.created, excluded.event_id) < (link.created, link.event_id)
 """
 
+HAD_EVENTS: Final = "SELECT DISTINCT stream_id FROM ledger.event WHERE stream_id = ANY ($1) AND position < $2"
+
 MARK_DIRTY: Final = """
 INSERT INTO dirty (subject, book, why)
-SELECT DISTINCT unnest($1::text[]), $2, $3
+SELECT DISTINCT subject, $2, $3
+FROM unnest($1::text[]) AS subject
+ORDER BY subject
 ON CONFLICT (subject) DO NOTHING
 """
 
@@ -96,15 +86,22 @@ class Joined:
 
 
 async def join(
-    connection: asyncpg.Connection, projection: Projection, book: str, news: Sequence[Heading], last: int
+    connection: asyncpg.Connection,
+    projection: Projection,
+    book: str,
+    news: Sequence[Heading],
+    warm: Warm | None = None,
 ) -> Joined:
-    """Find the subjects that a batch of news concerns. The build's schema must be entered."""
+    """Find the subjects that a batch of news concerns. The build's schema must be entered.
+
+    The streams of subjects that ``warm`` remembers are known, as long as nothing with a past joins them.
+    """
     joined = Joined(book)
     own = [event for event in news if event.type in projection.types]
     if not projection.joins:
         joined.wanted = _by_subject(own, {}, {})
     else:
-        await _join_links(connection, projection, book, news, own, joined)
+        await _join_links(connection, projection, news, own, joined, warm)
     terms_changed = [event for event in news if event.type in projection.references]
     if terms_changed:
         facts = await read_positions(connection, book, [event.position for event in terms_changed])
@@ -116,20 +113,22 @@ async def join(
 async def _join_links(
     connection: asyncpg.Connection,
     projection: Projection,
-    book: str,
     news: Sequence[Heading],
     own: Sequence[Heading],
     joined: Joined,
+    warm: Warm | None,
 ) -> None:
-    facts = await read_positions(connection, book, [event.position for event in news])
-    new = [link for fact in facts for link in links(book, fact)]
+    telling = linking(projection.types)
+    facts = await read_positions(connection, joined.book, [event.position for event in news if event.type in telling])
+    new = [link for fact in facts for link in links(joined.book, fact)]
     streams = sorted({event.stream_id for event in own} | {end for link in new for end in (link.child, link.parent)})
-    before = {row["child"]: Link(*row) for row in await connection.fetch(LINKS_UP, streams)}
+    before = await read_up(connection, streams)
     after = merged(before, new)
     changed = [after[child] for child in {link.child for link in new} if after[child] != before.get(child)]
     joined.links = changed
     joined.losing = losing(new, before, after)
     moved = {link.child for link in changed if root_of(link.child, before) != root_of(link.child, after)}
+    moved = await _with_a_past(connection, moved, after, news[0].position)
     joined.no_longer_roots = sorted(
         root for root in {root_of(child, before) for child in moved} if root_of(root, after) != root
     )
@@ -137,9 +136,37 @@ async def _join_links(
     # A child that came to a root brings its past along, and one that left takes it away: both are refolded whole.
     roots = {root_of(child, links_) for child in moved for links_ in (before, after)}
     grown = roots - set(joined.no_longer_roots)
-    subjects = sorted(grown | {joined.roots[event.stream_id] for event in own})
-    below = await streams_below(connection, projection, subjects, after, also=sorted(roots))
+    below = _remembered(own, joined.roots, grown, warm)
+    subjects = sorted((grown | {joined.roots[event.stream_id] for event in own}) - below.keys())
+    below |= await streams_below(connection, projection, subjects, after, also=sorted(roots))
     joined.wanted = _by_subject(own, joined.roots, below, whole=grown)
+
+
+async def _with_a_past(
+    connection: asyncpg.Connection, moved: set[str], after: Mapping[str, Link], position: int
+) -> set[str]:
+    """Return those of some streams that had events before a position, or one below them had.
+
+    Nearly none has: what names its customer is in the customer's stream, and other streams are only named.
+    """
+    if not moved:
+        return set()
+    standing = {row["child"]: Link(*row) for row in await connection.fetch(LINKS_DOWN, sorted(moved))} | dict(after)
+    rows = await connection.fetch(HAD_EVENTS, sorted(moved | standing.keys()), position)
+    return {one for row in rows for one in path_of(row["stream_id"], standing) if one in moved}
+
+
+def _remembered(
+    own: Sequence[Heading], roots: Mapping[str, str], grown: set[str], warm: Warm | None
+) -> dict[str, list[str]]:
+    """Return the streams of subjects that are remembered: those they had, and those of their news."""
+    found: dict[str, list[str]] = {}
+    for event in own:
+        root = roots[event.stream_id]
+        known = warm.get(root) if warm and root not in grown else None
+        if known is not None:
+            found.setdefault(root, list(known.streams)).append(event.stream_id)
+    return {root: list(dict.fromkeys(streams)) for root, streams in found.items()}
 
 
 async def streams_below(
@@ -166,34 +193,19 @@ async def streams_below(
     return {subject: sorted(below[subject]) for subject in subjects}
 
 
-async def all_below(connection: asyncpg.Connection, projection: Projection, subjects: Sequence[str]) -> list[str]:
-    """Return the streams linked below any of some subjects, most of which have no events of their own."""
-    found = await connection.fetchval(BELOW, list(subjects)) if projection.joins and subjects else None
-    return found or []
-
-
 async def roots_of(connection: asyncpg.Connection, projection: Projection, streams: Sequence[str]) -> dict[str, str]:
     """Return the subject each stream belongs to, by the links that are written."""
     if not projection.joins or not streams:
         return {}
-    known = {row["child"]: Link(*row) for row in await connection.fetch(LINKS_UP, list(streams))}
+    known = await read_up(connection, streams)
     return {stream: root_of(stream, known) for stream in streams}
 
 
-async def write_links(connection: asyncpg.Connection, book: str, facts: Iterable[Fact]) -> tuple[list[str], list[Link]]:
-    """Write down the links that events make, of each child the first; return whom it concerns, and what lost.
-
-    Nearly all links stand already: it concerns the children of those that are new, and of those that lost.
-    """
-    new = [link for fact in facts for link in links(book, fact)]
-    children = sorted({link.child for link in new})
-    before = {row["child"]: Link(*row) for row in await connection.fetch(LINKS, children)}
-    after = merged(before, new)
-    changed = [child for child in children if after[child] != before.get(child)]
-    lost = losing(new, before, after)
-    if changed:
-        await connection.executemany(LINK, [_record(book, after[child]) for child in changed])
-    return sorted({*changed, *(link.child for link in lost)}), lost
+async def read_up(connection: asyncpg.Connection, streams: Sequence[str]) -> dict[str, Link]:
+    """Return the links that are written of some streams and of whatever they lead to, by child."""
+    if not streams:
+        return {}
+    return {row["child"]: Link(*row) for row in await connection.fetch(LINKS_UP, list(streams))}
 
 
 def _by_subject(

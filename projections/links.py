@@ -1,7 +1,8 @@
 """Which streams belong together: pure functions of events (design decision 7).
 
 A dispute names a charge and a payment intent but no customer; the charge, which does, may come before it or long
-after. Each event links the streams of what it names: a child to one parent, the first by (created, event id).
+after. Each event links the streams of what it names: a child to one parent, the first by (created, event id). Customers
+are roots: nothing links one to another.
 """
 
 from __future__ import annotations
@@ -15,6 +16,35 @@ from projections.facts import Fact
 
 _DEPTH: Final = 8
 _KINDS: Final = ("invoice", "payment_intent", "charge")
+_CUSTOMERS: Final = ("cus_", "acct_")
+
+CUSTOMERS: Final = f"^[^/]*/({'|'.join(_CUSTOMERS)})"
+"""What the names of customers' streams match, in a statement."""
+
+TELLING: Final = frozenset(
+    {
+        "charge.captured",
+        "charge.failed",
+        "charge.pending",
+        "charge.refunded",
+        "charge.succeeded",
+        "charge.updated",
+        "checkout.session.async_payment_succeeded",
+        "checkout.session.completed",
+        "invoice.finalized",
+        "invoice.paid",
+        "invoice_payment.paid",
+        "payment_intent.amount_capturable_updated",
+        "payment_intent.payment_failed",
+        "payment_intent.succeeded",
+        "refund.created",
+    }
+)
+"""The types that say whose it is when money moves, or fails to.
+
+Nothing that names no customer comes of an object before one of them has: what else is told of it (that an invoice was
+drafted, that an intent was made) links nothing that these do not, and is not read for links where it is not folded.
+"""
 
 
 class Link(NamedTuple):
@@ -31,6 +61,11 @@ class Link(NamedTuple):
         return (self.created, self.event_id)
 
 
+def linking(types: frozenset[str]) -> frozenset[str]:
+    """Return the types of events that a projection which folds ``types`` learns links from."""
+    return types | TELLING
+
+
 def links(book: str, fact: Fact) -> list[Link]:
     """Return the links an event makes: from everything it names to the highest of it, its customer if it has one."""
     subject = fact.subject
@@ -38,7 +73,12 @@ def links(book: str, fact: Fact) -> list[Link]:
     if len(named) < 2:
         return []
     top, *below = named
-    return [Link(f"{book}/{child}", f"{book}/{top}", fact.created, fact.event_id) for child in below]
+    parent = f"{book}/{top}"
+    return [
+        Link(f"{book}/{child}", parent, fact.created, fact.event_id)
+        for child in below
+        if not child.startswith(_CUSTOMERS)
+    ]
 
 
 def _named(subject: Json, previous: Json) -> list[str]:
@@ -81,21 +121,27 @@ def losing(new: Sequence[Link], before: Mapping[str, Link], after: Mapping[str, 
     return [link for link in (*new, *replaced) if link.parent != after[link.child].parent]
 
 
+def path_of(stream_id: str, links_: Mapping[str, Link]) -> list[str]:
+    """Return a stream, what it is linked to, what that is linked to, and so on."""
+    path = [stream_id]
+    for _ in range(_DEPTH):
+        link = links_.get(path[-1])
+        if link is None or link.parent == path[-1]:
+            break
+        path.append(link.parent)
+    return path
+
+
 def root_of(stream_id: str, links_: Mapping[str, Link]) -> str:
     """Return the stream a stream finally belongs to; itself where nothing links it."""
-    for _ in range(_DEPTH):
-        link = links_.get(stream_id)
-        if link is None or link.parent == stream_id:
-            return stream_id
-        stream_id = link.parent
-    return stream_id
+    return path_of(stream_id, links_)[-1]
 
 
-def rival(child: Link, other: Link, links_: Mapping[str, Link]) -> bool:
-    """Tell whether two links of one child lead to different customers; what leads to none yet is no rival."""
-    roots = {root_of(child.parent, links_), root_of(other.parent, links_)}
-    return child.child == other.child and len(roots) == 2 and all(_is_customer(root) for root in roots)
+def is_customer(stream_id: str) -> bool:
+    """Tell whether a stream is a customer's."""
+    return stream_id.partition("/")[2].startswith(_CUSTOMERS)
 
 
-def _is_customer(stream_id: str) -> bool:
-    return stream_id.rpartition("/")[2].startswith(("cus_", "acct_"))
+def customers_of(book: str) -> list[str]:
+    """Return what the names of a book's customers' streams begin with."""
+    return [f"{book}/{begins}" for begins in _CUSTOMERS]

@@ -1,10 +1,10 @@
 """Rebuilding: folding all of history into a new build, beside the live one, by any number of workers.
 
-The streams of every book are cut into parts. A worker takes a part that nobody works on, folds some of its subjects
-whole, and writes their rows together with how far the part has come; so a rebuild that is stopped, however, goes on
-where it was. While it writes, it reads and folds what comes next (``ahead``). When every part is done, the build's
-checkpoints are set to where the parts ended and it follows the log like the live one: from there, live and rebuild are
-the same.
+The streams of every book are cut into parts (``parts``). A worker takes a part that nobody works on, folds some of its
+subjects whole, and writes their rows, what they claim (``claims``) and how far the part has come together; so a rebuild
+that is stopped, however, goes on where it was. While it writes, it reads and folds what comes next (``ahead``). When
+every part is done, the build's checkpoints are set to where the parts ended and it follows the log like the live one:
+from there, live and rebuild are the same.
 """
 
 from __future__ import annotations
@@ -23,38 +23,18 @@ import asyncpg
 from projections import joining, rivals
 from projections.ahead import PIECE_ROWS, Ahead, Place, read, working_ahead
 from projections.builds import Build, enter, set_phase
+from projections.claims import Claims, write_claims
 from projections.contract import Projection, Subject
-from projections.reading import parsed, prepare, read_rows
+from projections.facts import Fact
+from projections.links import CUSTOMERS, Link, is_customer, linking, merged
+from projections.parts import cut
+from projections.reading import parsed, prepare, read_in_pieces, read_rows
 from projections.refold import Refolding, Wanted, fold_long, fold_one
 from projections.terms import KnownTerms
 from projections.writing import keep, park, write_new
 
-PARTS_PER_BOOK: Final = 16
-_EVENTS_PER_PART: Final = 20_000
-_LINKED_AT_ONCE: Final = 2_000
-_SAMPLED: Final = 2_000
 _JOINED_ROWS: Final = PIECE_ROWS
 """More events than this below a piece's subjects are read in pieces, subject by subject."""
-
-SPLITS: Final = """
-SELECT unnest(percentile_disc($3::float8[]) WITHIN GROUP (ORDER BY stream_id)) AS stream_id
-FROM ledger.event
-WHERE book = $1 AND position = ANY ($2)
-"""
-
-# Grouped, so that it is not looked for from the end of all books' streams.
-LAST_STREAM: Final = """
-SELECT max(stream_id)
-FROM ledger.event
-WHERE book = $1 AND position <= $2
-GROUP BY book
-"""
-
-FOLDED_OF_SAMPLE: Final = """
-SELECT count(*)
-FROM ledger.event
-WHERE book = $1 AND position = ANY ($2) AND type = ANY ($3)
-"""
 
 ADD_PART: Final = """
 INSERT INTO ledger.build_part (build_id, part, book, after_stream, until_stream, expected)
@@ -62,27 +42,41 @@ VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT DO NOTHING
 """
 
-# The part goes first whose next piece is there already.
+# The part goes first whose next piece is there already; objects' parts wait until no customers' part is left, whose
+# ends match a pattern.
 TAKE_PART: Final = """
 SELECT part, book, after_stream, until_stream
-FROM ledger.build_part
+FROM ledger.build_part AS one
 WHERE build_id = $1 AND NOT done
+  AND ($3::text IS NULL OR until_stream ~ $3 OR NOT EXISTS (
+    SELECT FROM ledger.build_part AS other
+    WHERE other.build_id = $1 AND other.book = one.book AND NOT other.done AND other.until_stream ~ $3
+  ))
 ORDER BY until_stream IS DISTINCT FROM $2, part
 LIMIT 1
 FOR UPDATE SKIP LOCKED
 """
 
-WITH_OWN_EVENTS: Final = """
-SELECT DISTINCT stream_id
-FROM ledger.event
-WHERE stream_id = ANY ($1) AND type = ANY ($2) AND position <= $3
+WITHOUT_EVENTS: Final = """
+SELECT subject
+FROM unnest($1::text[]) AS subject
+WHERE NOT EXISTS (
+    SELECT FROM ledger.event WHERE stream_id = subject AND type = ANY ($2) AND position <= $3
+)
+ORDER BY subject
 """
 
 # Nothing has counted a new table yet, and what is believed to be small is read whole for every row of another.
 LEARN_LINKS: Final = "ANALYZE link"
 
 # A crash may take back the last pieces: their rows and how far their part had come go together, and are folded again.
-COMMIT_WITHOUT_WAITING: Final = "SET LOCAL synchronous_commit = off"
+# Links are looked for by their keys: how many there are by now, nobody has counted.
+WRITE_A_PIECE: Final = """
+SET LOCAL synchronous_commit = off;
+SET LOCAL enable_seqscan = off;
+SET LOCAL enable_hashjoin = off;
+SET LOCAL enable_mergejoin = off;
+"""
 
 MOVE_PART: Final = """
 UPDATE ledger.build_part
@@ -103,14 +97,6 @@ SET_CHECKPOINT: Final = """
 INSERT INTO ledger.checkpoint (build_id, book, position)
 VALUES ($1, $2, $3)
 ON CONFLICT (build_id, book) DO NOTHING
-"""
-
-ALL_EVENTS: Final = """
-SELECT stream_id, position, event_id, type, created, encoding, dictionary_id, salt, body
-FROM ledger.event
-WHERE book = $1 AND position > $2 AND position <= $3
-ORDER BY position
-LIMIT $4
 """
 
 
@@ -141,71 +127,27 @@ class _Piece:
 
 
 class _Folded(NamedTuple):
-    """What a piece comes to: its subjects folded, the roots that no part comes past, and where the part stands then."""
+    """What a piece comes to: subjects folded, what they claim, who is to be folded again, and where the part stands."""
 
     refolding: Refolding
-    silent: list[str]
+    claims: Sequence[Link]
+    again: Sequence[str]
     after: str
     done: bool
     events: int
 
 
 async def plan(connection: asyncpg.Connection, projection: Projection, build: Build) -> None:
-    """Cut a new build's work into parts, after reading what links subjects; done again, it changes nothing."""
+    """Cut a new build's work into parts, after reading what links objects; done again, it changes nothing."""
     if (await read_progress(connection, build)).parts:
         return
     await enter(connection, build.schema_name)
-    if projection.joins:
-        with _collector_paused():
-            for book, target in build.targets.items():
-                await _link(connection, build, book, target)
-        await connection.execute(LEARN_LINKS)
+    with _collector_paused():
+        books = sorted(build.targets.items())
+        parts = [part for book, target in books for part in await cut(connection, projection, book, target)]
     async with connection.transaction():
-        part = 0
-        for book, target in sorted(build.targets.items()):
-            cuts = await _cuts(connection, book, target)
-            expected = await _expected(connection, projection, book, target) // (len(cuts) + 1)
-            # A part without an end would be looked for in every later book, piece by piece. What a stream's name
-            # begins with comes before it in every collation.
-            last = await connection.fetchval(LAST_STREAM, book, target) or book
-            for after, until in zip([book, *cuts], [*cuts, last], strict=True):
-                part += 1
-                await connection.execute(ADD_PART, build.build_id, part, book, after, until, expected)
-
-
-async def _cuts(connection: asyncpg.Connection, book: str, target: int) -> list[str]:
-    """Return streams that cut a book into parts of about the same number of events."""
-    parts = min(PARTS_PER_BOOK, 1 + target // _EVENTS_PER_PART)
-    shares = [step / parts for step in range(1, parts)]
-    rows = await connection.fetch(SPLITS, book, _sample(target), shares)
-    return list(dict.fromkeys(row["stream_id"] for row in rows if row["stream_id"] is not None))
-
-
-def _sample(target: int) -> list[int]:
-    return sorted({1 + target * step // _SAMPLED for step in range(_SAMPLED)})
-
-
-async def _expected(connection: asyncpg.Connection, projection: Projection, book: str, target: int) -> int:
-    """Return about how many events of a book the projection folds, from a sample of them."""
-    sample = _sample(target)
-    found = int(await connection.fetchval(FOLDED_OF_SAMPLE, book, sample, list(projection.types)))
-    return target * found // max(len(sample), 1)
-
-
-async def _link(connection: asyncpg.Connection, build: Build, book: str, target: int) -> None:
-    """Pass over a book's events for what links streams, and what two customers claim."""
-    after = 0
-    while rows := await connection.fetch(ALL_EVENTS, book, after, target, _LINKED_AT_ONCE):
-        await prepare(connection, rows)
-        after = rows[-1]["position"]
-        async with connection.transaction():
-            await connection.execute(COMMIT_WITHOUT_WAITING)
-            # Parsed one by one: each is gone before the next.
-            facts = (fact for row in rows for fact in parsed([row]))
-            touched, losing = await joining.write_links(connection, book, facts)
-            await rivals.note(connection, book, losing)
-            if touched:
-                await rivals.settle(connection, build.build_id, book, touched)
+        for number, part in enumerate(parts, 1):
+            await connection.execute(ADD_PART, build.build_id, number, *part)
 
 
 async def read_progress(connection: asyncpg.Connection, build: Build) -> Progress:
@@ -252,21 +194,24 @@ async def _fold_piece(
     connection: asyncpg.Connection, projection: Projection, build: Build, ahead: Ahead[_Folded]
 ) -> bool:
     async with connection.transaction():
-        await connection.execute(COMMIT_WITHOUT_WAITING)
-        part = await connection.fetchrow(TAKE_PART, build.build_id, ahead.until)
+        await connection.execute(WRITE_A_PIECE)
+        pattern = CUSTOMERS if projection.joins else None
+        part = await connection.fetchrow(TAKE_PART, build.build_id, ahead.until, pattern)
         if part is None:
             return False
-        book, target = part["book"], build.targets[part["book"]]
-        place = Place(part["after_stream"], part["until_stream"], book, target, tuple(sorted(projection.types)))
+        book, until = part["book"], part["until_stream"]
+        types = linking(projection.types) if projection.joins else projection.types
+        customers = is_customer(until) if projection.joins else None
+        place = Place(part["after_stream"], until, book, build.targets[book], tuple(sorted(types)), customers)
         folded = await ahead.piece(place)
         if not folded.done:
             ahead.begin(place._replace(after=folded.after))
+        await write_claims(connection, book, folded.claims)
         await write_new(connection, projection, folded.refolding)
         await keep(connection, folded.refolding.done)
         await park(connection, build.build_id, book, folded.refolding, {})
-        if folded.silent:
-            # No part comes past subjects without events of their own.
-            await connection.execute(joining.MARK_DIRTY, folded.silent, book, "joined")
+        if folded.again:
+            await connection.execute(joining.MARK_DIRTY, folded.again, book, "joined")
         await connection.execute(MOVE_PART, build.build_id, part["part"], folded.after, folded.events, folded.done)
     return True
 
@@ -277,13 +222,20 @@ async def read_all_terms(connection: asyncpg.Connection, projection: Projection,
 
 
 async def finish(connection: asyncpg.Connection, build: Build) -> bool:
-    """Set a build whose parts are all done to follow the log, or to stay; return whether they are."""
+    """Set a build whose parts are all done to follow the log, or to stay; return whether they are.
+
+    Customers that claimed the same object did not know of each other when they were folded: they are folded again.
+    """
     async with connection.transaction():
         if await connection.fetchval(LOCK_BUILD, build.build_id) != "folding":
             return True
         if not (await read_progress(connection, build)).finished:
             return False
+        await enter(connection, build.schema_name)
+        await connection.execute(LEARN_LINKS)
         for book, target in build.targets.items():
+            if claimants := await rivals.settle_all(connection, build.build_id, book):
+                await connection.execute(joining.MARK_DIRTY, claimants, book, "joined")
             await connection.execute(SET_CHECKPOINT, build.build_id, book, target)
         await set_phase(connection, build, "ready" if build.bounded else "catching_up")
     return True
@@ -297,53 +249,90 @@ async def _piece(connection: asyncpg.Connection, projection: Projection, place: 
     full = len(rows) == limit
     last = rows[-1]["stream_id"] if rows else ""
     if full and rows[0]["stream_id"] == last:
-        return _Piece({}, last, last, done=False, events=len(rows))
+        return _Piece({}, last, last, done=False, events=_count(projection, rows))
     used = [row for row in rows if row["stream_id"] != last] if full else rows
     await prepare(connection, used)
     subjects = {stream: list(some) for stream, some in groupby(used, key=itemgetter("stream_id"))}
     after = used[-1]["stream_id"] if used else place.after
-    return _Piece(subjects, None, after, done=not full, events=len(used))
+    return _Piece(subjects, None, after, done=not full, events=_count(projection, used))
+
+
+def _count(projection: Projection, rows: Sequence[asyncpg.Record]) -> int:
+    return sum(row["type"] in projection.types for row in rows)
 
 
 async def _fold(connection: asyncpg.Connection, projection: Projection, place: Place, terms: KnownTerms) -> _Folded:
     piece = await _piece(connection, projection, place)
-    book, target = place.book, place.target
-    refolding = Refolding()
+    if place.customers is None:
+        whole = [piece.long] if piece.long else list(piece.subjects)
+        refolding = await _fold_subjects(connection, projection, place, terms, piece, {one: [one] for one in whole}, {})
+        return _Folded(refolding, (), (), piece.after, piece.done, piece.events)
+    if place.customers:
+        return await _fold_customers(connection, projection, place, terms, piece)
+    return await _fold_objects(connection, projection, place, terms, piece)
+
+
+async def _fold_customers(
+    connection: asyncpg.Connection, projection: Projection, place: Place, terms: KnownTerms, piece: _Piece
+) -> _Folded:
+    """Fold customers with what their own events link to them, beside what is linked below that already."""
+    claims = Claims()
+    told: dict[str, list[Fact]] = {}
+    if piece.long:
+        told[piece.long] = []
+        async for facts in read_in_pieces(connection, place.types, place.book, [piece.long], place.target):
+            claims.add(place.book, piece.long, facts)
+    for stream in list(piece.subjects):
+        await asyncio.sleep(0)  # let in what is being written
+        rows = piece.subjects.pop(stream)
+        facts = parsed(rows)
+        claims.add(place.book, stream, facts)
+        told[stream] = [fact for row, fact in zip(rows, facts, strict=True) if row["type"] in projection.types]
+    children = sorted({link.child for link in claims.links})
+    standing = merged(await joining.read_up(connection, children), claims.links)
+    below = await joining.streams_below(connection, projection, list(told), standing, also=children)
+    refolding = await _fold_subjects(connection, projection, place, terms, piece, below, told)
+    return _Folded(refolding, claims.links, claims.strays(standing), piece.after, piece.done, piece.events)
+
+
+async def _fold_objects(
+    connection: asyncpg.Connection, projection: Projection, place: Place, terms: KnownTerms, piece: _Piece
+) -> _Folded:
+    """Fold what is nobody's, now that all links are written."""
     streams = [piece.long] if piece.long else list(piece.subjects)
     roots = await joining.roots_of(connection, projection, streams)
-    silent = await _silent(connection, projection, set(roots.values()) - set(streams), target)
-    # What is below another is folded with the subject it belongs to.
-    whole = [stream for stream in streams if roots.get(stream, stream) == stream]
-    joined = None if piece.long else await _joined(connection, projection, whole, target)
-    for stream in whole:
+    # No part comes past subjects without events of their own.
+    elsewhere = sorted(set(roots.values()) - set(streams))
+    silent = [row["subject"] for row in await connection.fetch(WITHOUT_EVENTS, elsewhere, place.types, place.target)]
+    whole = [stream for stream in streams if roots[stream] == stream]
+    below = await joining.streams_below(connection, projection, whole)
+    refolding = await _fold_subjects(connection, projection, place, terms, piece, below, {})
+    return _Folded(refolding, (), silent, piece.after, piece.done, piece.events)
+
+
+async def _fold_subjects(
+    connection: asyncpg.Connection,
+    projection: Projection,
+    place: Place,
+    terms: KnownTerms,
+    piece: _Piece,
+    below: Mapping[str, Sequence[str]],
+    told: dict[str, list[Fact]],
+) -> Refolding:
+    """Fold subjects of a piece with the streams below them, as far as their own facts are told, or else of its rows."""
+    refolding = Refolding()
+    others = [stream for subject, streams in below.items() for stream in streams if stream != subject]
+    joined = None if piece.long else await read_rows(connection, projection.types, others, place.target, _JOINED_ROWS)
+    for subject, streams in below.items():
         await asyncio.sleep(0)  # let in what is being written
         if joined is None:
-            below = await joining.streams_below(connection, projection, [stream])
-            wanted = Wanted(stream, tuple(below[stream]))
-            await fold_long(connection, projection, book, wanted, target, terms, refolding)
-        else:
-            # Decoded one by one: what is parsed is folded while it is at hand, and gone before the next.
-            facts = parsed([*piece.subjects.pop(stream), *joined.pop(stream, ())])
-            fold_one(projection, Subject(book, stream), facts, target, terms, refolding)
-    return _Folded(refolding, silent, piece.after, piece.done, piece.events)
-
-
-async def _joined(
-    connection: asyncpg.Connection, projection: Projection, subjects: Sequence[str], target: int
-) -> dict[str, list[asyncpg.Record]] | None:
-    """Return what joins each subject from streams below it; None where that is too much to have in memory at once."""
-    below = await joining.all_below(connection, projection, subjects)
-    found = await read_rows(connection, projection.types, below, target, _JOINED_ROWS)
-    if found is None:
-        return None
-    joined: dict[str, list[asyncpg.Record]] = {}
-    for stream, root in (await joining.roots_of(connection, projection, list(found))).items():
-        if stream != root:
-            joined.setdefault(root, []).extend(found[stream])
-    return joined
-
-
-async def _silent(connection: asyncpg.Connection, projection: Projection, roots: set[str], target: int) -> list[str]:
-    """Return subjects without events of their own."""
-    rows = await connection.fetch(WITH_OWN_EVENTS, sorted(roots), list(projection.types), target) if roots else ()
-    return sorted(roots - {row["stream_id"] for row in rows})
+            wanted = Wanted(subject, tuple(streams))
+            await fold_long(connection, projection, place.book, wanted, place.target, terms, refolding)
+            continue
+        # Decoded one by one: what is parsed is folded while it is at hand, and gone before the next.
+        rows = [row for row in piece.subjects.pop(subject, ()) if row["type"] in projection.types]
+        rows += [row for stream in streams for row in joined.pop(stream, ())]
+        facts = [*told.pop(subject, ()), *parsed(rows)]
+        if facts:
+            fold_one(projection, Subject(place.book, subject), facts, place.target, terms, refolding)
+    return refolding

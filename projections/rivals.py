@@ -12,8 +12,8 @@ from typing import Final
 import asyncpg
 import structlog
 
-from projections.joining import LINKS_DOWN, LINKS_UP
-from projections.links import Link, rival, root_of
+from projections.joining import LINKS_DOWN, read_up
+from projections.links import Link, is_customer, root_of
 from projections.writing import PARK, UNPARK
 
 _log = structlog.get_logger()
@@ -21,7 +21,9 @@ _log = structlog.get_logger()
 NOTE: Final = """
 INSERT INTO rival_link (child, book, parent, created, event_id)
 VALUES ($1, $2, $3, $4, $5)
-ON CONFLICT DO NOTHING
+ON CONFLICT (child, parent) DO UPDATE
+SET created = excluded.created, event_id = excluded.event_id
+WHERE (excluded.created, excluded.event_id) < (rival_link.created, rival_link.event_id)
 """
 
 NOTED: Final = """
@@ -32,6 +34,8 @@ ORDER BY child, created, event_id
 """
 
 SETTLED: Final = "DELETE FROM rival_link WHERE child = $1 AND parent = $2"
+
+CLAIMED: Final = "SELECT DISTINCT child FROM rival_link WHERE book = $1 ORDER BY child"
 
 PARKED: Final = "SELECT EXISTS (SELECT FROM ledger.parked WHERE build_id = $1 AND subject = $2)"
 
@@ -46,6 +50,7 @@ class RivalCustomersError(Exception):
 async def note(connection: asyncpg.Connection, book: str, losing: Iterable[Link]) -> None:
     """Write down links that lost."""
     records = [(link.child, book, link.parent, link.created, link.event_id) for link in losing]
+    records.sort()  # whoever writes at the same time waits in the same order
     if records:
         await connection.executemany(NOTE, records)
 
@@ -58,22 +63,31 @@ async def settle(
     Links that turn out to lead to the same customer are forgotten.
     """
     below = await connection.fetch(LINKS_DOWN, list(touched))
-    noted = [Link(*row) for row in await connection.fetch(NOTED, [*touched, *(row["child"] for row in below)])]
-    if not noted:
-        return {}
-    streams = sorted({end for link in noted for end in (link.child, link.parent)})
-    standing = {row["child"]: Link(*row) for row in await connection.fetch(LINKS_UP, streams)}
     found: dict[str, RivalCustomersError] = {}
-    for link in noted:
-        kept, other = root_of(link.child, standing), root_of(link.parent, standing)
+    for link, kept, other in await _led(connection, [*touched, *(row["child"] for row in below)]):
         if kept == other:
             await connection.execute(SETTLED, link.child, link.parent)
-        elif rival(standing[link.child], link, standing) and link.child not in found:
+        elif is_customer(kept) and is_customer(other) and link.child not in found:
             found[link.child] = RivalCustomersError(kept, other)
             if not await connection.fetchval(PARKED, build_id, link.child):
                 _log.error("rival_customers", build=build_id, child=link.child, kept=kept, other=other)
             await connection.execute(PARK, build_id, link.child, book, link.event_id, repr(found[link.child]))
     return found
+
+
+async def settle_all(connection: asyncpg.Connection, build_id: str, book: str) -> list[str]:
+    """Park every child that two customers claim; return those customers."""
+    children = [row["child"] for row in await connection.fetch(CLAIMED, book)]
+    await settle(connection, build_id, book, children)
+    ends = {root for _, kept, other in await _led(connection, children) for root in (kept, other)}
+    return sorted(root for root in ends if is_customer(root))
+
+
+async def _led(connection: asyncpg.Connection, streams: Sequence[str]) -> list[tuple[Link, str, str]]:
+    """Return the links that lost, of or to some streams: where their child leads, and where they would have led."""
+    noted = [Link(*row) for row in await connection.fetch(NOTED, list(streams))] if streams else []
+    known = await read_up(connection, [end for link in noted for end in (link.child, link.parent)])
+    return [(link, root_of(link.child, known), root_of(link.parent, known)) for link in noted]
 
 
 async def let_go(connection: asyncpg.Connection, build_id: str, children: Sequence[str]) -> None:

@@ -83,8 +83,8 @@ async def _write(connection: asyncpg.Connection, projection: Projection, some: S
     whole = [one for one in some if one.since is None]
     parts = [one for one in some if one.since is not None]
     for table in projection.tables:
-        if whole:
-            await connection.execute(table.delete_subjects, [one.subject for one in whole])
+        if others := [one.subject for one in whole if table.name not in one.same]:
+            await connection.execute(table.delete_subjects, others)
         for one in parts:
             await _delete_part(connection, table, one)
     await _copy(connection, projection, some)
@@ -100,7 +100,7 @@ async def _write(connection: asyncpg.Connection, projection: Projection, some: S
 
 async def _copy(connection: asyncpg.Connection, projection: Projection, some: Sequence[Refolded]) -> None:
     for table in projection.tables:
-        rows = [row for one in some for row in one.rows.get(table.name, ())]
+        rows = [row for one in some if table.name not in one.same for row in one.rows.get(table.name, ())]
         if rows:
             await connection.copy_records_to_table(table.name, records=rows, columns=table.columns)
 

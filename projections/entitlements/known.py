@@ -11,7 +11,7 @@ from projections.contract import Projection, Row, Subject
 from projections.facts import Fact
 from projections.folding import rows_of
 from projections.joining import streams_below
-from projections.links import links, merged, root_of
+from projections.links import linking, links, merged, root_of
 from projections.reading import facts_of
 
 EVERYTHING: Final = """
@@ -36,7 +36,8 @@ async def fold_subjects(
     told: dict[str, list[Fact]] = {stream: [] for stream in streams}
     folded: dict[str, list[Fact]] = {stream: [] for stream in streams}
     for row, fact in zip(found, await facts_of(connection, found), strict=True):
-        told[row["stream_id"]].append(fact)
+        if row["type"] in linking(projection.types):
+            told[row["stream_id"]].append(fact)
         if row["type"] in projection.types:
             folded[row["stream_id"]].append(fact)
     for subject, own in below.items():

@@ -25,13 +25,13 @@ SHELL = {
         "tiles", "verify", "wakeup",
     },
     "projections": {
-        "ahead", "builds", "certify", "compare", "follower", "forgetting", "joining", "leases", "promotion",
-        "reading", "rebuild", "refold", "rivals", "runner", "traces", "writing", "dunning.query",
+        "ahead", "builds", "certify", "claims", "compare", "follower", "forgetting", "joining", "leases", "parts",
+        "promotion", "reading", "rebuild", "refold", "rivals", "runner", "traces", "writing", "dunning.query",
         "entitlements.changes", "entitlements.feed", "entitlements.holdings", "entitlements.known",
         "entitlements.preview", "entitlements.query", "entitlements.saying", "mrr.query", "periods.ageing",
         "periods.bridge", "periods.closing", "periods.effective", "periods.entries", "periods.kept", "periods.lines",
-        "periods.owners", "periods.query", "periods.sums", "periods.unpaid", "periods.worth", "revenue.dossier",
-        "revenue.owed", "revenue.pages", "revenue.query",
+        "periods.moved", "periods.owners", "periods.query", "periods.sums", "periods.unpaid", "periods.worth",
+        "revenue.dossier", "revenue.owed", "revenue.pages", "revenue.pieces", "revenue.query",
     },
 }  # fmt: skip
 """The rooms that touch the world. Every other room of these packages is pure; ``api`` is all shell."""

@@ -17,6 +17,7 @@ from projections.builds import Build, Request, ensure_live, read_build, start_bu
 from projections.certify import digest_of
 from projections.contract import Projection
 from projections.follower import follow, step
+from projections.links import customers_of
 from projections.rebuild import finish, fold_piece, folding_ahead, plan, read_all_terms
 from projections.runner import connect_runner
 from tests.conftest import ManualClock
@@ -129,6 +130,7 @@ async def test_a_part_of_one_book_passes_over_no_other(database: Database, owner
     await runner.close()
     await owner.execute(READ_IN_KEY_ORDER)
     for part in await owner.fetch("SELECT book, after_stream, until_stream FROM ledger.build_part"):
-        place = Place(part["after_stream"], part["until_stream"], part["book"], 2_000, ("nothing",))
-        shown = "\n".join(row[0] for row in await owner.fetch(f"EXPLAIN (ANALYZE) {SUBJECTS}", *place, 3_000))
+        place = Place(part["after_stream"], part["until_stream"], part["book"], 2_000, ("nothing",), True)
+        asked = (*place, customers_of(place.book), 3_000)
+        shown = "\n".join(row[0] for row in await owner.fetch(f"EXPLAIN (ANALYZE) {SUBJECTS}", *asked))
         assert "Rows Removed by Filter: 2000\n" in shown, shown

@@ -315,7 +315,8 @@ async def test_what_is_deferred_and_not_paid_is_a_memo(
     """
     await load(services, database, events_of(story))
     asked = {"from_": "2026-01", "to": "2026-05"}
-    assert "deferred_unpaid" not in (await ask(client, "recognition", **asked))["months"]["2026-01"]["usd"]
+    for more in ({}, {"detail": "waterfall", "memo": "false"}):
+        assert "deferred_unpaid" not in (await ask(client, "recognition", **asked, **more))["months"]["2026-01"]["usd"]
 
     async def unpaid(**more: str) -> list[int]:
         months = (await ask(client, "recognition", **asked, detail="waterfall", **more))["months"]

@@ -1,0 +1,93 @@
+"""What a rebuild's workers learn of links while they fold, and how they write it down beside each other.
+
+A customer's events claim what they name. The first claim stands, whichever worker writes first: one that finds another
+standing waits until it is committed and compares. What lost and leads elsewhere is noted, and settled when all is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+import asyncpg
+
+from projections import rivals
+from projections.facts import Fact
+from projections.joining import read_up
+from projections.links import Link, links, losing, merged, root_of
+
+# In order of their children, so that two workers wait for each other in one direction alone.
+CLAIM: Final = """
+INSERT INTO link (child, book, parent, created, event_id)
+SELECT child, $1, parent, created, event_id
+FROM unnest($2::text[], $3::text[], $4::timestamptz[], $5::text[]) AS new (child, parent, created, event_id)
+ON CONFLICT (child) DO NOTHING
+RETURNING child
+"""
+
+STANDING: Final = """
+SELECT child, parent, created, event_id
+FROM link
+WHERE child = ANY ($1)
+ORDER BY child
+FOR UPDATE
+"""
+
+REPLACE: Final = """
+UPDATE link
+SET parent = new.parent, created = new.created, event_id = new.event_id
+FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::text[]) AS new (child, parent, created, event_id)
+WHERE link.child = new.child
+"""
+
+
+class Claims:
+    """The links that some events make: the first of each child to each parent."""
+
+    def __init__(self) -> None:
+        self._first: dict[tuple[str, str], Link] = {}
+        self._strange: set[tuple[str, str]] = set()
+
+    def add(self, book: str, stream: str | None, facts: Iterable[Fact]) -> None:
+        """Take in what more events link, those of a customer's stream or of any."""
+        first = self._first
+        for fact in facts:
+            for link in links(book, fact):
+                key = (link.child, link.parent)
+                if key not in first or link.rank < first[key].rank:
+                    first[key] = link
+                if stream is not None and link.parent != stream:
+                    self._strange.add((link.child, stream))
+
+    def strays(self, standing: Mapping[str, Link]) -> list[str]:
+        """Return what events of a customer's stream link to somebody else, as an answer of Stripe's API may."""
+        return sorted({child for child, stream in self._strange if root_of(child, standing) != stream})
+
+    @property
+    def links(self) -> Sequence[Link]:
+        """What is claimed."""
+        return list(self._first.values())
+
+
+async def write_claims(connection: asyncpg.Connection, book: str, claims: Sequence[Link]) -> None:
+    """Write down, of each child, the first link; note those that lost to it and lead elsewhere, as far as is known."""
+    first = merged({}, claims)
+    children = sorted(first)
+    if not children:
+        return
+    rows = await connection.fetch(CLAIM, book, *_columns([first[child] for child in children]))
+    rest = sorted(first.keys() - {row["child"] for row in rows})
+    before = {row["child"]: Link(*row) for row in await connection.fetch(STANDING, rest)} if rest else {}
+    after = merged(first, before.values())
+    if changed := [after[child] for child in rest if after[child] != before[child]]:
+        await connection.execute(REPLACE, *_columns(changed))
+    await rivals.note(connection, book, await _elsewhere(connection, losing(claims, before, after)))
+
+
+async def _elsewhere(connection: asyncpg.Connection, lost: Sequence[Link]) -> list[Link]:
+    known = await read_up(connection, sorted({end for link in lost for end in (link.child, link.parent)}))
+    return [link for link in set(lost) if root_of(link.child, known) != root_of(link.parent, known)]
+
+
+def _columns(some: Sequence[Link]) -> tuple[list[object], ...]:
+    return tuple([*column] for column in zip(*some, strict=True))
