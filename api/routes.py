@@ -212,7 +212,7 @@ OPERATIONS: Final = (
               "Who made which build live, went back, or threw one away, and why.", {200: ref("Decisions")}, "admin",
               PAGE, refuses=(404,)),
     Operation("POST", "/v1/projections/{name}/rebuilds", projections.start_rebuild, "Ask for a new build.",
-              {202: ref("Build")}, "admin", body=REBUILD, refuses=(404, 409, 413)),
+              {202: ref("Build")}, "admin", body=REBUILD, refuses=(404, 409, 413), idempotent=True),
     Operation("GET", "/v1/projections/{name}/builds/{build}", projections.get_build, "How far a build is.",
               {200: ref("Build")}, "admin", refuses=(404,)),
     Operation("DELETE", "/v1/projections/{name}/builds/{build}", projections.delete_build, "Throw a build away.",

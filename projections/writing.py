@@ -34,8 +34,10 @@ USES: Final = "INSERT INTO reference_use (subject, reference) VALUES ($1, $2) ON
 PARK: Final = """
 INSERT INTO ledger.parked (build_id, subject, book, event_id, error)
 VALUES ($1, $2, $3, $4, $5)
-ON CONFLICT (build_id, subject) DO UPDATE SET event_id = excluded.event_id, error = excluded.error
+ON CONFLICT (build_id, subject) DO UPDATE
+SET event_id = coalesce(nullif(excluded.event_id, ''), parked.event_id), error = excluded.error
 """
+"""Folded again without news, as by a replay, it is still that event which stands in the way."""
 
 UNPARK: Final = "DELETE FROM ledger.parked WHERE build_id = $1 AND subject = ANY ($2)"
 
