@@ -55,8 +55,7 @@ async def list_journal(request: Request) -> Response:
     )
     entries = found.value
     content: dict[str, Any] = {"policy": policy_name(policy), "basis": basis_json(is_sealed=reporting.is_sealed)}
-    if not wanted.prior:
-        content["left_out_at"] = time_json(reporting.left_out_at)
+    content["left_out_at"] = time_json(reporting.left_out_at)
     if by:
         months = {one.entry: month_name(one.at) for one in entries}
         content |= {"group_by": by, "data": grouped(entries, by, months)}

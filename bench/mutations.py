@@ -30,6 +30,7 @@ _NOT_PROMOTED = f"{_BUILDS}::test_what_is_not_promoted"
 _JOINING = "tests/projections/test_joining.py"
 _LINK_LAST = f"{_JOINING}::test_the_link_may_come_last"
 _CLAIMED_TWICE = f"{_JOINING}::test_what_two_customers_claim_is_parked_and_stays_with_the_first"
+_CLAIMS = "tests/projections/test_claims.py::test_workers_side_by_side_come_to_what_all_links_say"
 _LATE_TERMS = f"{_JOINING}::test_late_terms_reach_exactly_those_who_used_them"
 _WARM = "tests/projections/test_warm.py"
 _CHANGES = "tests/projections/test_changes.py"
@@ -176,6 +177,12 @@ ENGINE: Final = (
             "joined.dirty |= set(named[:0])", _LATE_TERMS),
     mutant("engine", "a child of two customers is not parked", "projections/rivals.py",
             "elif is_customer(kept) and is_customer(other) and", "elif not kept and", _CLAIMED_TWICE),
+    mutant("engine", "a rebuild folds objects before all customers", "projections/rebuild.py",
+            "until_stream ~ $3 OR NOT EXISTS (", "until_stream ~ $3 OR true OR NOT EXISTS (", _CLAIMS),
+    mutant("engine", "a rebuild folds nobody again whom another claimed from", "projections/rivals.py",
+            "return sorted(root for root in ends if is_customer(root))", "return sorted(ends)[:0]", _CLAIMS),
+    mutant("engine", "a worker keeps its claim though an earlier one stands", "projections/claims.py",
+            "after = merged(first, before.values())", "after = first", _CLAIMS),
     mutant("engine", "a rebuild calls a part done after its first piece", "projections/rebuild.py",
             "SET after_stream = $3, events = events + $4, done = $5\n",
             "SET after_stream = $3, events = events + $4, done = $5 OR true\n", _PIECES),

@@ -54,7 +54,8 @@ class Claims:
         for fact in facts:
             for link in links(book, fact):
                 key = (link.child, link.parent)
-                if key not in first or link.rank < first[key].rank:
+                standing = first.get(key)
+                if standing is None or (link.created <= standing.created and link.rank < standing.rank):
                     first[key] = link
                 if stream is not None and link.parent != stream:
                     self._strange.add((link.child, stream))

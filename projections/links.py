@@ -72,11 +72,10 @@ def links(book: str, fact: Fact) -> list[Link]:
     named = _named(subject, fact.previous)
     if len(named) < 2:
         return []
-    top, *below = named
-    parent = f"{book}/{top}"
+    parent = f"{book}/{named[0]}"
     return [
         Link(f"{book}/{child}", parent, fact.created, fact.event_id)
-        for child in below
+        for child in named[1:]
         if not child.startswith(_CUSTOMERS)
     ]
 

@@ -14,7 +14,6 @@ from typing import Final, NamedTuple
 
 import asyncpg
 
-from projections.ahead import READ_IN_KEY_ORDER
 from projections.claims import Claims, write_claims
 from projections.contract import Projection
 from projections.links import customers_of, linking
@@ -44,6 +43,13 @@ SELECT (SELECT max(stream_id) FROM ledger.event WHERE stream_id > $1 AND stream_
        (SELECT max(stream_id) FROM ledger.event WHERE stream_id > $1 AND stream_id ^@ ANY ($2)) AS last_customer
 """
 
+# The planner would rather fetch all and sort it.
+IN_KEY_ORDER: Final = """
+SET LOCAL enable_seqscan = off;
+SET LOCAL enable_bitmapscan = off;
+SET LOCAL enable_sort = off;
+"""
+
 # Of the index alone: no event is looked at.
 NO_CUSTOMERS: Final = """
 SELECT stream_id, count(*) AS events
@@ -71,7 +77,7 @@ async def cut(connection: asyncpg.Connection, projection: Projection, book: str,
     """Cut a book's streams into parts of about the same number of events. Customers' parts end with a customer's
     stream and come first, where a projection joins objects to customers; the links those make are written by then."""
     async with connection.transaction(readonly=True):
-        await connection.execute(READ_IN_KEY_ORDER)
+        await connection.execute(IN_KEY_ORDER)
         ends = await connection.fetchrow(ENDS, book, customers_of(book))
     sample = sorted({1 + target * step // _SAMPLED for step in range(_SAMPLED)})
     counts = await connection.fetchrow(FOLDED_OF_SAMPLE, book, sample, list(projection.types), customers_of(book))
@@ -124,7 +130,7 @@ async def _linked(
 
 async def _no_customers(connection: asyncpg.Connection, book: str, after: str, until: str) -> list[asyncpg.Record]:
     async with connection.transaction(readonly=True):
-        await connection.execute(READ_IN_KEY_ORDER)
+        await connection.execute(IN_KEY_ORDER)
         rows: list[asyncpg.Record] = await connection.fetch(
             NO_CUSTOMERS, after, until, book, customers_of(book), _STREAMS_AT_ONCE
         )

@@ -54,7 +54,11 @@ _SERVER = {
     "autovacuum": "off",
 }
 
-END_SESSIONS = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{}'"
+END_SESSIONS = """
+SELECT coalesce(bool_and(pg_terminate_backend(pid, 5000)), true)
+FROM pg_stat_activity
+WHERE datname = $1
+"""
 
 _numbers = itertools.count(1)
 
@@ -107,8 +111,8 @@ class Copies:
         name = self._untouched.pop() if self._untouched else await self._made()
         before = await self._transactions()
         yield name
-        await self._maintaining.execute(END_SESSIONS.format(name))
-        if await self._transactions() == before:
+        ended = await self._maintaining.fetchval(END_SESSIONS, name)
+        if ended and await self._transactions() == before:
             self._untouched.append(name)
         else:
             await self._maintaining.execute(f"DROP DATABASE {name} WITH (FORCE)")
@@ -121,7 +125,7 @@ class Copies:
         return name
 
     async def _transactions(self) -> int:
-        """How many transactions of this server have written anything at all."""
+        """The number of the next transaction of this server that writes anything at all: only those have one."""
         return int(await self._maintaining.fetchval("SELECT pg_snapshot_xmax(pg_current_snapshot())::text"))
 
 

@@ -12,7 +12,7 @@ import pytest
 from ledger.appender import Appender
 from ledger.postgres import Database
 from projections import folding, refold
-from projections.ahead import READ_IN_KEY_ORDER, SUBJECTS, Place
+from projections.ahead import READ_BY_KEYS, SUBJECTS, Place
 from projections.builds import Build, Request, ensure_live, read_build, start_build
 from projections.certify import digest_of
 from projections.contract import Projection
@@ -128,7 +128,7 @@ async def test_a_part_of_one_book_passes_over_no_other(database: Database, owner
     targets = dict.fromkeys(("a:live", "b:live", "c:live"), 2_000)
     await plan(runner, PROJECTION, await start_build(runner, PROJECTION, Request("test", None, targets)))
     await runner.close()
-    await owner.execute(READ_IN_KEY_ORDER)
+    await owner.execute(READ_BY_KEYS)
     for part in await owner.fetch("SELECT book, after_stream, until_stream FROM ledger.build_part"):
         place = Place(part["after_stream"], part["until_stream"], part["book"], 2_000, ("nothing",), True)
         asked = (*place, customers_of(place.book), 3_000)
