@@ -11,6 +11,7 @@ import hashlib
 import importlib
 import inspect
 import io
+import sys
 import tokenize
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
@@ -107,8 +108,11 @@ async def _root(connection: asyncpg.Connection, book: str, position: int) -> byt
 
 
 def source_digest(projection: Projection) -> str:
-    """Return SHA-256, hex, over the code that folds: its meaning, not its comments."""
-    package = projection.step.__module__.rpartition(".")[0]
+    """Return SHA-256, hex, over the code that folds: its meaning, not its comments.
+
+    That is whatever the fold's own module imports of ours, and what that imports: readers of shapes, worth, parts.
+    """
+    package = __name__.partition(".")[0]
     own: set[str] = set()
     reached = {projection.step.__module__}
     while reached:
@@ -126,6 +130,8 @@ def _modules_used(name: str) -> Iterable[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module:
             yield node.module
+            # A name may be a module itself: it has been imported with the module that says so.
+            yield from {f"{node.module}.{one.name}" for one in node.names} & sys.modules.keys()
 
 
 def _meaning(name: str) -> str:

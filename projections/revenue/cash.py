@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from operator import attrgetter
+
 from projections.revenue.entries import Journal, Posting, mirrored
 from projections.revenue.facts import ChargeFact, DisputeMoveFact, Facts, PayoutFact, RefundFact, TransactionFact
 
 
-def post_cash(facts: Facts, journal: Journal) -> None:
+def post_cash(facts: Facts, returned: Iterable[RefundFact], journal: Journal) -> None:
     """Post what moved on Stripe's balance and to the bank; what it was for is posted with the bills."""
     for _, charge in sorted(facts.charges.items()):
         _charge(charge, journal)
-    for _, refund in sorted(facts.refunds.items()):
+    for refund in sorted(returned, key=attrgetter("key")):
         _refund(refund, journal)
     for _, payout in sorted(facts.payouts.items()):
         _payout(payout, journal)

@@ -86,11 +86,12 @@ class InvoicePaymentFact:
 
 @dataclass(slots=True)
 class ChargeFact:
-    """A charge that took money, or (``pending_at``) is about to."""
+    """A charge that took money, or (``pending_at``) is about to; ``held`` is what was only authorised of it."""
 
     key: str
     currency: str
     amount: int = 0
+    held: int = 0
     payment_intent: str | None = None
     invoice: str | None = None
     pending_at: int | None = None
@@ -102,7 +103,7 @@ class ChargeFact:
 
 @dataclass(slots=True)
 class RefundFact:
-    """A refund that moved money, and when it came back."""
+    """A refund that moved money, and when it came back; ``untold`` while none of its snapshots shows how it did."""
 
     key: str
     currency: str
@@ -111,6 +112,7 @@ class RefundFact:
     payment_intent: str | None
     created: int
     failed_at: int | None = None
+    untold: bool = False
     because: dict[str, str] = field(default_factory=dict)
 
 
@@ -272,6 +274,19 @@ class Facts:
     balances: list[BalanceFact] = field(default_factory=list)
     subscriptions: dict[str, SubscriptionFact] = field(default_factory=dict)
     rulings: list[Ruling] | None = None
+
+    @property
+    def returned(self) -> dict[str, RefundFact]:
+        """The refunds that moved money. What was only authorised of a charge and is let go is told as a refund too."""
+        if not any(one.untold for one in self.refunds.values()):
+            return self.refunds
+        held = {charge.key: charge.held for charge in self.charges.values()}
+        held |= {charge.payment_intent: charge.held for charge in self.charges.values() if charge.payment_intent}
+        return {
+            key: one
+            for key, one in self.refunds.items()
+            if not one.untold or one.amount > held.get(one.charge or one.payment_intent or "", 0)
+        }
 
     @property
     def customer(self) -> str | None:

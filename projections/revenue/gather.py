@@ -171,6 +171,7 @@ def charge_changed(facts: Facts, fact: Fact) -> None:
     known = facts.charges.setdefault(shown.id, ChargeFact(shown.id, shown.currency))
     known.payment_intent = shown.payment_intent or known.payment_intent
     known.invoice = shown.invoice or known.invoice
+    known.held = shown.amount - shown.captured if shown.status == "succeeded" else 0
     created = seconds(shown.created) or _at(fact)
     if shown.status == "pending" and known.pending_at is None and known.taken_at is None:
         known.pending_at, known.pending = created, shown.amount
@@ -197,16 +198,17 @@ def refund_changed(facts: Facts, fact: Fact) -> None:
 
 def _refund(facts: Facts, shown: Refund, fact: Fact) -> None:
     known = facts.refunds.get(shown.id)
-    moved = (shown.status == "succeeded" and not shown.is_release) or shown.balance_transaction is not None
+    moved = shown.status == "succeeded" or shown.balance_transaction is not None
     if known is None and moved:
         created = seconds(shown.created) or _at(fact)
-        known = RefundFact(shown.id, shown.currency, shown.amount, None, None, created)
+        known = RefundFact(shown.id, shown.currency, shown.amount, None, None, created, untold=True)
         known.because["refund"] = fact.event_id
         facts.refunds[shown.id] = known
     if known is None:
         return
     known.charge = known.charge or shown.charge
     known.payment_intent = known.payment_intent or shown.payment_intent
+    known.untold = known.untold and shown.balance_transaction is None
     if shown.status in {"failed", "canceled"} and known.failed_at is None:
         known.failed_at = _at(fact)
         known.because["failed"] = fact.event_id

@@ -102,7 +102,7 @@ def _order(act: Act) -> tuple[int, Rank, str]:
 
 def books_of(facts: Facts, policy: Policy | None = None) -> Books:
     """Work out a subject's bills and entries: under one policy, or each bill under the one published for its time."""
-    books = Books(facts, policy, paying(facts))
+    books, returned = Books(facts, policy, paying(facts)), facts.returned
     for _, invoice in sorted(facts.invoices.items()):
         _invoice(books, invoice)
     _sales(books)
@@ -122,12 +122,12 @@ def books_of(facts: Facts, policy: Policy | None = None) -> Books:
     for _, note in sorted(facts.credit_notes.items()):
         if note.invoice in books.bills:
             _credit_note(books, note)
-    for _, refund in sorted(facts.refunds.items()):
+    for _, refund in sorted(returned.items()):
         _refund(books, refund)
     for _, dispute in sorted(facts.disputes.items()):
         _dispute(books, dispute)
     books.run()
-    post_cash(facts, books.journal)
+    post_cash(facts, returned.values(), books.journal)
     post_balance_changes(facts, books.journal)
     books.journal.entries.sort(key=lambda entry: (entry.at, entry.key))
     return books

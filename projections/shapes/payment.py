@@ -72,10 +72,7 @@ class InvoicePayment(NamedTuple):
 
 
 class Refund(NamedTuple):
-    """A refund. It moves money while pending or succeeded, and only with a balance transaction.
-
-    ``is_release`` where Stripe says that there is none: what was only authorised is let go.
-    """
+    """A refund. It moves money while pending or succeeded, and only with a balance transaction."""
 
     id: str
     charge: str | None
@@ -85,7 +82,6 @@ class Refund(NamedTuple):
     amount: int
     balance_transaction: str | None
     failure_balance_transaction: str | None
-    is_release: bool
     created: datetime | None
 
 
@@ -258,7 +254,6 @@ def refund_of(source: Json) -> Refund | None:
         amount=amount(source.get("amount")) or 0,
         balance_transaction=identifier(source.get("balance_transaction")),
         failure_balance_transaction=identifier(source.get("failure_balance_transaction")),
-        is_release="balance_transaction" in source and source["balance_transaction"] is None,
         created=moment(source.get("created")),
     )
 

@@ -326,6 +326,15 @@ def test_an_authorisation_that_is_let_go_moves_nothing() -> None:
         event("e3", "refund.created", released, created=AT + 60),
     ])  # fmt: skip
     assert (at(books, "2026-02-01"), books.journal.problems) == ({}, [])
+    part = charge(amount_captured=700, amount_refunded=490, refunds={"data": [released | {"amount": 490}]})
+    taken = made([held, event("e2", "charge.captured", part, created=AT + 60)])
+    assert at(taken, "2026-02-01") == {"stripe_balance": 700, "revenue": 700}
+    back = event(
+        "e3", "refund.created", released | {"id": "re_2", "amount": 700, "balance_transaction": "txn_1"}, created=AT
+    )
+    assert at(made([held, event("e2", "charge.captured", part, created=AT + 60), back]), "2026-02-01") == {
+        "revenue": 700, "refunds": 700
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("behavior", ["exclusive", "inclusive"])
