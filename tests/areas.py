@@ -14,12 +14,14 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
 BUDGETS: Final = {
-    "system": 300, "faults": 60, "docs": 60, "simulator": 90, "projections": 150, "http": 150, "outward": 40,
-    "periods": 40, "revenue": 45, "dunning": 40, "entitlements": 30, "mrr": 30, "log": 60, "proof": 20, "house": 40,
-    "client": 10, "console": 15, "recorder": 15, "shapes": 15,
+    "system": 300, "faults": 40, "docs": 60, "simulator": 60, "projections": 160, "http": 130, "outward": 45,
+    "periods": 45, "revenue": 40, "dunning": 45, "entitlements": 40, "mrr": 25, "log": 50, "proof": 15, "house": 25,
+    "client": 10, "console": 20, "recorder": 10, "shapes": 10,
 }  # fmt: skip
 """Seconds of one worker, for what is not slow, on a machine that does nothing else."""
 
+SLOW: Final = {"browser", "upgrade"}
+"""Areas that only ``make test-slow`` runs."""
 
 WAITING: Final = {"system", "faults", "docs"}
 """Areas that wait for processes half of their time: beside a file of theirs runs one that does not."""
