@@ -12,7 +12,7 @@ CORES, SECONDS, TO_BEGIN = 2, 600, 30
 def test_every_area_has_a_budget_and_they_fit() -> None:
     areas = {path.parent.name for path in Path(__file__).parents[1].glob("*/test_*.py")}
     assert areas == BUDGETS.keys() | SLOW
-    assert WAITING <= BUDGETS.keys()
+    assert BUDGETS.keys() >= WAITING
     assert sum(BUDGETS.values()) <= CORES * (SECONDS - TO_BEGIN)
 
 
