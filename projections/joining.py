@@ -51,6 +51,12 @@ SET parent = excluded.parent, created = excluded.created, event_id = excluded.ev
 WHERE (excluded.created, excluded.event_id) < (link.created, link.event_id)
 """
 
+LINKS_AT: Final = """
+SELECT child, parent, created, event_id FROM link WHERE child = ANY ($1)
+UNION ALL
+SELECT child, parent, created, event_id FROM link WHERE parent = ANY ($1)
+"""
+
 MARK_DIRTY: Final = """
 INSERT INTO dirty (subject, book, why)
 SELECT DISTINCT subject, $2, $3
@@ -126,8 +132,8 @@ async def _join_links(
     roots = {root_of(child, links_) for child in moved for links_ in (before, after)}
     grown = roots - set(joined.no_longer_roots)
     subjects = sorted(grown | {joined.roots[event.stream_id] for event in own})
-    below = await streams_below(connection, projection, subjects, after, also=sorted(roots))
-    joined.wanted = _by_subject(own, joined.roots, below, whole=grown)
+    streams_of = await streams_below(connection, projection, subjects, after, also=sorted(roots))
+    joined.wanted = _by_subject(own, joined.roots, streams_of, whole=grown)
 
 
 async def streams_below(
@@ -145,13 +151,17 @@ async def streams_below(
     if not projection.joins or not subjects:
         return {subject: [subject] for subject in subjects}
     rows = await connection.fetch(LINKS_DOWN, sorted({*subjects, *also}))
-    standing = {row["child"]: Link(*row) for row in rows} | dict(known or {})
-    below: dict[str, set[str]] = {subject: {subject} for subject in subjects}
+    return below(subjects, {row["child"]: Link(*row) for row in rows} | dict(known or {}))
+
+
+def below(subjects: Sequence[str], standing: Mapping[str, Link]) -> dict[str, list[str]]:
+    """Return the streams of each subject, of links that hold all there are below them."""
+    found: dict[str, set[str]] = {subject: {subject} for subject in subjects}
     for child in standing:
         root = root_of(child, standing)
-        if root in below:
-            below[root].add(child)
-    return {subject: sorted(below[subject]) for subject in subjects}
+        if root in found:
+            found[root].add(child)
+    return {subject: sorted(found[subject]) for subject in subjects}
 
 
 async def roots_of(connection: asyncpg.Connection, projection: Projection, streams: Sequence[str]) -> dict[str, str]:
@@ -160,6 +170,21 @@ async def roots_of(connection: asyncpg.Connection, projection: Projection, strea
         return {}
     known = await read_up(connection, streams)
     return {stream: root_of(stream, known) for stream in streams}
+
+
+async def read_around(connection: asyncpg.Connection, streams: Iterable[str]) -> dict[str, Link]:
+    """Return the links that are written of some streams, of whatever they lead to, and of all below them, by child.
+
+    Step by step: nearly always there is one step, and whoever plans for more takes longer than it.
+    """
+    found: dict[str, Link] = {}
+    seen, new = set[str](), set(streams)
+    while new:
+        seen |= new
+        links_ = [Link(*row) for row in await connection.fetch(LINKS_AT, sorted(new))]
+        found |= {link.child: link for link in links_}
+        new = {end for link in links_ for end in (link.child, link.parent)} - seen
+    return found
 
 
 async def read_up(connection: asyncpg.Connection, streams: Sequence[str]) -> dict[str, Link]:
