@@ -352,6 +352,7 @@ CREATE TABLE ledger.checkpoint (
     book     text   NOT NULL,
     position bigint NOT NULL,
     term     bigint NOT NULL DEFAULT 0,  -- of the lease it was last moved under
+    moves    bigint NOT NULL DEFAULT 0,  -- how often it was moved, were it to where it stood
     PRIMARY KEY (build_id, book),
     CHECK (position >= 0)
 );

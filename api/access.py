@@ -15,6 +15,8 @@ from api.secrets import ApiKey, find_key
 from api.services import Services
 from ledger.reader import read_books
 
+_IDEMPOTENCY_KEY_CHARACTERS: Final = 255
+
 SIGNED_IN: Final = "ledger.signed_in"
 """Where a page of the console puts the key of its session into the scope, to ask a route in this process."""
 
@@ -47,6 +49,14 @@ def bearer_of(scope: Scope, serving: Services) -> ApiKey | None:
     given = next((value for name, value in scope["headers"] if name == b"authorization"), b"").decode("latin-1")
     scheme, _, presented = given.partition(" ")
     return find_key(serving.credentials.api_keys, presented.strip()) if scheme.lower() == "bearer" else None
+
+
+def called_by(request: Request) -> str | None:
+    """Return the request's Idempotency-Key: what its sender calls it, to send it again without doing it again."""
+    given = request.headers.get("idempotency-key")
+    if given is not None and not 0 < len(given) <= _IDEMPOTENCY_KEY_CHARACTERS:
+        raise Problem(400, f"an Idempotency-Key has 1 to {_IDEMPOTENCY_KEY_CHARACTERS} characters")
+    return given
 
 
 async def book_of_request(request: Request, key: ApiKey) -> str:

@@ -31,6 +31,8 @@ from projections.revenue import query
 from projections.revenue.owed import Owed, receivable
 from projections.revenue.pages import Wanted
 from projections.revenue.query import Sums
+from projections.revenue.schedule import month_of as month_of_second
+from projections.revenue.schedule import month_start
 from projections.revenue.shown import Shown
 from projections.revenue.unpaid import deferred_unpaid
 
@@ -65,10 +67,11 @@ class Reporting:
         self._revenue = services(request).revenue.name
         self._wanted = wants_sealed(request) and honours_closes(asked)
         self.is_sealed = False
+        self.left_out_at: datetime | None = None
 
     async def balances(self, connection: asyncpg.Connection, at: int) -> Sums:
         """Return what every account comes to at a second."""
-        closed, sealed = await self._read(connection)
+        closed, sealed = await self._read(connection, month_of_second(month_start(at, 1)))
         month = sealed_month(closed, datetime.fromtimestamp(at, UTC))
         self.is_sealed = self.is_sealed or month is not None
         return await reported_balances(connection, self._asked.book, sealed, at)
@@ -77,7 +80,7 @@ class Reporting:
         self, connection: asyncpg.Connection, first: date, until: date, at: int | None
     ) -> tuple[Sums, dict[date, Sums]]:
         """Return what everything came to before a month, and what each month from it on did."""
-        closed, sealed = await self._read(connection)
+        closed, sealed = await self._read(connection, first)
         if at is not None:
             sealed_month(closed, datetime.fromtimestamp(at, UTC))
         self.is_sealed = sealed is not None and first <= sealed.first_open
@@ -85,8 +88,8 @@ class Reporting:
 
     async def month(self, connection: asyncpg.Connection, month: str) -> tuple[Sums, Sums]:
         """Return what one whole month comes to as is known now, and as it is reported."""
-        _, sealed = await self._read(connection)
         first, until = day_of(month), day_of(month_after(month))
+        _, sealed = await self._read(connection, first)
         self.is_sealed = sealed is not None and first <= sealed.first_open
         now = (await query.months(connection, self._asked.book, first, until, None)).get(first, {})
         return now, await reported_month(connection, self._asked.book, sealed, first, now)
@@ -103,6 +106,8 @@ class Reporting:
         """Give a journal month by month: as closes account for it, then as it is."""
         closed = await self.closed(connection)
         self.is_sealed = closed.until is not None and wanted.since <= closed.until.timestamp()
+        if self.is_sealed and closed.until and not wanted.prior and closed.until.timestamp() <= wanted.until:
+            self.left_out_at = closed.until
         async for some in reported_journal(connection, self._revenue, self._asked.build, wanted, closed):
             yield some
 
@@ -138,12 +143,14 @@ class Reporting:
             deferred = await read_deferred(connection, book, [one.customer for one in some], invoices, at)
         return deferred_unpaid(owed, deferred)
 
-    async def _read(self, connection: asyncpg.Connection) -> tuple[Closed, SealedSums | None]:
-        """Read what is sealed, and turn back to the build of revenue."""
+    async def _read(self, connection: asyncpg.Connection, first: date) -> tuple[Closed, SealedSums | None]:
+        """Read what is sealed, where a month is not after the first open one; and turn back to the build of revenue."""
         if not self._wanted:
             return Closed(()), None
         closed = await enter_closed(connection, self._asked.book, self._asked.known)
-        sealed = await read_sealed_sums(connection, self._asked.book, closed)
+        sealed = None
+        if closed.until is not None and first <= closed.until.date():
+            sealed = await read_sealed_sums(connection, self._asked.book, closed)
         await enter_build(connection, self._revenue, self._asked.book, self._asked.build)
         return closed, sealed
 

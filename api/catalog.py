@@ -9,12 +9,11 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.access import book_of_request, require, services
+from api.access import book_of_request, called_by, require, services
 from api.bodies import json_body, raw_body, reason_of, time_of
 from api.entitlements import NAME_CHARACTERS_MAX, customer_of
 from api.granting import (
     Grant,
-    KeyUsedError,
     MisfitError,
     NoSuchGrantError,
     make_grant,
@@ -34,7 +33,6 @@ from projections.entitlements.rows import ORG_PREFIX
 from projections.facts import number
 
 CATALOG_BYTES_MAX: Final = 1_000_000
-KEY_CHARACTERS_MAX: Final = 255
 HOLDERS: Final = ("cus_", "acct_", ORG_PREFIX)
 """How the names of those begin who can be granted something; Stripe's newer accounts are customers too."""
 
@@ -109,9 +107,7 @@ async def create_grant(request: Request) -> Response:
     known = {"customer", "feature", "value", "valid_from", "valid_until", "reason"}
     serving = services(request)
     grant = _grant(await json_body(request, known), serving.clock())
-    called = request.headers.get("idempotency-key")
-    if called is not None and not 0 < len(called) <= KEY_CHARACTERS_MAX:
-        raise Problem(400, f"an Idempotency-Key has 1 to {KEY_CHARACTERS_MAX} characters")
+    called = called_by(request)
     async with serving.pool.acquire() as connection:
         try:
             grant_id, position = await make_grant(
@@ -119,8 +115,6 @@ async def create_grant(request: Request) -> Response:
             )
         except MisfitError as error:
             raise Problem(422, str(error), kind="misfit") from error
-        except KeyUsedError as error:
-            raise Problem(409, str(error), kind="idempotency-key-used") from error
     content = grant.content(grant_id) | {"value": _shown(grant.value), "position": position, "book": book}
     return JSONResponse(content, status_code=201)
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.access import require, services
+from api.access import called_by, require, services
 from api.outward.access import API_KEY, StripeAccess
 from api.parameters import book_parameter
 from api.problems import JSONResponse, Problem
@@ -21,7 +21,6 @@ from ledger.event import Json, identifier, mapping
 
 SCOPE: Final = "checkout:write"
 
-_IDEMPOTENCY_KEY_CHARACTERS: Final = 255
 
 Wanted = TypeVar("Wanted", bound=BaseModel)
 Identifier = Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,255}$")]
@@ -141,9 +140,6 @@ async def _read(request: Request, model: type[Wanted]) -> Wanted:
 
 def _idempotency_key(request: Request, key: ApiKey) -> str | None:
     """Return what makes Stripe answer the same again: ours alone, so that no two callers share one."""
-    given = request.headers.get("idempotency-key")
-    if given is None:
+    if (given := called_by(request)) is None:
         return None
-    if not 0 < len(given) <= _IDEMPOTENCY_KEY_CHARACTERS:
-        raise Problem(400, f"Idempotency-Key has 1 to {_IDEMPOTENCY_KEY_CHARACTERS} characters")
     return hashlib.sha256(f"{key.digest} {request.url.path} {given}".encode()).hexdigest()

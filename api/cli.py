@@ -1,4 +1,4 @@
-"""The ``ledger`` command line: registers the commands, turns what went wrong into a sentence and an exit status.
+"""The ``ledger`` command line: finds the commands, turns what went wrong into a sentence and an exit status.
 
 0 only when all was done; 2 for a mistake of the user; 130 for Ctrl-C; 1 for everything else: what was looked for and
 found wrong, and what could not be done.
@@ -7,70 +7,88 @@ found wrong, and what could not be done.
 from __future__ import annotations
 
 import sys
+from collections import UserDict
+from importlib import import_module
+from typing import Any, Final
 
 import asyncpg
 import structlog
 import typer
+from typer.core import TyperGroup
+from typer.main import get_command
 
-from api.commands import (
-    access,
-    builds,
-    doctor,
-    erase,
-    events,
-    gather,
-    keys,
-    log,
-    migrate,
-    periods,
-    reconcile,
-    serve,
-    simulate,
-    status,
-    transfer,
-)
 from ledger.errors import LedgerError, MistakeError
 from ledger.postgres import AWAY
 
+COMMANDS: Final = {
+    "serve": "serve.serve",
+    "demo": "simulate.demo",
+    "simulate": "simulate.simulate",
+    "migrate": "migrate.migrate",
+    "doctor": "doctor.doctor",
+    "events": "events.events",
+    "status": "status.status",
+    "project": "builds.project",
+    "rebuild": "builds.rebuild",
+    "diff": "builds.diff",
+    "promote": "builds.promote",
+    "rollback": "builds.rollback",
+    "drop": "builds.drop",
+    "parked": "builds.parked",
+    "replay": "builds.replay",
+    "verify": "log.verify",
+    "prove": "log.prove",
+    "erase": "erase.erase",
+    "backfill": "gather.backfill",
+    "sweep": "gather.sweep",
+    "reconcile": "reconcile.reconcile",
+    "observe": "gather.observe",
+    "grant": "access.grant",
+    "import": "transfer.import_",
+    "close": "periods.close",
+    "reopen": "periods.reopen",
+    "export": "transfer.export",
+    "backup": "transfer.backup",
+    "restore": "transfer.restore",
+    "catalog": "access.app",
+    "keys": "keys.app",
+    "log": "log.app",
+}
+"""Every command, and where in ``api.commands`` its function is, or the group of those below it."""
+
+
+class _Imported(UserDict[str, Any]):
+    """Commands by name, imported when they are asked for: one command need not wait for what the others need."""
+
+    def __getitem__(self, name: str) -> Any:
+        module, _, attribute = super().__getitem__(name).partition(".")
+        found = getattr(import_module(f"api.commands.{module}"), attribute)
+        parent = typer.Typer(callback=_nothing)
+        if isinstance(found, typer.Typer):
+            parent.add_typer(found, name=name)
+        else:
+            parent.command(name)(found)
+        return get_command(parent).commands[name]  # type: ignore[attr-defined]
+
+
+def _nothing() -> None:
+    pass
+
+
+class _Commands(TyperGroup):
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = _Imported(COMMANDS)
+
+
 app = typer.Typer(
-    name="ledger",
-    help="The event-sourced billing ledger for companies on Stripe.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
+    name="ledger", cls=_Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
 )
-app.command("serve")(serve.serve)
-app.command("demo")(simulate.demo)
-app.command("simulate")(simulate.simulate)
-app.command("migrate")(migrate.migrate)
-app.command("doctor")(doctor.doctor)
-app.command("events")(events.events)
-app.command("status")(status.status)
-app.command("project")(builds.project)
-app.command("rebuild")(builds.rebuild)
-app.command("diff")(builds.diff)
-app.command("promote")(builds.promote)
-app.command("rollback")(builds.rollback)
-app.command("drop")(builds.drop)
-app.command("parked")(builds.parked)
-app.command("replay")(builds.replay)
-app.command("verify")(log.verify)
-app.command("prove")(log.prove)
-app.command("erase")(erase.erase)
-app.command("backfill")(gather.backfill)
-app.command("sweep")(gather.sweep)
-app.command("reconcile")(reconcile.reconcile)
-app.command("observe")(gather.observe)
-app.command("grant")(access.grant)
-app.command("import")(transfer.import_)
-app.command("close")(periods.close)
-app.command("reopen")(periods.reopen)
-app.command("export")(transfer.export)
-app.command("backup")(transfer.backup)
-app.command("restore")(transfer.restore)
-app.add_typer(access.app, name="catalog")
-app.add_typer(keys.app, name="keys")
-app.add_typer(log.app, name="log")
+
+
+@app.callback()
+def _() -> None:
+    """The event-sourced billing ledger for companies on Stripe."""
 
 
 def main() -> None:

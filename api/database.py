@@ -18,6 +18,11 @@ LOGIN_EXISTS = "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = 'ledger_serv
 DATABASE_EXISTS = "SELECT EXISTS (SELECT FROM pg_database WHERE datname = 'ledger')"
 
 
+def database_of(settings: Settings) -> Database:
+    """Return the service's database: the configured one, or the embedded one (which must be running)."""
+    return Database(settings.database_url or EmbeddedPostgres(settings.data_dir).url())
+
+
 def prepare_embedded(embedded: EmbeddedPostgres) -> None:
     """Start the embedded server and bring its database up to this release. Raises ``EmbeddedPostgresError``."""
     embedded.start()

@@ -192,7 +192,9 @@ WAIT: Final = Parameter(
 LIMIT: Final = whole("limit", "How many to list.", 1, MAX_LIMIT)
 CURSOR: Final = matching("cursor", "Where to go on: next_cursor of the page before.", r"[A-Za-z0-9_=-]+",
                          "the next_cursor of the page before")  # fmt: skip
+WITH_DATA: Final = word("data", "Whether what is in the events is answered as well.", "true", "false")
 VERIFY: Final = word("verify", "Whether every sealed row is hashed and compared with the digest.", "true", "false")
+PRIOR: Final = word("prior_period", "Whether what changed in closed months is listed too.", "true", "false")
 DETAIL: Final = word("detail", "Whether to list what the sums are made of.", "true", "false")
 
 READ: Final = (BOOK, AS_OF, AT, KNOWN_AT, KNOWN_POSITION, BUILD, MIN_POSITION, WAIT)

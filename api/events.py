@@ -42,15 +42,19 @@ _SCOPES: Final = {
 async def list_events(request: Request) -> Response:
     """List a book's events in order of position (``order=desc``: newest first), a page at a time.
 
-    With ``as_of`` those that had happened by then; with ``known_at`` those that had been recorded.
+    With ``as_of`` those that had happened by then; with ``known_at`` those that had been recorded. ``data=false``
+    leaves out what is in them, and so does not read it.
     """
     asked = await asked_by(request, SCOPE)
+    with_data = request.query_params.get("data") != "false"
     newest_first = _newest_first(request)
     limit = integer_parameter(request, "limit", 100, 1, MAX_LIMIT)
     wanted = _filter(request, asked, newest_first=newest_first)
     head = await head_reached(services(request), asked)
     async with services(request).pool.acquire() as connection:
-        events = await read_page(connection, asked.book, wanted, limit + 1, newest_first=newest_first)
+        events = await read_page(
+            connection, asked.book, wanted, limit + 1, newest_first=newest_first, with_bodies=with_data
+        )
     page = events[:limit]
     data = [event_json(event, []) for event in page]
     next_cursor = encode_cursor(page[-1].position) if len(events) > limit else None
@@ -138,7 +142,8 @@ async def list_rows(request: Request) -> Response:
 def event_json(event: StoredEvent, conflicts: list[Conflict]) -> dict[str, Any]:
     """Write an event as the contract has it; ``leaf`` lets anybody check it against the log's Merkle tree.
 
-    Data nested deeper than JSON can be written here is left out and named in ``incomplete``: its raw bytes stand.
+    Data that was not read, or is nested deeper than JSON can be written here, is left out and named in ``incomplete``:
+    its raw bytes stand.
     """
     data = data_of(event)
     return {
@@ -170,8 +175,8 @@ def _conflict_json(conflict: Conflict) -> dict[str, Any]:
 
 
 def data_of(event: StoredEvent) -> bytes | None:
-    """Return an event's data as JSON; None where it was erased or is nested deeper than JSON can be written here."""
-    if not event.salt:
+    """Return an event's data as JSON; None where it was erased, not read, or is too deep to be written here."""
+    if not event.salt or not event.body:
         return None
     try:
         return orjson.dumps(mapping(orjson.loads(event.body).get("data")))

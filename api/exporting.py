@@ -180,9 +180,10 @@ def movement_row(row: MovementRow) -> dict[str, Any]:
 async def _recognition(connection: asyncpg.Connection, export: Export, path: Path, progress: Progress) -> int:
     sealed = await _sealed_sums(connection, export)
     opening, months = await reported_months(connection, export.book, sealed, export.first, export.until, None)
+    first = export.first if opening else min(months, default=export.until)  # before the first event there is nothing
     rows = [
         {"month": month, "currency": currency, **flat(one)}
-        for month, by_currency in roll_forward(opening, months, export.first, export.until).items()
+        for month, by_currency in roll_forward(opening, months, first, export.until).items()
         for currency, one in by_currency.items()
     ]
     columns: dict[str, Any] = {"month": "text", "currency": "text"}

@@ -18,7 +18,7 @@ import orjson
 from ledger.appender import Appender
 from ledger.catalogs import STREAM, Catalogs, Publication
 from ledger.decisions import decide, restore
-from ledger.errors import LedgerError, MistakeError
+from ledger.errors import KeyUsedError, MistakeError
 from ledger.event import NewEvent, Source
 from ledger.reader import read_event
 from ledger.times import parse_rfc3339, rfc3339
@@ -37,10 +37,6 @@ class NoSuchGrantError(MistakeError):
 
     def __init__(self, grant_id: str) -> None:
         super().__init__(f"there is no grant {grant_id}")
-
-
-class KeyUsedError(LedgerError):
-    """The Idempotency-Key was used for another grant."""
 
 
 class MisfitError(MistakeError):
@@ -129,7 +125,7 @@ async def make_grant(
     if place.duplicate:
         before = await read_event(connection, book, event.event_id)
         if before is not None and _content(before.body) != _content(event.body):
-            raise KeyUsedError("this Idempotency-Key was used for another grant")
+            raise KeyUsedError("grant")
     return grant_id, place.position
 
 

@@ -15,7 +15,7 @@ from api.basis import Reporting, basis_json
 from api.mrr import events_json, explain_movement
 from api.parameters import MAX_LIMIT, bound_parameter, identifier_parameter, integer_parameter
 from api.problems import Problem
-from api.reads import Asked, answer, asked_by, build_for, encode_key, key_parameter, read_build
+from api.reads import Asked, answer, asked_by, build_for, encode_key, key_parameter, read_build, time_json
 from api.revenue import SCOPE, policy_name, policy_parameter, read_books, seconds_of
 from ledger.times import rfc3339
 from projections.revenue.accounts import CLASSES
@@ -32,7 +32,10 @@ _OLDEST: Final = "over_90"
 
 
 async def list_journal(request: Request) -> Response:
-    """List entries, or with ``group_by`` what they come to; an entry of time shows the part up to ``to``."""
+    """List entries, or with ``group_by`` what they come to; an entry of time shows the part up to ``to``.
+
+    ``prior_period=false`` leaves out what changed in closed months, and says when that is posted.
+    """
     policy = policy_parameter(request)
     customer = identifier_parameter(request, "customer")
     by = _dimensions(request)
@@ -52,6 +55,7 @@ async def list_journal(request: Request) -> Response:
     )
     entries = found.value
     content: dict[str, Any] = {"policy": policy_name(policy), "basis": basis_json(is_sealed=reporting.is_sealed)}
+    content["left_out_at"] = time_json(reporting.left_out_at)
     if by:
         months = {one.entry: month_name(one.at) for one in entries}
         content |= {"group_by": by, "data": grouped(entries, by, months)}
@@ -178,7 +182,8 @@ def _wanted(request: Request, asked: Asked, customer: str | None) -> Wanted:
     if account is not None and account not in CLASSES:
         raise Problem(400, f"there is no account {account}: there are {', '.join(CLASSES)}")
     entry = identifier_parameter(request, "entry")
-    return Wanted(asked.book, seconds_of(since) if since else 0, last, customer, account, entry)
+    prior = request.query_params.get("prior_period") != "false"
+    return Wanted(asked.book, seconds_of(since) if since else 0, last, customer, account, entry, prior=prior)
 
 
 def _dimensions(request: Request) -> list[str]:
@@ -191,7 +196,11 @@ def _dimensions(request: Request) -> list[str]:
 
 async def _read(connection: asyncpg.Connection, wanted: Wanted, page: Page | None, reporting: Reporting) -> list[Shown]:
     after, limit = page or (None, 0)
-    begin = replace(wanted, since=max(wanted.since, min(after[0], wanted.until))) if after else wanted
+    begin = wanted
+    if after is not None:
+        begin = replace(wanted, since=max(wanted.since, min(after[0], wanted.until)), after=(after[0], after[1]))
+    if begin.entry is not None:
+        return [one for one in await reporting.named(connection, begin) if after is None or (one.at, one.entry) > after]
     found: list[Shown] = []
     async for some in reporting.journal(connection, begin):
         found += [one for one in some if after is None or (one.at, one.entry) > after]

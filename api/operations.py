@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -18,10 +19,11 @@ import asyncpg
 
 from ledger.appender import Appender
 from ledger.books import CONTROL_BOOK
-from ledger.decisions import decide
-from ledger.errors import MistakeError
+from ledger.decisions import decide, restore
+from ledger.errors import KeyUsedError, MistakeError
 from ledger.postgres import Database
 from ledger.reader import position_at, read_books
+from ledger.times import rfc3339
 from projections import certify, rebuild
 from projections.builds import (
     Build,
@@ -38,7 +40,7 @@ from projections.compare import Comparison, compare, note
 from projections.contract import Projection
 from projections.follower import clean, replay
 from projections.leases import take
-from projections.life import BuildLife
+from projections.life import BuildLife, CalledFor
 from projections.promotion import Swapped, previous_build, promote, roll_back
 from projections.runner import Runner, connect_runner
 
@@ -76,6 +78,13 @@ class Until:
         """Whether there is a bound at all."""
         return self.moment is not None or self.position is not None
 
+    @property
+    def described(self) -> str | None:
+        """The bound as text; None where there is none."""
+        if self.moment is not None:
+            return rfc3339(self.moment)
+        return f"{self.book} {self.position}" if self.position is not None else None
+
 
 @dataclass(frozen=True, slots=True)
 class Operations:
@@ -110,6 +119,26 @@ class Operations:
             build.build_id,
             lambda life: life.request(build.projection, build.version, build.bounded, targets, by, reason),
         )
+        return build
+
+    async def request_once(self, called: str, *, by: str, reason: str | None, until: Until) -> Build:
+        """Register a new build, or return the one that the same request was answered with.
+
+        ``called`` is what its sender calls the request. Raises ``KeyUsedError`` where that was another one.
+        """
+        name = f"rebuild-{hashlib.sha256(f'{self.projection.name} {by} {called}'.encode()).hexdigest()[:24]}"
+        wanted = {"until": until.described, "reason": reason}
+        async with self._builder() as connection:
+            known = await restore(connection, CalledFor, CONTROL_BOOK, name)
+            if known.build is not None and known.wanted != wanted:
+                raise KeyUsedError("rebuild")
+            if known.build is not None:
+                return await read_build(connection, known.build)
+            build = await self.request_rebuild(by=by, reason=reason, until=until)
+            await decide(
+                connection, self.appender, CalledFor, CONTROL_BOOK, name,
+                lambda call: call.answer(build.build_id, wanted) if call.build is None else None, now=self.clock(),
+            )  # fmt: skip
         return build
 
     async def begin(self, *, by: str) -> bool:

@@ -12,13 +12,13 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.problems import Problem
+from ledger.books import BOOK
 from ledger.event import IDENTIFIER
 from ledger.times import parse_rfc3339
 
 MAX_LIMIT = 500
 MAX_WAIT_SECONDS = 10
 _MONTH = re.compile(r"[0-9]{4}-[0-9]{2}")
-_BOOK = re.compile(r"[A-Za-z0-9_]+:[a-z]+")
 
 
 class SlashesInPaths:
@@ -121,7 +121,7 @@ def book_parameter(request: Request) -> str | None:
 
 def read_book(name: str, text: str) -> str:
     """Read a book's name."""
-    if not _BOOK.fullmatch(text):
+    if not BOOK.fullmatch(text):
         raise Problem(400, f"{name} must read like self:live or acct_123:test")
     return text
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import orjson
-import stripe
 import structlog
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from api.front import request_id_of
-from api.outward.access import StripeRefusedError
-from ledger.errors import LedgerError, LogUnavailableError, MalformedEventError
+from api.outward.refused import StripeRefusedError
+from ledger.errors import KeyUsedError, LedgerError, LogUnavailableError, MalformedEventError
 from ledger.notary import NotProvableError
 from ledger.postgres import AWAY
 from projections.builds import NoSuchBuildError, StillFoldingError
@@ -86,8 +86,11 @@ class JSONResponse(Response):
     media_type = "application/json"
 
     def render(self, content: Any) -> bytes:
-        """Encode ``content``."""
-        return orjson.dumps(content)
+        """Encode ``content``; a sum may be beyond the 64 bits that orjson writes."""
+        try:
+            return orjson.dumps(content)
+        except orjson.JSONEncodeError:
+            return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 class ProblemResponse(JSONResponse):
@@ -127,6 +130,8 @@ def _not_ready(error: NotReadyToCloseError) -> Problem:
 
 def _refused_by_stripe(refused: StripeRefusedError) -> Problem:
     """Translate an error of Stripe's: what was asked wrongly is the caller's, a key that is refused is ours."""
+    import stripe
+
     error = refused.error
     if isinstance(error, stripe.IdempotencyError):
         return Problem(409, str(refused), kind="idempotency-key-reused")
@@ -139,6 +144,7 @@ def _refused_by_stripe(refused: StripeRefusedError) -> Problem:
 
 TOLD: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], Callable[[Any], Problem]], ...]] = (
     (CatalogError, lambda e: Problem(422, str(e), kind="invalid-catalog", more={"line": e.line, "key": e.key})),
+    (KeyUsedError, lambda e: Problem(409, str(e), kind="idempotency-key-used")),
     (MalformedEventError, lambda e: Problem(400, str(e), kind="malformed-event")),
     ((NotProvableError, NoSuchBuildError), lambda e: Problem(404, str(e))),
     (StillFoldingError, lambda e: Problem(503, str(e), kind="not-yet", headers={"Retry-After": "5"})),

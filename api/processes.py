@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import signal
 import socket
@@ -18,14 +17,13 @@ from collections.abc import Sequence
 
 import asyncpg
 import structlog
-import uvicorn
-from starlette.applications import Starlette
 
-from api.app import create_app
+from api.children import fast_loop, supervisor_gone
+from api.clock import wall_clock
+from api.database import database_of
 from api.logs import configure_logging
 from api.operations import BY_HTTP, Operations
-from api.outward.worker import run_outward
-from api.services import Services, database_of, find_projection, open_services, projections_of, wall_clock
+from api.services import Services, find_projection, open_services, projections_of
 from api.settings import Settings, load_settings
 from ledger.appender import Appender
 from ledger.errors import LogUnavailableError
@@ -46,67 +44,16 @@ _RETRY_SECONDS = 0.5
 _SIGN_SECONDS = 60
 _LISTENER_FD_ARGUMENT = 2
 _FAST_EVENTS_A_SECOND = 500
-_COLLECTED_AFTER = 20_000
-"""Objects. Python looks for cycles after 700, which few requests make: a fifth of what an uncached check costs."""
-
 _LOOK_SECONDS = 0.25
 _GATHER_SECONDS = 1.0
 
 APPENDED = "SELECT coalesce(sum(position), 0)::bigint FROM ledger.head"
 
 
-async def serve_web(settings: Settings, listening: socket.socket) -> None:
-    """Answer HTTP on a socket the supervisor has bound."""
-    server = web_server(create_app(lambda: open_services(settings)), settings)
-    watcher = asyncio.create_task(_stop_when_orphaned(server))
-    try:
-        await server.serve(sockets=[listening])
-    finally:
-        await end(watcher)
-
-
-def web_server(app: Starlette, settings: Settings) -> uvicorn.Server:
-    """Make the server that answers, as this process will run it."""
-    config = uvicorn.Config(
-        app,
-        host=settings.host,
-        port=settings.port,
-        log_level="warning",
-        log_config=None,  # its lines go where ours go, in the same form
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,  # nobody's word about where a request came from is used
-        timeout_graceful_shutdown=10,
-        timeout_keep_alive=75,
-    )
-    gc.freeze()  # modules and routes stay: no collection need look at them
-    gc.set_threshold(_COLLECTED_AFTER)
-    return _Server(config, app)
-
-
-class _Server(uvicorn.Server):
-    """A server that ends the streams before it waits for its connections: they would go on for ever."""
-
-    def __init__(self, config: uvicorn.Config, app: Starlette) -> None:
-        super().__init__(config)
-        self._app = app
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End the streams, then everything else in its order."""
-        if (serving := getattr(self._app.state, "services", None)) is not None:
-            serving.live.end()
-        await super().shutdown(sockets)
-
-
-async def _stop_when_orphaned(server: uvicorn.Server) -> None:
-    await _supervisor_gone()
-    server.should_exit = True
-
-
 async def run_follower(settings: Settings) -> None:
     """Keep the live builds at the head of the log, and its head signed, until the supervisor ends or says so."""
     database = database_of(settings).as_role("ledger_builder")
-    stop = asyncio.create_task(_supervisor_gone())
+    stop = asyncio.create_task(supervisor_gone())
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.cancel)
     signing = asyncio.create_task(_sign_on_a_timer(settings))
     try:
@@ -231,7 +178,7 @@ async def fold_build(settings: Settings, build_id: str, *, complete: bool) -> No
     async with open_services(settings) as services:
         projection = find_projection(settings, build_id.rpartition("-")[0])
         operations = Operations(database_of(settings), projection, services.appender, wall_clock)
-        gone = asyncio.create_task(_supervisor_gone())
+        gone = asyncio.create_task(supervisor_gone())
         work = asyncio.create_task(_rebuild(operations, build_id) if complete else operations.fold(build_id))
         await asyncio.wait({gone, work}, return_when=asyncio.FIRST_COMPLETED)
         await end(gone, work)
@@ -246,7 +193,7 @@ async def rebuild_requested(settings: Settings) -> None:
     """Fold the builds that were asked for over HTTP, one after the other, then end."""
     async with open_services(settings) as services:
         work = asyncio.create_task(_work_off(settings, services))
-        gone = asyncio.create_task(_supervisor_gone())
+        gone = asyncio.create_task(supervisor_gone())
         await asyncio.wait({gone, work}, return_when=asyncio.FIRST_COMPLETED)
         await end(gone, work)
 
@@ -280,17 +227,11 @@ class _Rebuilder:
 
 async def ask_stripe(settings: Settings) -> None:
     """Ask Stripe what the log lacks until the supervisor ends or says so."""
-    stop = asyncio.create_task(_supervisor_gone())
+    from api.outward.worker import run_outward
+
+    stop = asyncio.create_task(supervisor_gone())
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.cancel)
     await run_outward(settings, stop)
-
-
-async def _supervisor_gone() -> None:
-    """Return when standard input ends: the supervisor holds its other end and never writes."""
-    reader = asyncio.StreamReader()
-    loop = asyncio.get_running_loop()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    await reader.read()
 
 
 def main() -> None:
@@ -304,6 +245,8 @@ def main() -> None:
     loop_factory = fast_loop()
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         if sys.argv[1] == "web":
+            from api.web import serve_web
+
             listening = socket.socket(fileno=int(sys.argv[_LISTENER_FD_ARGUMENT]))
             runner.run(serve_web(settings, listening))
         elif sys.argv[1] in ("fold", "rebuild"):
@@ -315,15 +258,6 @@ def main() -> None:
         else:
             with contextlib.suppress(asyncio.CancelledError):
                 runner.run(run_follower(settings))
-
-
-def fast_loop() -> type[asyncio.AbstractEventLoop] | None:
-    """Return the loop every process runs on, where it was made for this platform."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.Loop
 
 
 if __name__ == "__main__":

@@ -16,10 +16,11 @@ from stripe import WebhookSignature
 
 from api.app import create_app
 from api.doctor import Check
-from api.outward.access import API_KEY, StripeAccess, StripeRefusedError
+from api.outward.access import API_KEY, StripeAccess
 from api.outward.alarms import overdue
 from api.outward.coverage import KEPT, covered_books, first_hour, hour_of, read_hours
 from api.outward.paging import read_pages
+from api.outward.refused import StripeRefusedError
 from api.services import Services, projections_of
 from api.settings import Settings
 from ledger.errors import LedgerError

@@ -7,7 +7,7 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.access import require, services
+from api.access import called_by, require, services
 from api.bodies import json_body, reason_of, text_of, time_of
 from api.building import build_json, live_json, read_builds, read_decisions
 from api.comparing import comparison_json, difference_json
@@ -71,7 +71,11 @@ async def start_rebuild(request: Request) -> Response:
         raise Problem(400, "until_position is a position, a whole number from 0")
     book = body.get("book") or services(request).settings.book_by_default
     until = Until(moment, position, str(book))
-    build = await ready.request_rebuild(by=by, reason=text_of(body, "reason"), until=until)
+    reason, called = text_of(body, "reason"), called_by(request)
+    if called is None:
+        build = await ready.request_rebuild(by=by, reason=reason, until=until)
+    else:
+        build = await ready.request_once(called, by=by, reason=reason, until=until)
     return JSONResponse(await _build_json(ready, build.build_id), status_code=202)
 
 

@@ -72,7 +72,10 @@ async def get_trial_balance(request: Request) -> Response:
 
 
 async def get_recognition(request: Request) -> Response:
-    """Answer with each month's revenue and the roll-forward of what is deferred; months to come are as planned."""
+    """Answer with each month's revenue and the roll-forward of what is deferred; months to come are as planned.
+
+    The memo of a waterfall takes every invoice that was owed at the end of each month: ``memo=false`` leaves it out.
+    """
     asked, policy = await asked_of_book(request)
     first, until = month_range(request, asked.now)
     detail = request.query_params.get("detail")
@@ -94,13 +97,18 @@ async def get_recognition(request: Request) -> Response:
             month = month_start(month, 1)
         return sums_of(made, 0, start - 1), months
 
-    found = await read_books(request, asked, policy, rows, anew)
+    reading = read_books(request, asked, policy, rows, anew)
+    if detail is None:
+        found, waterfall = await reading, None
+    else:
+        upto = end - 1 if at is None else min(end - 1, at)
+        found, waterfall = await asyncio.gather(reading, _waterfall(request, asked, policy, start, upto))
     opening, months = found.value
     content: dict[str, Any] = {"policy": policy_name(policy), "basis": basis_json(is_sealed=reporting.is_sealed)}
     content["months"] = roll_forward(opening, months, first, until)
-    if detail == "waterfall":
-        waterfall = await _waterfall(request, asked, policy, start, end - 1 if at is None else min(end - 1, at))
+    if waterfall is not None:
         content["waterfall"] = waterfall
+    if waterfall is not None and request.query_params.get("memo") != "false":
         for month, unpaid in (await _unpaid(request, asked, policy, start, end, at)).items():
             for currency, one in content["months"][month].items():
                 one["deferred_unpaid"] = unpaid.get(currency, 0)

@@ -153,8 +153,8 @@ SCHEMAS: Final[dict[str, Json]] = {
     "Recognition": fresh("waterfall", policy=TEXT, basis=TEXT, months=by_key(by_key(MONTH)),
                          waterfall=some({"type": "object"})),
     "Problems": fresh(data=some({"type": "object"})),
-    "Journal": fresh("next_cursor group_by", policy=TEXT, data=some({"type": "object"}), next_cursor=TEXT_OR_NULL,
-                     group_by=TEXTS),
+    "Journal": fresh("next_cursor group_by", policy=TEXT, data=some({"type": "object"}),
+                     next_cursor=TEXT_OR_NULL, group_by=TEXTS, left_out_at=TIME_OR_NULL),
     "Explained": fresh("entry line movement", policy=TEXT, because=TEXTS, entry=TEXT, line=TEXT, movement=TEXT),
     "Ageing": fresh(at=TIME, basis=TEXT, currencies=by_key(shape(buckets=BUCKETS, total=WHOLE, data=some(
         shape(customer=TEXT, buckets=BUCKETS, total=WHOLE))))),

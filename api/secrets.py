@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from ledger.books import BOOK
 from ledger.errors import SettingError
 
 SCOPES: Final = frozenset(
@@ -81,10 +82,12 @@ def parse_api_keys(text: str) -> list[ApiKey]:
 def _parse_api_key(part: str) -> ApiKey:
     name, _, rest = part.partition(":")
     allowed, _, digest = rest.rpartition(":")
-    scopes_text, _, book = allowed.partition("@")
+    scopes_text, at, book = allowed.partition("@")
     scopes = frozenset(scopes_text.split("+"))
     if not _KEY_NAME.fullmatch(name) or not re.fullmatch(r"[0-9a-f]{64}", digest):
         raise SettingError("LEDGER_API_KEYS", "write each as name:scope+scope[@book]:sha256-hex")
+    if at and not BOOK.fullmatch(book):
+        raise SettingError("LEDGER_API_KEYS", f"key {name!r} is for {book!r}, which reads like no book (self:live)")
     if unknown := scopes - SCOPES:
         known = ", ".join(sorted(SCOPES))
         raise SettingError("LEDGER_API_KEYS", f"key {name!r} has unknown scope {min(unknown)!r}; there are {known}")

@@ -19,9 +19,7 @@ import asyncpg
 import structlog
 
 from api.credentials import Credentials, load_credentials, publish_url
-from api.database import prepare_embedded
-from api.outward.access import livemode_of
-from api.services import database_of
+from api.database import database_of, prepare_embedded
 from api.settings import Settings
 from api.signing import load_signer
 from ledger.embedded import EmbeddedPostgres
@@ -91,6 +89,8 @@ def serve(settings: Settings, *, migrate_first: bool, say: Callable[[str], None]
             credentials = load_credentials(settings)
             load_signer(settings)
             if settings.stripe_api_key is not None:
+                from api.outward.access import livemode_of
+
                 livemode_of(settings.stripe_api_key)
             if embedded is not None:
                 publish_url(settings)

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import asyncpg
 
+from api.clock import Clock, wall_clock
 from api.comparisons import Comparisons, open_comparisons
 from api.credentials import Credentials, load_credentials
+from api.database import database_of
 from api.holders import Checks, open_checks
 from api.live import Live, open_live
-from api.outward.access import Patience, StripeAccess, open_access
 from api.settings import Settings
 from api.signing import load_signer, outside_of
 from ledger.appender import Appender, Limits
-from ledger.embedded import EmbeddedPostgres
 from ledger.errors import MistakeError
 from ledger.notary import Notary
 from ledger.note import SignerKey
@@ -30,10 +30,10 @@ from projections.entitlements.tables import entitlements
 from projections.periods.tables import PERIODS_PROJECTION
 from projections.revenue.tables import revenue
 
-Clock = Callable[[], datetime]
+if TYPE_CHECKING:
+    from api.outward.access import StripeAccess
 
 _WEB_CONNECTIONS = 16
-_WHILE_SOMEBODY_WAITS = Patience(attempts=3, seconds=20, wait_seconds_max=2, answer_seconds=20)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +55,6 @@ class Services:
     comparisons: Comparisons
     stripe: StripeAccess | None
     """Asks Stripe while somebody waits for it; None without a key."""
-
-
-def wall_clock() -> datetime:
-    """Return the time now, in UTC. Passed as an argument to whatever needs a clock."""
-    return datetime.now(UTC)
-
-
-def database_of(settings: Settings) -> Database:
-    """Return the service's database: the configured one, or the embedded one (which must be running)."""
-    return Database(settings.database_url or EmbeddedPostgres(settings.data_dir).url())
 
 
 def projections_of(settings: Settings, clock: Clock = wall_clock) -> tuple[Projection, ...]:
@@ -130,5 +120,9 @@ async def _stripe_of(settings: Settings, clock: Clock) -> AsyncIterator[StripeAc
     if settings.stripe_api_key is None:
         yield None
         return
-    async with open_access(settings, clock, _WHILE_SOMEBODY_WAITS) as access:
+    # Stripe's SDK takes as long to import as half of the rest, and most processes never ask.
+    from api.outward.access import Patience, open_access
+
+    patience = Patience(attempts=3, seconds=20, wait_seconds_max=2, answer_seconds=20)  # somebody waits
+    async with open_access(settings, clock, patience) as access:
         yield access

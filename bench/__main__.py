@@ -13,7 +13,22 @@ from typing import Annotated, Final
 import orjson
 import typer
 
-from bench import backfill, catalog, console, cpu, engine, growth, http, live, log, orders, reads, rebuilds, revenue
+from bench import (
+    backfill,
+    catalog,
+    console,
+    cpu,
+    engine,
+    growth,
+    http,
+    live,
+    lives,
+    log,
+    orders,
+    reads,
+    rebuilds,
+    revenue,
+)
 from bench.ground import Ground
 from bench.peers import webhooks
 from bench.report import Report, keep
@@ -26,8 +41,9 @@ async def _append_and_proof(ground: Ground, events: int) -> list[Row]:
     return [*rows, log.proof_row(min(events, 5_000), 1 / busiest)]
 
 
-async def _lag(ground: Ground, _: int) -> list[Row]:
-    return [await engine.lag_row(ground), *await engine.late_rows(ground), *await engine.hot_rows(ground)]
+async def _lag(ground: Ground, events: int) -> list[Row]:
+    lag, late, hot = await engine.lag_row(ground), await engine.late_rows(ground), await engine.hot_rows(ground)
+    return [lag, *late, *hot, await lives.lives_row(ground, events // 2)]
 
 
 async def _http(ground: Ground, events: int) -> list[Row]:

@@ -3,6 +3,7 @@
 ``python -m bench --only console`` simulates a company of as many events as are asked for; ``python -m bench.console
 FOLDER`` measures on a data folder that is there already (a copy: its PostgreSQL is started, and nothing is written).
 Pages are asked in this process, one at a time, so that what is measured is what a page costs and nothing of a network.
+Every page is visited but for the export, which is a file; those about closed months where some are closed.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -21,6 +23,7 @@ import httpx
 import orjson
 import structlog
 import typer
+from starlette.routing import compile_path
 
 from api.app import create_app
 from api.console.pages import PAGES
@@ -40,8 +43,10 @@ from ledger.simulator.company import Arguments, Company
 from ledger.times import rfc3339
 from projections.builds import ensure_live, enter_build, list_builds
 from projections.follower import follow
-from projections.periods.months import month_after
-from projections.periods.query import enter_closed
+from projections.periods.closing import Asked, close_month
+from projections.periods.decisions import SEALED
+from projections.periods.months import month_after, month_end
+from projections.periods.query import enter_closed, read_first_month
 from projections.runner import connect_runner
 
 _LIMIT_MS: Final = 300.0
@@ -50,6 +55,10 @@ _KEY: Final = "lk_bench"
 BOOK: Final = "self:live"
 _EVENTS_A_CUSTOMER: Final = 20
 _LOOKED_THROUGH: Final = 200
+_CLOSED: Final = 3
+_SEALS: Final = 5
+_PROJECTIONS: Final = ("entitlements", "dunning", "revenue", "periods")
+_FILES: Final = frozenset({"/revenue/export"})
 
 BUSIEST: Final = """
 SELECT period FROM revenue_sum WHERE book = $1 AND months = 1 GROUP BY period ORDER BY count(*) DESC, period LIMIT 1
@@ -72,6 +81,18 @@ async def _fill(services: Services, events: int) -> None:
     made = [one for one in Company(Arguments(customers=customers, months=7, start=start)).events() if one["livemode"]]
     for begin in range(0, len(made), 500):
         await services.appender.append([new_event(orjson.dumps(one)) for one in made[begin : begin + 500]])
+    await _fold(services)
+    async with services.pool.acquire() as connection, connection.transaction(readonly=True):
+        await enter_build(connection, services.revenue.name, BOOK)
+        first = await read_first_month(connection, BOOK)
+    for number in range(_CLOSED if first else 0):
+        month = month_after(f"{first:%Y-%m}", number)
+        asked = Asked(BOOK, month, "bench", "measured", services.clock(), force=True)
+        await close_month(services.pool, services.appender, services.revenue, asked)
+        await _fold(services)
+
+
+async def _fold(services: Services) -> None:
     connection = await connect_runner(services.database)
     for projection in projections_of(services.settings, services.clock):
         build = await ensure_live(connection, projection)
@@ -100,11 +121,23 @@ async def _measured(services: Services) -> list[Row]:
     async with httpx.AsyncClient(transport=transport, base_url="http://bench.test") as client:
         await client.post("/sign-in", data={"key": _KEY})
         visits = [(page.path, _samples(page.sample, there)) for page in PAGES if page.method == "GET" and page.sample]
-        rows = []
-        for name, addresses in [*visits, *_busy(there), *await _others(client, there)]:
-            if addresses:
-                rows.append(await _row(client, f"{name}, {there.events:,} events", addresses))
-    return rows
+        visits += [*_busy(there), *_closed(there), *await _others(client, there)]
+        for path in _unvisited(visits):
+            print(f"{path} is not measured: this ledger has nothing to look at there", file=sys.stderr)
+        return [
+            await _row(client, f"{name}, {there.events:,} events", addresses) for name, addresses in visits if addresses
+        ]
+
+
+def _unvisited(visits: list[Visits]) -> list[str]:
+    """Name the pages that are at none of the addresses."""
+    places = {address.partition("?")[0] for _, addresses in visits for address in addresses}
+    paths = [page.path for page in PAGES if page.method == "GET" and page.path not in _FILES]
+    return [path for path in paths if not any(compile_path(path)[0].match(place) for place in places)]
+
+
+Visits = tuple[str, list[str]]
+"""What is measured, and the addresses that are visited for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +147,7 @@ class _There:
     events: int
     customers: list[str]
     paid: list[str]
+    seals: list[str]
     busiest: date
     closed: list[str]
     live: str
@@ -123,6 +157,7 @@ class _There:
 async def _look(services: Services) -> _There:
     async with services.pool.acquire() as connection, connection.transaction(readonly=True):
         paid = await read_page(connection, BOOK, Filter(type="invoice.paid"), _LOOKED_THROUGH, newest_first=True)
+        seals = await read_page(connection, BOOK, Filter(type=SEALED), _SEALS, newest_first=True, with_bodies=False)
         events = await read_head(connection, BOOK)
         builds = [dict(one) for one in await list_builds(connection, every=True)]
         await enter_build(connection, services.revenue.name, BOOK)
@@ -133,9 +168,10 @@ async def _look(services: Services) -> _There:
     live = next(one["build_id"] for one in builds if (one["projection"], one["phase"]) == ("entitlements", "live"))
     retired = {one["build_id"]: one["projection"] for one in builds if one["phase"] == "retired" and one["position"]}
     return _There(
-        events, customers, [segment(one.event_id) for one in paid][:_ASKED], busiest,
+        events, customers, [segment(one.event_id) for one in paid][:_ASKED],
+        [segment(one.event_id) for one in seals], busiest,
         [one.month for one in closed.periods], live,
-        [f"/projections/{name}/builds/{build}/diff" for build, name in retired.items()],
+        [f"/projections/{name}/builds/{build}/diff" for build, name in retired.items()][:1],
     )  # fmt: skip
 
 
@@ -143,12 +179,13 @@ def _samples(sample: str, there: _There) -> list[str]:
     return [sample.replace("entitlements-1", there.live).replace("{customer}", one) for one in there.customers]
 
 
-def _busy(there: _There) -> list[tuple[str, list[str]]]:
+def _busy(there: _There) -> list[Visits]:
     """Return the pages that a parameter makes dearer, in the months in which most happened, and one by its name."""
     month = f"{there.busiest:%Y-%m}"
     middle = rfc3339(datetime.combine(there.busiest, time(12), UTC) + timedelta(days=14))
     then = rfc3339(datetime.now(UTC) - timedelta(days=60))
     months = f"from={month_after(month, -6)}&through={month_after(month, 5)}"
+    last = (month_end(month) - timedelta(days=1)).date()
     return [
         ("a customer as of then, as known then", [f"/customers/{one}?as_of={then}&known_at={then}"
                                                   for one in there.customers]),
@@ -157,21 +194,58 @@ def _busy(there: _There) -> list[tuple[str, list[str]]]:
         ("trial balance inside the busiest month", [f"/revenue/trial-balance?as_of={middle}"] * _ASKED),
         ("the busiest year's recognition", [f"/revenue/recognition?{months}"] * _ASKED),
         ("the busiest year's waterfall", [f"/revenue/recognition?{months}&detail=waterfall"] * _ASKED),
+        ("the busiest month's journal", [f"/revenue/journal?since={month}&until={month}&basis=restated"] * _ASKED),
+        ("the last day's of it", [f"/revenue/journal?since={last}&until={last}&basis=restated"] * _ASKED),
+        ("every projection", [f"/projections/{name}" for name in _PROJECTIONS] * 5),
         ("an event", [f"/log/{one}" for one in there.paid]),
         ("an event's bytes", [f"/log/{one}/raw" for one in there.paid]),
         ("an event's proof", [f"/log/{one}/proof" for one in there.paid]),
     ]  # fmt: skip
 
 
-async def _others(client: httpx.AsyncClient, there: _There) -> list[tuple[str, list[str]]]:
+def _closed(there: _There) -> list[Visits]:
+    """Return the pages about closed months, and about the first open one, in which what changed of them is posted."""
+    if not there.closed:
+        return []
+    first, last, following = there.closed[0], there.closed[-1], month_after(there.closed[-1])
+    end = rfc3339(month_end(last) - timedelta(seconds=1))
+    months = f"from={first}&through={month_after(following, 8)}"
+    asked = {
+        "revenue over closed months": f"/revenue?{months}",
+        "movements over closed months": f"/revenue/movements?{months}",
+        "recognition over closed months": f"/revenue/recognition?{months}",
+        "waterfall over closed months": f"/revenue/recognition?{months}&detail=waterfall",
+        "trial balance at the end of a closed month": f"/revenue/trial-balance?as_of={end}",
+        "ageing at the end of a closed month": f"/revenue/ageing?as_of={end}",
+        "a closed month's tie-out": f"/revenue/tie-out?month={last}",
+        "the first open month's tie-out": f"/revenue/tie-out?month={following}",
+        "a closed month's journal": f"/revenue/journal?since={last}&until={last}",
+        "the first open month's journal": f"/revenue/journal?since={following}&until={following}",
+    }
+    return [(name, [address] * _ASKED) for name, address in asked.items()] + [
+        ("an event of a seal", [f"/log/{one}" for one in there.seals] * (_ASKED // _SEALS))
+    ]
+
+
+async def _others(client: httpx.AsyncClient, there: _There) -> list[Visits]:
     """Return the pages of what is found by asking first: entries, cases, seals; and builds that can be compared."""
     asked = {"book": BOOK, "limit": str(_ASKED)}
     headers = {"Authorization": f"Bearer {_KEY}"}
     month = f"{there.busiest:%Y-%m}"
     journal = await client.get("/v1/revenue/journal", params={**asked, "from": month}, headers=headers)
+    moved = await client.get(
+        "/v1/revenue/mrr/movements", params={**asked, "detail": "true", "from": month}, headers=headers
+    )
+    further = moved.json()["next_cursor"]
     cases = await client.get("/v1/dunning/cases", params=asked, headers=headers)
+    for build in there.retired:
+        while (
+            await client.get(f"/v1{build}", params={"limit": "1", "wait": "10"}, headers=headers)
+        ).status_code == 503:
+            pass  # compared once, beside the requests
     entries = [segment(one["entry"]) for one in journal.json()["data"]]
     return [
+        ("movements further on", [f"/revenue/movements?from={month}&cursor={further}"] * _ASKED if further else []),
         ("an entry", [f"/revenue/entry?entry={one}" for one in entries]),
         ("/dunning/{invoice}", [f"/dunning/{segment(one['case'])}" for one in cases.json()["data"]]),
         ("/revenue/periods/{month}", [f"/revenue/periods/{one}" for one in there.closed] * _ASKED),

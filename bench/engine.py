@@ -20,6 +20,7 @@ from projections.builds import ensure_live
 from projections.entitlements.tables import entitlements
 from projections.follower import follow
 from projections.runner import connect_runner
+from projections.warm import Warm
 
 PROJECTION = entitlements("org_id")
 
@@ -28,7 +29,7 @@ async def lag_row(ground: Ground, events_per_second: int = 300, seconds: int = 1
     """From an append to its rows being visible, with a steady stream of subscription events."""
     database = await ground.fresh()
     connection = await connect_runner(database)
-    live = await ensure_live(connection, PROJECTION)
+    live, warm = await ensure_live(connection, PROJECTION), Warm()
     visible: dict[int, float] = {}
     appended: dict[int, float] = {}
     stop = asyncio.Event()
@@ -38,7 +39,7 @@ async def lag_row(ground: Ground, events_per_second: int = 300, seconds: int = 1
         while not stop.is_set():
             await arrived.wait()
             arrived.clear()
-            while await follow(connection, PROJECTION, live):
+            while await follow(connection, PROJECTION, live, warm=warm):
                 at, reached = (
                     time.perf_counter(),
                     await connection.fetchval("SELECT max(position) FROM ledger.checkpoint WHERE book = 'self:live'"),
@@ -108,7 +109,7 @@ async def _others_lag(ground: Ground, hot: int, history: int, seconds: int) -> l
     """Let 50 events a second of many customers in, and 100 of ``hot`` ones; return the lags of the many."""
     database, dice = await ground.fresh(), random.Random(7)
     connection = await connect_runner(database)
-    live = await ensure_live(connection, PROJECTION)
+    live, warm = await ensure_live(connection, PROJECTION), Warm()
     appended: dict[int, float] = {}
     visible: dict[int, float] = {}
     arrived, stop = asyncio.Event(), asyncio.Event()
@@ -118,7 +119,7 @@ async def _others_lag(ground: Ground, hot: int, history: int, seconds: int) -> l
         while not stop.is_set():
             await arrived.wait()
             arrived.clear()
-            while await follow(connection, PROJECTION, live):
+            while await follow(connection, PROJECTION, live, warm=warm):
                 reached = await connection.fetchval("SELECT position FROM ledger.checkpoint WHERE book = 'self:live'")
                 at = time.perf_counter()
                 visible.update({one: at for one in appended if one <= reached and one not in visible})
@@ -127,7 +128,7 @@ async def _others_lag(ground: Ground, hot: int, history: int, seconds: int) -> l
         for number in range(hot):
             for some in _batched(hot_subject(dice, begun, history, 1_000 + number), 1_000):
                 await appender.append([new_event(body, Source.IMPORT) for body in some])
-        while await follow(connection, PROJECTION, live):
+        while await follow(connection, PROJECTION, live, warm=warm):
             pass
         folding = asyncio.create_task(fold())
         began, number = time.perf_counter(), 0

@@ -32,6 +32,7 @@ _LINK_LAST = f"{_JOINING}::test_the_link_may_come_last"
 _CLAIMED_TWICE = f"{_JOINING}::test_what_two_customers_claim_is_parked_and_stays_with_the_first"
 _CLAIMS = "tests/projections/test_claims.py::test_workers_side_by_side_come_to_what_all_links_say"
 _LATE_TERMS = f"{_JOINING}::test_late_terms_reach_exactly_those_who_used_them"
+_WARM = "tests/projections/test_warm.py"
 _CHANGES = "tests/projections/test_changes.py"
 _SOURCES = (
     "tests/entitlements/test_standing.py",
@@ -187,6 +188,17 @@ ENGINE: Final = (
             "SET after_stream = $3, events = events + $4, done = $5 OR true\n", _PIECES),
     mutant("engine", "a rebuild forgets how far a part has come", "projections/rebuild.py",
             "SET after_stream = $3, events", "SET after_stream = left($3, 0), events", _PIECES),
+    mutant("engine", "what is remembered goes on though the news may change it", "projections/refold.py",
+            "    return known if newest_before([known.state], min(wanted.news)[0]) else None", "    return known",
+            f"{_WARM}::test_live_through_disorder_equals_a_rebuild"),
+    mutant("engine", "what is remembered stands though somebody else wrote", "projections/warm.py",
+            "        if self._moves.get(book) != moves:", "        if book not in self._moves:",
+            f"{_WARM}::test_what_somebody_else_wrote_is_noticed"),
+    mutant("engine", "an aggregate's events are looked for by their position", "projections/reading.py",
+            "kept.first_after if is_customer(stream) else 0", "kept.first_after", f"{_WARM}::test_decisions_about_a_long_life_are_seen"),
+    mutant("engine", "what joins a customer leaves its past behind", "projections/joining.py",
+            "    return {one for row in rows for one in path_of(row[\"stream_id\"], standing) if one in moved}",
+            "    return set()", _LINK_LAST),
     mutant("engine", "a build that was never compared is promoted", "projections/promotion.py",
             "if never or (prudent and not force):", "if never:", _NOT_PROMOTED),
     mutant("engine", "a build with parked subjects is promoted", "projections/promotion.py",

@@ -9,11 +9,13 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from api.app import create_app
+from api.children import fast_loop
+from api.clock import wall_clock
 from api.credentials import load_credentials
 from api.logs import configure_logging
-from api.processes import fast_loop, web_server
-from api.services import Services, wall_clock
+from api.services import Services
 from api.settings import load_settings
+from api.web import web_server
 from ledger.appender import Appended
 from ledger.event import NewEvent
 

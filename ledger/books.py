@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
+BOOK: Final = re.compile(r"[A-Za-z0-9_]+:[a-z]+")
+"""How every book's name reads."""
+
 CONTROL_BOOK = "ledger:control"
 """The book of our own housekeeping: promotions, public keys, dictionaries. No Stripe event is ever in it."""
 

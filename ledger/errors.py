@@ -23,6 +23,13 @@ class LogUnavailableError(LedgerError):
         self.retry_after = retry_after
 
 
+class KeyUsedError(LedgerError):
+    """What a request was called by its sender (its Idempotency-Key) was used for another request."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"this Idempotency-Key was used for another {what}")
+
+
 class VersionConflictError(LedgerError):
     """Somebody else has already written this version of the stream."""
 

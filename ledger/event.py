@@ -22,6 +22,9 @@ Json = dict[str, Any]
 IDENTIFIER: Final = re.compile(r"[\x21-\x7e]{1,255}")
 """Printable ASCII without spaces: every id, type and version Stripe sends, and nothing a database chokes on."""
 
+OWN_TYPES: Final = "ledger."
+"""How the types of our own facts begin. Nobody else says them, whatever it is signed with."""
+
 
 class Source(StrEnum):
     """How the bytes came to us. Only ``webhook`` was signed by Stripe."""
@@ -98,7 +101,12 @@ def received_event(
     received_at: datetime,
     signature: str | None,
 ) -> NewEvent:
-    """Make the event that is appended from its envelope, its bytes and the circumstances of its arrival."""
+    """Make the event that is appended from its envelope, its bytes and the circumstances of its arrival.
+
+    Raises ``MalformedEventError`` for one that says what only the ledger says: a grant, a catalog, a close.
+    """
+    if envelope.type.startswith(OWN_TYPES):
+        raise MalformedEventError(f"a {envelope.type} is a fact of the ledger's own, which comes from nobody else")
     book = book_of(envelope.account or platform_account, livemode=envelope.livemode)
     return NewEvent(
         book=book,

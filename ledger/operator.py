@@ -15,6 +15,9 @@
 An aggregate's id is its stream's name and stands in its events (``data.object.id``); where one of them names a
 ``customer``, projections that join fold them all with that customer's. Versions are 1, 2, 3 …, and whoever comes second
 with a version is refused: that is the optimistic concurrency. ``ledger.decisions`` restores, decides and appends.
+
+Sellers name products, prices and coupons as they like, so that a stream may also hold what Stripe says of a product
+named ``catalog``: an aggregate passes over it, and goes on after its version.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ import orjson
 from eventsourcing.domain import BaseAggregate, CanMutateAggregate, MetaDomainEvent
 
 from ledger.errors import LedgerError
-from ledger.event import NewEvent, Source
+from ledger.event import OWN_TYPES, NewEvent, Source
 from ledger.times import EPOCH
 
 _OF_EVERY_DECISION: Final = frozenset({"originator_id", "originator_version", "timestamp"})
@@ -70,6 +73,9 @@ class OperatorAggregate(BaseAggregate[str]):
     ADDED: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """What later releases added to what a type of event says, and what it is in an event from before."""
 
+    passed_over = 0
+    """By how much the stream's versions are ahead of the aggregate's: what is not its own takes versions too."""
+
     class Event(Decision):
         """The base of its events."""
 
@@ -80,13 +86,15 @@ class OperatorAggregate(BaseAggregate[str]):
         aggregate.__base_init__(name, 0, EPOCH)
         aggregate.__init__()  # type: ignore[misc]  # no subclass's takes an argument: all begin empty
         for one in events:
-            cls._decision_of(name, one).mutate(aggregate)
+            if one.type.startswith(OWN_TYPES):
+                cls._decision_of(name, one._replace(version=aggregate.version + 1)).mutate(aggregate)
+            aggregate.passed_over = one.version - aggregate.version
         return aggregate
 
     def new_events(self, book: str, now: datetime) -> list[NewEvent]:
         """Take what was decided since it was restored, as events for the log."""
         return [
-            operator_event(book, one.originator_id, one.originator_version, *_said(one), now=now)
+            operator_event(book, one.originator_id, one.originator_version + self.passed_over, *_said(one), now=now)
             for one in self.collect_events()
             if isinstance(one, Decision)
         ]

@@ -67,7 +67,7 @@ LIMIT $3
 
 PAGE = """
 SELECT stream_id, version, book, position, event_id, type, created, recorded_at, received_at, source,
-       api_version, signature, encoding, dictionary_id, salt, body, body_digest, leaf
+       api_version, signature, encoding, dictionary_id, salt, CASE WHEN $8 THEN body END AS body, body_digest, leaf
 FROM ledger.event
 WHERE book = $1 AND position > $2 AND position < $3
   AND ($4::text IS NULL OR type = $4)
@@ -79,7 +79,7 @@ LIMIT $7
 
 PAGE_NEWEST_FIRST = """
 SELECT stream_id, version, book, position, event_id, type, created, recorded_at, received_at, source,
-       api_version, signature, encoding, dictionary_id, salt, body, body_digest, leaf
+       api_version, signature, encoding, dictionary_id, salt, CASE WHEN $8 THEN body END AS body, body_digest, leaf
 FROM ledger.event
 WHERE book = $1 AND position > $2 AND position < $3
   AND ($4::text IS NULL OR type = $4)
@@ -173,14 +173,25 @@ async def read_stored(connection: asyncpg.Connection, book: str, after: int, unt
 
 
 async def read_page(
-    connection: asyncpg.Connection, book: str, wanted: Filter, limit: int, *, newest_first: bool = False
+    connection: asyncpg.Connection,
+    book: str,
+    wanted: Filter,
+    limit: int,
+    *,
+    newest_first: bool = False,
+    with_bodies: bool = True,
 ) -> list[StoredEvent]:
-    """Return up to ``limit`` events of a book that ``wanted`` lets through, in order of position."""
+    """Return up to ``limit`` events of a book that ``wanted`` lets through, in order of position.
+
+    Without bodies theirs are empty: what a page of large events costs is what is in them.
+    """
     statement = PAGE_NEWEST_FIRST if newest_first else PAGE
     rows = await connection.fetch(
-        statement, book, wanted.after, wanted.before, wanted.type, wanted.stream_id, wanted.as_of, limit
+        statement, book, wanted.after, wanted.before, wanted.type, wanted.stream_id, wanted.as_of, limit, with_bodies
     )
-    return await _stored(connection, rows)
+    if with_bodies:
+        return await _stored(connection, rows)
+    return [StoredEvent(**{**row, "body": b""}) for row in rows]
 
 
 async def read_streams(

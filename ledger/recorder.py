@@ -33,7 +33,7 @@ from eventsourcing.persistence import (
 
 from ledger.appender import Appender
 from ledger.errors import LogUnavailableError, VersionConflictError
-from ledger.event import NewEvent, Source
+from ledger.event import OWN_TYPES, NewEvent, Source
 from ledger.postgres import Database
 from ledger.reader import Filter, read_head, read_page, read_tail
 from ledger.reader import StoredEvent as LogEvent
@@ -41,9 +41,6 @@ from ledger.tasks import end
 from ledger.wakeup import Listener, Notifier
 
 T = TypeVar("T")
-
-OWN_TYPES: Final = "ledger."
-"""Only types of ours are ever resolved to a class: an outside string names nothing to import."""
 
 _POLL_SECONDS: Final = 0.5
 _STREAM_EVENTS_MAX: Final = 1_000_000

@@ -51,6 +51,13 @@ LEFT JOIN ledger.head AS h ON h.book = $2
 WHERE b.projection = $1 AND CASE WHEN $3::text IS NULL THEN b.phase = 'live' ELSE b.build_id = $3 END
 """
 
+ENTER_BOTH: Final = """
+SELECT set_config('search_path', string_agg(schema_name, ', ' ORDER BY projection = $3), true)
+FROM ledger.build
+WHERE (projection = $1 AND CASE WHEN $2::text IS NULL THEN phase = 'live' ELSE build_id = $2 END)
+   OR (projection = $3 AND phase = 'live')
+"""
+
 NEXT_NUMBER: Final = "SELECT coalesce(max(number), 0) + 1 FROM ledger.build WHERE projection = $1"
 
 REGISTER: Final = """
@@ -272,6 +279,14 @@ async def enter_build(
         raise StillFoldingError(row["build_id"])
     kept = row["phase"] != "live"
     return Freshness(book, row["build_id"], row["position"], row["head"], row["waiting_since"], kept, row["version"])
+
+
+async def enter_both(connection: asyncpg.Connection, projection: str, build_id: str | None, beside: str) -> None:
+    """Enter the live build (or a named one) of one projection and the live one of another, both of which there are.
+
+    A statement may then name the tables of both; what both have under one name is the first one's.
+    """
+    await connection.execute(ENTER_BOTH, projection, build_id, beside)
 
 
 async def any_parked(connection: asyncpg.Connection, build_id: str | None, subjects: list[str]) -> bool:

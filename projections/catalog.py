@@ -166,7 +166,8 @@ def parse_catalog(text: str) -> Catalog:
     except ValidationError as error:
         first = error.errors()[0]
         path = [part for part in first["loc"] if not _is_type(part)]
-        raise _error_at(text, path, first["msg"]) from error
+        why = "there is no such key" if first["type"] == "extra_forbidden" else first["msg"]
+        raise _error_at(text, path, why) from error
     for name, feature in parsed.features.items():
         _check_feature(text, name, feature)
     return Catalog(parsed.policy, parsed.revenue, parsed.features, dict(_plans(text, parsed)))

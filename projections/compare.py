@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final, Literal
@@ -40,6 +40,8 @@ FROM pg_attribute
 WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped
 ORDER BY attnum
 """
+
+IN_BOTH: Final = "SELECT to_regclass($1) IS NOT NULL AND to_regclass($2) IS NOT NULL"
 
 NEWS: Final = """
 SELECT DISTINCT stream_id
@@ -108,8 +110,13 @@ class Comparison:
 async def compare(
     connection: asyncpg.Connection, projection: Projection, build: Build, live: Build, *, customer: str | None = None
 ) -> Comparison:
-    """Compare a build with the live one, in one snapshot. Raises ``NotComparableError``."""
+    """Compare a build with the live one, in one snapshot. Raises ``NotComparableError``.
+
+    What is compared is what both have: a table or column that one of their versions has not says nothing of the other.
+    """
     async with connection.transaction(isolation="repeatable_read"):
+        both = [one for one in projection.tables if await connection.fetchval(IN_BOTH, *_names(one, build, live))]
+        projection = replace(projection, tables=tuple(both))
         theirs, ours = await positions_of(connection, live.build_id), await positions_of(connection, build.build_id)
         positions = {book: min(theirs.get(book, 0), ours.get(book, 0)) for book in sorted({*theirs, *ours})}
         again_live = await _news(connection, projection, live, positions, theirs)
@@ -180,11 +187,12 @@ async def _stored_differences(
 
 
 async def _common_columns(connection: asyncpg.Connection, table: Table, build: Build, live: Build) -> list[str]:
-    names = [
-        [row["attname"] for row in await connection.fetch(COLUMNS, f"{one.schema_name}.{table.name}")]
-        for one in (build, live)
-    ]
-    return [name for name in names[0] if name in names[1]]
+    columns = [[row["attname"] for row in await connection.fetch(COLUMNS, name)] for name in _names(table, build, live)]
+    return [name for name in columns[0] if name in columns[1]]
+
+
+def _names(table: Table, build: Build, live: Build) -> list[str]:
+    return [f"{one.schema_name}.{table.name}" for one in (build, live)]
 
 
 async def _key_columns(connection: asyncpg.Connection, table: Table, build: Build) -> list[str]:

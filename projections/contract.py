@@ -71,12 +71,15 @@ class Table:
 
 
 class Terms(Protocol):
-    """The book-wide objects whose terms change money: coupons, prices with tiers, tax rates."""
+    """The book-wide objects whose terms change money: coupons, prices with tiers, tax rates.
 
-    def forms(self, reference: str) -> Sequence[tuple[datetime, Json]]:
+    Sellers may give a coupon and a price the same id: ``kind`` is what the types of the object's events begin with.
+    """
+
+    def forms(self, kind: str, reference: str) -> Sequence[tuple[datetime, Json]]:
         """Return every form the object with this id ever had, each with the time it is from; none if unknown."""
 
-    def at(self, reference: str, moment: datetime) -> Json | None:
+    def at(self, kind: str, reference: str, moment: datetime) -> Json | None:
         """Return the object with this id as it was at a moment (its earliest form for one before); None if unknown."""
 
 

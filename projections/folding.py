@@ -25,7 +25,11 @@ KEEP_EVERY: Final = 500
 KEEP_FROM: Final = 512
 """A subject with fewer events is folded from its beginning: that is quicker than reading a state."""
 
+REMEMBER_FROM: Final = 32
+"""From so many events on a shorter subject's fold says where it can be taken up again, for who remembers it."""
+
 _SETTLED_AGE: Final = timedelta(minutes=10)
+_REMEMBERED_AGE: Final = timedelta(minutes=1)
 _RECENT_KEPT: Final = 8
 _RECENT_EVERY: Final = 16
 _ANCHORS: Final = 64
@@ -35,11 +39,11 @@ _NONE_YET: Final = 2**63 - 1
 class NoTerms:
     """The terms of a projection that refers to nothing."""
 
-    def forms(self, reference: str) -> Sequence[tuple[datetime, Json]]:
+    def forms(self, kind: str, reference: str) -> Sequence[tuple[datetime, Json]]:
         """Know nothing."""
         return ()
 
-    def at(self, reference: str, moment: datetime) -> Json | None:
+    def at(self, kind: str, reference: str, moment: datetime) -> Json | None:
         """Know nothing."""
         return None
 
@@ -65,11 +69,15 @@ class Kept:
 
 @dataclass(slots=True)
 class Folded:
-    """What folding came to: rows by table, the states to keep, and whether some order was not settled by states."""
+    """What folding came to: rows by table, the states to keep, and whether some order was not settled by states.
+
+    ``ready`` is a state from which these rows can be folded again, whole: nothing was taken out of it.
+    """
 
     rows: dict[str, list[Row]]
     kept: list[Kept] = field(default_factory=list)
     unsure: bool = False
+    ready: Kept | None = None
 
 
 _ADAPTERS: Final[dict[type[Any], TypeAdapter[Any]]] = {}
@@ -91,16 +99,18 @@ class Folding:
         terms: Terms | None = None,
         *,
         resume: Kept | None = None,
-        anchors: Mapping[str, Fact] | None = None,
+        anchors: Mapping[int, Fact] | None = None,
     ) -> None:
-        """Begin; a ``resume`` comes with the facts that its anchors name."""
+        """Begin; a ``resume`` comes with the facts, by position, that its anchors name of what is seen again."""
         self._projection = projection
         self._terms = terms or NoTerms()
         self._rows: dict[str, list[Row]] = {table.name: [] for table in projection.tables}
         self._waiting: list[Fact] = []
         self._kept: list[Kept] = []
         self._lowest_since_kept: list[int] = []
-        self._anchors: OrderedDict[str, Fact] = OrderedDict()
+        self._anchors: OrderedDict[str, int] = OrderedDict()
+        self._shown: dict[str, Json] = {}
+        self._ready: Kept | None = None
         self._seen = self._last_within = 0
         self._unsure = False
         self._kept_at_seen = 0
@@ -110,16 +120,17 @@ class Folding:
         self._state = _adapter(projection.state).validate_json(resume.state)
         self._seen, self._last_within, self._unsure = resume.seen, resume.last_within, resume.unsure
         self._kept_at_seen = resume.seen
-        for key, _ in resume.anchors:
-            if anchors and key in anchors:
-                self._anchors[key] = anchors[key]
+        self._ready = resume
+        self._anchors.update(resume.anchors)
+        facts = anchors or {}
+        self._shown = {key: facts[position].subject for key, position in resume.anchors if position in facts}
 
     def feed(self, facts: Iterable[Fact]) -> None:
         """Fold more facts; later calls bring none older than ``REACH`` before the newest of these."""
         self._waiting += facts
         if not self._waiting:
             return
-        ordering = order(self._waiting, self._snapshots())
+        ordering = order(self._waiting, self._shown)
         ends = _settled(ordering)
         if ends:
             self._take(ordering.facts[: ends[-1]], ends, unsure=bool(ordering.unsure))
@@ -131,19 +142,35 @@ class Folding:
         """Take facts in any order, all at once, to be folded when the fold is finished."""
         self._waiting += facts
 
-    def finish(self, until: int = 0) -> Folded:
-        """Fold what waits, and say what it all came to. ``until`` is the position up to which there is nothing else."""
-        ordering = order(self._waiting, self._snapshots())
-        ends = _settled(ordering) if self._seen + len(ordering.facts) >= KEEP_FROM else ()
-        self._take(ordering.facts, ends, unsure=bool(ordering.unsure), last=True)
+    def finish(self, until: int = 0, *, ready: bool = False) -> Folded:
+        """Fold what waits, and say what it all came to. ``until`` is the position up to which there is nothing else.
+
+        With ``ready``, a subject that is not long says where it can be taken up again; all its facts must wait.
+        """
+        ordering = order(self._waiting, self._shown)
+        total = self._seen + len(ordering.facts)
+        ready = ready and total < KEEP_FROM
+        done = self._make_ready(ordering) if ready and total >= REMEMBER_FROM else 0
+        ends = _settled(ordering) if total >= KEEP_FROM else ()
+        self._take(ordering.facts[done:], ends, unsure=bool(ordering.unsure), last=True)
         self._waiting = []
         for table, rows in self._projection.rows(self._state).items():
             self._rows[table] += rows
-        return Folded(self._rows, self._with_first_after(until), self._unsure)
+        return Folded(self._rows, self._with_first_after(until), self._unsure, self._ready if ready else None)
+
+    def _make_ready(self, ordering: Ordering) -> int:
+        """Fold up to where the fold can best be taken up again; return how many facts that are."""
+        facts = ordering.facts
+        done = _pause(facts, _settled(ordering))
+        if done:
+            self._take(facts[:done], (), unsure=bool(ordering.unsure))
+            first_after = min(fact.position for fact in facts[done:])
+            self._ready = replace(self._state_now(facts[done - 1].created), first_after=first_after)
+        return done
 
     def stop_at(self, moment: datetime) -> Folded:
         """Fold what waits and keep the state there, as of ``moment``: the rows are those that are final by then."""
-        ordering = order(self._waiting, self._snapshots())
+        ordering = order(self._waiting, self._shown)
         self._take(ordering.facts, (), unsure=bool(ordering.unsure))
         self._waiting = []
         self._keep(moment)
@@ -160,8 +187,8 @@ class Folding:
     def _take(self, facts: Sequence[Fact], ends: Sequence[int], *, unsure: bool, last: bool = False) -> None:
         self._unsure = self._unsure or unsure
         wanted = self._worth_keeping(len(facts), ends, last=last)
-        if last and not wanted and not self._kept and self._seen == 0:
-            # A short subject, folded at once: nobody takes it up again from within.
+        if last and not wanted and not self._kept:
+            # A short subject, or its end: nobody takes it up again from within.
             for fact in facts:
                 self._projection.step(self._state, fact, self._terms)
             return
@@ -193,27 +220,32 @@ class Folding:
         if self._projection.settle is not None:
             for table, rows in self._projection.settle(self._state).items():
                 self._rows[table] += rows
-        state = _adapter(self._projection.state).dump_json(self._state)
-        anchors = tuple((key, fact.position) for key, fact in self._anchors.items())
-        self._kept.append(Kept(at, self._seen, _NONE_YET, self._last_within, state, anchors, self._unsure))
+        self._kept.append(self._state_now(at))
         self._lowest_since_kept.append(_NONE_YET)
         self._kept_at_seen = self._seen
 
+    def _state_now(self, at: datetime) -> Kept:
+        state = _adapter(self._projection.state).dump_json(self._state)
+        return Kept(at, self._seen, _NONE_YET, self._last_within, state, tuple(self._anchors.items()), self._unsure)
+
     def _anchor(self, fact: Fact) -> None:
         key = object_key(fact)
-        self._anchors[key] = fact
+        self._anchors[key] = fact.position
         self._anchors.move_to_end(key)
+        self._shown[key] = fact.subject
         if len(self._anchors) > _ANCHORS:
-            self._anchors.popitem(last=False)
-
-    def _snapshots(self) -> dict[str, Json]:
-        return {key: fact.subject for key, fact in self._anchors.items()}
+            self._shown.pop(self._anchors.popitem(last=False)[0], None)
 
 
 def _settled(ordering: Ordering) -> list[int]:
     """Return the boundaries that nothing which came by now can move any more."""
     facts = ordering.facts
     return [end for end in ordering.boundaries if facts[end - 1].created + REACH < facts[-1].created]
+
+
+def _pause(facts: Sequence[Fact], ends: Sequence[int]) -> int:
+    """Return the last settled boundary before the last minute: what comes next mostly belongs to that."""
+    return next((end for end in reversed(ends) if facts[end - 1].created < facts[-1].created - _REMEMBERED_AGE), 0)
 
 
 def fold(projection: Projection, subject: Subject, facts: Iterable[Fact], terms: Terms | None = None) -> Folded:

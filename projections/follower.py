@@ -20,6 +20,7 @@ from projections.builds import Build, enter
 from projections.contract import Projection
 from projections.joining import TermsReader
 from projections.refold import Refolding, Wanted, refold
+from projections.warm import Warm
 from projections.writing import park, write
 
 _log = structlog.get_logger()
@@ -27,7 +28,7 @@ _log = structlog.get_logger()
 STEP_EVENTS: Final = 1_000
 DIRTY_AT_ONCE: Final = 100
 
-CHECKPOINT: Final = "SELECT position FROM ledger.checkpoint WHERE build_id = $1 AND book = $2"
+CHECKPOINT: Final = "SELECT position, moves FROM ledger.checkpoint WHERE build_id = $1 AND book = $2"
 
 CHECKPOINT_AND_TERM: Final = "SELECT position, term FROM ledger.checkpoint WHERE build_id = $1 AND book = $2"
 
@@ -39,9 +40,9 @@ ON CONFLICT DO NOTHING
 
 MOVE: Final = """
 UPDATE ledger.checkpoint
-SET position = $4, term = $5
+SET position = $4, term = $5, moves = moves + 1
 WHERE build_id = $1 AND book = $2 AND position = $3 AND term <= $5
-RETURNING position
+RETURNING moves
 """
 
 BOOKS: Final = "SELECT book FROM ledger.head WHERE position > 0 AND book <> 'ledger:control' ORDER BY book"
@@ -66,16 +67,17 @@ async def follow(
     term: int = 0,
     terms: TermsReader | None = None,
     limit: int = STEP_EVENTS,
+    warm: Warm | None = None,
 ) -> int:
     """Take one step in every book; return how much was done. 0 means the build has caught up and nothing is dirty.
 
-    ``terms`` is kept by whoever follows a build for long: what it has read need not be read again.
+    ``terms`` and ``warm`` are kept by whoever follows a build for long: what was read and folded need not be again.
     """
     terms = terms or TermsReader()
     passed = 0
     for row in await connection.fetch(BOOKS):
-        passed += await step(connection, projection, build, row["book"], limit, term, terms)
-        passed += await clean(connection, projection, build, row["book"], term=term, terms=terms)
+        passed += await step(connection, projection, build, row["book"], limit, term, terms, warm)
+        passed += await clean(connection, projection, build, row["book"], term=term, terms=terms, warm=warm)
     return passed
 
 
@@ -87,30 +89,41 @@ async def step(
     limit: int = STEP_EVENTS,
     term: int = 0,
     terms: TermsReader | None = None,
+    warm: Warm | None = None,
 ) -> int:
     """Fold the next ``limit`` events of a book; return how many there were.
 
     Raises ``CheckpointMovedError`` when another follower of this build has moved the checkpoint meanwhile.
     """
-    position = await _position(connection, build, book, term)
+    position, moves = await _checkpoint(connection, build, book, term)
     news = _at_once(projection, await read_tail_headings(connection, book, position, limit))
     if not news:
         return 0
     last = news[-1].position
+    if warm:
+        warm.at(book, moves)
     await enter(connection, build.schema_name)
-    joined = await joining.join(connection, projection, book, news, last)
+    joined = await joining.join(connection, projection, book, news, warm)
     in_force = await (terms or TermsReader()).read(connection, projection, book, last)
-    refolding = await refold(connection, projection, book, joined.wanted, last, in_force)
+    refolding = await refold(connection, projection, book, joined.wanted, last, in_force, warm)
     newest = _newest(joined.roots, news)
     async with connection.transaction():
-        await _move(connection, build, book, position, last, term)
+        moves = await _move(connection, build, book, position, last, term)
         await joining.write(connection, joined)
         await rivals.note(connection, book, joined.losing)
         await _drop(connection, projection, joined.no_longer_roots)
         await _commit(connection, projection, build, book, last, refolding, newest, joined.no_longer_roots)
         if touched := sorted({link.child for link in (*joined.links, *joined.losing)}):
             await rivals.settle(connection, build.build_id, book, touched)
+    _remember(warm, book, moves, refolding, joined.no_longer_roots)
     return len(news)
+
+
+def _remember(warm: Warm | None, book: str, moves: int, refolding: Refolding, gone: Iterable[str]) -> None:
+    """Remember what was written, now that it is committed."""
+    if warm:
+        warm.forget([*gone, *refolding.failed])
+        warm.keep(book, moves, [(one.subject, one.remembered) for one in refolding.done])
 
 
 def _at_once(projection: Projection, news: list[Heading]) -> list[Heading]:
@@ -128,15 +141,18 @@ async def clean(
     *,
     term: int = 0,
     terms: TermsReader | None = None,
+    warm: Warm | None = None,
 ) -> int:
     """Refold some subjects that something other than their own news has changed; return how many."""
     if not projection.joins and not projection.references:
         return 0
-    position = await _position(connection, build, book, term)
+    position, moves = await _checkpoint(connection, build, book, term)
     await enter(connection, build.schema_name)
     dirty = [row["subject"] for row in await connection.fetch(DIRTY, book, DIRTY_AT_ONCE)]
     if dirty:
-        await refold_subjects(connection, projection, build, book, dirty, position, term, terms)
+        if warm:
+            warm.at(book, moves)
+        await refold_subjects(connection, projection, build, book, dirty, position, term, terms, warm)
     return len(dirty)
 
 
@@ -149,6 +165,7 @@ async def refold_subjects(
     position: int,
     term: int,
     terms: TermsReader | None = None,
+    warm: Warm | None = None,
 ) -> Refolding:
     """Refold subjects whole, as of the checkpoint's position; they are clean afterwards, or parked.
 
@@ -160,15 +177,16 @@ async def refold_subjects(
     streams = await joining.streams_below(connection, projection, whole)
     wanted = [Wanted(subject, tuple(streams[subject])) for subject in whole]
     in_force = await (terms or TermsReader()).read(connection, projection, book, position)
-    refolding = await refold(connection, projection, book, wanted, position, in_force)
+    refolding = await refold(connection, projection, book, wanted, position, in_force, warm)
     async with connection.transaction():
-        await _move(connection, build, book, position, position, term)
+        moves = await _move(connection, build, book, position, position, term)
         await connection.execute(CLEAN, list(subjects))
         await _commit(connection, projection, build, book, position, refolding, {})
         if children := sorted(set(subjects) - set(whole)):
             await rivals.let_go(connection, build.build_id, children)
             claimed = await rivals.settle(connection, build.build_id, book, children)
             refolding.failed |= {child: claimed[child] for child in children if child in claimed}
+    _remember(warm, book, moves, refolding, subjects)
     return refolding
 
 
@@ -186,17 +204,20 @@ async def replay(
             continue  # the runner was at work; fold up to where it is now
 
 
-async def _position(connection: asyncpg.Connection, build: Build, book: str, term: int) -> int:
-    position = await connection.fetchval(CHECKPOINT, build.build_id, book)
-    if position is None:
+async def _checkpoint(connection: asyncpg.Connection, build: Build, book: str, term: int) -> tuple[int, int]:
+    """Return where a build stands in a book, and how often its checkpoint was moved."""
+    row = await connection.fetchrow(CHECKPOINT, build.build_id, book)
+    if row is None:
         await connection.execute(START, build.build_id, book, term)
-        return 0
-    return int(position)
+        return 0, 0
+    return row["position"], row["moves"]
 
 
-async def _move(connection: asyncpg.Connection, build: Build, book: str, position: int, last: int, term: int) -> None:
-    if await connection.fetchval(MOVE, build.build_id, book, position, last, term) is None:
+async def _move(connection: asyncpg.Connection, build: Build, book: str, position: int, last: int, term: int) -> int:
+    moves = await connection.fetchval(MOVE, build.build_id, book, position, last, term)
+    if moves is None:
         raise CheckpointMovedError
+    return int(moves)
 
 
 async def _drop(connection: asyncpg.Connection, projection: Projection, subjects: Sequence[str]) -> None:
@@ -221,7 +242,9 @@ async def _commit(
     for subject, error in refolding.failed.items():
         _log.error("subject_parked", build=build.build_id, subject=subject, error=error)
     await park(connection, build.build_id, book, refolding, newest)
-    subjects = [*(one.subject for one in refolding.done), *refolding.failed, *gone]
+    tables = len(projection.tables)
+    written = [one.subject for one in refolding.done if len(one.same) < tables]
+    subjects = [*written, *refolding.failed, *gone]
     if projection.consumer is not None and subjects:
         await projection.consumer.changed(connection, build.build_id, book, position, subjects)
 

@@ -14,10 +14,11 @@ import asyncpg
 
 from ledger.reader import Heading
 from projections.contract import Projection
-from projections.links import Link, linking, links, losing, merged, root_of
+from projections.links import Link, is_customer, linking, links, losing, merged, path_of, root_of
 from projections.reading import facts_of, read_positions
 from projections.refold import Wanted
 from projections.terms import KnownTerms
+from projections.warm import Warm
 
 LINKS_UP: Final = """
 WITH RECURSIVE up AS (
@@ -57,6 +58,8 @@ UNION ALL
 SELECT child, parent, created, event_id FROM link WHERE parent = ANY ($1)
 """
 
+HAD_EVENTS: Final = "SELECT DISTINCT stream_id FROM ledger.event WHERE stream_id = ANY ($1) AND position < $2"
+
 MARK_DIRTY: Final = """
 INSERT INTO dirty (subject, book, why)
 SELECT DISTINCT subject, $2, $3
@@ -89,15 +92,22 @@ class Joined:
 
 
 async def join(
-    connection: asyncpg.Connection, projection: Projection, book: str, news: Sequence[Heading], last: int
+    connection: asyncpg.Connection,
+    projection: Projection,
+    book: str,
+    news: Sequence[Heading],
+    warm: Warm | None = None,
 ) -> Joined:
-    """Find the subjects that a batch of news concerns. The build's schema must be entered."""
+    """Find the subjects that a batch of news concerns. The build's schema must be entered.
+
+    The streams of subjects that ``warm`` remembers are known, as long as nothing with a past joins them.
+    """
     joined = Joined(book)
     own = [event for event in news if event.type in projection.types]
     if not projection.joins:
         joined.wanted = _by_subject(own, {}, {})
     else:
-        await _join_links(connection, projection, book, news, own, joined)
+        await _join_links(connection, projection, news, own, joined, warm)
     terms_changed = [event for event in news if event.type in projection.references]
     if terms_changed:
         facts = await read_positions(connection, book, [event.position for event in terms_changed])
@@ -109,14 +119,14 @@ async def join(
 async def _join_links(
     connection: asyncpg.Connection,
     projection: Projection,
-    book: str,
     news: Sequence[Heading],
     own: Sequence[Heading],
     joined: Joined,
+    warm: Warm | None,
 ) -> None:
     telling = linking(projection.types)
-    facts = await read_positions(connection, book, [event.position for event in news if event.type in telling])
-    new = [link for fact in facts for link in links(book, fact)]
+    facts = await read_positions(connection, joined.book, [event.position for event in news if event.type in telling])
+    new = [link for fact in facts for link in links(joined.book, fact)]
     streams = sorted({event.stream_id for event in own} | {end for link in new for end in (link.child, link.parent)})
     before = await read_up(connection, streams)
     after = merged(before, new)
@@ -124,6 +134,7 @@ async def _join_links(
     joined.links = changed
     joined.losing = losing(new, before, after)
     moved = {link.child for link in changed if root_of(link.child, before) != root_of(link.child, after)}
+    moved = await _with_a_past(connection, moved, after, news[0].position)
     joined.no_longer_roots = sorted(
         root for root in {root_of(child, before) for child in moved} if root_of(root, after) != root
     )
@@ -131,9 +142,37 @@ async def _join_links(
     # A child that came to a root brings its past along, and one that left takes it away: both are refolded whole.
     roots = {root_of(child, links_) for child in moved for links_ in (before, after)}
     grown = roots - set(joined.no_longer_roots)
-    subjects = sorted(grown | {joined.roots[event.stream_id] for event in own})
-    streams_of = await streams_below(connection, projection, subjects, after, also=sorted(roots))
+    streams_of = _remembered(own, joined.roots, grown, warm)
+    subjects = sorted((grown | {joined.roots[event.stream_id] for event in own}) - streams_of.keys())
+    streams_of |= await streams_below(connection, projection, subjects, after, also=sorted(roots))
     joined.wanted = _by_subject(own, joined.roots, streams_of, whole=grown)
+
+
+async def _with_a_past(
+    connection: asyncpg.Connection, moved: set[str], after: Mapping[str, Link], position: int
+) -> set[str]:
+    """Return those of some streams that had events before a position, or one below them had.
+
+    Nearly none has: what names its customer is in the customer's stream, and other streams are only named.
+    """
+    if not moved:
+        return set()
+    standing = {row["child"]: Link(*row) for row in await connection.fetch(LINKS_DOWN, sorted(moved))} | dict(after)
+    rows = await connection.fetch(HAD_EVENTS, sorted(moved | standing.keys()), position)
+    return {one for row in rows for one in path_of(row["stream_id"], standing) if one in moved}
+
+
+def _remembered(
+    own: Sequence[Heading], roots: Mapping[str, str], grown: set[str], warm: Warm | None
+) -> dict[str, list[str]]:
+    """Return the streams of subjects that are remembered: those they had, and those of their news."""
+    found: dict[str, list[str]] = {}
+    for event in own:
+        root = roots[event.stream_id]
+        known = warm.get(root) if warm and root not in grown else None
+        if known is not None:
+            found.setdefault(root, list(known.streams)).append(event.stream_id)
+    return {root: list(dict.fromkeys(streams)) for root, streams in found.items()}
 
 
 async def streams_below(
@@ -175,7 +214,7 @@ async def roots_of(connection: asyncpg.Connection, projection: Projection, strea
 async def read_around(connection: asyncpg.Connection, streams: Iterable[str]) -> dict[str, Link]:
     """Return the links that are written of some streams, of whatever they lead to, and of all below them, by child.
 
-    Step by step: nearly always there is one step, and whoever plans for more takes longer than it.
+    Not of what is below other customers. Step by step: there are one or two, and to plan for more takes longer.
     """
     found: dict[str, Link] = {}
     seen, new = set[str](), set(streams)
@@ -183,7 +222,8 @@ async def read_around(connection: asyncpg.Connection, streams: Iterable[str]) ->
         seen |= new
         links_ = [Link(*row) for row in await connection.fetch(LINKS_AT, sorted(new))]
         found |= {link.child: link for link in links_}
-        new = {end for link in links_ for end in (link.child, link.parent)} - seen
+        ends = {end for link in links_ for end in (link.child, link.parent)} - seen
+        new = {end for end in ends if not is_customer(end)}
     return found
 
 

@@ -13,6 +13,19 @@ from eventsourcing.domain import event
 from ledger.operator import OperatorAggregate
 
 
+class CalledFor(OperatorAggregate):
+    """Which build answered a request that its sender had called something, so as to send it again."""
+
+    def __init__(self) -> None:
+        self.build: str | None = None
+        self.wanted: Mapping[str, Any] = {}
+
+    @event("Answered", topic="ledger.rebuild.answered")
+    def answer(self, build: str, wanted: Mapping[str, Any]) -> None:
+        """Answer it with a build."""
+        self.build, self.wanted = build, wanted
+
+
 class BuildLife(OperatorAggregate):
     """What was decided about one build; its stream has the build's name."""
 

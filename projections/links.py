@@ -120,14 +120,20 @@ def losing(new: Sequence[Link], before: Mapping[str, Link], after: Mapping[str, 
     return [link for link in (*new, *replaced) if link.parent != after[link.child].parent]
 
 
+def path_of(stream_id: str, links_: Mapping[str, Link]) -> list[str]:
+    """Return a stream, what it is linked to, what that is linked to, and so on."""
+    path = [stream_id]
+    for _ in range(_DEPTH):
+        link = links_.get(path[-1])
+        if link is None or link.parent == path[-1]:
+            break
+        path.append(link.parent)
+    return path
+
+
 def root_of(stream_id: str, links_: Mapping[str, Link]) -> str:
     """Return the stream a stream finally belongs to; itself where nothing links it."""
-    for _ in range(_DEPTH):
-        link = links_.get(stream_id)
-        if link is None or link.parent == stream_id:
-            return stream_id
-        stream_id = link.parent
-    return stream_id
+    return path_of(stream_id, links_)[-1]
 
 
 def is_customer(stream_id: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -13,6 +13,7 @@ from projections.causal import object_key
 from projections.contract import Projection
 from projections.facts import Fact, fact_of
 from projections.folding import Kept
+from projections.links import is_customer
 
 HISTORIES: Final = """
 SELECT stream_id, position, event_id, type, created, encoding, dictionary_id, salt, body
@@ -29,19 +30,20 @@ ORDER BY stream_id, version
 LIMIT $4
 """
 
+# Versions are positions in the streams of Stripe's events alone; a stream of our own decisions is read whole.
 SINCE: Final = """
-SELECT stream_id, position, event_id, type, created, encoding, dictionary_id, salt, body
-FROM ledger.event
-WHERE stream_id = ANY ($1) AND version >= $2 AND position BETWEEN $2 AND $3 AND type = ANY ($4)
-  AND created > $5 AND ($6::timestamptz IS NULL OR created <= $6)
-ORDER BY stream_id, version
+SELECT e.stream_id, e.position, e.event_id, e.type, e.created, e.encoding, e.dictionary_id, e.salt, e.body
+FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::timestamptz[]) AS since (stream_id, version, first_after, at)
+JOIN ledger.event AS e ON e.stream_id = since.stream_id AND e.version >= since.version
+WHERE e.position BETWEEN since.first_after AND $5 AND e.type = ANY ($6)
+  AND e.created > since.at AND ($7::timestamptz IS NULL OR e.created <= $7)
+ORDER BY e.stream_id, e.version
 """
 
-SINCE_LATE: Final = """
+LATE: Final = """
 SELECT stream_id, position, event_id, type, created, encoding, dictionary_id, salt, body
 FROM ledger.event
-WHERE stream_id = ANY ($1) AND version = ANY ($2) AND position = ANY ($2) AND type = ANY ($3)
-  AND created > $4 AND ($5::timestamptz IS NULL OR created <= $5)
+WHERE book = $1 AND position = ANY ($2) AND type = ANY ($3) AND created > $4 AND created <= $5
 """
 
 POSITIONS: Final = """
@@ -84,11 +86,7 @@ async def read_histories(
     connection: asyncpg.Connection, types: Iterable[str], streams: Sequence[str], until: int
 ) -> dict[str, list[Fact]]:
     """Return the facts of whole streams up to a position, by stream."""
-    rows = await connection.fetch(HISTORIES, streams, until, list(types))
-    found: dict[str, list[Fact]] = {}
-    for row, fact in zip(rows, await facts_of(connection, rows), strict=True):
-        found.setdefault(row["stream_id"], []).append(fact)
-    return found
+    return await _by_stream(connection, await connection.fetch(HISTORIES, streams, until, list(types)))
 
 
 async def read_rows(
@@ -118,19 +116,39 @@ async def read_in_pieces(
 async def read_since(
     connection: asyncpg.Connection,
     projection: Projection,
-    streams: Sequence[str],
-    kept: Kept,
+    since: Sequence[tuple[Sequence[str], Kept]],
     last: int,
     until: datetime | None = None,
-    late: Sequence[int] = (),
+) -> dict[str, list[Fact]]:
+    """Return by stream the facts after the states that subjects were folded to, up to a position and a moment."""
+    starts = [
+        (stream, kept.first_after if is_customer(stream) else 0, kept.first_after, kept.at)
+        for streams, kept in since
+        for stream in streams
+    ]
+    columns = [list(column) for column in zip(*starts, strict=True)]
+    rows = await connection.fetch(SINCE, *columns, last, list(projection.types), until)
+    return {stream: [] for streams, _ in since for stream in streams} | await _by_stream(connection, rows)
+
+
+async def read_late(
+    connection: asyncpg.Connection,
+    projection: Projection,
+    book: str,
+    positions: Sequence[int],
+    after: datetime,
+    until: datetime,
 ) -> list[Fact]:
-    """Return the facts after a kept state, up to a position and, where given, a moment; ``late`` ones beyond it too."""
+    """Return the facts at some positions that are of a time."""
     types = list(projection.types)
-    rows = await connection.fetch(SINCE, streams, kept.first_after, last, types, kept.at, until)
-    if late:
-        beyond = await connection.fetch(SINCE_LATE, streams, list(late), types, kept.at, until)
-        rows = [*rows, *(row for row in beyond if not kept.first_after <= row["position"] <= last)]
-    return await facts_of(connection, rows)
+    return await facts_of(connection, await connection.fetch(LATE, book, positions, types, after, until))
+
+
+async def _by_stream(connection: asyncpg.Connection, rows: Sequence[asyncpg.Record]) -> dict[str, list[Fact]]:
+    found: dict[str, list[Fact]] = {}
+    for row, fact in zip(rows, await facts_of(connection, rows), strict=True):
+        found.setdefault(row["stream_id"], []).append(fact)
+    return found
 
 
 async def read_positions(connection: asyncpg.Connection, book: str, positions: Sequence[int]) -> list[Fact]:
@@ -140,7 +158,12 @@ async def read_positions(connection: asyncpg.Connection, book: str, positions: S
     return await facts_of(connection, await connection.fetch(POSITIONS, book, positions))
 
 
-async def read_anchors(connection: asyncpg.Connection, book: str, kept: Kept) -> Mapping[str, Fact]:
-    """Return the facts that a kept state's anchors name, by object."""
-    facts = await read_positions(connection, book, [position for _, position in kept.anchors])
-    return {object_key(fact): fact for fact in facts}
+async def read_anchors(
+    connection: asyncpg.Connection, book: str, seen_again: Iterable[tuple[Kept, Iterable[Fact]]]
+) -> dict[int, Fact]:
+    """Return, by position, what states' anchors name of the objects that some facts show again."""
+    wanted: set[int] = set()
+    for kept, facts in seen_again:
+        known = dict(kept.anchors)
+        wanted |= {known[key] for key in map(object_key, facts) if key in known}
+    return {fact.position: fact for fact in await read_positions(connection, book, sorted(wanted))}

@@ -16,11 +16,12 @@ import orjson
 
 from ledger.postgres import AWAY
 from projections.causal import REACH
-from projections.contract import Projection, Row, Subject
+from projections.contract import Projection, Row, Subject, Terms
 from projections.facts import Fact
 from projections.folding import Folding, Kept, newest_before
-from projections.reading import PIECE_EVENTS, read_anchors, read_histories, read_in_pieces, read_since
+from projections.reading import PIECE_EVENTS, read_anchors, read_histories, read_in_pieces, read_late, read_since
 from projections.terms import KnownTerms
+from projections.warm import Remembered, Warm, digests_of
 
 KEPT: Final = """
 SELECT subject, at, seen, first_after, last_within, late
@@ -41,7 +42,8 @@ class Refolded:
     """A subject's new rows, and which of its old ones they stand for.
 
     Rows that were final at ``since`` stand (None: none do); so do those that become so after ``until`` (None: none
-    do). ``kept`` replaces the states kept in that span. ``used`` are the references its fold looked up.
+    do). ``kept`` replaces the states kept in that span. ``used`` are the references its fold looked up. ``same`` are
+    the tables whose rows stand as they are; ``remembered`` is what its follower may remember of it.
     """
 
     subject: str
@@ -50,6 +52,8 @@ class Refolded:
     until: datetime | None = None
     kept: list[Kept] = field(default_factory=list)
     used: frozenset[str] = frozenset()
+    same: frozenset[str] = frozenset()
+    remembered: Remembered | None = None
 
 
 @dataclass(slots=True)
@@ -69,6 +73,15 @@ class Wanted:
     news: tuple[tuple[datetime, int], ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """Where the fold of a subject that will be remembered begins: at what is known of it, if anything is."""
+
+    streams: tuple[str, ...]
+    known: Remembered | None = None
+    anchors: Mapping[int, Fact] = field(default_factory=dict)
+
+
 async def refold(
     connection: asyncpg.Connection,
     projection: Projection,
@@ -76,9 +89,18 @@ async def refold(
     wanted: Sequence[Wanted],
     until: int,
     terms: KnownTerms,
+    warm: Warm | None = None,
 ) -> Refolding:
-    """Refold subjects of a book up to a position. The build's schema must be entered for the whole session."""
+    """Refold subjects of a book up to a position. The build's schema must be entered for the whole session.
+
+    Those that ``warm`` remembers go on from there; what may be remembered of others is said.
+    """
     refolding = Refolding()
+    known = {one.subject: found for one in wanted if warm and (found := _known(warm, one))}
+    if known:
+        going_on = [one for one in wanted if one.subject in known]
+        await _fold_warm(connection, projection, book, going_on, known, until, terms, refolding)
+        wanted = [one for one in wanted if one.subject not in known]
     kept = await _kept(connection, [one.subject for one in wanted if one.news])
     whole: list[Wanted] = []
     for one in wanted:
@@ -99,8 +121,36 @@ async def refold(
         except Exception as error:  # noqa: BLE001 - whatever one subject's history does, the others go on
             refolding.failed[one.subject] = error
     for start in range(0, len(whole), _AT_ONCE):
-        await _fold_whole(connection, projection, book, whole[start : start + _AT_ONCE], until, terms, refolding)
+        some = whole[start : start + _AT_ONCE]
+        await _fold_whole(connection, projection, book, some, until, terms, refolding, remember=warm is not None)
     return refolding
+
+
+def _known(warm: Warm, wanted: Wanted) -> Remembered | None:
+    """Return what is remembered of a subject, if its news cannot have changed it."""
+    known = warm.get(wanted.subject)
+    if known is None or not wanted.news:
+        return None
+    return known if newest_before([known.state], min(wanted.news)[0]) else None
+
+
+async def _fold_warm(
+    connection: asyncpg.Connection,
+    projection: Projection,
+    book: str,
+    wanted: Sequence[Wanted],
+    known: Mapping[str, Remembered],
+    until: int,
+    terms: KnownTerms,
+    refolding: Refolding,
+) -> None:
+    states = {one.subject: known[one.subject].state for one in wanted}
+    found = await read_since(connection, projection, [(one.streams, states[one.subject]) for one in wanted], until)
+    facts = {one.subject: [fact for stream in one.streams for fact in found[stream]] for one in wanted}
+    anchors = await read_anchors(connection, book, [(states[subject], some) for subject, some in facts.items()])
+    for one in wanted:
+        begun = Begun(one.streams, known[one.subject], anchors)
+        fold_one(projection, Subject(book, one.subject), facts.pop(one.subject), until, terms, refolding, begun)
 
 
 async def _fold_whole(
@@ -111,12 +161,15 @@ async def _fold_whole(
     until: int,
     terms: KnownTerms,
     refolding: Refolding,
+    *,
+    remember: bool,
 ) -> None:
     streams = [stream for one in wanted for stream in one.streams]
     histories = await read_histories(connection, projection.types, streams, until)
     for one in wanted:
+        begun = Begun(tuple(stream for stream in one.streams if stream in histories)) if remember else None
         facts = [fact for stream in one.streams for fact in histories.pop(stream, ())]
-        fold_one(projection, Subject(book, one.subject), facts, until, terms, refolding)
+        fold_one(projection, Subject(book, one.subject), facts, until, terms, refolding, begun)
 
 
 async def fold_long(
@@ -144,18 +197,32 @@ async def fold_long(
 
 
 def fold_one(
-    projection: Projection, subject: Subject, facts: Iterable[Fact], until: int, terms: KnownTerms, into: Refolding
+    projection: Projection,
+    subject: Subject,
+    facts: Iterable[Fact],
+    until: int,
+    terms: KnownTerms,
+    into: Refolding,
+    begun: Begun | None = None,
 ) -> None:
-    """Fold one subject's whole history; what goes wrong is its own affair."""
+    """Fold one subject's whole history, or what is new of it; what goes wrong is its own affair."""
     using = terms.noting_use()
+    known = begun.known if begun else None
     try:
-        folding = Folding(projection, subject, using)
+        folding = Folding(
+            projection, subject, using, resume=known.state if known else None, anchors=begun.anchors if begun else {}
+        )
         folding.hold(facts)
-        folded = folding.finish(until)
+        folded = folding.finish(until, ready=begun is not None)
     except Exception as error:  # noqa: BLE001 - whatever one subject's history does, the others go on
         into.failed[subject.stream_id] = error
         return
-    into.done.append(Refolded(subject.stream_id, folded.rows, kept=folded.kept, used=frozenset(using.used)))
+    done = Refolded(subject.stream_id, folded.rows, kept=folded.kept, used=frozenset(using.used))
+    if begun is not None and folded.ready is not None:
+        digests = digests_of(folded.rows)
+        done.remembered = Remembered(begun.streams, folded.ready, digests)
+        done.same = frozenset(table for table, digest in digests.items() if known and known.digests[table] == digest)
+    into.done.append(done)
 
 
 async def _resume(
@@ -169,15 +236,15 @@ async def _resume(
     terms: KnownTerms,
 ) -> Refolded:
     state = await _with_state(connection, wanted.subject, state)
-    anchors = await read_anchors(connection, book, state)
     target = _next_after(kept, max(wanted.news)[0])
     if target is not None:
-        found = await _up_to(connection, projection, book, wanted, state, anchors, target, terms)
+        found = await _up_to(connection, projection, book, wanted, state, target, terms)
         if found is not None:
             return found
     using = terms.noting_use()
-    folding = Folding(projection, Subject(book, wanted.subject), using, resume=state, anchors=anchors)
-    folding.feed(await read_since(connection, projection, wanted.streams, state, until))
+    facts = await _facts_since(connection, projection, wanted, state, until)
+    folding = await _taken_up(connection, projection, Subject(book, wanted.subject), state, facts, using)
+    folding.feed(facts)
     folded = folding.finish(until)
     return Refolded(wanted.subject, folded.rows, state.at, None, folded.kept, frozenset(using.used))
 
@@ -188,15 +255,17 @@ async def _up_to(
     book: str,
     wanted: Wanted,
     state: Kept,
-    anchors: Mapping[str, Fact],
     target: Kept,
     terms: KnownTerms,
 ) -> Refolded | None:
     """Refold up to a kept state; None where the news make it another one, so that the rest changes too."""
     late = sorted({*target.late, *(position for _, position in wanted.news if position > target.last_within)})
     using = terms.noting_use()
-    folding = Folding(projection, Subject(book, wanted.subject), using, resume=state, anchors=anchors)
-    facts = await read_since(connection, projection, wanted.streams, state, target.last_within, target.at, late)
+    facts = await _facts_since(connection, projection, wanted, state, target.last_within, target.at)
+    if late:
+        beyond = await read_late(connection, projection, book, late, state.at, target.at)
+        facts += [fact for fact in beyond if not state.first_after <= fact.position <= target.last_within]
+    folding = await _taken_up(connection, projection, Subject(book, wanted.subject), state, facts, using)
     folding.feed(facts)
     folded = folding.stop_at(target.at)
     target = await _with_state(connection, wanted.subject, target)
@@ -208,6 +277,30 @@ async def _up_to(
     if len(late) > _LATE_MAX:
         again = replace(again, last_within=late[-1], late=())
     return Refolded(wanted.subject, folded.rows, state.at, target.at, [again], frozenset(using.used))
+
+
+async def _facts_since(
+    connection: asyncpg.Connection,
+    projection: Projection,
+    wanted: Wanted,
+    state: Kept,
+    last: int,
+    until: datetime | None = None,
+) -> list[Fact]:
+    found = await read_since(connection, projection, [(wanted.streams, state)], last, until)
+    return [fact for facts in found.values() for fact in facts]
+
+
+async def _taken_up(
+    connection: asyncpg.Connection,
+    projection: Projection,
+    subject: Subject,
+    state: Kept,
+    facts: Sequence[Fact],
+    terms: Terms,
+) -> Folding:
+    anchors = await read_anchors(connection, subject.book, [(state, facts)])
+    return Folding(projection, subject, terms, resume=state, anchors=anchors)
 
 
 def _next_after(kept: Sequence[Kept], moment: datetime) -> Kept | None:

@@ -19,6 +19,7 @@ from projections.contract import Projection
 from projections.follower import NOTHING_DIRTY, STEP_EVENTS, CheckpointMovedError, follow
 from projections.joining import TermsReader
 from projections.leases import LEASE_SECONDS, Lease, fence, give_back, take
+from projections.warm import Warm
 
 _log = structlog.get_logger()
 
@@ -49,6 +50,7 @@ class Runner:
         self._leases: dict[str, Lease] = {}
         self._step_events = STEP_EVENTS
         self._terms: defaultdict[str, TermsReader] = defaultdict(TermsReader)
+        self._warm: defaultdict[str, Warm] = defaultdict(Warm)
         self._builds: list[Build] = []
         self._renewed: float | None = None
         self._strange: set[str] = set()
@@ -63,9 +65,10 @@ class Runner:
             lease = self._leases.get(build.build_id)
             if lease is None:
                 continue
-            began, terms = asyncio.get_running_loop().time(), self._terms[build.build_id]
+            began = asyncio.get_running_loop().time()
+            known = self._terms[build.build_id], self._step_events, self._warm[build.build_id]
             try:
-                done = await follow(self._connection, self._projection, build, lease.term, terms, self._step_events)
+                done = await follow(self._connection, self._projection, build, lease.term, *known)
             except CheckpointMovedError:
                 _log.info("another_runner_leads", build=build.build_id)
                 self._renewed = None
@@ -115,6 +118,8 @@ class Runner:
         retired = sorted((one for one in builds if one.phase == "retired"), key=lambda one: one.changed_at)
         # Of those that were live before, the last is kept up to date: it is the one to go back to.
         self._builds = [one for one in builds if one not in retired[:-1] and self._may_fold(one)]
+        for gone in self._warm.keys() - {one.build_id for one in self._builds}:
+            del self._warm[gone]
         for build in self._builds:
             before = self._leases.get(build.build_id)
             lease = await take(self._connection, build.build_id, self._holder)

@@ -19,16 +19,17 @@ class KnownTerms:
     """Every known form of every reference object, in causal order; notes which ones were asked for."""
 
     def __init__(self, facts: Iterable[Fact] = ()) -> None:
-        self._facts: dict[str, list[Fact]] = {}
-        self._forms: dict[str, list[tuple[datetime, Json]]] = {}
+        self._facts: dict[tuple[str, str], list[Fact]] = {}
+        self._forms: dict[tuple[str, str], list[tuple[datetime, Json]]] = {}
         self.used: set[str] = set()
         self.add(facts)
 
     def add(self, facts: Iterable[Fact]) -> None:
         """Know more facts, in any order."""
-        touched: set[str] = set()
+        touched: set[tuple[str, str]] = set()
         for fact in facts:
-            if key := identifier(fact.subject):
+            if reference := identifier(fact.subject):
+                key = (fact.type.rpartition(".")[0], reference)
                 self._facts.setdefault(key, []).append(fact)
                 touched.add(key)
         for key in touched:
@@ -36,15 +37,15 @@ class KnownTerms:
             extras = {part: fact.subject[part] for fact in ordered for part in INCLUDABLE if part in fact.subject}
             self._forms[key] = [(fact.created, extras | fact.subject) for fact in ordered]
 
-    def forms(self, reference: str) -> Sequence[tuple[datetime, Json]]:
+    def forms(self, kind: str, reference: str) -> Sequence[tuple[datetime, Json]]:
         """Return every known form of the object, in causal order."""
         self.used.add(reference)
-        return self._forms.get(reference, ())
+        return self._forms.get((kind, reference), ())
 
-    def at(self, reference: str, moment: datetime) -> Json | None:
+    def at(self, kind: str, reference: str, moment: datetime) -> Json | None:
         """Return the object as it was at a moment; its earliest form for one before that; None if unknown."""
         self.used.add(reference)
-        forms = self._forms.get(reference)
+        forms = self._forms.get((kind, reference))
         if not forms:
             return None
         found = bisect_right(forms, moment, key=lambda form: form[0])

@@ -34,8 +34,10 @@ USES: Final = "INSERT INTO reference_use (subject, reference) VALUES ($1, $2) ON
 PARK: Final = """
 INSERT INTO ledger.parked (build_id, subject, book, event_id, error)
 VALUES ($1, $2, $3, $4, $5)
-ON CONFLICT (build_id, subject) DO UPDATE SET event_id = excluded.event_id, error = excluded.error
+ON CONFLICT (build_id, subject) DO UPDATE
+SET event_id = coalesce(nullif(excluded.event_id, ''), parked.event_id), error = excluded.error
 """
+"""Folded again without news, as by a replay, it is still that event which stands in the way."""
 
 UNPARK: Final = "DELETE FROM ledger.parked WHERE build_id = $1 AND subject = ANY ($2)"
 
@@ -83,8 +85,8 @@ async def _write(connection: asyncpg.Connection, projection: Projection, some: S
     whole = [one for one in some if one.since is None]
     parts = [one for one in some if one.since is not None]
     for table in projection.tables:
-        if whole:
-            await connection.execute(table.delete_subjects, [one.subject for one in whole])
+        if others := [one.subject for one in whole if table.name not in one.same]:
+            await connection.execute(table.delete_subjects, others)
         for one in parts:
             await _delete_part(connection, table, one)
     await _copy(connection, projection, some)
@@ -100,7 +102,7 @@ async def _write(connection: asyncpg.Connection, projection: Projection, some: S
 
 async def _copy(connection: asyncpg.Connection, projection: Projection, some: Sequence[Refolded]) -> None:
     for table in projection.tables:
-        rows = [row for one in some for row in one.rows.get(table.name, ())]
+        rows = [row for one in some if table.name not in one.same for row in one.rows.get(table.name, ())]
         if rows:
             await connection.copy_records_to_table(table.name, records=rows, columns=table.columns)
 

@@ -1,4 +1,4 @@
-"""A real PostgreSQL for every test: one server a run, one migrated template, one copy of it a test."""
+"""A real PostgreSQL for every test: one server a run, one migrated template, one copy of it for whoever writes."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pathlib import Path
 import asyncpg
 import httpx
 import pytest
+import pytest_asyncio
 from hypothesis import Phase
 from hypothesis import settings as settings_of_hypothesis
 
@@ -28,6 +29,9 @@ from api.signing import signer_of
 from ledger.embedded import SUPERUSER, EmbeddedPostgres
 from ledger.migrate import migrate
 from ledger.postgres import Database
+from tests.areas import pytest_collection_modifyitems, pytest_terminal_summary, pytest_xdist_make_scheduler
+
+__all__ = ["pytest_collection_modifyitems", "pytest_terminal_summary", "pytest_xdist_make_scheduler"]
 
 TEMPLATE = "ledger_template"
 SECRET = "whsec_test_secret"
@@ -41,6 +45,20 @@ settings_of_hypothesis.register_profile("gate", derandomize=True)
 settings_of_hypothesis.register_profile("noticing", derandomize=True, phases=(Phase.explicit, Phase.generate))
 if os.environ.get("CI"):
     settings_of_hypothesis.load_profile("gate")
+
+_SERVER = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "shared_buffers": "64MB",
+    "autovacuum": "off",
+}
+
+END_SESSIONS = """
+SELECT coalesce(bool_and(pg_terminate_backend(pid, 5000)), true)
+FROM pg_stat_activity
+WHERE datname = $1
+"""
 
 _numbers = itertools.count(1)
 
@@ -62,7 +80,7 @@ class ManualClock:
 def server() -> Iterator[EmbeddedPostgres]:
     """A server for the whole run, without fsync: the tests of durability start one of their own."""
     folder = Path(tempfile.mkdtemp(prefix="ledger-tests-"))
-    embedded = EmbeddedPostgres(folder, {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"})
+    embedded = EmbeddedPostgres(folder, _SERVER)
     embedded.start()
     asyncio.run(_make_template(embedded))
     yield embedded
@@ -71,28 +89,58 @@ def server() -> Iterator[EmbeddedPostgres]:
 
 
 async def _make_template(embedded: EmbeddedPostgres) -> None:
-    await _as_superuser(embedded, f"CREATE DATABASE {TEMPLATE}")
+    maintaining = await asyncpg.connect(embedded.url(SUPERUSER, "postgres"))
+    await maintaining.execute(f"CREATE DATABASE {TEMPLATE}")
+    await maintaining.close()
     owner = await asyncpg.connect(embedded.url(SUPERUSER, TEMPLATE))
     await migrate(owner)
     await create_login(owner)
     await owner.close()
 
 
-async def _as_superuser(embedded: EmbeddedPostgres, statement: str) -> None:
-    connection = await asyncpg.connect(embedded.url(SUPERUSER, "postgres"))
-    await connection.execute(statement)
-    await connection.close()
+class Copies:
+    """Copies of the template, made and dropped over one connection. What nobody wrote to is lent again."""
+
+    def __init__(self, maintaining: asyncpg.Connection) -> None:
+        self._maintaining = maintaining
+        self._untouched: list[str] = []
+
+    @contextlib.asynccontextmanager
+    async def lent(self) -> AsyncIterator[str]:
+        """A copy, migrated and empty."""
+        name = self._untouched.pop() if self._untouched else await self._made()
+        before = await self._transactions()
+        yield name
+        ended = await self._maintaining.fetchval(END_SESSIONS, name)
+        if ended and await self._transactions() == before:
+            self._untouched.append(name)
+        else:
+            await self._maintaining.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    async def _made(self) -> str:
+        name = f"test_{next(_numbers)}"
+        await self._maintaining.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY FILE_COPY")
+        # A copy keeps everything but what is granted on the database itself.
+        await self._maintaining.execute(f"GRANT CREATE ON DATABASE {name} TO ledger_owner, ledger_builder")
+        return name
+
+    async def _transactions(self) -> int:
+        """The number of the next transaction of this server that writes anything at all: only those have one."""
+        return int(await self._maintaining.fetchval("SELECT pg_snapshot_xmax(pg_current_snapshot())::text"))
 
 
-@pytest.fixture
-async def database_name(server: EmbeddedPostgres) -> AsyncIterator[str]:
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def copies(server: EmbeddedPostgres) -> AsyncIterator[Copies]:
+    maintaining = await asyncpg.connect(server.url(SUPERUSER, "postgres"))
+    yield Copies(maintaining)
+    await maintaining.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def database_name(copies: Copies) -> AsyncIterator[str]:
     """The name of this test's own database, migrated and empty."""
-    name = f"test_{next(_numbers)}"
-    await _as_superuser(server, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
-    # A copy keeps everything but what is granted on the database itself.
-    await _as_superuser(server, f"GRANT CREATE ON DATABASE {name} TO ledger_owner, ledger_builder")
-    yield name
-    await _as_superuser(server, f"DROP DATABASE {name} WITH (FORCE)")
+    async with copies.lent() as name:
+        yield name
 
 
 @pytest.fixture

@@ -14,11 +14,12 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 import typer
 from rich.progress import Progress as Bar
 
+from api.clock import wall_clock
 from api.comparing import ROW_COLUMNS, comparison_csv, comparison_json, comparison_rows
 from api.database import running_database
 from api.operations import Operations, Until, replay_parked
 from api.output import progress_bar, show_json, show_table
-from api.services import find_projection, open_services, projections_of, wall_clock
+from api.services import find_projection, open_services, projections_of
 from api.settings import Settings, load_settings
 from ledger.errors import LedgerError, MistakeError
 from ledger.postgres import Database

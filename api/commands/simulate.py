@@ -13,11 +13,11 @@ import orjson
 import typer
 from rich.progress import Progress
 
+from api.clock import wall_clock
 from api.credentials import known_webhook_secrets
 from api.database import running_database
 from api.logs import configure_logging
 from api.output import progress_bar, show_json
-from api.services import wall_clock
 from api.settings import Settings, load_settings
 from ledger.errors import MistakeError
 from ledger.postgres import Database

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from api.clock import wall_clock
 from api.database import running_database
 from api.output import show_json, show_table
-from api.services import wall_clock
 from api.settings import load_settings
 from ledger.postgres import Database
 from ledger.reader import read_books

@@ -15,11 +15,12 @@ import typer
 from rich.progress import Progress
 
 from api.basis import Basis
+from api.clock import wall_clock
 from api.comparing import cells_json
 from api.database import running_database
 from api.exporting import Export, all_months, export_books
 from api.output import progress_bar, show_json
-from api.services import find_projection, open_services, wall_clock
+from api.services import find_projection, open_services
 from api.settings import Settings, load_settings
 from api.signing import outside_of
 from ledger.errors import MistakeError

@@ -52,7 +52,11 @@ async def show_trial_balance(visit: Visit) -> Response:
 
 
 async def show_journal(visit: Visit) -> Response:
-    """List entries with their postings and events."""
+    """List entries with their postings and events.
+
+    What changed in closed months stands in the first open one; to find it in everybody's books takes a while, and so
+    it waits to be asked for.
+    """
     picks = read_picks(visit)
     entry = given(visit, "entry")
     present = None if entry else month_of(visit.as_of or visit.now)
@@ -65,6 +69,7 @@ async def show_journal(visit: Visit) -> Response:
         customer=given(visit, "customer"),
         account=given(visit, "account"),
         entry=entry,
+        prior_period=bool(given(visit, "customer") or entry or given(visit, "prior")),
         cursor=given(visit, "cursor"),
         limit=_ENTRIES,
         **{"from": since, "to": until and _after(until)},

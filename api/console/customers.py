@@ -18,7 +18,8 @@ from projections.mrr.intervals import month_after, month_of
 
 SCOPES: Final = ("entitlements:read", "events:read", "dunning:read", "revenue:read")
 
-_LOOKED_THROUGH: Final = 60
+_LOOKED_THROUGH: Final = (60, 500, 500)
+"""How many of the newest events are looked through until enough customers are found: a close makes many, of none."""
 _NEWEST: Final = 20
 _EVENTS: Final = 20
 _ENTRIES: Final = 20
@@ -33,12 +34,17 @@ async def search(visit: Visit) -> Response:
     wanted = visit.query("customer")
     if wanted:
         return RedirectResponse(visit.url(f"/customers/{segment(wanted)}"), status_code=303, headers=HEADERS)
-    events = await visit.part("/v1/events", order="desc", limit=_LOOKED_THROUGH)
     newest: dict[str, Any] = {}
-    for event in events.content["data"] if events.shown else ():
-        name = event["stream"].removeprefix(f"{visit.book}/")
-        if name.startswith("cus_"):
-            newest.setdefault(name, event)
+    cursor = None
+    for count in _LOOKED_THROUGH:
+        events = await visit.part("/v1/events", order="desc", data=False, limit=count, cursor=cursor)
+        for event in events.content["data"] if events.shown else ():
+            name = event["stream"].removeprefix(f"{visit.book}/")
+            if name.startswith("cus_"):
+                newest.setdefault(name, event)
+        cursor = events.content["next_cursor"] if events.shown else None
+        if cursor is None or len(newest) >= _NEWEST:
+            break
     return render(visit, "customers.html", newest=dict(list(newest.items())[:_NEWEST]))
 
 
@@ -64,11 +70,14 @@ async def show(visit: Visit) -> Response:
             cursor=_on(visit, "journal"),
             **{"from": f"{_earlier(until):%Y-%m}", "to": f"{until:%Y-%m}"},
         ),
-        visit.part("/v1/events", customer=customer, limit=1, as_of=None, known_at=None, known_position=None),
+        visit.part(
+            "/v1/events", customer=customer, limit=1, data=False, as_of=None, known_at=None, known_position=None
+        ),
         visit.part(
             "/v1/events",
             customer=customer,
             order="desc",
+            data=False,
             limit=_EVENTS,
             cursor=_on(visit, "events"),
         ),

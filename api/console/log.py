@@ -57,6 +57,7 @@ async def _events(visit: Visit) -> Any:
             raise Problem(400, "position is a whole number, such as 41")
         return await visit.ask(
             "/v1/events",
+            data=False,
             order="desc",
             limit=_PAGE,
             type=visit.query("type") or None,

@@ -24,7 +24,7 @@ async def show(visit: Visit) -> Response:
     at = visit.as_of or visit.now
     month = month_of(at)
     events, coverage, projections, worth, moved, earned = await asyncio.gather(
-        visit.part("/v1/events", order="desc", limit=_NEWEST),
+        visit.part("/v1/events", order="desc", limit=_NEWEST, data=False),
         visit.part("/v1/coverage", **{"from": hour_of(at) - _COVERED, "to": at}),
         visit.part("/v1/projections"),
         visit.part("/v1/revenue/mrr"),

@@ -61,6 +61,7 @@ async def show_recognition(visit: Visit) -> Response:
     recognition = await visit.part(
         "/v1/revenue/recognition",
         detail=detail,
+        memo=False,
         policy=picks.policy,
         basis=picks.basis,
         **{"from": picks.first, "to": picks.until},

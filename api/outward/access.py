@@ -16,8 +16,9 @@ import stamina
 import stripe
 from stripe import HTTPXClient, StripeClient, StripeError
 
+from api.outward.refused import StripeRefusedError
 from api.settings import Settings
-from ledger.errors import LedgerError, SettingError
+from ledger.errors import SettingError
 from ledger.event import Json, mapping
 from ledger.observation import Answer
 
@@ -28,15 +29,6 @@ _SERVER_ERROR: Final = 500
 _TRY_AGAIN: Final = frozenset({409, 429})  # somebody holds the object; too many requests
 
 Method = Literal["get", "post"]
-
-
-class StripeRefusedError(LedgerError):
-    """Stripe did not do what it was asked: what it said, without anything secret."""
-
-    def __init__(self, what: str, error: StripeError) -> None:
-        super().__init__(f"Stripe refused {what}: {told_by(error)}")
-        self.status = error.http_status
-        self.error = error
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +100,7 @@ class StripeAccess:
                 with attempt:
                     return await self._client.raw_request_async(method, path, **params, **options)
         except StripeError as error:
-            raise StripeRefusedError(f"{method.upper()} {path}", error) from error
+            raise StripeRefusedError(f"{method.upper()} {path}", told_by(error), error) from error
         raise AssertionError("a request either answers or raises")
 
     def _time_of(self, headers: Mapping[str, str]) -> datetime:

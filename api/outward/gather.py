@@ -150,20 +150,19 @@ class _Span:
 
     def _readable(self, created: int, raw: bytes) -> NewEvent | None:
         try:
-            envelope = parse_envelope(raw)
+            event = received_event(
+                parse_envelope(raw),
+                raw,
+                platform_account=self._account or self._gathering.platform_account,
+                source=Source.API,
+                received_at=self._gathering.clock(),
+                signature=None,
+            )
         except MalformedEventError as error:
             _log.error("listed_event_unreadable", book=self._book, error=error)
             self._gathered.unreadable[self._book] += 1
             self._unreadable.add(hour_of(from_unix(created)))
             return None
-        event = received_event(
-            envelope,
-            raw,
-            platform_account=self._account or self._gathering.platform_account,
-            source=Source.API,
-            received_at=self._gathering.clock(),
-            signature=None,
-        )
         if event.book != self._book:
             raise WrongBookError(f"Stripe listed {event.event_id} of {event.book} among the events of {self._book}")
         return event

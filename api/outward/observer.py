@@ -13,8 +13,9 @@ import asyncpg
 import structlog
 
 from api.outward import wanted as wants
-from api.outward.access import Reply, StripeAccess, StripeRefusedError
+from api.outward.access import Reply, StripeAccess
 from api.outward.paging import EndlessListError, read_pages
+from api.outward.refused import StripeRefusedError
 from api.outward.wanted import Wanted
 from ledger.appender import Appender
 from ledger.errors import LedgerError

@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from api.outward.access import Reply, StripeAccess, StripeRefusedError
+from api.outward.access import Reply, StripeAccess
+from api.outward.refused import StripeRefusedError
 from ledger.cut import elements
 from ledger.errors import LedgerError
 from ledger.event import Json, identifier

@@ -14,8 +14,9 @@ from typing import Any, Final
 
 import asyncpg
 
-from api.outward.access import Reply, StripeAccess, StripeRefusedError
+from api.outward.access import Reply, StripeAccess
 from api.outward.paging import read_accounts, read_pages
+from api.outward.refused import StripeRefusedError
 from api.outward.standing import (
     caught_up,
     customers_with_stripes_own,

@@ -15,10 +15,11 @@ from typing import Final
 
 import structlog
 
+from api.database import database_of
 from api.outward.access import open_access
 from api.outward.gather import Gathering
 from api.outward.observer import Observer
-from api.services import database_of, open_services
+from api.services import open_services
 from api.settings import Settings
 from ledger.errors import LedgerError
 from ledger.postgres import AWAY

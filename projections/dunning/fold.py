@@ -42,7 +42,7 @@ def rows(state: State) -> Rows:
 
 
 def _invoice(state: State, fact: Fact) -> None:
-    invoice = invoice_of(fact.subject)
+    invoice = invoice_of(fact.subject, lines=False)
     if invoice is None:
         return
     bill = state.bills.get(invoice.id)

@@ -52,6 +52,9 @@ def _owed(state: State, key: str, subscription: str, fact: Fact) -> None:
 def _paid(state: State, key: str, subscription: str, fact: Fact) -> None:
     if (amount(fact.subject.get("amount_due")) or 0) > 0:
         note(state, "paid", subscription, subscription, fact.created, fact)
+    elif fact.subject.get("billing_reason") == "subscription_create" and subscription not in state.free:
+        state.free.append(subscription)
+        state.evidence.pop(f"paid:{subscription}", None)  # its status alone said so
     if key not in state.invoices and (period := period_of_lines(fact.subject)) is not None:
         state.invoices[key] = Invoice(subscription, *period)
 

@@ -24,11 +24,12 @@ class Held:
 
 @dataclass(slots=True)
 class Subscription:
-    """A subscription's status, since when it has it, and its planned end."""
+    """A subscription's status, since when it has it, its planned end, and whether it was ever on trial."""
 
     status: str
     since: datetime
     ends_at: datetime | None = None
+    trialed: bool = False
 
 
 @dataclass(slots=True)
@@ -95,7 +96,7 @@ class State:
     """What has been folded of one subject so far: a customer, a guest's payment, a product, an org, the catalogs.
 
     ``intents`` are payment intents by charge, ``paid_by`` payments by invoice, ``session_of`` Checkout sessions by
-    invoice.
+    invoice, ``free`` subscriptions whose first invoice came to nothing.
     """
 
     subject: Subject
@@ -110,6 +111,7 @@ class State:
     intents: dict[str, str] = field(default_factory=dict)
     paid_by: dict[str, list[str]] = field(default_factory=dict)
     session_of: dict[str, str] = field(default_factory=dict)
+    free: list[str] = field(default_factory=list)
     evidence: dict[str, EvidenceRow] = field(default_factory=dict)
     past_evidence: list[EvidenceRow] = field(default_factory=list)
     orgs: Orgs = field(default_factory=Orgs)

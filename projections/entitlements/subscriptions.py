@@ -6,10 +6,10 @@ from typing import Final
 
 from ledger.event import identifier
 from projections.entitlements.rows import SourceRow
-from projections.entitlements.state import Held, State, Subscription, belong, close, put, says
+from projections.entitlements.state import Held, State, Subscription, belong, close, note, put, says
 from projections.facts import Fact
 from projections.shapes.common import has_more, text_at
-from projections.shapes.subscription import Item, items_of, planned_end
+from projections.shapes.subscription import Item, items_of, must_have_paid, planned_end
 
 TERMINAL: Final = frozenset({"canceled", "incomplete_expired"})
 """Statuses a subscription never leaves. Its metadata may still change (stripe-domain §3.1)."""
@@ -30,6 +30,7 @@ def subscription_changed(state: State, fact: Fact) -> None:
     elif known.status != status:
         known.status, known.since = status, fact.created
     _take_org(state, key, fact)
+    _take_payment(state, key, known, fact)
     known.ends_at = None if status in TERMINAL else planned_end(snapshot)
     _take_items(state, key, known, items_of(snapshot), fact, partial=has_more(snapshot.get("items")))
 
@@ -82,6 +83,15 @@ def _row(state: State, known: Subscription, key: str, item: Item, fact: Fact) ->
         None,
         (fact.event_id,),
     )
+
+
+def _take_payment(state: State, key: str, known: Subscription, fact: Fact) -> None:
+    """Note that a subscription has paid before where its status says so: the log may begin after its first invoice."""
+    known.trialed = known.trialed or known.status == "trialing"
+    unsure = known.trialed and fact.subject.get("trial_end") is None
+    began_owing = known.status == "past_due" and fact.type == "customer.subscription.created"
+    if key not in state.free and not unsure and not began_owing and must_have_paid(fact.subject):
+        note(state, "paid", key, key, fact.created, fact)
 
 
 def _take_org(state: State, key: str, fact: Fact) -> None:

@@ -145,7 +145,9 @@ def _learn_discounts(portfolio: Portfolio, found: Iterable[Discount], fact: Fact
         shown = discount._replace(terms=None)
         news |= portfolio.discounts.get(discount.id) != shown
         portfolio.discounts[discount.id] = shown
-        coupon = discount.terms or (coupon_of(terms.at(shown.coupon, fact.created)) if shown.coupon else None)
+        coupon = discount.terms
+        if coupon is None and shown.coupon is not None:
+            coupon = coupon_of(terms.at("coupon", shown.coupon, fact.created))
         if coupon is not None and shown.coupon is not None:
             news |= portfolio.coupons.get(shown.coupon) != coupon
             portfolio.coupons[shown.coupon] = coupon
@@ -159,7 +161,7 @@ def _learn_prices(portfolio: Portfolio, agreement: Agreement, fact: Fact, terms:
         price = sold.price
         foreign = price.currency not in ("", agreement.currency)
         if price.id is not None and (foreign or (price.unit is None and not price.tiers)):
-            option = option_of(terms.at(price.id, fact.created), agreement.currency)
+            option = option_of(terms.at("price", price.id, fact.created), agreement.currency)
             name = priced(price.id, agreement.currency)
             if option is not None and portfolio.options.get(name) != option:
                 portfolio.options[name], news = option, True

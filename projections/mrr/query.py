@@ -17,16 +17,20 @@ from projections.mrr.rows import MovementRow, SpanRow, movement_rows, span_of
 from projections.mrr.worth import Policy
 
 TOTALS: Final = """
-SELECT currency,
-       sum(CASE $3 WHEN 'all-discounts' THEN net_all ELSE net_forever END)::numeric AS total,
-       count(DISTINCT subject) FILTER (WHERE CASE $3 WHEN 'all-discounts' THEN net_all ELSE net_forever END > 0)
-           AS customers,
-       count(*) FILTER (WHERE incomplete <> '{}') AS incomplete
-FROM mrr_span
-WHERE book = $1 AND since <= $2 AND (until IS NULL OR until > $2) AND (gross > 0 OR incomplete <> '{}')
+SELECT currency, sum(total)::numeric AS total, count(*) FILTER (WHERE counts) AS customers,
+       sum(incomplete)::bigint AS incomplete
+FROM (
+    SELECT currency, sum(CASE $3 WHEN 'all-discounts' THEN net_all ELSE net_forever END) AS total,
+           bool_or(CASE $3 WHEN 'all-discounts' THEN net_all ELSE net_forever END > 0) AS counts,
+           count(*) FILTER (WHERE incomplete <> '{}') AS incomplete
+    FROM mrr_span
+    WHERE book = $1 AND since <= $2 AND (until IS NULL OR until > $2) AND (gross > 0 OR incomplete <> '{}')
+    GROUP BY subject, currency
+) AS of_subject
 GROUP BY currency
 ORDER BY currency
 """
+"""Subject by subject first: to count the different ones, PostgreSQL would sort them all."""
 
 AT_RISK: Final = """
 SELECT DISTINCT subject, subscription
@@ -38,10 +42,15 @@ WHERE book = $1 AND valid_from <= $2 AND (valid_to IS NULL OR valid_to > $2) AND
 AT_RISK_TOTALS: Final = """
 SELECT s.currency, sum(CASE $3 WHEN 'all-discounts' THEN s.net_all ELSE s.net_forever END)::numeric AS total
 FROM unnest($1::text[], $4::text[]) AS r(subject, subscription)
-JOIN mrr_span AS s USING (subject, subscription)
-WHERE s.since <= $2 AND (s.until IS NULL OR s.until > $2)
+CROSS JOIN LATERAL (
+    SELECT currency, net_forever, net_all
+    FROM mrr_span
+    WHERE subject = r.subject AND subscription = r.subscription AND since <= $2 AND (until IS NULL OR until > $2)
+    OFFSET 0
+) AS s
 GROUP BY s.currency
 """
+"""OFFSET 0 keeps the planner from reading every span: those at risk are few among them, and found by key."""
 
 NEWEST: Final = "SELECT max(newest) FROM dunning_newest WHERE book = $1"
 
@@ -64,8 +73,8 @@ SELECT subject, book, customer, policy, currency, kind, since, at, before, after
        subscriptions, because
 FROM mrr_movement
 WHERE book = $1 AND policy = $2 AND at >= $3 AND at < $4 AND ($5::text IS NULL OR customer = $5) AND at <= $6
-  AND ($7::timestamptz IS NULL OR (at, customer, currency) > ($7, $8, $9))
-ORDER BY at, customer, currency
+  AND ($7::timestamptz IS NULL OR (at, customer COLLATE "C", currency COLLATE "C") > ($7, $8, $9))
+ORDER BY at, customer COLLATE "C", currency COLLATE "C"
 LIMIT $10
 """
 

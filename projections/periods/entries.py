@@ -55,8 +55,9 @@ async def reported_journal(
         yield some
     changed = await _changed(connection, revenue, build, wanted, closed)
     async for some in read_journal(connection, opened(wanted, closed)):
-        yield sorted([*changed, *some], key=_place)
-        changed = []
+        due = [one for one in changed if some and _place(one) <= _place(some[-1])]
+        yield sorted([*due, *some], key=_place)
+        changed = changed[len(due) :]
     if changed:
         yield changed
 
@@ -146,7 +147,7 @@ async def _changed(
 ) -> list[Shown]:
     """Return what changed in closed months since they were sealed, where the moment it is posted at is wanted."""
     until = closed.until
-    if until is None or not wanted.since <= until.timestamp() <= wanted.until:
+    if until is None or not wanted.prior or not wanted.since <= until.timestamp() <= wanted.until:
         return []
     scope = Scope(wanted.book, until, closed.digests(), wanted.customer)
     found: list[Shown] = []

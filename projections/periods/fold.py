@@ -133,6 +133,31 @@ class WorthRow(NamedTuple):
     movements: int
 
 
+class MovedRow(NamedTuple):
+    """How much the movements of one kind in one chunk come to: in its month, and on each day from the first on."""
+
+    subject: str
+    book: str
+    digest: str
+    policy: str
+    currency: str
+    kind: str
+    amount: int
+    days: list[int]
+
+
+class LastRow(NamedTuple):
+    """By how much the movements of one chunk changed whose worth, where they did: owners beside amounts."""
+
+    subject: str
+    book: str
+    digest: str
+    policy: str
+    currency: str
+    owners: list[str]
+    amounts: list[int]
+
+
 @dataclass(slots=True)
 class State:
     """What has been folded of one subject so far: a book's closes, or one chunk of a seal."""
@@ -144,6 +169,8 @@ class State:
     sums: list[SumRow] = field(default_factory=list)
     owed: list[OwedRow] = field(default_factory=list)
     worth: list[WorthRow] = field(default_factory=list)
+    moved: list[MovedRow] = field(default_factory=list)
+    last: list[LastRow] = field(default_factory=list)
 
 
 def step(state: State, fact: Fact, _: Terms) -> None:
@@ -165,6 +192,8 @@ def rows(state: State) -> Rows:
         "sealed_sum": state.sums,
         "sealed_owed": state.owed,
         "sealed_worth": state.worth,
+        "sealed_moved": state.moved,
+        "sealed_last": state.last,
     }
 
 
@@ -185,6 +214,10 @@ def _sealed(state: State, content: Json) -> None:
     state.sums = [SumRow(*chunk, *key, *sums) for key, sums in sorted(summed(lines).items())]
     state.owed = [OwedRow(*chunk, place, *key, amount) for place, (key, amount) in enumerate(owed(lines).items())]
     state.worth = [WorthRow(*chunk, *key, *sums) for key, sums in sorted(worth(moved).items())]
+    state.moved = [MovedRow(*chunk, *key, sum(days), days) for key, days in sorted(by_day(moved).items())]
+    state.last = [
+        LastRow(*chunk, *key, list(some), list(some.values())) for key, some in sorted(changed(moved).items())
+    ]
 
 
 def summed(lines: Iterable[SealedLine]) -> dict[tuple[str, str, str], tuple[int, int]]:
@@ -220,6 +253,26 @@ def worth(moved: Iterable[SealedMovement]) -> dict[tuple[str, str], tuple[int, i
         more = (one.after > 0) - (one.before > 0)
         found[key] = (amount + one.after - one.before, customers + more, count + 1)
     return found
+
+
+def by_day(moved: Iterable[SealedMovement]) -> dict[tuple[str, str, str], list[int]]:
+    """Return by policy, currency and kind how much moved on each day of the month, up to the last of them."""
+    found: dict[tuple[str, str, str], list[int]] = {}
+    for one in moved:
+        days = found.setdefault((one.policy, one.currency, one.kind), [])
+        days += [0] * (one.at.day - len(days))
+        days[one.at.day - 1] += abs(one.after - one.before)
+    return found
+
+
+def changed(moved: Iterable[SealedMovement]) -> dict[tuple[str, str], dict[str, int]]:
+    """Return by policy and currency whose worth movements changed, and by how much in all."""
+    found: dict[tuple[str, str], dict[str, int]] = {}
+    for one in moved:
+        owners = found.setdefault((one.policy, one.currency), {})
+        owners[one.owner] = owners.get(one.owner, 0) + one.after - one.before
+    kept = {key: {owner: amount for owner, amount in some.items() if amount} for key, some in found.items()}
+    return {key: some for key, some in kept.items() if some}
 
 
 def _customer(book: str, owner: str) -> str:

@@ -11,6 +11,7 @@ import asyncpg
 import orjson
 
 from projections.builds import enter_build
+from projections.mrr.worth import POLICIES
 from projections.periods.decisions import chunk_stream
 from projections.periods.kept import fetch_kept
 from projections.periods.months import month_after, month_end
@@ -45,8 +46,13 @@ ORDER BY place
 
 FIRST_MONTH: Final = """
 SELECT least((SELECT min(period) FROM revenue_sum WHERE book = $1 AND months = 1),
-             (SELECT min(date_trunc('month', at, 'UTC') AT TIME ZONE 'UTC')::date FROM mrr_movement WHERE book = $1))
+             (SELECT (date_trunc('month', min(moved.at), 'UTC') AT TIME ZONE 'UTC')::date
+              FROM unnest($2::text[]) AS known (policy)
+              CROSS JOIN LATERAL (
+                  SELECT min(at) AS at FROM mrr_movement WHERE book = $1 AND policy = known.policy
+              ) AS moved))
 """
+"""Policy by policy, so that an index has the first of each."""
 
 HOLDS: Final = """
 SELECT currency, account, sum(amount) AS amount, sum(lines) AS lines
@@ -196,5 +202,5 @@ async def read_sealed_worth(
 
 async def read_first_month(connection: asyncpg.Connection, book: str) -> date | None:
     """Return the first month of a book with an amount; the connection has entered a build of revenue."""
-    found: date | None = await connection.fetchval(FIRST_MONTH, book)
+    found: date | None = await connection.fetchval(FIRST_MONTH, book, list(POLICIES))
     return found

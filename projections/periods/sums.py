@@ -62,17 +62,15 @@ async def reported_months(
     connection: asyncpg.Connection, book: str, sealed: SealedSums | None, first: date, until: date, at: int | None
 ) -> tuple[Sums, dict[date, Sums]]:
     """Return what everything came to before a month, and what each month from it on did."""
-    found = await query.months(connection, book, first, until, at)
-    opening = await query.opening(connection, book, first)
     if sealed is None or first > sealed.first_open:
-        return opening, found
+        return await query.opening(connection, book, first), await query.months(connection, book, first, until, at)
     last = until if at is None else min(until, month_of(month_start(at, 1)))
     reported = {month: sums for month, sums in sealed.months.items() if first <= month < last}
-    reported |= {month: sums for month, sums in found.items() if month >= sealed.first_open}
-    if first <= sealed.first_open < last:
+    if sealed.first_open < last:
+        reported |= await query.months(connection, book, sealed.first_open, until, at)
         now = await query.opening(connection, book, sealed.first_open)
         changed = less(now, sealed.before(sealed.first_open))
-        reported[sealed.first_open] = total([found.get(sealed.first_open, {}), changed])
+        reported[sealed.first_open] = total([reported.get(sealed.first_open, {}), changed])
     return sealed.before(first), reported
 
 

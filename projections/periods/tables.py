@@ -7,10 +7,10 @@ from typing import Final
 from projections.contract import Projection, Table
 from projections.periods import fold
 from projections.periods.decisions import CLOSED, REOPENED, SEALED
-from projections.periods.fold import LineRow, MovementRow, OwedRow, PeriodRow, SumRow, WorthRow
+from projections.periods.fold import LastRow, LineRow, MovedRow, MovementRow, OwedRow, PeriodRow, SumRow, WorthRow
 
 NAME: Final = "periods"
-VERSION: Final = 3
+VERSION: Final = 4
 
 PERIODS: Final = Table(
     name="period",
@@ -105,7 +105,8 @@ MOVEMENTS: Final = Table(
         because      text[]      NOT NULL,
         PRIMARY KEY (subject, place)
     );
-    CREATE INDEX ON sealed_movement (book, digest);
+    CREATE INDEX ON sealed_movement (book, digest, policy, at, customer COLLATE "C", currency COLLATE "C");
+    CREATE INDEX ON sealed_movement (book, customer);
     SELECT ledger.distribute('sealed_movement', 'subject');
     """,
     month="at",
@@ -171,11 +172,50 @@ WORTH: Final = Table(
     """,
 )
 
+MOVED: Final = Table(
+    name="sealed_moved",
+    columns=MovedRow._fields,
+    create="""
+    CREATE TABLE sealed_moved (
+        subject  text      NOT NULL,
+        book     text      NOT NULL,
+        digest   text      NOT NULL,
+        policy   text      NOT NULL,
+        currency text      NOT NULL,
+        kind     text      NOT NULL,
+        amount   numeric   NOT NULL,
+        days     numeric[] NOT NULL,
+        PRIMARY KEY (subject, policy, currency, kind)
+    );
+    CREATE INDEX ON sealed_moved (book, digest);
+    SELECT ledger.distribute('sealed_moved', 'subject');
+    """,
+)
+
+LAST: Final = Table(
+    name="sealed_last",
+    columns=LastRow._fields,
+    create="""
+    CREATE TABLE sealed_last (
+        subject  text     NOT NULL,
+        book     text     NOT NULL,
+        digest   text     NOT NULL,
+        policy   text     NOT NULL,
+        currency text     NOT NULL,
+        owners   text[]   NOT NULL,
+        amounts  bigint[] NOT NULL,
+        PRIMARY KEY (subject, policy, currency)
+    );
+    CREATE INDEX ON sealed_last (book, digest);
+    SELECT ledger.distribute('sealed_last', 'subject');
+    """,
+)
+
 PERIODS_PROJECTION: Final = Projection(
     name=NAME,
     version=VERSION,
     types=frozenset({CLOSED, REOPENED, SEALED}),
-    tables=(PERIODS, LINES, MOVEMENTS, SUMS, OWED, WORTH),
+    tables=(PERIODS, LINES, MOVEMENTS, SUMS, OWED, WORTH, MOVED, LAST),
     state=fold.State,
     begin=fold.State,
     step=fold.step,

@@ -23,7 +23,7 @@ from projections.revenue.sums import daily, monthly, sum_rows
 def step(facts: Facts, fact: Fact, terms: Terms) -> None:
     """Let a subject see its next event. What policies were published does not change while a subject is folded."""
     if facts.rulings is None:
-        facts.rulings = rulings_of(terms.forms(CATALOG))
+        facts.rulings = rulings_of(terms.forms(*CATALOG))
     if (note := gather.STEPS.get(fact.type)) is not None:
         note(facts, fact)
 

@@ -47,6 +47,7 @@ class InvoiceFact:
     tax: int
     net: int
     shipping: int
+    shipping_tax: int
     billing_credits: int
     amount_due: int
     pre_payment_credit_notes: int

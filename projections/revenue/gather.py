@@ -110,6 +110,7 @@ def _finalized(shown: Invoice, fact: Fact) -> InvoiceFact:
         tax=shown.tax,
         net=shown.total_excluding_tax,
         shipping=shown.shipping,
+        shipping_tax=shown.shipping_tax,
         billing_credits=shown.billing_credits,
         amount_due=shown.amount_due,
         pre_payment_credit_notes=shown.pre_payment_credit_notes,
@@ -196,7 +197,7 @@ def refund_changed(facts: Facts, fact: Fact) -> None:
 
 def _refund(facts: Facts, shown: Refund, fact: Fact) -> None:
     known = facts.refunds.get(shown.id)
-    moved = shown.status == "succeeded" or shown.balance_transaction is not None
+    moved = (shown.status == "succeeded" and not shown.is_release) or shown.balance_transaction is not None
     if known is None and moved:
         created = seconds(shown.created) or _at(fact)
         known = RefundFact(shown.id, shown.currency, shown.amount, None, None, created)

@@ -20,8 +20,9 @@ def billed_lines(invoice: InvoiceFact) -> tuple[list[LineFact], list[Problem]]:
         for kind, amount in _mismatches(invoice)
     ]
     lines = sorted(invoice.lines, key=lambda line: line.key)
-    if invoice.shipping:
-        lines.append(LineFact(f"{invoice.key}:shipping", invoice.shipping, 0, 0, 0, invoice.subscription))
+    if invoice.shipping or invoice.shipping_tax:
+        key = f"{invoice.key}:shipping"
+        lines.append(LineFact(key, invoice.shipping, invoice.shipping_tax, 0, 0, invoice.subscription))
     net = invoice.total - invoice.tax
     missing, tax = net - sum(line.net for line in lines), invoice.tax - sum(line.tax for line in lines)
     if not missing and not tax:

@@ -12,11 +12,10 @@ from projections.contract import Projection
 from projections.revenue import gather
 from projections.revenue.documents import time_of
 from projections.revenue.dossier import fold_facts
-from projections.revenue.entries import Entry, Posting
 from projections.revenue.journal import Books, books_of
+from projections.revenue.pieces import Found, Place, earnings_of, entries_of, read_pieces
 from projections.revenue.policy import Policy
-from projections.revenue.recognition import Earning, entries_of_time
-from projections.revenue.schedule import Span, month_start
+from projections.revenue.schedule import month_start
 from projections.revenue.shown import About, Shown, show
 
 POSTED: Final = """
@@ -67,7 +66,9 @@ SUBJECTS: Final = "SELECT DISTINCT subject FROM revenue_sum WHERE book = $1 ORDE
 class Wanted:
     """Which entries: of a book, from ``since`` to ``until`` (unix seconds, both included), and of what.
 
-    ``subjects`` are whose they are, where that is known: theirs are found by key.
+    ``subjects`` are whose they are, where that is known: theirs are found by key. ``prior`` asks also for what changed
+    in closed months since, for which everybody's books are looked through. Where everybody's entries are asked for,
+    those up to ``after`` are not read again.
     """
 
     book: str
@@ -78,6 +79,8 @@ class Wanted:
     entry: str | None = None
     line: str | None = None
     subjects: Sequence[str] | None = None
+    prior: bool = True
+    after: Place = (0, "")
 
 
 async def read_month(connection: asyncpg.Connection, wanted: Wanted, month: int) -> list[Shown]:
@@ -89,30 +92,29 @@ async def read_month(connection: asyncpg.Connection, wanted: Wanted, month: int)
         POSTED, wanted.book, time_of(start), time_of(end), wanted.customer, wanted.account, wanted.entry, wanted.line,
         wanted.subjects,
     )  # fmt: skip
-    posted = [(row["subject"], row["customer"], _entry(row)) for row in rows]
+    posted = entries_of(rows)
     line = wanted.line if wanted.entry is None else wanted.entry.partition(":rec:")[0]
     rows = await connection.fetch(
         SPANS, wanted.book, start, end, wanted.customer, wanted.account, line, wanted.subjects
     )
-    earned = [
-        (row["subject"], row["customer"], entry)
-        for row in rows
-        for entry in entries_of_time([_earning(row, month)], end)
-        if entry.at >= start and wanted.entry in {None, entry.key}
-    ]
-    found = sorted([*posted, *earned], key=lambda one: (one[2].at, one[2].key))
-    abouts = await _abouts(connection, found)
-    return [show(entry, customer, abouts) for _, customer, entry in found]
+    earned = [one for one in earnings_of(rows, start, end) if wanted.entry in {None, one[2].key}]
+    return await _shown(connection, sorted([*posted, *earned], key=lambda one: (one[2].at, one[2].key)))
 
 
 async def read_journal(connection: asyncpg.Connection, wanted: Wanted) -> AsyncIterator[list[Shown]]:
-    """Give the wanted entries month by month."""
+    """Give the wanted entries in order: month by month, and where they are everybody's a piece of one at a time."""
     first = await connection.fetchval(FIRST, wanted.book)
     if first is None:
         return
     month = max(month_start(wanted.since), gather.midnight(first))
+    of_few = any(one is not None for one in (wanted.customer, wanted.entry, wanted.line, wanted.subjects))
     while month <= wanted.until:
-        yield await read_month(connection, wanted, month)
+        start, end = max(month, wanted.since), min(month_start(month, 1) - 1, wanted.until)
+        if of_few:
+            yield await read_month(connection, wanted, month)
+        elif start <= end:
+            async for some in read_pieces(connection, wanted.book, wanted.account, start, end, wanted.after):
+                yield await _shown(connection, some)
         month = month_start(month, 1)
 
 
@@ -149,26 +151,15 @@ async def subjects_of(connection: asyncpg.Connection, book: str, limit: int) -> 
     return [row["subject"] for row in await connection.fetch(SUBJECTS, book, limit)]
 
 
-async def _abouts(
-    connection: asyncpg.Connection, found: Iterable[tuple[str, str | None, Entry]]
-) -> dict[tuple[str | None, str | None], About]:
+async def _shown(connection: asyncpg.Connection, found: Sequence[Found]) -> list[Shown]:
+    abouts = await _abouts(connection, found)
+    return [show(entry, customer, abouts) for _, customer, entry in found]
+
+
+async def _abouts(connection: asyncpg.Connection, found: Iterable[Found]) -> dict[tuple[str | None, str | None], About]:
     invoices = {entry.invoice for _, _, entry in found if entry.invoice}
     rows = await connection.fetch(ABOUTS, sorted({subject for subject, _, _ in found}), sorted(invoices))
     return {
         (row["invoice"], row["line"]): About(row["subscription"], row["product"], row["price"], row["tax_rate"])
         for row in rows
     }
-
-
-def _entry(row: asyncpg.Record) -> Entry:
-    postings = tuple(map(Posting, row["accounts"], row["amounts"], row["lines"]))
-    return Entry(row["entry"], row["at"], row["kind"], row["currency"], postings, row["invoice"], tuple(row["because"]))
-
-
-def _earning(row: asyncpg.Record, month: int) -> Earning:
-    """Return a row's span, as far as it lies in a month or after it."""
-    start = max(row["start"], month)
-    end = min(row["end"], month_start(month, 1))
-    span = Span(start, end, row["amount"], row["origin"], row["unit"], int(row["a"]), int(row["b"]), int(row["c"]))
-    first = row["first"] and row["start"] == start
-    return Earning(row["invoice"], row["line"], row["currency"], row["account"], span, first, tuple(row["because"]))

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal, NamedTuple
 
-from ledger.catalogs import STREAM
+from ledger.catalogs import PUBLISHED, STREAM
 from ledger.event import Json
 from ledger.times import parse_rfc3339
 from projections.catalog import CatalogError, parse_catalog
 
-CATALOG: Final = STREAM
-"""The reference object whose forms are the catalogs that were published."""
+CATALOG: Final = (PUBLISHED.rpartition(".")[0], STREAM)
+"""The kind and id of the reference object whose forms are the catalogs that were published."""
 
 Granularity = Literal["second", "day", "month"]
 

@@ -73,8 +73,8 @@ class Line(NamedTuple):
 class Invoice(NamedTuple):
     """An invoice as one snapshot shows it. Times are Stripe's; amounts are whole numbers in ``currency``.
 
-    ``billing_credits`` is what prepaid credits pay. ``incomplete`` says that only the first page of lines is shown.
-    ``paid_out_of_band`` is None in shapes that do not say it.
+    ``billing_credits`` is what prepaid credits pay, ``shipping`` is without its tax. ``incomplete`` says that only the
+    first page of lines is shown. ``paid_out_of_band`` is None in shapes that do not say it.
     """
 
     id: str
@@ -90,6 +90,7 @@ class Invoice(NamedTuple):
     discount: int
     billing_credits: int
     shipping: int
+    shipping_tax: int
     amount_due: int
     amount_paid: int
     amount_remaining: int
@@ -165,8 +166,8 @@ def standing_of(source: Json) -> Standing | None:
     )
 
 
-def invoice_of(source: Json) -> Invoice | None:
-    """Read an invoice; None where it has no id (an upcoming one)."""
+def invoice_of(source: Json, *, lines: bool = True) -> Invoice | None:
+    """Read an invoice, with its ``lines`` where they are wanted; None where it has no id (an upcoming one)."""
     key = identifier(source.get("id"))
     if key is None:
         return None
@@ -174,6 +175,7 @@ def invoice_of(source: Json) -> Invoice | None:
     old_details = mapping(source.get("subscription_details"))
     transitions = mapping(source.get("status_transitions"))
     tax, total_ = _tax(source), amount(source.get("total")) or 0
+    shipping_cost = mapping(source.get("shipping_cost"))
     excluding = amount(source.get("total_excluding_tax"))
     return Invoice(
         id=key,
@@ -187,8 +189,9 @@ def invoice_of(source: Json) -> Invoice | None:
         tax=tax,
         total_excluding_tax=total_ - tax if excluding is None else excluding,
         discount=total(listing(source.get("total_discount_amounts"))),
-        billing_credits=_billing_credits(source, "total_pretax_credit_amounts"),
-        shipping=amount(mapping(source.get("shipping_cost")).get("amount_subtotal")) or 0,
+        billing_credits=billing_credits_of(source, "total_pretax_credit_amounts"),
+        shipping=_shipping(shipping_cost),
+        shipping_tax=amount(shipping_cost.get("amount_tax")) or 0,
         amount_due=amount(source.get("amount_due")) or 0,
         amount_paid=amount(source.get("amount_paid")) or 0,
         amount_remaining=amount(source.get("amount_remaining")) or 0,
@@ -214,7 +217,7 @@ def invoice_of(source: Json) -> Invoice | None:
         charge=identifier(source.get("charge")),
         metadata=mapping(source.get("metadata")),
         subscription_metadata=mapping(details.get("metadata")) or mapping(old_details.get("metadata")),
-        lines=tuple(line for line in map(line_of, listing(source.get("lines"))) if line is not None),
+        lines=tuple(line for line in map(line_of, listing(source.get("lines"))) if line is not None) if lines else (),
         incomplete=has_more(source.get("lines")),
     )
 
@@ -292,8 +295,8 @@ def line_of(source: Json) -> Line | None:
         kind=_kind(source, parent),
         amount=amount(source.get("amount")) or 0,
         discount=total(listing(source.get("discount_amounts"))),
-        taxes=tuple(_taxes(source)),
-        billing_credits=_billing_credits(source, "pretax_credit_amounts"),
+        taxes=taxes_of(source),
+        billing_credits=billing_credits_of(source, "pretax_credit_amounts"),
         start=moment(period.get("start")),
         end=moment(period.get("end")),
         proration=_is_proration(source),
@@ -313,16 +316,16 @@ def _kind(source: Json, parent: Json) -> LineKind | None:
     return _KINDS.get(text(parent.get("type")) or text(source.get("type")) or "")
 
 
-def _taxes(source: Json) -> list[Tax]:
-    found = first_list(source, "taxes", "tax_amounts")
-    return [
+def taxes_of(source: Json) -> tuple[Tax, ...]:
+    """Read the taxes on a line, of an invoice or of a credit note."""
+    return tuple(
         Tax(
             amount(tax.get("amount")) or 0,
             tax.get("tax_behavior") == "inclusive" or tax.get("inclusive") is True,
             first_id(mapping(tax.get("tax_rate_details")).get("tax_rate"), tax.get("tax_rate")),
         )
-        for tax in found
-    ]
+        for tax in first_list(source, "taxes", "tax_amounts")
+    )
 
 
 def _tax(source: Json) -> int:
@@ -332,7 +335,14 @@ def _tax(source: Json) -> int:
     return total(listing(source.get("total_tax_amounts"))) if stated is None else stated
 
 
-def _billing_credits(source: Json, key: str) -> int:
+def _shipping(cost: Json) -> int:
+    """Return what shipping costs without tax, whether the price contains it or not."""
+    whole, tax = amount(cost.get("amount_total")), amount(cost.get("amount_tax")) or 0
+    return (amount(cost.get("amount_subtotal")) or 0) if whole is None else whole - tax
+
+
+def billing_credits_of(source: Json, key: str) -> int:
+    """Add up what billing credits took off an object before tax."""
     return total(part for part in listing(source.get(key)) if part.get("type") == "credit_balance_transaction")
 
 

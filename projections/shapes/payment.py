@@ -8,6 +8,7 @@ from typing import NamedTuple
 from ledger.event import Json, identifier, mapping
 from projections.facts import listing
 from projections.shapes.common import amount, currency, first_id, moment, text, total
+from projections.shapes.invoice import billing_credits_of, taxes_of
 
 
 class Failure(NamedTuple):
@@ -71,7 +72,10 @@ class InvoicePayment(NamedTuple):
 
 
 class Refund(NamedTuple):
-    """A refund. It moves money while pending or succeeded, and only with a balance transaction."""
+    """A refund. It moves money while pending or succeeded, and only with a balance transaction.
+
+    ``is_release`` where Stripe says that there is none: what was only authorised is let go.
+    """
 
     id: str
     charge: str | None
@@ -81,6 +85,7 @@ class Refund(NamedTuple):
     amount: int
     balance_transaction: str | None
     failure_balance_transaction: str | None
+    is_release: bool
     created: datetime | None
 
 
@@ -117,7 +122,7 @@ class Dispute(NamedTuple):
 
 
 class CreditNoteLine(NamedTuple):
-    """A credit note's line: what it takes, without tax, and of which invoice line (None: of all)."""
+    """A credit note's line: what it takes, without tax and discounts, and of which invoice line (None: of all)."""
 
     id: str
     invoice_line: str | None
@@ -253,6 +258,7 @@ def refund_of(source: Json) -> Refund | None:
         amount=amount(source.get("amount")) or 0,
         balance_transaction=identifier(source.get("balance_transaction")),
         failure_balance_transaction=identifier(source.get("failure_balance_transaction")),
+        is_release="balance_transaction" in source and source["balance_transaction"] is None,
         created=moment(source.get("created")),
     )
 
@@ -346,7 +352,9 @@ def _credit_note_lines(source: Json) -> list[CreditNoteLine]:
     found = []
     for line in listing(source.get("lines")):
         if (key := identifier(line.get("id"))) is not None:
-            taxes = listing(line.get("taxes") if line.get("taxes") is not None else line.get("tax_amounts"))
-            named = identifier(line.get("invoice_line_item"))
-            found.append(CreditNoteLine(key, named, amount(line.get("amount")) or 0, total(taxes)))
+            taxes, named = taxes_of(line), identifier(line.get("invoice_line_item"))
+            contained = sum(tax.amount for tax in taxes if tax.inclusive)
+            off = total(listing(line.get("discount_amounts"))) + billing_credits_of(line, "pretax_credit_amounts")
+            net = (amount(line.get("amount")) or 0) - off - contained
+            found.append(CreditNoteLine(key, named, net, sum(tax.amount for tax in taxes)))
     return found

@@ -60,6 +60,22 @@ def planned_end(subscription: Json) -> datetime | None:
     return None
 
 
+def must_have_paid(subscription: Json) -> bool:
+    """Tell whether Stripe's own rules say that a subscription has paid, or owed nothing, whatever invoices are known.
+
+    Charged by itself it is not active before its first invoice is paid; after a trial, not in a second period.
+    """
+    automatic = "send_invoice" not in (subscription.get("collection_method"), subscription.get("billing"))
+    items = listing(subscription.get("items"))
+    if not automatic or any(one.get("current_trial") for one in items):
+        return False
+    if (trial_end := moment(subscription.get("trial_end"))) is None:
+        return subscription.get("status") in ("active", "past_due")
+    starts = [moment(one.get("current_period_start")) for one in (*items, subscription)]
+    begun = [start for start in starts if start is not None]
+    return subscription.get("status") == "active" and bool(begun) and min(begun) > trial_end
+
+
 def _period_end(subscription: Json) -> datetime | None:
     ends = [moment(one.get("current_period_end")) for one in listing(subscription.get("items"))]
     known = [end for end in ends if end is not None]

@@ -3,6 +3,7 @@ every sum of them, to the cent."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
@@ -12,6 +13,7 @@ from ledger.simulator.truth_cases import CLOSED
 from ledger.simulator.versions import VERSIONS
 from projections.dunning.summary import LEFT_OUT, Wanted, summarise
 from tests.dunning.companies import Book, as_truth, by_case, folded, truth_of
+from tests.keeping import kept
 
 EARLIER = 50
 
@@ -22,9 +24,10 @@ def moments(arguments: Arguments, count: int) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def default() -> tuple[Company, dict[str, Book]]:
+def default() -> Iterator[tuple[Company, dict[str, Book]]]:
     """The default company, folded."""
-    return folded(Arguments())
+    with kept(lambda: folded(Arguments())) as made:
+        yield made
 
 
 def test_every_case_is_the_truth_at_every_moment(default: tuple[Company, dict[str, Book]]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from projections.causal import object_key
 from projections.dunning.tables import DUNNING
 from projections.folding import Folding
 from tests.dunning.stories import SUBJECT, facts_of
@@ -40,7 +39,7 @@ def test_a_kept_state_goes_on_as_if_nothing_had_been_kept() -> None:
     assert len(folded.kept) >= 1
     by_position = {fact.position: fact for fact in facts}
     for kept in folded.kept:
-        anchors = {object_key(by_position[position]): by_position[position] for _, position in kept.anchors}
+        anchors = {position: by_position[position] for _, position in kept.anchors}
         on = Folding(DUNNING, SUBJECT, resume=kept, anchors=anchors)
         on.hold(fact for fact in facts if fact.created > kept.at)
         assert on.finish().rows == folded.rows

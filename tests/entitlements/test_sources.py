@@ -106,6 +106,18 @@ def test_a_paid_line_that_sells_once_grants_as_long_as_its_payment_stands(line: 
     assert [told(facts, at, "seats") for at in (0, 10, 49, 50, 60)] == ["never", 3, 3, "refunded", 3]
 
 
+@pytest.mark.parametrize(("due", "then"), [(0, "grace_over"), (500, 1)])
+def test_what_began_for_nothing_has_paid_nothing(due: int, then: object) -> None:
+    first = invoice(subscription="sub_1", amount_due=due, billing_reason="subscription_create")
+    facts = [
+        fact(0, "customer.subscription.created", subscription(status="active")),
+        fact(0, "invoice.paid", first),
+        fact(1, "invoice.payment_succeeded", first),
+        fact(100, "customer.subscription.updated", subscription(status="past_due")),
+    ]
+    assert [told(facts, at, "seats") for at in (0, 100, 100 + 3 * DAY)] == [1, 1, then]
+
+
 def test_prorations_and_subscription_lines_grant_nothing_by_themselves() -> None:
     recurring: Json = {"id": "il_2", "type": "subscription", "price": {"id": "price_1", "product": "prod_1"}}
     proration = OLD_LINE | {"proration": True}

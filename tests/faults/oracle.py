@@ -11,12 +11,13 @@ from typing import Any, Final
 
 import asyncpg
 
+from api.clock import wall_clock
 from api.operations import PARKED, Operations
 from api.outward.access import Patience, open_access
 from api.outward.coverage import KEPT, ROWS, hour_of
 from api.outward.gather import Gathering
 from api.secrets import digest_of as key_digest
-from api.services import Services, open_services, projections_of, wall_clock
+from api.services import Services, open_services, projections_of
 from api.settings import Settings
 from ledger.embedded import SUPERUSER
 from ledger.outside import Outside

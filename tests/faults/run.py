@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from api.services import wall_clock
+from api.clock import wall_clock
 from tests.faults.faults import hitting
 from tests.faults.oracle import Oracle
 from tests.faults.schedule import LOAD_SECONDS, Fault, faults_of

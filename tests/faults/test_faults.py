@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from api.services import wall_clock
+from api.clock import wall_clock
 from tests.faults.faults import FAULTS
 from tests.faults.oracle import Oracle
 from tests.faults.run import run_schedule

@@ -107,7 +107,16 @@ def test_keys_are_read_as_they_are_written() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["app", "app:admin", f"app:root:{'0' * 64}", f":admin:{'0' * 64}", f"app::{'0' * 64}", f"a b:admin:{'0' * 64}"],
+    [
+        "app",
+        "app:admin",
+        f"app:root:{'0' * 64}",
+        f":admin:{'0' * 64}",
+        f"app::{'0' * 64}",
+        f"a b:admin:{'0' * 64}",
+        f"app:admin@:{'0' * 64}",
+        f"app:admin@live:{'0' * 64}",
+    ],
 )
 def test_a_key_that_cannot_be_read_is_a_setting_error(text: str) -> None:
     with pytest.raises(SettingError, match="LEDGER_API_KEYS"):

@@ -108,6 +108,8 @@ async def test_every_entry_of_the_journal_unfolds_to_its_postings_and_events(boo
         assert html.escape(entry["entry"]) in text
         assert figures([line["amount"] for line in entry["lines"]], "usd") <= unsigned(text)
         assert all(f"/log/{event}?" in text for event in entry["because"])
+    first = listed["data"][0]["entry"]
+    assert first in await page(book, "/revenue/journal", entry=first)
     chosen = await page(book, "/revenue/journal", account="accounts_receivable", since="2026-01-10", until="2026-01-10")
     assert ("in_1:finalize" in chosen, ":rec:" in chosen) == (True, False)
     why = await page(book, "/revenue/entry", entry="in_1:finalize")
@@ -165,6 +167,9 @@ async def test_closing_is_asked_confirmed_refused_with_the_reason_and_shown(
     for shown in ("2026-01 is closed: seal 1", "To close next: 2026-02", "books of &lt;January&gt;", "Reopen 2026-01",
                   january["digest"]):  # fmt: skip
         assert shown in text
+    for more, told in (({}, True), ({"prior": "true"}, False), ({"customer": "cus_1"}, False)):
+        text = await page(book, "/revenue/journal", since="2026-02", until="2026-02", **more)
+        assert ("What changed in closed months since is posted at" in text) == told
     sealed = await page(book, "/revenue/periods/2026-01")
     assert ("verified" in sealed, january["digest"] in sealed) == (True, True)
     monkeypatch.setattr(periods, "_VERIFIED_UNASKED", 0)

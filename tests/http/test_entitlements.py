@@ -177,6 +177,7 @@ async def test_the_answer_is_today_s_code_over_what_was_known(
     assert await seats(known_position="2") == 8
     assert await seats(known_position="99") == 3
     assert await seats(known_position="3", as_of="2026-01-15T11:53:31Z") == 8
+    assert await seats(known_position="3", as_of="2026-01-15t11:53:31z") == 8, "RFC 3339 lets both letters be small"
     assert await seats(known_position="0") is False
 
 

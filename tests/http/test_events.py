@@ -46,6 +46,17 @@ async def test_an_event_reads_as_the_contract_has_it(client: httpx.AsyncClient, 
     assert hashlib.sha256(b"\x00" + header.encode()).hexdigest() == leaf["hash"]
 
 
+async def test_a_page_without_what_is_in_its_events_says_so_and_nothing_else(
+    client: httpx.AsyncClient, clock: ManualClock
+) -> None:
+    for number in range(3):
+        await post(client, clock, event(f"evt_{number}", "customer.subscription.created", subscription()))
+    whole = (await client.get("/v1/events", params={"order": "desc"})).json()
+    short = (await client.get("/v1/events", params={"order": "desc", "data": "false"})).json()
+    assert short["data"] == [one | {"data": None, "incomplete": ["data"]} for one in whole["data"]]
+    assert len(short["data"]) == 3
+
+
 async def test_a_conflicting_copy_is_shown(client: httpx.AsyncClient, clock: ManualClock) -> None:
     content = event("evt_1", "customer.subscription.created", subscription())
     await post(client, clock, content)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import asyncpg
 import httpx
@@ -162,6 +163,23 @@ async def test_before_the_first_event_nothing_was_known(served: Services, client
     answer = await client.get(asked)
     assert (answer.status_code, answer.json()["mrr"]) == (200, {})
     assert (answer.json()["freshness"]["build"], answer.json()["freshness"]["position"]) == ("revenue-2", 0)
+
+
+async def test_a_request_that_is_sent_again_begins_no_other_build(served: Services, client: httpx.AsyncClient) -> None:
+    async def ask(called: str, **body: Any) -> tuple[int, str]:
+        answer = await client.post(
+            "/v1/projections/entitlements/rebuilds", json=body, headers={"Idempotency-Key": called}
+        )
+        told = answer.json()
+        return answer.status_code, told.get("build") or told["type"]
+
+    assert await ask("k1", reason="to be sure") == (202, "entitlements-2")
+    await rebuilder(served).fold("entitlements-2")
+    await rebuilder(served).complete("entitlements-2")
+    assert await ask("k1", reason="to be sure") == (202, "entitlements-2")
+    assert await ask("k1", until_position=2) == (409, "idempotency-key-used")
+    assert await ask("k2", until_position=2) == await ask("k2", until_position=2) == (202, "entitlements-3")
+    assert await ask("k" * 256) == (400, "bad-request")
 
 
 async def test_every_build_and_every_decision_is_listed(served: Services, client: httpx.AsyncClient) -> None:

@@ -40,6 +40,15 @@ async def test_a_signed_event_is_stored_before_it_is_acknowledged(
     assert tuple(row) == ("evt_1", "webhook", signature(body, clock.now)["Stripe-Signature"], clock.now)
 
 
+@pytest.mark.parametrize("type_", ["ledger.grant.created", "ledger.catalog.published", "ledger.body.erased"])
+async def test_no_signature_makes_a_fact_of_our_own(
+    client: httpx.AsyncClient, clock: ManualClock, owner: asyncpg.Connection, type_: str
+) -> None:
+    body = body_of(event("evt_1", type_, {"id": "grant_1", "customer": "cus_1", "feature": "sso", "reason": "mine"}))
+    answer = await client.post(WEBHOOK, content=body, headers=signature(body, clock.now))
+    assert (answer.status_code, answer.json()["type"], await stored(owner)) == (400, "malformed-event", 0)
+
+
 def reserialised(body: bytes) -> bytes:
     return orjson.dumps(orjson.loads(body))
 

@@ -14,11 +14,14 @@ from ledger.appender import Appender
 from ledger.books import CONTROL_BOOK
 from ledger.decisions import Decided, decide, restore, save
 from ledger.errors import MistakeError, VersionConflictError
+from ledger.event import NewEvent
 from ledger.identity import establish, read_identity
 from ledger.operator import OperatorAggregate, Recorded, UnknownDecisionError
 from ledger.postgres import Database
 from tests.conftest import SIGNING_KEY, ManualClock
 from tests.log.test_append import log_of
+from tests.stripe_events import event as event_of
+from tests.stripe_events import new_event
 
 BOOK = "self:live"
 NOON = datetime(2026, 1, 15, 12, tzinfo=UTC)
@@ -107,6 +110,32 @@ async def test_many_deciders_in_several_processes_take_three_seats(database: Dat
     log = await log_of(database)
     assert [(one.version, one.type) for one in log] == [(n, "ledger.seat.taken") for n in (1, 2, 3)]
     assert len({orjson.loads(one.body)["data"]["object"]["by"] for one in log}) == 3
+
+
+async def test_a_product_named_like_a_stream_of_ours_is_passed_over(database: Database, clock: ManualClock) -> None:
+    def sold(number: int) -> NewEvent:
+        return new_event(event_of(f"evt_{number}", "product.updated", {"id": "seats", "object": "product"}))
+
+    connection = await database.as_role("ledger_app").connect()
+    async with Appender(database, clock=clock) as appender:
+
+        async def take(by: str) -> Decided[Seats]:
+            return await decide(connection, appender, Seats, BOOK, "seats", lambda seats: seats.take(by), now=clock.now)
+
+        await appender.append([sold(1)])
+        await take("a")
+        await appender.append([sold(3), sold(4)])
+        await take("b")
+        assert (await take("c")).aggregate.taken == ["a", "b", "c"]
+    assert [(one.version, one.type) for one in await log_of(database)] == [
+        (1, "product.updated"),
+        (2, "ledger.seat.taken"),
+        (3, "product.updated"),
+        (4, "product.updated"),
+        (5, "ledger.seat.taken"),
+        (6, "ledger.seat.taken"),
+    ]
+    await connection.close()
 
 
 async def test_the_logs_own_identity_is_such_a_decision(database: Database, clock: ManualClock) -> None:

@@ -181,6 +181,10 @@ def test_a_coupon_known_by_id_alone_is_missed_until_its_terms_come() -> None:
     history.event("02-20", "coupon.created", coupon("forever", percent_off=50))
     found = worth_in(history.portfolio(), "02-02")
     assert (found.gross, found.net_forever, found.incomplete) == (4000, 2000, ())
+    named = history.references[0].subject["id"]
+    history.event("01-15", "price.updated", {"id": named, "object": "price", "unit_amount": 5})
+    found = worth_in(history.portfolio(), "02-02")
+    assert (found.net_forever, found.incomplete) == (2000, ()), "sellers may name a price as they name a coupon"
 
 
 def test_a_customers_discount_counts_where_the_subscription_has_none() -> None:

@@ -8,8 +8,9 @@ import time
 import orjson
 import pytest
 
-from api.outward.access import StripeAccess, StripeRefusedError, flat, livemode_of, open_access
+from api.outward.access import StripeAccess, flat, livemode_of, open_access
 from api.outward.paging import EndlessListError, read_accounts, read_events, read_pages
+from api.outward.refused import StripeRefusedError
 from api.settings import Settings
 from ledger.errors import SettingError
 from tests.conftest import ManualClock

@@ -10,9 +10,10 @@ import asyncpg
 import orjson
 import pytest
 
-from api.outward.access import StripeAccess, StripeRefusedError
+from api.outward.access import StripeAccess
 from api.outward.coverage import HOUR, hour_of, read_hours, spans
 from api.outward.gather import Gathering, WrongBookError
+from api.outward.refused import StripeRefusedError
 from api.services import Services
 from ledger.reader import read_event
 from tests.conftest import ManualClock

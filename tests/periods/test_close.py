@@ -354,6 +354,11 @@ async def test_the_journal_is_reported_as_sealed_and_what_changed_in_the_open_mo
             break
         cursor = {"cursor": page["next_cursor"]}
     assert paged == later["data"]
+    without = await book.get("revenue/journal", **whole, prior_period="false")
+    assert (without["data"], without["left_out_at"]) == (effective["data"], "2026-02-01T00:00:00Z")
+    early = whole | {"to": "2026-02-01T00:00:00Z"}
+    assert (await book.get("revenue/journal", **early, prior_period="false"))["left_out_at"] is None
+    assert (await book.get("revenue/journal", entry=prior[1]["entry"]))["data"] == [prior[1]]
     why = await book.get("revenue/explain", entry=prior[1]["entry"])
     assert (why["entries"], [one["id"] for one in why["events"]]) == ([prior[1]], ["evt_3"])
     restated = await book.get("revenue/journal", **whole, basis="restated")

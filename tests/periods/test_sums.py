@@ -63,6 +63,7 @@ def check(seals: list[Seal], kept: list[fold.State]) -> None:
     amounts: Counter[tuple[str, ...]] = Counter()
     owed: Counter[tuple[str | None, ...]] = Counter()
     worth: Counter[str] = Counter()
+    days: Counter[tuple[str, str]] = Counter()
     for one in (line for seal in seals for line in seal.lines):
         amounts["lines", one.currency, one.of, one.account] += 1
         amounts["amount", one.currency, one.of, one.account] += one.amount
@@ -70,6 +71,7 @@ def check(seals: list[Seal], kept: list[fold.State]) -> None:
     moved = [one for seal in seals for one in seal.movements]
     for movement in moved:
         worth[movement.owner] += movement.after - movement.before
+        days[movement.kind, f"{movement.at:%d}"] += abs(movement.after - movement.before)
     for state in kept:
         for row in state.sums:
             amounts["lines", row.currency, row.of, row.account] -= row.lines
@@ -83,6 +85,14 @@ def check(seals: list[Seal], kept: list[fold.State]) -> None:
     assert sum(row.movements for row in found) == len(moved)
     assert sum(row.amount for row in found) == sum(worth.values())
     assert sum(row.customers for row in found) == sum(amount > 0 for amount in worth.values())
+    for moves in (row for state in kept for row in state.moved):
+        assert moves.amount == sum(moves.days)
+        days.subtract({(moves.kind, f"{day:02}"): amount for day, amount in enumerate(moves.days, 1)})
+    assert not any(days.values())
+    for last in (row for state in kept for row in state.last):
+        assert all(last.amounts)
+        worth.subtract(dict(zip(last.owners, last.amounts, strict=True)))
+    assert not any(worth.values())
 
 
 async def test_a_build_that_keeps_no_sums_beside_its_rows_answers_the_same(book: Book) -> None:

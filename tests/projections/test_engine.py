@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from ledger.simulator.calendar import month_ends
@@ -85,7 +85,7 @@ def test_a_kept_state_taken_up_again_gives_the_same_rows(seed: int, dice: int) -
     if kept is None:
         return
     by_position = {fact.position: fact for fact in facts}
-    anchors = {object_key(by_position[position]): by_position[position] for _, position in kept.anchors}
+    anchors = {position: by_position[position] for _, position in kept.anchors}
     again = Folding(PROJECTION, subject, resume=kept, anchors=anchors)
     again.feed(fact for fact in facts if fact.created > kept.at)
     standing = {
@@ -95,6 +95,42 @@ def test_a_kept_state_taken_up_again_gives_the_same_rows(seed: int, dice: int) -
     }
     rows = again.finish().rows
     assert sorted_rows({name: [*standing.get(name, []), *rows[name]] for name in rows}) == whole(subject, facts)
+
+
+@settings(max_examples=150, deadline=None)
+@given(seed=SEEDS, dice=st.integers(0, 2**32))
+def test_a_remembered_state_gives_all_rows_again(seed: int, dice: int) -> None:
+    """Whatever comes after a state that was said to be ready, the rows folded from it are those of the whole life."""
+    chance = random.Random(dice)
+    subject, facts = a_life(chance, seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(folding, "KEEP_FROM", 10_000)
+        patch.setattr(folding, "REMEMBER_FROM", 2)
+        ready, since = None, 0
+        by_position: dict[int, Fact] = {}
+        delays = [timedelta(0), timedelta(seconds=3), timedelta(minutes=5), timedelta(days=40)]
+        late = [(fact.created + chance.choices(delays, (20, 5, 3, 1))[0], fact) for fact in facts]
+        arrived = [fact for _, fact in sorted(late, key=lambda one: (one[0], one[1].position))]
+        arriving = [fact._replace(position=place) for place, fact in enumerate(arrived, 1)]
+        while arriving:
+            size = chance.randrange(1, 6)
+            news, arriving = arriving[:size], arriving[size:]
+            by_position |= {fact.position: fact for fact in news}
+            if ready is None or newest_before([ready], min(fact.created for fact in news)) is None:
+                ready = None
+            until, waiting = max(by_position), list(by_position.values())
+            if ready is not None:
+                since += 1
+                waiting = [fact for fact in waiting if fact.position >= ready.first_after and fact.created > ready.at]
+                seen_again = set(map(object_key, waiting))
+                anchors = {at: by_position[at] for key, at in ready.anchors if key in seen_again}
+            again = Folding(PROJECTION, subject, resume=ready, anchors=anchors if ready else {})
+            again.hold(waiting)
+            folded = again.finish(until, ready=True)
+            assert sorted_rows(folded.rows) == whole(subject, list(by_position.values()))
+            assert not folded.kept
+            ready = folded.ready
+    event(f"went on from what was ready: {min(since, 3)} times")
 
 
 def _final(table: Any, row: Any) -> Any:

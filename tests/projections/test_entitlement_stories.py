@@ -100,6 +100,40 @@ STORIES = {
         "seats",
         {0: "active=5", 10: "grace=5", 20: "no:unpaid", 30: "active=5"},
     ),
+    "what was active before the log began has paid: no clock ends its grace": (
+        """
+        10 customer.subscription.updated sub_1 past_due si_1:prod_1*5 previous={"status":"active"}
+        """,
+        "seats",
+        {10: "grace=5", 2592000: "grace=5"},
+    ),
+    "after a trial it has paid once a second period begins": (
+        """
+        0 customer.subscription.created sub_1 trialing si_1:prod_1*5 trial_end=9
+        10 customer.subscription.updated sub_1 active si_1:prod_1*5 trial_end=9 current_period_start=9
+        100 customer.subscription.updated sub_1 active si_1:prod_1*5 trial_end=9 current_period_start=99
+        200 customer.subscription.updated sub_1 past_due si_1:prod_1*5 trial_end=9 current_period_start=199
+        """,
+        "seats",
+        {10: "active=5", 200: "grace=5", 2592000: "grace=5"},
+    ),
+    "after a trial that led to nothing grace is short": (
+        """
+        0 customer.subscription.created sub_1 trialing si_1:prod_1*5 trial_end=9
+        10 customer.subscription.updated sub_1 active si_1:prod_1*5 trial_end=9 current_period_start=9
+        3610 customer.subscription.updated sub_1 past_due si_1:prod_1*5 trial_end=9 current_period_start=9
+        """,
+        "seats",
+        {10: "active=5", 3610: "grace=5", 262809: "grace=5", 262810: "no:grace_over"},
+    ),
+    "an invoice that was sent and never paid has short grace": (
+        """
+        0 customer.subscription.created sub_1 active si_1:prod_1*5 collection_method="send_invoice"
+        10 customer.subscription.updated sub_1 past_due si_1:prod_1*5 collection_method="send_invoice"
+        """,
+        "seats",
+        {10: "grace=5", 259210: "no:grace_over"},
+    ),
     "a trial without a card is paused at its end": (
         """
         0   customer.subscription.created  sub_1  trialing  si_1:prod_1*1  trial_end=1768478410

@@ -20,9 +20,10 @@ from projections.contract import Projection, Rows, Subject
 from projections.entitlements.rows import SourceRow
 from projections.entitlements.tables import entitlements
 from projections.folding import fold
-from projections.follower import CheckpointMovedError, follow, step
+from projections.follower import CheckpointMovedError, follow, replay, step
 from projections.reading import read_histories
 from projections.refold import Refolding, Wanted, fold_long, refold
+from projections.runner import connect_runner
 from projections.terms import KnownTerms
 from tests.conftest import ManualClock
 from tests.stripe_events import event, new_event, product, subscription
@@ -188,6 +189,10 @@ async def test_what_fails_is_parked_alone(
     assert await owner.fetchval("SELECT position FROM ledger.checkpoint") == head
     kept = await owner.fetch("SELECT * FROM build_entitlements_1.entitlement_source WHERE customer = 'cus_3'")
     assert kept == last_good
+    connection = await connect_runner(database)
+    await replay(connection, replace(PROJECTION, rows=failing), build, "self:live", ["self:live/cus_3"])
+    await connection.close()
+    assert await owner.fetchval("SELECT event_id FROM ledger.parked") == "evt_new_3", "it still stands in the way"
     assert await owner.fetchval(f"SELECT count(*) FROM {build.schema_name}.entitlement_source") >= before
     # The next event of the subject, folded by the mended code, clears it.
     await append(

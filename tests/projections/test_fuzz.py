@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from api.services import projections_of
 from api.settings import Settings
 from ledger.simulator.company import Arguments, Company
+from projections import folding
 from projections.contract import Projection, Subject
 from projections.facts import Fact, fact_of
-from projections.folding import rows_of
+from projections.folding import Folding, rows_of
 from projections.links import links
 from projections.revenue.entries import UnbalancedError
 from projections.shapes import invoice, payment, price, subscription
@@ -134,3 +135,26 @@ def test_a_fold_gives_rows_or_refuses_as_it_says(projection: Projection, seed: i
         return
     widths = {table.name: len(table.columns) for table in projection.tables}
     assert all(len(row) == widths[table] for table, found in rows.items() for row in found)
+
+
+@pytest.mark.parametrize("projection", PROJECTIONS, ids=attrgetter("name"))
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+@given(**spoiling)
+def test_a_state_of_spoiled_facts_goes_on_as_if_it_had_not_been_written(
+    projection: Projection, seed: int, often: float
+) -> None:
+    facts = [fact for fact in history(seed, often) if fact.type in projection.types]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(folding, "REMEMBER_FROM", 2)
+        try:
+            first = Folding(projection, SUBJECT)
+            first.hold(facts)
+            folded = first.finish(100, ready=True)
+        except REFUSALS:
+            return
+    if (ready := folded.ready) is not None:
+        by_position = {fact.position: fact for fact in facts}
+        after = [fact for fact in facts if fact.position >= ready.first_after and fact.created > ready.at]
+        again = Folding(projection, SUBJECT, resume=ready, anchors=by_position)
+        again.hold(after)
+        assert again.finish(100).rows == folded.rows

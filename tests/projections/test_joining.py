@@ -41,7 +41,7 @@ class Money:
 def step(state: Money, fact: Fact, terms: Terms) -> None:
     subject = fact.subject
     if fact.type == "customer.discount.created":
-        coupon = terms.at(subject["source"]["coupon"], fact.created)
+        coupon = terms.at("coupon", subject["source"]["coupon"], fact.created)
         state.percent_off = coupon.get("percent_off") if coupon else None
     else:
         amount = subject.get("amount_paid", subject.get("amount", 0))
@@ -285,7 +285,7 @@ async def test_terms_are_read_once_and_then_only_what_is_new(database: Database,
             for number in range(0, 300, 17):
                 for moment in (number, 500, 899):
                     at = datetime.fromtimestamp(moment, UTC)
-                    assert terms.at(f"co_{number}", at) == fresh.at(f"co_{number}", at)
+                    assert terms.at("coupon", f"co_{number}", at) == fresh.at("coupon", f"co_{number}", at)
     await connection.close()
 
 

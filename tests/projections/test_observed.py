@@ -152,6 +152,6 @@ def test_tiers_once_observed_are_in_every_form_of_a_price() -> None:
     seen = observe("price", "price_1", b'{"id":"price_1","object":"price","tiers":[{"up_to":null}]}')
     terms = KnownTerms([told(-1, "price.created"), told(2, "price.updated", nickname="new"), seen])
     for days, nickname in ((-5, None), (1, None), (3, "new")):
-        form = terms.at("price_1", NOON + timedelta(days=days))
+        form = terms.at("price", "price_1", NOON + timedelta(days=days))
         assert form is not None
         assert (form["tiers"], form.get("nickname")) == ([{"up_to": None}], nickname)

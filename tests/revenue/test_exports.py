@@ -69,6 +69,9 @@ async def test_recognition_is_a_row_a_month(services: Services, database: Databa
     assert [(row["month"], row["recognized"], row["released_refunds"]) for row in rows] == [
         ("2026-01", "3100", "0"), ("2026-02", "2520", "590"), ("2026-03", "2790", "0"),
     ]  # fmt: skip
+    whole = tmp_path / "whole.csv"
+    await export_books(database, export_of(whole, "recognition", until=date(2026, 4, 1)), lambda _: None)
+    assert whole.read_text() == path.read_text(), "before the first event there is nothing to write"
 
 
 async def test_the_log_is_a_table_of_its_events(services: Services, database: Database, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -45,9 +46,14 @@ async def ask(client: httpx.AsyncClient, path: str, **asked: Any) -> Any:
 
 def told(*names: str) -> list[Json]:
     """Tell golden stories as one book: each a customer of its own."""
+    return apart([GOLDEN[name][0] for name in names])
+
+
+def apart(stories: Sequence[str]) -> list[Json]:
+    """Tell stories as one book: each a customer of its own."""
     events = []
-    for number, name in enumerate(names, 1):
-        for one in events_of(GOLDEN[name][0]):
+    for number, story in enumerate(stories, 1):
+        for one in events_of(story):
             text = repr(one)
             for kind in ("evt_", "cus_", "in_", "il_", "ch_", "pi_", "re_", "dp_", "cn_", "inpay_", "sub_", "txn_"):
                 text = text.replace(f"'{kind}", f"'{kind}{number}x")
@@ -221,6 +227,14 @@ async def test_what_was_known_before(client: httpx.AsyncClient, services: Servic
     assert (refused.status_code, refused.json()["type"]) == (409, "build-required")
 
 
+async def test_what_a_whole_book_comes_to_may_be_beyond_64_bits(
+    client: httpx.AsyncClient, services: Services, database: Database
+) -> None:
+    await load(services, database, apart(3 * [f"2026-01-01 invoice {2**62}@2026-01-01..2026-02-01"]))
+    told = (await ask(client, "trial-balance", at="2026-03-01T00:00:00Z"))["balances"]["usd"]
+    assert (told["accounts_receivable"], told["revenue"]) == (3 * 2**62, -3 * 2**62)
+
+
 @pytest.mark.parametrize(
     ("path", "asked"),
     [
@@ -315,7 +329,8 @@ async def test_what_is_deferred_and_not_paid_is_a_memo(
     """
     await load(services, database, events_of(story))
     asked = {"from_": "2026-01", "to": "2026-05"}
-    assert "deferred_unpaid" not in (await ask(client, "recognition", **asked))["months"]["2026-01"]["usd"]
+    for more in ({}, {"detail": "waterfall", "memo": "false"}):
+        assert "deferred_unpaid" not in (await ask(client, "recognition", **asked, **more))["months"]["2026-01"]["usd"]
 
     async def unpaid(**more: str) -> list[int]:
         months = (await ask(client, "recognition", **asked, detail="waterfall", **more))["months"]

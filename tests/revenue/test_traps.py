@@ -315,6 +315,57 @@ def test_an_authorisation_is_nothing_and_a_part_of_it_is_taken_later() -> None:
     assert (at(books, "2026-01-04"), at(books, "2026-02-01")["stripe_balance"]) == ({}, 700)
 
 
+def test_an_authorisation_that_is_let_go_moves_nothing() -> None:
+    held = event("e1", "charge.succeeded", charge(captured=False, amount_captured=0), created=AT)
+    released = {"id": "re_1", "object": "refund", "charge": "ch_1", "payment_intent": "pi_1", "amount": 1190,
+                "currency": "eur", "status": "succeeded", "balance_transaction": None, "created": AT + 60}  # fmt: skip
+    canceled = charge(captured=False, amount_captured=0, amount_refunded=1190, refunds={"data": [released]})
+    books = made([
+        held,
+        event("e2", "charge.refunded", canceled, created=AT + 60),
+        event("e3", "refund.created", released, created=AT + 60),
+    ])  # fmt: skip
+    assert (at(books, "2026-02-01"), books.journal.problems) == ({}, [])
+
+
+@pytest.mark.parametrize("behavior", ["exclusive", "inclusive"])
+def test_shipping_is_earned_at_once_without_its_tax(behavior: str) -> None:
+    teller = Teller("endive")
+    teller.invoice(AT, QUARTER)
+    shown = teller.events[0]["data"]["object"]
+    subtotal = 1190 if behavior == "inclusive" else 1000
+    shown |= {
+        "total": 10190, "total_excluding_tax": 10000, "amount_due": 10190, "amount_remaining": 10190,
+        "total_taxes": [{"amount": 190, "tax_behavior": behavior}],
+        "shipping_cost": {"amount_subtotal": subtotal, "amount_tax": 190, "amount_total": 1190},
+    }  # fmt: skip
+    books = made(teller.events)
+    assert at(books, "2026-01-01") == {
+        "accounts_receivable": 10190, "deferred_revenue": 9000, "tax_liability": 190, "revenue": 1000
+    }  # fmt: skip
+    assert at(books, "2026-06-01")["revenue"] == 10000
+    assert books.journal.problems == []
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_a_credit_note_takes_of_each_line_what_it_came_to(old: bool) -> None:
+    teller = Teller("2024" if old else "endive")
+    teller.invoice(AT, "5000@2026-01-01..2026-02-01", "5000@2026-01-01..2026-03-01", tax="0,950")
+    teller.credit(AT, "cn_1", "4475")
+    note = next(one["data"]["object"] for one in teller.events if one["type"] == "credit_note.created")
+    tax = {"amount": 475, "inclusive": True} if old else {"amount": 475, "tax_behavior": "inclusive"}
+    note["lines"]["data"] = [
+        {"id": "cnli_1", "invoice_line_item": "il_1_1", "amount": 3000, "discount_amount": 1500,
+         "discount_amounts": [{"amount": 1500, "discount": "di_1"}], "taxes": None, "tax_amounts": []},
+        {"id": "cnli_2", "invoice_line_item": "il_1_2", "amount": 2975, "discount_amounts": [], "taxes": None}
+        | {"tax_amounts" if old else "taxes": [tax]},
+    ]  # fmt: skip
+    [taken] = [one for one in made(teller.events).journal.entries if one.key == "cn_1"]
+    assert sorted(one for one in taken.postings if one.line) == [
+        ("deferred_revenue", 1500, "il_1_1"), ("deferred_revenue", 2500, "il_1_2"), ("tax_liability", 475, "il_1_2")
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("statuses", "wanted"),
     [

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from ledger.simulator.company import Arguments, Company
+from tests.keeping import kept
 
 
 @pytest.fixture(scope="package")
-def played() -> tuple[Company, list[dict[str, Any]]]:
+def played() -> Iterator[tuple[Company, list[dict[str, Any]]]]:
     """The default company with its events, three years of them; its truth is complete."""
     made = Company(Arguments())
-    return made, list(made.events())
+    with kept(lambda: list(made.events())) as events:
+        yield made, events
 
 
 @pytest.fixture(scope="package")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import socket
@@ -13,11 +14,13 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import httpx
 import orjson
 import psutil
 
+from api import cli
 from ledger.embedded import EmbeddedPostgres
 from tests.stripe_events import body_of, signature
 
@@ -127,7 +130,25 @@ class Service:
             self.embedded.stop("immediate")
 
     def run(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-        """Run another ``ledger`` command on the same data."""
+        """Run another ``ledger`` command on the same data, in this process: most of a short one is its imports."""
+        written, complained = io.BytesIO(), io.StringIO()
+        said = io.TextIOWrapper(written, "utf-8")
+        with (
+            patch.dict(os.environ, self.environment | settings, clear=True),
+            patch.object(sys, "argv", [*COMMAND, *arguments]),
+            patch.object(sys, "stdout", said),
+            patch.object(sys, "stderr", complained),
+        ):
+            try:
+                cli.main()
+                status = 0
+            except SystemExit as ended:
+                status = int(ended.code or 0)
+            said.flush()
+        return subprocess.CompletedProcess(arguments, status, written.getvalue().decode(), complained.getvalue())
+
+    def run_apart(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        """Run another ``ledger`` command on the same data, in a process of its own."""
         return subprocess.run(
             [*COMMAND, *arguments],
             env=self.environment | settings,

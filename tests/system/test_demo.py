@@ -47,7 +47,7 @@ def test_the_demo_serves_a_companys_history_and_goes_on_with_it(service: Service
 
 
 def test_a_demo_is_not_mixed_into_a_database_of_yours(service: Service) -> None:
-    refused = service.run("demo", LEDGER_DATABASE_URL="postgresql://127.0.0.1/mine")
+    refused = service.run_apart("demo", LEDGER_DATABASE_URL="postgresql://127.0.0.1/mine")
     assert refused.returncode == 2
     assert "LEDGER_DATABASE_URL" in refused.stderr
     service.start()
@@ -60,6 +60,6 @@ def test_a_simulation_is_only_appended_to_an_empty_book(service: Service) -> Non
     service.start()
     assert service.post(event("evt_1", "customer.created", {"id": "cus_1", "object": "customer"})).status_code == 200
     service.stop()
-    refused = service.run("demo", "--customers", "5", "--months", "1")
+    refused = service.run_apart("demo", "--customers", "5", "--months", "1")
     assert refused.returncode == 2
     assert "holds events already" in refused.stderr

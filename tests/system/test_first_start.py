@@ -18,6 +18,11 @@ from tests.stripe_events import event, product, subscription
 from tests.system.running import Service
 
 
+@pytest.fixture
+def prepared() -> None:
+    """Nothing: the folders are empty."""
+
+
 def test_from_an_empty_folder_to_an_entitlement(service: Service) -> None:
     service.start()
     printed = "".join(service.printed)
@@ -51,7 +56,7 @@ def test_from_an_empty_folder_to_an_entitlement(service: Service) -> None:
 
 
 def _commands_work(service: Service, when: str) -> None:
-    status = orjson.loads(service.run("status", "--json").stdout)
+    status = orjson.loads(service.run_apart("status", "--json").stdout)
     assert [(one["book"], one["position"]) for one in status["books"]] == [
         ("ledger:control", 3),
         ("self:live", 2),
@@ -59,18 +64,18 @@ def _commands_work(service: Service, when: str) -> None:
     folded = [(one["name"], one["book"], one["position"], one["parked"]) for one in status["projections"]]
     assert ("entitlements", "self:live", 2, 0) in folded
     assert {one[0] for one in folded} == {one.name for one in projections_of(Settings())}
-    events = orjson.loads(service.run("events", "--json").stdout)["data"]
+    events = orjson.loads(service.run_apart("events", "--json").stdout)["data"]
     assert [one["id"] for one in events] == ["evt_1", "evt_2"]
-    assert orjson.loads(service.run("events", "evt_2", "--raw").stdout)["id"] == "evt_2"
-    assert service.run("events", "evt_9").returncode == 2
-    doctor = service.run("doctor")
+    assert orjson.loads(service.run_apart("events", "evt_2", "--raw").stdout)["id"] == "evt_2"
+    assert service.run_apart("events", "evt_9").returncode == 2
+    doctor = service.run_apart("doctor")
     assert (doctor.returncode, "FAIL" in doctor.stdout) == (0, False), doctor.stdout
-    assert "up to date" in service.run("migrate").stdout
-    assert service.run("log", "checkpoint").returncode == 0
+    assert "up to date" in service.run_apart("migrate").stdout
+    assert service.run_apart("log", "checkpoint").returncode == 0
     for full in ((), ("--full",)):
-        verified = service.run("verify", *full)
+        verified = service.run_apart("verify", *full)
         assert (verified.returncode, verified.stdout.startswith("true: 5 events")) == (0, True), verified.stdout
-    assert service.run("prove", "evt_2").stdout.startswith("c2sp.org/tlog-proof@v1\n")
+    assert service.run_apart("prove", "evt_2").stdout.startswith("c2sp.org/tlog-proof@v1\n")
 
 
 def test_nothing_of_an_installed_postgresql_is_used(service: Service) -> None:
@@ -85,11 +90,11 @@ def test_nothing_of_an_installed_postgresql_is_used(service: Service) -> None:
 
 def test_a_taken_port_is_said_and_hurts_nobody(service: Service, tmp_path: Path) -> None:
     service.start()
-    second = service.run("serve", LEDGER_DATA_DIR=str(tmp_path / "other"))
+    second = service.run_apart("serve", LEDGER_DATA_DIR=str(tmp_path / "other"))
     assert second.returncode == 2
     assert "LEDGER_PORT" in second.stderr
     assert "Traceback" not in second.stderr
-    third = service.run("serve")
+    third = service.run_apart("serve")
     assert third.returncode == 2
     assert service.get("/v1/events").status_code == 200
 
@@ -105,29 +110,29 @@ def test_a_taken_port_is_said_and_hurts_nobody(service: Service, tmp_path: Path)
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named(service: Service, settings: dict[str, str], complaint: str) -> None:
-    done = service.run("serve", **settings)
+    done = service.run_apart("serve", **settings)
     assert (done.returncode, complaint in done.stderr) == (2, True), done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_an_external_database_that_is_away_is_said(service: Service) -> None:
-    key = service.run("keys", "create", "k", "--scope", "admin", "--json")
+    key = service.run_apart("keys", "create", "k", "--scope", "admin", "--json")
     settings = {
         "LEDGER_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/x",
         "LEDGER_STRIPE_WEBHOOK_SECRETS": "live:whsec_x",
         "LEDGER_SIGNING_KEY": SIGNING_KEY,
         "LEDGER_API_KEYS": orjson.loads(key.stdout)["setting"],
     }
-    done = service.run("serve", **settings)
+    done = service.run_apart("serve", **settings)
     assert (done.returncode, "LEDGER_DATABASE_URL" in done.stderr) == (1, True), done.stderr
 
 
 def test_an_external_database_serves_like_the_embedded_one(service: Service, tmp_path: Path) -> None:
     """The embedded server of one folder is the external database of another service, owner login apart."""
-    service.run("status")  # makes database and login
+    service.run_apart("status")  # makes database and login
     embedded = service.embedded
     embedded.start()
-    key = orjson.loads(service.run("keys", "create", "k", "--scope", "admin", "--json").stdout)
+    key = orjson.loads(service.run_apart("keys", "create", "k", "--scope", "admin", "--json").stdout)
     settings = {
         "LEDGER_DATABASE_URL": embedded.url(),
         "LEDGER_OWNER_DATABASE_URL": embedded.url("postgres"),
@@ -136,10 +141,12 @@ def test_an_external_database_serves_like_the_embedded_one(service: Service, tmp
         "LEDGER_API_KEYS": key["setting"],
     }
     other = Service(tmp_path, **settings)
-    assert "up to date" in other.run("migrate").stdout
-    assert other.run("status", "--json").returncode == 0
-    assert other.run("doctor").returncode == 0
-    assert other.run("doctor", LEDGER_DATABASE_URL=embedded.url("postgres")).returncode == 1  # an owner, not a member
+    assert "up to date" in other.run_apart("migrate").stdout
+    assert other.run_apart("status", "--json").returncode == 0
+    assert other.run_apart("doctor").returncode == 0
+    assert (
+        other.run_apart("doctor", LEDGER_DATABASE_URL=embedded.url("postgres")).returncode == 1
+    )  # an owner, not a member
     other.start(last_line="webhook ")
     assert other.post(event("evt_1", "a.b", {"id": "o_1"}), secret="whsec_x").status_code == 200
     other.close()
@@ -207,5 +214,5 @@ def test_a_pid_file_that_names_somebody_else_is_nobodys_business(service: Servic
 def test_only_serving_says_where_it_listens(service: Service) -> None:
     service.start()
     url = service.credentials["url"]
-    assert service.run("doctor", LEDGER_PORT="9").returncode == 0
+    assert service.run_apart("doctor", LEDGER_PORT="9").returncode == 0
     assert service.credentials["url"] == url

@@ -18,9 +18,10 @@ import orjson
 import pytest
 import stripe
 
+from api.clock import wall_clock
 from api.outward.access import open_access
 from api.outward.gather import Gathering
-from api.services import open_services, wall_clock
+from api.services import open_services
 from api.settings import Settings
 from ledger.postgres import Database
 from ledger.times import rfc3339

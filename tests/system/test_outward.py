@@ -88,7 +88,7 @@ def test_serve_sweeps_and_observes_by_itself(service: Service, standin: StandIn)
 
 
 def test_a_key_that_is_none_stops_serve_with_a_message(service: Service) -> None:
-    done = service.run("serve", LEDGER_STRIPE_API_KEY="whsec_mistaken")
+    done = service.run_apart("serve", LEDGER_STRIPE_API_KEY="whsec_mistaken")
     assert done.returncode == 2
     assert "LEDGER_STRIPE_API_KEY" in done.stderr
     assert "whsec_mistaken" not in done.stderr

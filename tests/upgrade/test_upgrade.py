@@ -16,8 +16,9 @@ import asyncpg
 import orjson
 import pytest
 
+from api.clock import wall_clock
 from api.operations import Operations
-from api.services import find_projection, projections_of, wall_clock
+from api.services import find_projection, projections_of
 from api.settings import Settings
 from ledger.appender import Appender
 from ledger.embedded import SUPERUSER, EmbeddedPostgres

@@ -1,0 +1,67 @@
+"""The web process of ``serve``: it alone imports routes, pages and what verifies webhooks."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+
+import uvicorn
+from starlette.applications import Starlette
+
+from api.app import create_app
+from api.children import supervisor_gone
+from api.services import open_services
+from api.settings import Settings
+from ledger.tasks import end
+
+_COLLECTED_AFTER = 20_000
+"""Objects. Python looks for cycles after 700, which few requests make: a fifth of what an uncached check costs."""
+
+
+async def serve_web(settings: Settings, listening: socket.socket) -> None:
+    """Answer HTTP on a socket the supervisor has bound."""
+    server = web_server(create_app(lambda: open_services(settings)), settings)
+    watcher = asyncio.create_task(_stop_when_orphaned(server))
+    try:
+        await server.serve(sockets=[listening])
+    finally:
+        await end(watcher)
+
+
+def web_server(app: Starlette, settings: Settings) -> uvicorn.Server:
+    """Make the server that answers, as this process will run it."""
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_level="warning",
+        log_config=None,  # its lines go where ours go, in the same form
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # nobody's word about where a request came from is used
+        timeout_graceful_shutdown=10,
+        timeout_keep_alive=75,
+    )
+    gc.freeze()  # modules and routes stay: no collection need look at them
+    gc.set_threshold(_COLLECTED_AFTER)
+    return _Server(config, app)
+
+
+class _Server(uvicorn.Server):
+    """A server that ends the streams before it waits for its connections: they would go on for ever."""
+
+    def __init__(self, config: uvicorn.Config, app: Starlette) -> None:
+        super().__init__(config)
+        self._app = app
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the streams, then everything else in its order."""
+        if (serving := getattr(self._app.state, "services", None)) is not None:
+            serving.live.end()
+        await super().shutdown(sockets)
+
+
+async def _stop_when_orphaned(server: uvicorn.Server) -> None:
+    await supervisor_gone()
+    server.should_exit = True

@@ -1,0 +1,75 @@
+"""What a follower remembers of the subjects it folded last: where to take each up again, and what its rows came to.
+
+Refolding a subject costs as much as its life is long; and events come in bursts, several of one customer within an
+hour. What is remembered is in memory alone: it can be forgotten at any time, and what is not there is folded from the
+log. It only has to be sure that nobody else wrote rows meanwhile: that a checkpoint was moved by its own steps alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from projections.contract import Row
+from projections.folding import Kept
+
+MOST_BYTES: Final = 32 * 2**20
+"""So many bytes of states are remembered for a build: those of about two thousand customers of three years."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """A subject as it was last folded: its streams, a state before its last events, and its rows' digests by table."""
+
+    streams: tuple[str, ...]
+    state: Kept
+    digests: Mapping[str, bytes]
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes."""
+        return 1_000 + len(self.state.state) + 100 * (len(self.state.anchors) + len(self.streams))
+
+
+@dataclass(slots=True)
+class Warm:
+    """The subjects of one build that were folded last, as of so many moves of each book's checkpoint."""
+
+    most_bytes: int = MOST_BYTES
+    _subjects: OrderedDict[str, Remembered] = field(default_factory=OrderedDict)
+    _moves: dict[str, int] = field(default_factory=dict)
+    _size: int = 0
+
+    def at(self, book: str, moves: int) -> None:
+        """Begin a step; what is known of a book whose checkpoint somebody else has moved meanwhile is forgotten."""
+        if self._moves.get(book) != moves:
+            self.forget([subject for subject in self._subjects if subject.startswith(f"{book}/")])
+
+    def get(self, subject: str) -> Remembered | None:
+        """Return what is remembered of a subject."""
+        return self._subjects.get(subject)
+
+    def keep(self, book: str, moves: int, folded: Iterable[tuple[str, Remembered | None]]) -> None:
+        """Remember what a step has written that is committed and was the checkpoint's last move."""
+        self._moves[book] = moves
+        for subject, remembered in folded:
+            self.forget([subject])
+            if remembered is not None:
+                self._subjects[subject] = remembered
+                self._size += remembered.size
+        while self._size > self.most_bytes:
+            self.forget([next(iter(self._subjects))])
+
+    def forget(self, subjects: Iterable[str]) -> None:
+        """Forget subjects."""
+        for subject in subjects:
+            if (known := self._subjects.pop(subject, None)) is not None:
+                self._size -= known.size
+
+
+def digests_of(rows: Mapping[str, Sequence[Row]]) -> dict[str, bytes]:
+    """Return a digest of the rows of each table, as they are written."""
+    return {table: hashlib.blake2b(repr(some).encode(), digest_size=16).digest() for table, some in rows.items()}

@@ -1,0 +1,202 @@
+"""What a follower remembers changes how long it takes, and nothing else."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from api.services import projections_of
+from api.settings import Settings
+from ledger.appender import Appender
+from ledger.postgres import Database
+from projections import folding, refold
+from projections.builds import ensure_live
+from projections.certify import digest_of
+from projections.contract import Projection
+from projections.folding import Kept
+from projections.follower import follow
+from projections.runner import connect_runner
+from projections.warm import Remembered, Warm, digests_of
+from tests.conftest import ManualClock
+from tests.projections.histories import company, disordered, new_events
+from tests.projections.test_engine_database import rebuilt
+from tests.projections.test_joining import MONEY, Refund, table_of, told
+from tests.projections.test_joining import rebuilt as money_rebuilt
+from tests.stripe_events import body_of
+
+PROJECTIONS = {one.name: one for one in projections_of(Settings()) if one.name != "periods"}
+
+
+class Counting(Warm):
+    """Counts how often something was remembered."""
+
+    def __init__(self, most_bytes: int, counted: Counter[str]) -> None:
+        super().__init__(most_bytes)
+        self.counted = counted
+
+    def get(self, subject: str) -> Remembered | None:
+        found = super().get(subject)
+        self.counted["known" if found else "unknown"] += 1
+        return found
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("name", PROJECTIONS)
+async def test_live_through_disorder_equals_a_rebuild(
+    database: Database, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, name: str, seed: int
+) -> None:
+    """Followed in small steps by two processes in turn, each remembering what it wrote, one of them next to nothing."""
+    monkeypatch.setattr(folding, "REMEMBER_FROM", 2)
+    monkeypatch.setattr(folding, "KEEP_FROM", 512 if seed % 2 else 40)
+    monkeypatch.setattr(folding, "KEEP_EVERY", 20)
+    chance, counted = random.Random(seed), Counter[str]()
+    warm = [Counting(10**6, counted), Counting(20_000, counted)]
+    projection = replace(PROJECTIONS[name], consumer=None)
+    connection = await connect_runner(database)
+    live = await ensure_live(connection, projection)
+    async with Appender(database, clock=clock) as appender:
+        for batch in disordered(company(30 + seed, 3)[0], seed):
+            await appender.append(new_events(batch))
+            who = warm[chance.random() < 0.1]
+            while await follow(connection, projection, live, limit=chance.choice((5, 40)), warm=who):
+                pass
+    fresh = await rebuilt(connection, database, projection)
+    while await follow(connection, projection, fresh):
+        pass
+    assert (await digest_of(connection, projection, live))[0] == (await digest_of(connection, projection, fresh))[0]
+    assert await connection.fetchval("SELECT count(*) FROM ledger.parked") == 0
+    assert counted["known"] > counted["unknown"] / 4, counted
+    await connection.close()
+
+
+async def test_a_charge_that_is_new_costs_its_customer_no_refolding(
+    database: Database, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an event of the customer's own stream names has no past of its own; a dispute that waited for it has."""
+    monkeypatch.setattr(folding, "REMEMBER_FROM", 2)
+    read: list[int] = []
+    fold_one = refold.fold_one
+
+    def counting(projection: Projection, subject: Any, facts: Any, *others: Any) -> None:
+        facts = list(facts)
+        read.append(len(facts))
+        fold_one(projection, subject, facts, *others)
+
+    monkeypatch.setattr(refold, "fold_one", counting)
+    warm, connection = Warm(), await connect_runner(database)
+    live = await ensure_live(connection, MONEY)
+
+    def charge(number: int) -> bytes:
+        return body_of(told(f"evt_{number}", "charge.succeeded", 1_000 * number, id=f"ch_{number}", object="charge",
+                            payment_intent=f"pi_{number}", customer="cus_1", amount=number))  # fmt: skip
+
+    dispute = told(
+        "evt_d", "charge.dispute.created", 30_500, id="dp_1", charge="ch_31", payment_intent="pi_31", amount=9
+    )
+    async with Appender(database, clock=clock) as appender:
+        for number in range(1, 31):
+            await appender.append(new_events([charge(number)]))
+            await follow(connection, MONEY, live, warm=warm)
+        assert max(read) <= 3, "each went on from the one before"
+        await appender.append(new_events([body_of(dispute)]))
+        await follow(connection, MONEY, live, warm=warm)
+        await appender.append(new_events([charge(31)]))
+        await follow(connection, MONEY, live, warm=warm)
+    assert read[-2:] == [1, 32], "the dispute first stood alone, and then was its customer's from the beginning"
+    assert len(await table_of(connection, live, "moved")) == 32
+    assert await table_of(connection, live, "moved") == await table_of(
+        connection, await money_rebuilt(connection, database), "moved"
+    )
+    await connection.close()
+
+
+@pytest.mark.parametrize("remembering", [True, False])
+async def test_decisions_about_a_long_life_are_seen(
+    database: Database, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, remembering: bool
+) -> None:
+    """The versions of an aggregate's events are no positions, and a life that goes on from a state finds them still."""
+    monkeypatch.setattr(folding, "REMEMBER_FROM", 2)
+    if not remembering:
+        monkeypatch.setattr(folding, "KEEP_FROM", 4)
+        monkeypatch.setattr(folding, "_RECENT_EVERY", 2)
+    warm = Warm() if remembering else None
+    connection = await connect_runner(database)
+    live = await ensure_live(connection, MONEY)
+    refund = Refund.restore("refund-1")
+    async with Appender(database, clock=clock) as appender:
+        charges = [
+            told(f"evt_{n}", "charge.succeeded", 1_000 * n, id=f"ch_{n}", object="charge", customer="cus_1", amount=n)
+            for n in range(30)
+        ]
+        await appender.append(new_events([body_of(one) for one in charges]))
+        await follow(connection, MONEY, live, warm=warm)
+        for amount in (0, 7, 9):
+            if amount:
+                refund.raise_to(amount)
+            else:
+                refund.give("cus_1", 5)
+            clock.now += timedelta(hours=1)
+            await appender.append(refund.new_events("self:live", clock.now)[-1:])
+            await follow(connection, MONEY, live, warm=warm)
+            moved = {name: value for _, name, _, value in await table_of(connection, live, "moved")}
+            assert moved["refund-1:ledger.refund.given"] == 5
+            assert moved.get("refund-1:ledger.refund.raised", 0) == amount
+    assert len(moved) == 32
+    await connection.close()
+
+
+async def test_what_somebody_else_wrote_is_noticed(
+    database: Database, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that another process took away come back with the next event, though they came to the same before."""
+    monkeypatch.setattr(folding, "REMEMBER_FROM", 2)
+    warm, connection = Warm(), await connect_runner(database)
+    live = await ensure_live(connection, MONEY)
+
+    def paid(n: int) -> bytes:
+        return body_of(told(f"evt_{n}", "charge.succeeded", 1_000 * n, id=f"ch_{n}", object="charge", customer="cus_1"))
+
+    async with Appender(database, clock=clock) as appender:
+        for n in range(1, 5):
+            await appender.append(new_events([paid(n)]))
+            await follow(connection, MONEY, live, warm=warm)
+        assert warm.get("self:live/cus_1") is not None
+        await connection.execute(f"DELETE FROM {live.schema_name}.moved")
+        await connection.execute("UPDATE ledger.checkpoint SET moves = moves + 1")
+        discount = {"id": "di_1", "object": "discount", "customer": "cus_1", "source": {"coupon": "none"}}
+        await appender.append(new_events([body_of(told("evt_9", "customer.discount.created", 9_000, **discount))]))
+        await follow(connection, MONEY, live, warm=warm)
+    assert len(await table_of(connection, live, "moved")) == 4
+    await connection.close()
+
+
+def remembered(size: int) -> Remembered:
+    state = Kept(datetime(2026, 1, 1, tzinfo=UTC), 1, 1, 1, b"x" * size, ())
+    return Remembered(("a",), state, {})
+
+
+def test_the_oldest_is_forgotten_first() -> None:
+    warm = Warm(most_bytes=10_000)
+    warm.keep("b", 1, [(f"b/{n}", remembered(3_000)) for n in range(2)])
+    warm.keep("b", 2, [("b/0", remembered(3_000)), ("b/2", remembered(1_000)), ("b/3", None)])
+    assert [warm.get(f"b/{n}") is not None for n in range(4)] == [True, False, True, False]
+    warm.at("b", 2)
+    assert warm.get("b/0") is not None
+    warm.at("b", 4)
+    assert warm.get("b/0") is None
+    warm.keep("b", 5, [("b/9", remembered(20_000))])
+    assert warm.get("b/9") is None
+
+
+def test_rows_that_are_written_otherwise_have_another_digest() -> None:
+    def of(value: object) -> dict[str, bytes]:
+        return digests_of({"t": [("b/c", value)]})
+
+    values = [1, "1", None, True, datetime(2026, 1, 1, tzinfo=UTC), ("1",), ["1"]]
+    assert len({of(value)["t"] for value in values}) == len(values)
+    assert of(1) == of(1)
