@@ -60,6 +60,11 @@ class Claims:
                 if stream is not None and link.parent != stream:
                     self._strange.add((link.child, stream))
 
+    @property
+    def children(self) -> list[str]:
+        """What is claimed, whoever claims it."""
+        return sorted({child for child, _ in self._first})
+
     def strays(self, standing: Mapping[str, Link]) -> list[str]:
         """Return what events of a customer's stream link to somebody else, as an answer of Stripe's API may."""
         return sorted({child for child, stream in self._strange if root_of(child, standing) != stream})

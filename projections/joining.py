@@ -14,7 +14,7 @@ import asyncpg
 
 from ledger.reader import Heading
 from projections.contract import Projection
-from projections.links import Link, linking, links, losing, merged, path_of, root_of
+from projections.links import Link, is_customer, linking, links, losing, merged, path_of, root_of
 from projections.reading import facts_of, read_positions
 from projections.refold import Wanted
 from projections.terms import KnownTerms
@@ -50,6 +50,12 @@ VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (child) DO UPDATE
 SET parent = excluded.parent, created = excluded.created, event_id = excluded.event_id
 WHERE (excluded.created, excluded.event_id) < (link.created, link.event_id)
+"""
+
+LINKS_AT: Final = """
+SELECT child, parent, created, event_id FROM link WHERE child = ANY ($1)
+UNION ALL
+SELECT child, parent, created, event_id FROM link WHERE parent = ANY ($1)
 """
 
 HAD_EVENTS: Final = "SELECT DISTINCT stream_id FROM ledger.event WHERE stream_id = ANY ($1) AND position < $2"
@@ -136,10 +142,10 @@ async def _join_links(
     # A child that came to a root brings its past along, and one that left takes it away: both are refolded whole.
     roots = {root_of(child, links_) for child in moved for links_ in (before, after)}
     grown = roots - set(joined.no_longer_roots)
-    below = _remembered(own, joined.roots, grown, warm)
-    subjects = sorted((grown | {joined.roots[event.stream_id] for event in own}) - below.keys())
-    below |= await streams_below(connection, projection, subjects, after, also=sorted(roots))
-    joined.wanted = _by_subject(own, joined.roots, below, whole=grown)
+    streams_of = _remembered(own, joined.roots, grown, warm)
+    subjects = sorted((grown | {joined.roots[event.stream_id] for event in own}) - streams_of.keys())
+    streams_of |= await streams_below(connection, projection, subjects, after, also=sorted(roots))
+    joined.wanted = _by_subject(own, joined.roots, streams_of, whole=grown)
 
 
 async def _with_a_past(
@@ -184,13 +190,17 @@ async def streams_below(
     if not projection.joins or not subjects:
         return {subject: [subject] for subject in subjects}
     rows = await connection.fetch(LINKS_DOWN, sorted({*subjects, *also}))
-    standing = {row["child"]: Link(*row) for row in rows} | dict(known or {})
-    below: dict[str, set[str]] = {subject: {subject} for subject in subjects}
+    return below(subjects, {row["child"]: Link(*row) for row in rows} | dict(known or {}))
+
+
+def below(subjects: Sequence[str], standing: Mapping[str, Link]) -> dict[str, list[str]]:
+    """Return the streams of each subject, of links that hold all there are below them."""
+    found: dict[str, set[str]] = {subject: {subject} for subject in subjects}
     for child in standing:
         root = root_of(child, standing)
-        if root in below:
-            below[root].add(child)
-    return {subject: sorted(below[subject]) for subject in subjects}
+        if root in found:
+            found[root].add(child)
+    return {subject: sorted(found[subject]) for subject in subjects}
 
 
 async def roots_of(connection: asyncpg.Connection, projection: Projection, streams: Sequence[str]) -> dict[str, str]:
@@ -199,6 +209,22 @@ async def roots_of(connection: asyncpg.Connection, projection: Projection, strea
         return {}
     known = await read_up(connection, streams)
     return {stream: root_of(stream, known) for stream in streams}
+
+
+async def read_around(connection: asyncpg.Connection, streams: Iterable[str]) -> dict[str, Link]:
+    """Return the links that are written of some streams, of whatever they lead to, and of all below them, by child.
+
+    Not of what is below other customers. Step by step: there are one or two, and to plan for more takes longer.
+    """
+    found: dict[str, Link] = {}
+    seen, new = set[str](), set(streams)
+    while new:
+        seen |= new
+        links_ = [Link(*row) for row in await connection.fetch(LINKS_AT, sorted(new))]
+        found |= {link.child: link for link in links_}
+        ends = {end for link in links_ for end in (link.child, link.parent)} - seen
+        new = {end for end in ends if not is_customer(end)}
+    return found
 
 
 async def read_up(connection: asyncpg.Connection, streams: Sequence[str]) -> dict[str, Link]:

@@ -288,9 +288,8 @@ async def _fold_customers(
         facts = parsed(rows)
         claims.add(place.book, stream, facts)
         told[stream] = [fact for row, fact in zip(rows, facts, strict=True) if row["type"] in projection.types]
-    children = sorted({link.child for link in claims.links})
-    standing = merged(await joining.read_up(connection, children), claims.links)
-    below = await joining.streams_below(connection, projection, list(told), standing, also=children)
+    standing = merged(await joining.read_around(connection, [*told, *claims.children]), claims.links)
+    below = joining.below(list(told), standing)
     refolding = await _fold_subjects(connection, projection, place, terms, piece, below, told)
     return _Folded(refolding, claims.links, claims.strays(standing), piece.after, piece.done, piece.events)
 

@@ -36,7 +36,7 @@ from tests.periods.test_company import Json, ask
 from tests.projections.histories import new_events
 
 BOOK = "self:live"
-ARGUMENTS = Arguments(customers=24, months=5, seed=5, api_version=MIXED)
+ARGUMENTS = Arguments(customers=16, months=4, seed=5, api_version=MIXED)
 
 ALL_SEALED = """
 SELECT m.owner, m.policy, m.currency, m.kind, m.at, m.before, m.after, m.prior_period, m.paid, m.involuntary, m.reason,
@@ -73,7 +73,7 @@ async def test_what_seals_keep_of_movements_answers_as_the_movements_do(
     story = await reported(database, services)
     changed = {one.owner for one in story if one.prior_period and month_of(one.at) == "2024-02"}
     assert 3 < len(changed) < len({one.owner for one in story}), "what changed is some customers' worth"
-    questions = [question(dice, story) for _ in range(40)]
+    questions = [question(dice, story) for _ in range(30)]
     answers = [await every_page(client, one) for one in questions]
     assert [(len(one["movements"]), one["intervals"]) for one in answers] == [
         (len(wanted(one, story)), intervals(one, story)) for one in questions
@@ -85,7 +85,7 @@ async def test_what_seals_keep_of_movements_answers_as_the_movements_do(
         await enter_build(connection, "periods", BOOK)
         await connection.execute(f"DROP TABLE {', '.join(ROWS)}")
     await connection.close()
-    assert [await every_page(client, one) for one in questions[:15]] == answers[:15]
+    assert [await every_page(client, one) for one in questions[:10]] == answers[:10]
 
 
 async def test_everybodys_journal_a_piece_at_a_time_is_that_of_each(
@@ -105,7 +105,7 @@ async def test_everybodys_journal_a_piece_at_a_time_is_that_of_each(
         await enter_build(connection, services.revenue.name, BOOK)
         subjects = await subjects_of(connection, BOOK, 1_000)
     await connection.close()
-    for basis, about in (("sealed", {}), ("restated", {}), ("sealed", {"account": "deferred_revenue"})):
+    for basis, about in (("sealed", {}), ("restated", {"account": "deferred_revenue"})):
         start = datetime(2023, 12, 1, tzinfo=UTC) + timedelta(seconds=dice.randrange(50 * 86_400))
         until = start + timedelta(seconds=dice.randrange(35 * 86_400, 60 * 86_400))
         asked = {"from": rfc3339(start), "to": rfc3339(until), "basis": basis, **about}
@@ -115,9 +115,7 @@ async def test_everybodys_journal_a_piece_at_a_time_is_that_of_each(
             if subject.startswith(f"{BOOK}/cus_")
             for one in await journal(client, **asked, customer=subject.removeprefix(f"{BOOK}/"), limit="500")
         ]
-        everybodys = [
-            one for one in await journal(client, **asked, limit=dice.choice(["7", "40"])) if one["customer"] is not None
-        ]
+        everybodys = [one for one in await journal(client, **asked, limit="25") if one["customer"] is not None]
         assert [(one["at"], one["entry"]) for one in everybodys] == sorted((one["at"], one["entry"]) for one in each)
         assert sorted(map(orjson.dumps, everybodys)) == sorted(map(orjson.dumps, each))
         assert len(everybodys) > 10

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -19,6 +20,7 @@ from api.operations import Operations
 from ledger.appender import Appender
 from ledger.books import book_of
 from ledger.event import parse_envelope, stream_of
+from ledger.observation import OBSERVED, Answer, Observation, observation_event
 from ledger.postgres import Database
 from projections import parts, rebuild
 from projections.builds import Build, Request, ensure_live, read_build, start_build
@@ -187,6 +189,43 @@ async def test_a_bounded_rebuild_folds_again_whom_others_claimed_from(database: 
     assert (await read_build(connection, build.build_id)).phase == "ready"
     assert await connection.fetchval(f"SELECT count(*) FROM {build.schema_name}.dirty") == 0
     await connection.close()
+
+
+async def test_what_a_customers_event_links_to_another_reaches_that_one(
+    database: Database, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is observed for one customer shows a charge of an intent that is another's, who is folded before."""
+    monkeypatch.setattr(rebuild, "PIECE_ROWS", 1)
+    charge = body_of({"id": "ch_1", "object": "charge", "payment_intent": "pi_1", "amount": 5})
+    seen = observation_event(
+        Observation("self:live", "charge", "ch_1", clock.now, clock.now, [Answer("/v1/charges/ch_1", {}, charge)],
+                    {"customer": "cus_b"}, event_id="obs_1")
+    )  # fmt: skip
+    told = [
+        event("evt_1", "payment_intent.succeeded", {"id": "pi_1", "object": "payment_intent", "customer": "cus_a"}),
+        event("evt_2", "charge.dispute.created", {"id": "dp_1", "charge": "ch_1", "amount": 5}),
+    ]
+    observing = replace(MONEY, types=MONEY.types | {OBSERVED})
+    connection, reading = await connect_runner(database), await connect_runner(database)
+    async with Appender(database, clock=clock) as appender:
+        await appender.append([*new_events([body_of(one) for one in told]), seen])
+    live = await ensure_live(connection, observing)
+    while await follow(connection, observing, live):
+        pass
+    build = await begun(connection)
+    await rebuild.plan(connection, observing, build)
+    async with rebuild.folding_ahead(reading, observing, build, {}) as ahead:
+        while await rebuild.fold_piece(connection, observing, build, ahead):
+            pass
+    assert await rebuild.finish(connection, build)
+    assert [row for row in await table_of(connection, build, "moved") if row[2] != "charge.updated"] == []
+    while await clean(connection, observing, build, "self:live"):
+        pass
+    moved = await table_of(connection, build, "moved")
+    assert ("self:live/cus_a", "dp_1:charge.dispute.created", "charge.dispute.created", 5) in moved
+    assert moved == await table_of(connection, live, "moved")
+    await connection.close()
+    await reading.close()
 
 
 async def test_workers_may_be_killed_at_any_point(database: Database, clock: ManualClock) -> None:

@@ -157,6 +157,7 @@ async def test_the_link_may_come_last(database: Database, clock: ManualClock, or
         ("self:live/cus_1", type_)
         for type_ in ("charge.dispute.created", "charge.succeeded", "invoice_payment.paid", "refund.created")
     }
+    assert await table_of(connection, await rebuilt(connection, database), "moved") == moved
     await connection.close()
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import orjson
@@ -44,7 +46,7 @@ def test_from_an_empty_folder_to_an_entitlement(service: Service) -> None:
         if not running:
             assert service.stop() == 0
             assert service.embedded.postmaster() is None
-        _commands_work(service, name)
+        _commands_work(service.run if running else service.run_apart, name)
         assert (service.embedded.postmaster() is not None) == running
 
     began = time.monotonic()
@@ -55,8 +57,8 @@ def test_from_an_empty_folder_to_an_entitlement(service: Service) -> None:
     assert service.stop() == 0
 
 
-def _commands_work(service: Service, when: str) -> None:
-    status = orjson.loads(service.run_apart("status", "--json").stdout)
+def _commands_work(run: Callable[..., subprocess.CompletedProcess[str]], when: str) -> None:
+    status = orjson.loads(run("status", "--json").stdout)
     assert [(one["book"], one["position"]) for one in status["books"]] == [
         ("ledger:control", 3),
         ("self:live", 2),
@@ -64,18 +66,18 @@ def _commands_work(service: Service, when: str) -> None:
     folded = [(one["name"], one["book"], one["position"], one["parked"]) for one in status["projections"]]
     assert ("entitlements", "self:live", 2, 0) in folded
     assert {one[0] for one in folded} == {one.name for one in projections_of(Settings())}
-    events = orjson.loads(service.run_apart("events", "--json").stdout)["data"]
+    events = orjson.loads(run("events", "--json").stdout)["data"]
     assert [one["id"] for one in events] == ["evt_1", "evt_2"]
-    assert orjson.loads(service.run_apart("events", "evt_2", "--raw").stdout)["id"] == "evt_2"
-    assert service.run_apart("events", "evt_9").returncode == 2
-    doctor = service.run_apart("doctor")
+    assert orjson.loads(run("events", "evt_2", "--raw").stdout)["id"] == "evt_2"
+    assert run("events", "evt_9").returncode == 2
+    doctor = run("doctor")
     assert (doctor.returncode, "FAIL" in doctor.stdout) == (0, False), doctor.stdout
-    assert "up to date" in service.run_apart("migrate").stdout
-    assert service.run_apart("log", "checkpoint").returncode == 0
+    assert "up to date" in run("migrate").stdout
+    assert run("log", "checkpoint").returncode == 0
     for full in ((), ("--full",)):
-        verified = service.run_apart("verify", *full)
+        verified = run("verify", *full)
         assert (verified.returncode, verified.stdout.startswith("true: 5 events")) == (0, True), verified.stdout
-    assert service.run_apart("prove", "evt_2").stdout.startswith("c2sp.org/tlog-proof@v1\n")
+    assert run("prove", "evt_2").stdout.startswith("c2sp.org/tlog-proof@v1\n")
 
 
 def test_nothing_of_an_installed_postgresql_is_used(service: Service) -> None:

@@ -1,0 +1,21 @@
+"""The time the suite may take: every area has a budget, all of them are less than ten minutes on two cores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.areas import BUDGETS, SLOW, WAITING, unit_of
+
+CORES, SECONDS, TO_BEGIN = 2, 600, 30
+
+
+def test_every_area_has_a_budget_and_they_fit() -> None:
+    areas = {path.parent.name for path in Path(__file__).parents[1].glob("*/test_*.py")}
+    assert areas == BUDGETS.keys() | SLOW
+    assert BUDGETS.keys() >= WAITING
+    assert sum(BUDGETS.values()) <= CORES * (SECONDS - TO_BEGIN)
+
+
+def test_a_unit_is_a_file_but_the_simulators_are_one() -> None:
+    assert unit_of("tests/log/test_append.py::test_one[a/b::c]") == "tests/log/test_append.py"
+    assert unit_of("tests/simulator/test_books.py::test_one") == unit_of("tests/simulator/test_company.py::test_two")
