@@ -52,6 +52,9 @@ _COMMON: Final = (
 )
 
 
+_CODE: Final[dict[tuple[str, str], str]] = {}
+
+
 async def digest_of(connection: asyncpg.Connection, projection: Projection, build: Build) -> tuple[str, dict[str, int]]:
     """Return a build's digest, hex, and the positions it is of: in one snapshot."""
     whole = hashlib.sha256()
@@ -84,7 +87,7 @@ async def certificate_of(connection: asyncpg.Connection, projection: Projection,
         "build": build.build_id,
         "projection": projection.name,
         "version": build.version,
-        "source": source_digest(projection),
+        "source": code_of(projection),
         "digest": digest,
         "books": {
             book: {"position": position, "root": (await _root(connection, book, position)).hex()}
@@ -105,6 +108,14 @@ async def _root(connection: asyncpg.Connection, book: str, position: int) -> byt
         frontier = extend(size, frontier, [row["leaf"] for row in rows])
         size += len(rows)
     return root(frontier)
+
+
+def code_of(projection: Projection) -> str:
+    """Return the same as ``source_digest``, worked out once in a process: its code does not change."""
+    key = (projection.name, projection.step.__module__)
+    if key not in _CODE:
+        _CODE[key] = source_digest(projection)
+    return _CODE[key]
 
 
 def source_digest(projection: Projection) -> str:

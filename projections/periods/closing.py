@@ -19,7 +19,7 @@ from ledger.event import NewEvent
 from ledger.operator import operator_event
 from ledger.reader import read_head
 from projections.builds import enter_build
-from projections.certify import source_digest
+from projections.certify import code_of
 from projections.contract import Projection
 from projections.periods import tables
 from projections.periods.decisions import SEALED, STREAM, PeriodError, Periods, chunk_stream
@@ -111,7 +111,7 @@ async def close_month(
             for event in _events(asked, sealing, report.digest):
                 with contextlib.suppress(VersionConflictError):  # named after what it holds: it is there already
                     await appender.append([event])
-        code = source_digest(revenue)
+        code = code_of(revenue)
         numbers: list[int] = []
 
         def close(periods: Periods) -> None:
