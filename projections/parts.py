@@ -36,11 +36,20 @@ FROM ledger.event
 WHERE book = $1 AND position = ANY ($2) AND type = ANY ($3)
 """
 
+# Grouped, so that it is not looked for from the end of all books' streams.
+LAST_STREAM: Final = """
+SELECT max(stream_id)
+FROM ledger.event
+WHERE book = $1 AND position <= $2
+GROUP BY book
+"""
+
 # What a stream's name begins with comes before it in every collation.
-ENDS: Final = """
-SELECT (SELECT max(stream_id) FROM ledger.event WHERE stream_id > $1 AND stream_id ^@ ($1 || '/')) AS last,
-       (SELECT min(stream_id) FROM ledger.event WHERE stream_id > $1 AND stream_id ^@ ANY ($2)) AS first_customer,
-       (SELECT max(stream_id) FROM ledger.event WHERE stream_id > $1 AND stream_id ^@ ANY ($2)) AS last_customer
+CUSTOMERS: Final = """
+SELECT (SELECT min(stream_id) FROM ledger.event
+        WHERE stream_id > $1 AND stream_id <= $2 AND stream_id ^@ ANY ($3)) AS first,
+       (SELECT max(stream_id) FROM ledger.event
+        WHERE stream_id > $1 AND stream_id <= $2 AND stream_id ^@ ANY ($3)) AS last
 """
 
 # The planner would rather fetch all and sort it.
@@ -76,22 +85,22 @@ class Part(NamedTuple):
 async def cut(connection: asyncpg.Connection, projection: Projection, book: str, target: int) -> list[Part]:
     """Cut a book's streams into parts of about the same number of events. Customers' parts end with a customer's
     stream and come first, where a projection joins objects to customers; the links those make are written by then."""
-    async with connection.transaction(readonly=True):
-        await connection.execute(IN_KEY_ORDER)
-        ends = await connection.fetchrow(ENDS, book, customers_of(book))
+    last = await connection.fetchval(LAST_STREAM, book, target) or book
     sample = sorted({1 + target * step // _SAMPLED for step in range(_SAMPLED)})
     counts = await connection.fetchrow(FOLDED_OF_SAMPLE, book, sample, list(projection.types), customers_of(book))
     folded, of_customers = (target * counts[name] // max(len(sample), 1) for name in ("folded", "of_customers"))
-    last = ends["last"] or book
     if not projection.joins:
         return await _even(connection, book, sample, Part(book, book, last, folded), [f"{book}/"])
-    if ends["last_customer"] is None:
+    async with connection.transaction(readonly=True):
+        await connection.execute(IN_KEY_ORDER)
+        ends = await connection.fetchrow(CUSTOMERS, book, last, customers_of(book))
+    if ends["last"] is None:
         spans = await _linked(connection, projection, book, target, (book, last))
         return _shared(book, spans or [(book, last)], folded)
-    borders = [book, ends["first_customer"], ends["last_customer"], last]
+    borders = [book, ends["first"], ends["last"], last]
     found = [await _linked(connection, projection, book, target, span) for span in pairwise(borders)]
     before = found[0][-1][1] if found[0] else book
-    customers = Part(book, before, ends["last_customer"], of_customers)
+    customers = Part(book, before, ends["last"], of_customers)
     others = _shared(book, [span for spans in found for span in spans], folded - of_customers)
     return [*await _even(connection, book, sample, customers, customers_of(book)), *others]
 
