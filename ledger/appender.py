@@ -168,7 +168,11 @@ class Appender:
         if self._connection is None or self._connection.is_closed():
             self._heads.clear()
             connection = await self._database.connect(command_timeout=self._limits.commit_seconds)
-            await self._use_dictionary(connection)
+            try:
+                await self._use_dictionary(connection)
+            except BaseException:
+                connection.terminate()  # nobody else knows of it yet
+                raise
             self._connection = connection
             if self._away is not None:
                 _log.info("log_back")
