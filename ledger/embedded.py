@@ -45,7 +45,7 @@ _SETTINGS: Final = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
     "max_connections": "200",
-    "shared_buffers": "256MB",
+    "shared_buffers": "512MB",  # taken as it is used; reports over a large book then find their rows there
     "work_mem": "32MB",  # sums over a large book group its invoices in memory
     "max_wal_size": "4GB",
     "checkpoint_timeout": "15min",
