@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -91,6 +92,19 @@ class JSONResponse(Response):
             return orjson.dumps(content)
         except orjson.JSONEncodeError:
             return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+_LONG_NUMBER: Final = re.compile(rb"[0-9]{19}")
+
+
+def may_exceed_64_bits(written: bytes) -> bool:
+    """Tell whether JSON may hold a whole number beyond 64 bits, which orjson reads as a fraction."""
+    return _LONG_NUMBER.search(written) is not None
+
+
+def read_answer(written: bytes) -> Any:
+    """Read what ``JSONResponse`` wrote, each whole number as it is."""
+    return json.loads(written) if may_exceed_64_bits(written) else orjson.loads(written)
 
 
 class ProblemResponse(JSONResponse):

@@ -151,9 +151,11 @@ ORDER: Final = (
 
 ENGINE: Final = (
     mutant("engine", "the checkpoint moves under an older term", "projections/follower.py",
-            "AND position = $3 AND term <= $5", "AND position = $3 AND $5::bigint IS NOT NULL", _FENCED),
+            "AND moves = $6 AND term <= $5", "AND moves = $6 AND $5::bigint IS NOT NULL", _FENCED),
     mutant("engine", "the checkpoint moves from wherever it is", "projections/follower.py",
-            "AND position = $3 AND term <= $5", "AND $3::bigint IS NOT NULL AND term <= $5", _OVERTAKEN),
+            "AND position = $3 AND moves = $6 AND", "AND $3::bigint IS NOT NULL AND $6::bigint IS NOT NULL AND", _OVERTAKEN),
+    mutant("engine", "the checkpoint moves though somebody wrote where it stands", "projections/follower.py",
+            "AND moves = $6 AND", "AND $6::bigint IS NOT NULL AND", f"{_WARM}::test_what_somebody_else_wrote_meanwhile_is_not_written_over"),
     mutant("engine", "two leaders hold one lease", "projections/leases.py",
             "WHERE lease.holder = excluded.holder OR lease.expires_at <= now()\n", "", _FENCED),
     mutant("engine", "a change of leaders keeps the term", "projections/leases.py",
@@ -192,7 +194,7 @@ ENGINE: Final = (
             "    return known if newest_before([known.state], min(wanted.news)[0]) else None", "    return known",
             f"{_WARM}::test_live_through_disorder_equals_a_rebuild"),
     mutant("engine", "what is remembered stands though somebody else wrote", "projections/warm.py",
-            "        if self._moves.get(book) != moves:", "        if book not in self._moves:",
+            "        if self._stands.get(book) != stand:", "        if book not in self._stands:",
             f"{_WARM}::test_what_somebody_else_wrote_is_noticed"),
     mutant("engine", "an aggregate's events are looked for by their position", "projections/reading.py",
             "kept.first_after if is_customer(stream) else 0", "kept.first_after", f"{_WARM}::test_decisions_about_a_long_life_are_seen"),

@@ -1,15 +1,16 @@
 """The follower: tails the log and keeps a build's rows equal to the fold of everything up to its checkpoint.
 
-A step reads the next events of a book, refolds each subject that has news, and in one transaction replaces its rows
-and moves the checkpoint. The checkpoint moves only from where the step started and never under an older term, so two
-followers of one build cannot write over each other: the slower one's step is rolled back. What is read, the log, never
-changes; so reading and folding need no transaction, and a follower that stalls holds nothing up.
+A step reads the next events of a book, refolds each subject that has news, and in one transaction replaces its rows and
+moves the checkpoint. The checkpoint moves only if nobody moved it since the step started, were it to where it stood,
+and never under an older term, so two followers of one build cannot write over each other: the slower one's step is
+rolled back. What is read, the log, never changes; so reading and folding need no transaction, and a follower that
+stalls holds nothing up.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import asyncpg
 import structlog
@@ -28,9 +29,7 @@ _log = structlog.get_logger()
 STEP_EVENTS: Final = 1_000
 DIRTY_AT_ONCE: Final = 100
 
-CHECKPOINT: Final = "SELECT position, moves FROM ledger.checkpoint WHERE build_id = $1 AND book = $2"
-
-CHECKPOINT_AND_TERM: Final = "SELECT position, term FROM ledger.checkpoint WHERE build_id = $1 AND book = $2"
+CHECKPOINT: Final = "SELECT position, moves, term FROM ledger.checkpoint WHERE build_id = $1 AND book = $2"
 
 START: Final = """
 INSERT INTO ledger.checkpoint (build_id, book, position, term)
@@ -41,7 +40,7 @@ ON CONFLICT DO NOTHING
 MOVE: Final = """
 UPDATE ledger.checkpoint
 SET position = $4, term = $5, moves = moves + 1
-WHERE build_id = $1 AND book = $2 AND position = $3 AND term <= $5
+WHERE build_id = $1 AND book = $2 AND position = $3 AND moves = $6 AND term <= $5
 RETURNING moves
 """
 
@@ -54,6 +53,13 @@ NOTHING_DIRTY: Final = "SELECT NOT EXISTS (SELECT FROM dirty)"
 CLEAN: Final = "DELETE FROM dirty WHERE subject = ANY ($1)"
 
 NO_LONGER_ROOTS: Final = "DELETE FROM subject_state WHERE subject = ANY ($1)"
+
+
+class Stand(NamedTuple):
+    """Where a build stands in a book, and how often its checkpoint was moved."""
+
+    position: int
+    moves: int
 
 
 class CheckpointMovedError(Exception):
@@ -95,35 +101,35 @@ async def step(
 
     Raises ``CheckpointMovedError`` when another follower of this build has moved the checkpoint meanwhile.
     """
-    position, moves = await _checkpoint(connection, build, book, term)
-    news = _at_once(projection, await read_tail_headings(connection, book, position, limit))
+    stand = await _stand(connection, build, book, term)
+    news = _at_once(projection, await read_tail_headings(connection, book, stand.position, limit))
     if not news:
         return 0
     last = news[-1].position
     if warm:
-        warm.at(book, moves)
+        warm.at(book, stand)
     await enter(connection, build.schema_name)
     joined = await joining.join(connection, projection, book, news, warm)
     in_force = await (terms or TermsReader()).read(connection, projection, book, last)
     refolding = await refold(connection, projection, book, joined.wanted, last, in_force, warm)
     newest = _newest(joined.roots, news)
     async with connection.transaction():
-        moves = await _move(connection, build, book, position, last, term)
+        stand = await _move(connection, build, book, stand, last, term)
         await joining.write(connection, joined)
         await rivals.note(connection, book, joined.losing)
         await _drop(connection, projection, joined.no_longer_roots)
         await _commit(connection, projection, build, book, last, refolding, newest, joined.no_longer_roots)
         if touched := sorted({link.child for link in (*joined.links, *joined.losing)}):
             await rivals.settle(connection, build.build_id, book, touched)
-    _remember(warm, book, moves, refolding, joined.no_longer_roots)
+    _remember(warm, book, stand, refolding, joined.no_longer_roots)
     return len(news)
 
 
-def _remember(warm: Warm | None, book: str, moves: int, refolding: Refolding, gone: Iterable[str]) -> None:
+def _remember(warm: Warm | None, book: str, stand: Stand, refolding: Refolding, gone: Iterable[str]) -> None:
     """Remember what was written, now that it is committed."""
     if warm:
         warm.forget([*gone, *refolding.failed])
-        warm.keep(book, moves, [(one.subject, one.remembered) for one in refolding.done])
+        warm.keep(book, stand, [(one.subject, one.remembered) for one in refolding.done])
 
 
 def _at_once(projection: Projection, news: list[Heading]) -> list[Heading]:
@@ -146,13 +152,13 @@ async def clean(
     """Refold some subjects that something other than their own news has changed; return how many."""
     if not projection.joins and not projection.references:
         return 0
-    position, moves = await _checkpoint(connection, build, book, term)
+    stand = await _stand(connection, build, book, term)
     await enter(connection, build.schema_name)
     dirty = [row["subject"] for row in await connection.fetch(DIRTY, book, DIRTY_AT_ONCE)]
     if dirty:
         if warm:
-            warm.at(book, moves)
-        await refold_subjects(connection, projection, build, book, dirty, position, term, terms, warm)
+            warm.at(book, stand)
+        await refold_subjects(connection, projection, build, book, dirty, stand, term, terms, warm)
     return len(dirty)
 
 
@@ -162,7 +168,7 @@ async def refold_subjects(
     build: Build,
     book: str,
     subjects: Sequence[str],
-    position: int,
+    stand: Stand,
     term: int,
     terms: TermsReader | None = None,
     warm: Warm | None = None,
@@ -176,17 +182,18 @@ async def refold_subjects(
     whole = sorted({roots.get(subject, subject) for subject in subjects})
     streams = await joining.streams_below(connection, projection, whole)
     wanted = [Wanted(subject, tuple(streams[subject])) for subject in whole]
+    position = stand.position
     in_force = await (terms or TermsReader()).read(connection, projection, book, position)
     refolding = await refold(connection, projection, book, wanted, position, in_force, warm)
     async with connection.transaction():
-        moves = await _move(connection, build, book, position, position, term)
+        stand = await _move(connection, build, book, stand, position, term)
         await connection.execute(CLEAN, list(subjects))
         await _commit(connection, projection, build, book, position, refolding, {})
         if children := sorted(set(subjects) - set(whole)):
             await rivals.let_go(connection, build.build_id, children)
             claimed = await rivals.settle(connection, build.build_id, book, children)
             refolding.failed |= {child: claimed[child] for child in children if child in claimed}
-    _remember(warm, book, moves, refolding, subjects)
+    _remember(warm, book, stand, refolding, subjects)
     return refolding
 
 
@@ -196,28 +203,27 @@ async def replay(
     """Refold subjects from the beginning, whoever leads the build: what was parked and folds now is parked no more."""
     await enter(connection, build.schema_name)
     while True:
-        row = await connection.fetchrow(CHECKPOINT_AND_TERM, build.build_id, book)
-        position, term = (row["position"], row["term"]) if row else (0, 0)
+        row = await connection.fetchrow(CHECKPOINT, build.build_id, book)
+        stand, term = (Stand(row["position"], row["moves"]), row["term"]) if row else (Stand(0, 0), 0)
         try:
-            return await refold_subjects(connection, projection, build, book, subjects, position, term)
+            return await refold_subjects(connection, projection, build, book, subjects, stand, term)
         except CheckpointMovedError:
             continue  # the runner was at work; fold up to where it is now
 
 
-async def _checkpoint(connection: asyncpg.Connection, build: Build, book: str, term: int) -> tuple[int, int]:
-    """Return where a build stands in a book, and how often its checkpoint was moved."""
+async def _stand(connection: asyncpg.Connection, build: Build, book: str, term: int) -> Stand:
     row = await connection.fetchrow(CHECKPOINT, build.build_id, book)
     if row is None:
         await connection.execute(START, build.build_id, book, term)
-        return 0, 0
-    return row["position"], row["moves"]
+        return Stand(0, 0)
+    return Stand(row["position"], row["moves"])
 
 
-async def _move(connection: asyncpg.Connection, build: Build, book: str, position: int, last: int, term: int) -> int:
-    moves = await connection.fetchval(MOVE, build.build_id, book, position, last, term)
+async def _move(connection: asyncpg.Connection, build: Build, book: str, stand: Stand, last: int, term: int) -> Stand:
+    moves = await connection.fetchval(MOVE, build.build_id, book, stand.position, last, term, stand.moves)
     if moves is None:
         raise CheckpointMovedError
-    return int(moves)
+    return Stand(last, moves)
 
 
 async def _drop(connection: asyncpg.Connection, projection: Projection, subjects: Sequence[str]) -> None:

@@ -2,7 +2,8 @@
 
 Refolding a subject costs as much as its life is long; and events come in bursts, several of one customer within an
 hour. What is remembered is in memory alone: it can be forgotten at any time, and what is not there is folded from the
-log. It only has to be sure that nobody else wrote rows meanwhile: that a checkpoint was moved by its own steps alone.
+log. It only has to be sure that nobody else wrote rows meanwhile: that each checkpoint stands as its own steps left it,
+position and count of moves (which a release from before they were counted leaves alone).
 """
 
 from __future__ import annotations
@@ -36,25 +37,25 @@ class Remembered:
 
 @dataclass(slots=True)
 class Warm:
-    """The subjects of one build that were folded last, as of so many moves of each book's checkpoint."""
+    """The subjects of one build that were folded last, and how each book's checkpoint stood then."""
 
     most_bytes: int = MOST_BYTES
     _subjects: OrderedDict[str, Remembered] = field(default_factory=OrderedDict)
-    _moves: dict[str, int] = field(default_factory=dict)
+    _stands: dict[str, tuple[int, int]] = field(default_factory=dict)
     _size: int = 0
 
-    def at(self, book: str, moves: int) -> None:
+    def at(self, book: str, stand: tuple[int, int]) -> None:
         """Begin a step; what is known of a book whose checkpoint somebody else has moved meanwhile is forgotten."""
-        if self._moves.get(book) != moves:
+        if self._stands.get(book) != stand:
             self.forget([subject for subject in self._subjects if subject.startswith(f"{book}/")])
 
     def get(self, subject: str) -> Remembered | None:
         """Return what is remembered of a subject."""
         return self._subjects.get(subject)
 
-    def keep(self, book: str, moves: int, folded: Iterable[tuple[str, Remembered | None]]) -> None:
-        """Remember what a step has written that is committed and was the checkpoint's last move."""
-        self._moves[book] = moves
+    def keep(self, book: str, stand: tuple[int, int], folded: Iterable[tuple[str, Remembered | None]]) -> None:
+        """Remember what a step has written that is committed and left the checkpoint so."""
+        self._stands[book] = stand
         for subject, remembered in folded:
             self.forget([subject])
             if remembered is not None:

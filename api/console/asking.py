@@ -14,7 +14,7 @@ from starlette.types import Message
 
 from api.access import SIGNED_IN
 from api.declared import Operation
-from api.problems import Problem
+from api.problems import Problem, read_answer
 from api.routes import OPERATIONS
 from api.secrets import ApiKey
 from ledger.times import rfc3339
@@ -58,7 +58,9 @@ def _content(answer: object) -> Any:
     if not isinstance(answer, Response):
         raise TypeError("only what is answered whole can be shown on a page")
     is_json = (answer.media_type or answer.headers.get("content-type", "")).endswith("json")
-    content = orjson.loads(answer.body) if is_json and answer.body else bytes(answer.body).decode("utf-8", "replace")
+    content = (
+        read_answer(bytes(answer.body)) if is_json and answer.body else bytes(answer.body).decode("utf-8", "replace")
+    )
     if answer.status_code >= 400:
         raise Problem(answer.status_code, content.get("detail", "") if isinstance(content, dict) else content)
     return content

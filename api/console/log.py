@@ -14,7 +14,7 @@ from starlette.responses import RedirectResponse, Response
 from api.console import rendering
 from api.console.doors import time_of
 from api.console.frame import Page, Visit, render
-from api.problems import HANDLED, Problem, problem_of
+from api.problems import HANDLED, Problem, may_exceed_64_bits, problem_of
 from ledger.reader import StoredEvent, read_event
 from ledger.times import rfc3339
 
@@ -135,8 +135,11 @@ async def _stored(visit: Visit) -> StoredEvent:
 
 
 def _readable(text: str) -> str:
-    """Return a body as it came where it has lines, as Stripe's webhooks have; else with lines put in."""
-    if "\n" in text:
+    """Return a body as it came where it has lines, as Stripe's webhooks have; else with lines put in.
+
+    A number beyond 64 bits would not come through that as it is.
+    """
+    if "\n" in text or may_exceed_64_bits(text.encode()):
         return text
     try:
         return orjson.dumps(orjson.loads(text), option=orjson.OPT_INDENT_2).decode()

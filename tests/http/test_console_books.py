@@ -28,6 +28,7 @@ from tests.mrr.notation import subscription
 from tests.periods.test_close import Book, finalize, fold_all
 from tests.revenue.stories import events_of
 from tests.revenue.test_golden import GOLDEN
+from tests.revenue.test_reads import apart
 from tests.stripe_events import Json, new_event
 
 PAGES = (
@@ -293,3 +294,19 @@ async def test_what_is_exported_is_what_the_journal_says(book: Book) -> None:
     for asked in ({"what": "x", "format": "csv"}, {"what": "mrr", "format": "beancount"}, {"what": "mrr"},
                   {"what": "mrr", "format": "csv", "from": "2026-05"}):  # fmt: skip
         await export(400, **asked)
+
+
+async def test_a_sum_beyond_64_bits_is_shown_as_it_is(
+    services: Services, database: Database, clock: ManualClock
+) -> None:
+    clock.now = datetime(2026, 4, 15, tzinfo=UTC)
+    events = apart(5 * [f"2026-01-01 invoice {2**62}@2026-01-01..2026-02-01"])
+    await services.appender.append([new_event(one) for one in events])
+    await fold_all(database, services)
+    async with client_of(services, None) as client:
+        await client.post("/sign-in", data={"key": KEY})
+        for path in ("trial-balance", "recognition", "tie-out", "ageing"):
+            asked = {"from": "2026-01", "through": "2026-03", "month": "2026-01"}
+            answer = await client.get(f"/revenue/{path}", params=asked)
+            assert answer.status_code == 200, answer.text
+            assert amount(5 * 2**62, "usd") in unsigned(answer.text), path

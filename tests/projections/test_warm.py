@@ -14,12 +14,13 @@ from api.services import projections_of
 from api.settings import Settings
 from ledger.appender import Appender
 from ledger.postgres import Database
-from projections import folding, refold
+from projections import folding, follower, refold
 from projections.builds import ensure_live
 from projections.certify import digest_of
 from projections.contract import Projection
 from projections.folding import Kept
-from projections.follower import follow
+from projections.follower import CheckpointMovedError, follow
+from projections.refold import Refolding
 from projections.runner import connect_runner
 from projections.warm import Remembered, Warm, digests_of
 from tests.conftest import ManualClock
@@ -175,6 +176,37 @@ async def test_what_somebody_else_wrote_is_noticed(
     await connection.close()
 
 
+async def test_what_somebody_else_wrote_meanwhile_is_not_written_over(
+    database: Database, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replay that moves the checkpoint to where it stands, while a step folds, has the step begin anew."""
+    monkeypatch.setattr(folding, "REMEMBER_FROM", 2)
+    warm, connection, other = Warm(), await connect_runner(database), await connect_runner(database)
+    live = await ensure_live(connection, MONEY)
+
+    def paid(n: int) -> bytes:
+        return body_of(told(f"evt_{n}", "charge.succeeded", 1_000 * n, id=f"ch_{n}", object="charge", customer="cus_1"))
+
+    async def beside(*given: Any) -> Refolding:
+        monkeypatch.setattr(follower, "refold", refold.refold)
+        await follower.replay(other, MONEY, live, "self:live", ["self:live/cus_1"])
+        return await refold.refold(*given)
+
+    async with Appender(database, clock=clock) as appender:
+        for n in range(1, 5):
+            await appender.append(new_events([paid(n)]))
+            await follow(connection, MONEY, live, warm=warm)
+        await appender.append(new_events([paid(5)]))
+        monkeypatch.setattr(follower, "refold", beside)
+        with pytest.raises(CheckpointMovedError):
+            await follow(connection, MONEY, live, warm=warm)
+        assert len(await table_of(connection, live, "moved")) == 4
+        await follow(connection, MONEY, live, warm=warm)
+        assert len(await table_of(connection, live, "moved")) == 5
+    await connection.close()
+    await other.close()
+
+
 def remembered(size: int) -> Remembered:
     state = Kept(datetime(2026, 1, 1, tzinfo=UTC), 1, 1, 1, b"x" * size, ())
     return Remembered(("a",), state, {})
@@ -182,14 +214,14 @@ def remembered(size: int) -> Remembered:
 
 def test_the_oldest_is_forgotten_first() -> None:
     warm = Warm(most_bytes=10_000)
-    warm.keep("b", 1, [(f"b/{n}", remembered(3_000)) for n in range(2)])
-    warm.keep("b", 2, [("b/0", remembered(3_000)), ("b/2", remembered(1_000)), ("b/3", None)])
+    warm.keep("b", (10, 1), [(f"b/{n}", remembered(3_000)) for n in range(2)])
+    warm.keep("b", (20, 2), [("b/0", remembered(3_000)), ("b/2", remembered(1_000)), ("b/3", None)])
     assert [warm.get(f"b/{n}") is not None for n in range(4)] == [True, False, True, False]
-    warm.at("b", 2)
+    warm.at("b", (20, 2))
     assert warm.get("b/0") is not None
-    warm.at("b", 4)
+    warm.at("b", (30, 2))
     assert warm.get("b/0") is None
-    warm.keep("b", 5, [("b/9", remembered(20_000))])
+    warm.keep("b", (40, 5), [("b/9", remembered(20_000))])
     assert warm.get("b/9") is None
 
 
