@@ -27,14 +27,15 @@ from api.reads import look_until
 from api.services import Services
 from ledger.catalogs import Publication
 from ledger.times import parse_rfc3339
+from projections import links
 from projections.catalog import CatalogError, parse_catalog
 from projections.entitlements.query import folded_position
 from projections.entitlements.rows import ORG_PREFIX
 from projections.facts import number
 
 CATALOG_BYTES_MAX: Final = 1_000_000
-HOLDERS: Final = ("cus_", "acct_", ORG_PREFIX)
-"""How the names of those begin who can be granted something; Stripe's newer accounts are customers too."""
+HOLDERS: Final = (*links.BEGINS, ORG_PREFIX)
+"""How the names of those begin who can be granted something."""
 
 
 async def put_catalog(request: Request) -> Response:

@@ -16,9 +16,10 @@ from projections.facts import Fact
 
 _DEPTH: Final = 8
 _KINDS: Final = ("invoice", "payment_intent", "charge")
-_CUSTOMERS: Final = ("cus_", "acct_")
+BEGINS: Final = ("cus_", "acct_")
+"""How customers' names begin; those of Stripe's newer accounts too."""
 
-CUSTOMERS: Final = f"^[^/]*/({'|'.join(_CUSTOMERS)})"
+CUSTOMERS: Final = f"^[^/]*/({'|'.join(BEGINS)})"
 """What the names of customers' streams match, in a statement."""
 
 TELLING: Final = frozenset(
@@ -76,7 +77,7 @@ def links(book: str, fact: Fact) -> list[Link]:
     return [
         Link(f"{book}/{child}", parent, fact.created, fact.event_id)
         for child in named[1:]
-        if not child.startswith(_CUSTOMERS)
+        if not child.startswith(BEGINS)
     ]
 
 
@@ -138,9 +139,9 @@ def root_of(stream_id: str, links_: Mapping[str, Link]) -> str:
 
 def is_customer(stream_id: str) -> bool:
     """Tell whether a stream is a customer's."""
-    return stream_id.partition("/")[2].startswith(_CUSTOMERS)
+    return stream_id.partition("/")[2].startswith(BEGINS)
 
 
 def customers_of(book: str) -> list[str]:
     """Return what the names of a book's customers' streams begin with."""
-    return [f"{book}/{begins}" for begins in _CUSTOMERS]
+    return [f"{book}/{begins}" for begins in BEGINS]

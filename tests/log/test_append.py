@@ -187,6 +187,30 @@ WHERE usename = 'ledger_service' AND datname = current_database()
 """
 
 
+async def test_an_appender_that_ends_while_it_learns_leaves_no_connection(
+    database: Database, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[asyncpg.Connection] = []
+    learning = asyncio.Event()
+
+    async def slow(_: Appender, connection: asyncpg.Connection) -> None:
+        opened.append(connection)
+        learning.set()
+        await asyncio.Event().wait()
+
+    async with Appender(database, clock=clock) as appender:
+        await appender.append([made("evt_1")])
+        monkeypatch.setattr(Appender, "_use_dictionary", slow)
+        connection = appender._connection
+        assert connection is not None
+        connection.terminate()
+        waiting = asyncio.create_task(appender.append([made("evt_2")]))
+        await learning.wait()
+    with pytest.raises(LogUnavailableError):
+        await waiting
+    assert [one.is_closed() for one in opened] == [True]
+
+
 async def _until_appended(appender: Appender, wanted: NewEvent) -> list[Appended]:
     for _ in range(100):
         try:
