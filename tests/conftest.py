@@ -16,6 +16,7 @@ import asyncpg
 import httpx
 import pytest
 import pytest_asyncio
+import structlog
 from hypothesis import Phase
 from hypothesis import settings as settings_of_hypothesis
 
@@ -74,6 +75,13 @@ class ManualClock:
 
     def forward(self, **by: float) -> None:
         self.now += timedelta(**by)
+
+
+@pytest.fixture(autouse=True)
+def logging_as_nobody_set_it_up() -> Iterator[None]:
+    """Forget how a command that ran in this process wanted its lines: the next test's go where they always go."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

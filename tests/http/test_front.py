@@ -49,7 +49,6 @@ def written(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
         monkeypatch.setattr(logging.getLogger(name), "level", logging.NOTSET)
     configure_logging(Settings(log_format="json", log_level="debug"))
     yield stderr
-    structlog.reset_defaults()
     stamina.instrumentation.set_on_retry_hooks(None)
     logging.root.handlers[:], sys.excepthook = handlers, hook
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from itertools import count
 from typing import Any
@@ -124,11 +124,15 @@ async def worked(connection: asyncpg.Connection, reading: asyncpg.Connection, bu
                 await asyncio.sleep(0.01)
 
 
-async def work(database: Database, build: Build, workers: int, seconds: float | None = None) -> None:
-    """Let some workers work, and kill them after a while, wherever they are."""
+async def work(database: Database, build: Build, workers: int, until: Awaitable[object] | None = None) -> None:
+    """Let some workers work until they are done or something happens; then kill them, wherever they are."""
     pairs = [(await connect_runner(database), await connect_runner(database)) for _ in range(workers)]
     tasks = [asyncio.create_task(worked(connection, reading, build)) for connection, reading in pairs]
-    _, left = await asyncio.wait(tasks, timeout=seconds)
+    if until is None:
+        _, left = await asyncio.wait(tasks)
+    else:
+        await until
+        left = {task for task in tasks if not task.done()}
     for connection, reading in pairs:
         connection.terminate()
         reading.terminate()
@@ -234,13 +238,23 @@ async def test_workers_may_be_killed_at_any_point(database: Database, clock: Man
     async with Appender(database, clock=clock) as appender:
         await appender.append(new_events(bodies))
     build, dice = await begun(connection), random.Random(7)
+
+    async def further(than: int) -> None:
+        """Wait until a piece was folded, and then for a moment: how fast a machine is must not matter."""
+        for _ in count():
+            now = await rebuild.read_progress(connection, build)
+            if now.finished or now.events > than:
+                break
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(dice.random() / 50)
+
     for _ in range(2):
-        await work(database, build, 2, dice.random() / 4)
+        await work(database, build, 2, asyncio.sleep(dice.random() / 10))
     await rebuild.plan(connection, MONEY, build)
     reached: set[int] = set()
     while not (progress := await rebuild.read_progress(connection, build)).finished:
         reached.add(progress.events)
-        await work(database, build, 2, 0.1 + dice.random() / 4)
+        await work(database, build, 2, further(progress.events))
     assert len(reached) > 2
     found, parked = await ended(connection, build)
     rows, claimed = expected(bodies)
