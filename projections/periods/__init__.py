@@ -9,5 +9,5 @@ months before. Whatever the effective journal says now of closed months, less ev
 the start of the first open month: so a sealed month never changes, and the sum is always the effective journal.
 
 Reading order: ``months``, ``seal`` (what is sealed), ``reported`` (differences), ``decisions`` (who may close what),
-``fold`` and ``tables`` (seals as rows, and what these come to), ``query``, ``closing``.
+``fold`` and ``tables`` (seals as rows, and what these come to), ``totals``, ``query``, ``closing``.
 """

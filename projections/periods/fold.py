@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 import orjson
 
 from ledger.event import Json
-from projections.contract import Rows, Subject, Terms
+from projections.contract import Row, Rows, Subject, Terms
 from projections.facts import Fact
 from projections.periods.decisions import CLOSED, REOPENED, SEALED
 from projections.periods.seal import SealedLine, SealedMovement, rows_in
+from projections.revenue.sums import COLUMNS, post
 
 
 class PeriodRow(NamedTuple):
@@ -94,19 +95,6 @@ class MovementRow(NamedTuple):
     because: list[str]
 
 
-class SumRow(NamedTuple):
-    """What the postings of one chunk come to: a month's sums are those of its chunks, without their postings."""
-
-    subject: str
-    book: str
-    digest: str
-    currency: str
-    of: str
-    account: str
-    amount: int
-    lines: int
-
-
 class OwedRow(NamedTuple):
     """By how much a chunk changed what is owed on an invoice, where it did: most are paid in the month they are of."""
 
@@ -166,7 +154,6 @@ class State:
     periods: list[PeriodRow] = field(default_factory=list)
     lines: list[LineRow] = field(default_factory=list)
     movements: list[MovementRow] = field(default_factory=list)
-    sums: list[SumRow] = field(default_factory=list)
     owed: list[OwedRow] = field(default_factory=list)
     worth: list[WorthRow] = field(default_factory=list)
     moved: list[MovedRow] = field(default_factory=list)
@@ -189,7 +176,7 @@ def rows(state: State) -> Rows:
         "period": state.periods,
         "sealed_line": state.lines,
         "sealed_movement": state.movements,
-        "sealed_sum": state.sums,
+        "sealed_total": total_rows(state.lines),
         "sealed_owed": state.owed,
         "sealed_worth": state.worth,
         "sealed_moved": state.moved,
@@ -211,7 +198,6 @@ def _sealed(state: State, content: Json) -> None:
         for place, one in enumerate(moved)
     ]  # fmt: skip
     chunk = (subject.stream_id, subject.book, digest)
-    state.sums = [SumRow(*chunk, *key, *sums) for key, sums in sorted(summed(lines).items())]
     state.owed = [OwedRow(*chunk, place, *key, amount) for place, (key, amount) in enumerate(owed(lines).items())]
     state.worth = [WorthRow(*chunk, *key, *sums) for key, sums in sorted(worth(moved).items())]
     state.moved = [MovedRow(*chunk, *key, sum(days), days) for key, days in sorted(by_day(moved).items())]
@@ -220,14 +206,20 @@ def _sealed(state: State, content: Json) -> None:
     ]
 
 
-def summed(lines: Iterable[SealedLine]) -> dict[tuple[str, str, str], tuple[int, int]]:
-    """Return what postings come to, and how many they are, by currency, kind of fact and account."""
-    found: dict[tuple[str, str, str], tuple[int, int]] = {}
+def total_rows(lines: Iterable[LineRow]) -> list[Row]:
+    """Return what a chunk's postings come to in each currency: how many they are, and a column each account and flow.
+
+    A month comes to what its chunks do, without their postings. Raises ``ValueError`` for an account there is not.
+    """
+    counts: dict[tuple[str, str, str, str], int] = {}
+    sums: dict[tuple[str, str, str, str], dict[str, int]] = {}
     for one in lines:
-        key = (one.currency, one.of, one.account)
-        amount, count = found.get(key, (0, 0))
-        found[key] = (amount + one.amount, count + 1)
-    return found
+        key = (one.subject, one.book, one.digest, one.currency)
+        counts[key] = counts.get(key, 0) + 1
+        post(sums.setdefault(key, {}), one.of, one.account, one.amount)
+    if unknown := {account for amounts in sums.values() for account in amounts}.difference(COLUMNS):
+        raise ValueError(f"a seal posts to accounts that are none: {', '.join(sorted(unknown))}")
+    return [(*key, counts[key], *map(amounts.get, COLUMNS)) for key, amounts in sorted(sums.items())]
 
 
 def owed(lines: Iterable[SealedLine]) -> dict[tuple[str, str, str | None], int]:

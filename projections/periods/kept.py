@@ -10,7 +10,6 @@ import asyncpg
 KEEPS: Final = "SELECT to_regclass($1) IS NOT NULL"
 
 ROWS: Final[Mapping[str, str]] = {
-    "sealed_sum": "(SELECT book, digest, currency, of, account, amount::numeric, 1 AS lines FROM sealed_line)",
     "sealed_owed": """(SELECT book, digest, owner, currency, invoice, amount::numeric
           FROM sealed_line
           WHERE account = 'accounts_receivable')""",

@@ -17,6 +17,8 @@ from projections.periods.kept import fetch_kept
 from projections.periods.months import month_after, month_end
 from projections.periods.seal import SealedLine, SealedMovement
 from projections.periods.tables import NAME
+from projections.periods.totals import read_totals
+from projections.revenue.accounts import CLASSES
 
 PERIODS: Final = """
 SELECT p.month, p.seal, p.digest, p.chunks, p.position, p.by, p.at, p.reason, p.forced, p.exceptions, p.policies,
@@ -53,14 +55,6 @@ SELECT least((SELECT min(period) FROM revenue_sum WHERE book = $1 AND months = 1
               ) AS moved))
 """
 """Policy by policy, so that an index has the first of each."""
-
-HOLDS: Final = """
-SELECT currency, account, sum(amount) AS amount, sum(lines) AS lines
-FROM sealed_sum
-WHERE book = $1 AND digest = $2
-GROUP BY currency, account
-ORDER BY currency, account
-"""
 
 MOVED: Final = """
 SELECT sum(movements) AS movements
@@ -184,12 +178,13 @@ def sealed_movement_of(row: asyncpg.Record) -> SealedMovement:
 
 async def read_holdings(connection: asyncpg.Connection, book: str, digest: str) -> Holdings:
     """Return what one seal holds, without its rows."""
-    rows = await fetch_kept(connection, HOLDS, book, digest)
-    change: dict[str, dict[str, int]] = {}
-    for row in rows:
-        change.setdefault(row["currency"], {})[row["account"]] = int(row["amount"])
+    total = (await read_totals(connection, book, [digest]))[digest]
+    change = {
+        currency: {account: amounts[account] for account in sorted(CLASSES) if account in amounts}
+        for currency, amounts in total.sums.items()
+    }
     moved = await fetch_kept(connection, MOVED, book, digest)
-    return Holdings(change, sum(row["lines"] for row in rows), moved[0]["movements"] or 0)
+    return Holdings(change, total.lines, moved[0]["movements"] or 0)
 
 
 async def read_sealed_worth(

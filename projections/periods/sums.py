@@ -5,23 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
-from typing import Final
 
 import asyncpg
 
-from projections.periods.kept import fetch_kept
 from projections.periods.query import Closed
+from projections.periods.totals import read_totals
 from projections.revenue import query
 from projections.revenue.query import Sums
 from projections.revenue.schedule import month_of, month_start
-from projections.revenue.sums import flow_of
-
-SEALED: Final = """
-SELECT digest, currency, of, account, sum(amount) AS amount
-FROM sealed_sum
-WHERE book = $1 AND digest = ANY ($2)
-GROUP BY digest, currency, of, account
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +31,8 @@ async def read_sealed_sums(connection: asyncpg.Connection, book: str, closed: Cl
     """Return what closed months reported; None where no month is closed."""
     if closed.until is None:
         return None
-    by_digest: dict[str, Sums] = {}
-    for row in await fetch_kept(connection, SEALED, book, closed.digests()):
-        amount = int(row["amount"])
-        into = by_digest.setdefault(row["digest"], {}).setdefault(row["currency"], {})
-        into[row["account"]] = into.get(row["account"], 0) + amount
-        if (flow := flow_of(row["of"], row["account"], amount)) is not None:
-            into[flow[0]] = into.get(flow[0], 0) + flow[1]
-    months = {day_of(one.month): by_digest.get(one.digest, {}) for one in closed.periods}
+    totals = await read_totals(connection, book, closed.digests())
+    months = {day_of(one.month): totals[one.digest].sums for one in closed.periods}
     return SealedSums(months, closed.until.date())
 
 

@@ -7,10 +7,11 @@ from typing import Final
 from projections.contract import Projection, Table
 from projections.periods import fold
 from projections.periods.decisions import CLOSED, REOPENED, SEALED
-from projections.periods.fold import LastRow, LineRow, MovedRow, MovementRow, OwedRow, PeriodRow, SumRow, WorthRow
+from projections.periods.fold import LastRow, LineRow, MovedRow, MovementRow, OwedRow, PeriodRow, WorthRow
+from projections.revenue.sums import COLUMNS
 
 NAME: Final = "periods"
-VERSION: Final = 4
+VERSION: Final = 5
 
 PERIODS: Final = Table(
     name="period",
@@ -112,23 +113,21 @@ MOVEMENTS: Final = Table(
     month="at",
 )
 
-SUMS: Final = Table(
-    name="sealed_sum",
-    columns=SumRow._fields,
-    create="""
-    CREATE TABLE sealed_sum (
-        subject  text    NOT NULL,
-        book     text    NOT NULL,
-        digest   text    NOT NULL,
-        currency text    NOT NULL,
-        of       text    NOT NULL,
-        account  text    NOT NULL,
-        amount   numeric NOT NULL,
-        lines    int     NOT NULL,
-        PRIMARY KEY (subject, currency, of, account)
+TOTALS: Final = Table(
+    name="sealed_total",
+    columns=("subject", "book", "digest", "currency", "lines", *COLUMNS),
+    create=f"""
+    CREATE TABLE sealed_total (
+        subject  text NOT NULL,
+        book     text NOT NULL,
+        digest   text NOT NULL,
+        currency text NOT NULL,
+        lines    int  NOT NULL,
+        {", ".join(f"{column} numeric" for column in COLUMNS)},
+        PRIMARY KEY (subject, currency)
     );
-    CREATE INDEX ON sealed_sum (book, digest);
-    SELECT ledger.distribute('sealed_sum', 'subject');
+    CREATE INDEX ON sealed_total (book, digest);
+    SELECT ledger.distribute('sealed_total', 'subject');
     """,
 )
 
@@ -215,7 +214,7 @@ PERIODS_PROJECTION: Final = Projection(
     name=NAME,
     version=VERSION,
     types=frozenset({CLOSED, REOPENED, SEALED}),
-    tables=(PERIODS, LINES, MOVEMENTS, SUMS, OWED, WORTH, MOVED, LAST),
+    tables=(PERIODS, LINES, MOVEMENTS, TOTALS, OWED, WORTH, MOVED, LAST),
     state=fold.State,
     begin=fold.State,
     step=fold.step,

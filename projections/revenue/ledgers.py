@@ -15,7 +15,7 @@ from projections.revenue.documents import time_of
 from projections.revenue.entries import Entry, Problem
 from projections.revenue.facts import Facts
 from projections.revenue.recognition import Earning
-from projections.revenue.sums import KEPT
+from projections.revenue.sums import FALLEN, KEPT, SELDOM, USUAL
 
 
 class EntryRow(NamedTuple):
@@ -127,20 +127,28 @@ SPANS: Final = Table(
 
 SUMS: Final = Table(
     name="revenue_sum",
-    columns=("subject", "book", "currency", "months", "period", *KEPT, "invoiced", "fallen"),
+    columns=("subject", "book", "currency", "months", "period", *KEPT, *FALLEN),
     create=f"""
     CREATE TABLE revenue_sum (
-        subject  text     NOT NULL,
-        book     text     NOT NULL,
-        currency text     NOT NULL,
-        months   smallint NOT NULL,
-        period   date     NOT NULL,
+        subject         text     NOT NULL,
+        book            text     NOT NULL,
+        currency        text     NOT NULL,
+        months          smallint NOT NULL,
+        period          date     NOT NULL,
         {", ".join(f"{column} bigint" for column in KEPT)},
-        invoiced date[],
-        fallen   bigint[],
+        invoiced_first  date,
+        fallen_first    bigint,
+        invoiced_second date,
+        fallen_second   bigint,
+        invoiced_others date[],
+        fallen_others   bigint[],
         PRIMARY KEY (subject, currency, months, period)
     );
-    CREATE INDEX ON revenue_sum (book, months, period);
+    CREATE INDEX ON revenue_sum (book, months, period, currency) INCLUDE ({", ".join(USUAL)});
+    CREATE INDEX ON revenue_sum (book, months, period) WHERE coalesce({", ".join(SELDOM)}) IS NOT NULL;
+    CREATE INDEX ON revenue_sum (book, period, currency, invoiced_first, invoiced_second)
+        INCLUDE (fallen_first, fallen_second) WHERE months = 1 AND invoiced_first IS NOT NULL;
+    CREATE INDEX ON revenue_sum (book, period) WHERE months = 1 AND invoiced_others IS NOT NULL;
     SELECT ledger.distribute('revenue_sum', 'subject');
     """,
 )

@@ -17,35 +17,67 @@ from projections.revenue.journal import Books
 from projections.revenue.pages import Wanted, read_journal
 from projections.revenue.schedule import DAY, day_of, month_name, month_of, month_start
 from projections.revenue.shown import Shown, show_all
-from projections.revenue.sums import COLUMNS, flow_of
+from projections.revenue.sums import COLUMNS, SELDOM, USUAL, flow_of
 
 # The columns' names are constants of this code.
-_SUM: Final = ", ".join(f"sum({column}) AS {column}" for column in COLUMNS)
+_USUAL: Final = ", ".join(f"sum({column}) AS {column}" for column in USUAL)
+_SELDOM: Final = ", ".join(f"sum({column}) AS {column}" for column in SELDOM)
+_ANY_SELDOM: Final = f"coalesce({', '.join(SELDOM)}) IS NOT NULL"
 
 WHOLE_MONTHS: Final = f"""
-SELECT currency, {_SUM}
-FROM revenue_sum
-WHERE book = $1
-  AND ((months = 12 AND period < date_trunc('year', $2::date)) OR
-       (months = 3 AND period >= date_trunc('year', $2::date) AND period < date_trunc('quarter', $2::date)) OR
-       (months = 1 AND period >= date_trunc('quarter', $2::date) AND period < $2))
-GROUP BY currency
+SELECT part.*
+FROM (VALUES (12, '-infinity'::date, date_trunc('year', $2::date)::date),
+             (3, date_trunc('year', $2::date)::date, date_trunc('quarter', $2::date)::date),
+             (1, date_trunc('quarter', $2::date)::date, $2)) AS span (count, since, until)
+CROSS JOIN LATERAL (
+    SELECT *
+    FROM (
+        SELECT currency, {_USUAL}
+        FROM revenue_sum
+        WHERE book = $1 AND months = span.count AND period >= span.since AND period < span.until
+        GROUP BY currency
+    ) AS usual
+    LEFT JOIN (
+        SELECT currency, {_SELDOM}
+        FROM revenue_sum
+        WHERE book = $1 AND months = span.count AND period >= span.since AND period < span.until AND {_ANY_SELDOM}
+        GROUP BY currency
+    ) AS seldom USING (currency)
+) AS part
 """  # noqa: S608
 """Everything before a month: whole years, the quarters of its own year, and the months of its own quarter."""
 
 BY_MONTH: Final = f"""
-SELECT period, currency, {_SUM}
-FROM revenue_sum
-WHERE book = $1 AND months = 1 AND period >= $2 AND period < $3
-GROUP BY period, currency
+SELECT *
+FROM (
+    SELECT period, currency, {_USUAL}
+    FROM revenue_sum
+    WHERE book = $1 AND months = 1 AND period >= $2 AND period < $3
+    GROUP BY period, currency
+) AS usual
+LEFT JOIN (
+    SELECT period, currency, {_SELDOM}
+    FROM revenue_sum
+    WHERE book = $1 AND months = 1 AND period >= $2 AND period < $3 AND {_ANY_SELDOM}
+    GROUP BY period, currency
+) AS seldom USING (period, currency)
 ORDER BY period, currency
 """  # noqa: S608
 
 BY_DAY: Final = f"""
-SELECT currency, {_SUM}
-FROM revenue_sum
-WHERE book = $1 AND months = 0 AND period >= $2 AND period < $3
-GROUP BY currency
+SELECT *
+FROM (
+    SELECT currency, {_USUAL}
+    FROM revenue_sum
+    WHERE book = $1 AND months = 0 AND period >= $2 AND period < $3
+    GROUP BY currency
+) AS usual
+LEFT JOIN (
+    SELECT currency, {_SELDOM}
+    FROM revenue_sum
+    WHERE book = $1 AND months = 0 AND period >= $2 AND period < $3 AND {_ANY_SELDOM}
+    GROUP BY currency
+) AS seldom USING (currency)
 """  # noqa: S608
 
 POSTED: Final = """
@@ -105,17 +137,25 @@ LIMIT $3
 """
 
 FALLEN: Final = """
-SELECT currency, period AS recognized, invoiced, sum(fallen[1]) AS first, sum(fallen[2]) AS second,
-       array_agg(fallen[3:]) FILTER (WHERE cardinality(fallen) > 2) AS others
+SELECT currency, period AS recognized, invoiced_first, sum(fallen_first) AS first, invoiced_second,
+       sum(fallen_second) AS second
 FROM revenue_sum
-WHERE book = $1 AND months = 1 AND period >= $2 AND period < $3 AND invoiced IS NOT NULL
+WHERE book = $1 AND months = 1 AND period >= $2 AND period < $3 AND invoiced_first IS NOT NULL
+GROUP BY currency, period, invoiced_first, invoiced_second
+"""
+"""What each month earned, by which months' invoices; an index holds all of it, in this order."""
+
+FALLEN_OTHERS: Final = """
+SELECT currency, period AS recognized, invoiced, sum(fallen) AS amount
+FROM revenue_sum
+CROSS JOIN LATERAL unnest(invoiced_others, fallen_others) AS other (invoiced, fallen)
+WHERE book = $1 AND months = 1 AND period >= $2 AND period < $3 AND invoiced_others IS NOT NULL
 GROUP BY currency, period, invoiced
 """
-"""What each month earned, by which months' invoices: as most have one or two, no row is taken apart here."""
 
-FALLEN_SINCE: Final = 4
-"""The first version of revenue whose months say of which month's invoices they earned; an older build's journal is
-read."""
+FALLEN_SINCE: Final = 6
+"""The first version of revenue whose months say so in columns of which month's invoices they earned; an older build's
+journal is read."""
 
 INVOICED: Final = """
 SELECT invoice, to_char(finalized_at AT TIME ZONE 'UTC', 'YYYY-MM') AS month FROM invoice WHERE book = $1
@@ -140,7 +180,10 @@ async def balances(connection: asyncpg.Connection, book: str, at: int) -> Sums:
 
 
 async def _before(connection: asyncpg.Connection, book: str, month: date) -> Sums:
-    return {row["currency"]: _columns(row) for row in await connection.fetch(WHOLE_MONTHS, book, month)}
+    found: Sums = {}
+    for row in await connection.fetch(WHOLE_MONTHS, book, month):
+        _add(found, {row["currency"]: _columns(row)})
+    return found
 
 
 async def _within(connection: asyncpg.Connection, book: str, start: int, until: int) -> Sums:
@@ -185,15 +228,25 @@ async def waterfall(
     """
     whole = month_start(until + 1) if version >= FALLEN_SINCE else since
     sums: Falls = {}
-    for row in await connection.fetch(FALLEN, book, month_of(since), month_of(whole)) if since < whole else ():
-        others = [sum(amounts) for amounts in zip(*(row["others"] or ()), strict=True)]
-        amounts = (row["first"], row["second"], *others)
-        for invoiced, amount in zip(row["invoiced"], amounts, strict=False):
-            key = (row["currency"], f"{invoiced:%Y-%m}", f"{row['recognized']:%Y-%m}")
-            sums[key] = sums.get(key, 0) + int(amount)
+    if since < whole:
+        await _fall_by_month(connection, sums, book, month_of(since), month_of(whole))
     if max(since, whole) <= until:
         await _fall_by_entry(connection, sums, book, max(since, whole), until)
     return _waterfall(sums)
+
+
+async def _fall_by_month(connection: asyncpg.Connection, sums: Falls, book: str, first: date, until: date) -> None:
+    found = [
+        (row, row[f"invoiced_{which}"], row[which])
+        for row in await connection.fetch(FALLEN, book, first, until)
+        for which in ("first", "second")
+    ]
+    others = await connection.fetch(FALLEN_OTHERS, book, first, until)
+    found += [(row, row["invoiced"], row["amount"]) for row in others]
+    for row, invoiced, amount in found:
+        if invoiced is not None:
+            key = (row["currency"], f"{invoiced:%Y-%m}", f"{row['recognized']:%Y-%m}")
+            sums[key] = sums.get(key, 0) + int(amount)
 
 
 async def _fall_by_entry(connection: asyncpg.Connection, sums: Falls, book: str, since: int, until: int) -> None:

@@ -3,6 +3,8 @@
 A month that is not over is read from its days, of which only what facts posted is kept: what time has earned by then
 is one formula a span. Columns are the accounts, debit positive, and the flows of the roll-forward (stripe-domain
 §5.8), natural; and of revenue what was earned on subscriptions (``counting``), which is asked of whole months only.
+A month's row also says by which months' invoices it was earned: of the first two in columns, of which most months have
+no more, and of others in lists side by side.
 """
 
 from __future__ import annotations
@@ -22,6 +24,24 @@ RELEASES: Final = ("refunds", "disputes", "credit_notes", "voids", "bad_debt")
 FLOWS: Final = ("billed", *(f"released_{cause}" for cause in RELEASES), "reinstated")
 COLUMNS: Final = (*CLASSES, *FLOWS)
 KEPT: Final = (*COLUMNS, *EARNED)
+FALLEN: Final = (
+    "invoiced_first", "fallen_first", "invoiced_second", "fallen_second", "invoiced_others", "fallen_others",
+)  # fmt: skip
+
+USUAL: Final = (
+    "stripe_balance",
+    "accounts_receivable",
+    "unbilled_receivable",
+    "deferred_revenue",
+    "tax_liability",
+    "revenue",
+    "stripe_fees",
+    "billed",
+)
+"""What most rows have something of: an index holds these, so that whoever adds up a book reads no rows."""
+
+SELDOM: Final = tuple(column for column in COLUMNS if column not in USUAL)
+"""What few rows have anything of; those alone are read for it."""
 
 DAYS: Final = 0
 """How many months a row of a single day has."""
@@ -57,9 +77,7 @@ def daily(entries: Iterable[Entry], counting: Counting, falls: Falls) -> Sums:
                 counting.fall(falls, entry.currency, month_of(entry.at), entry.invoice, -amount)
                 if counting.subscribed(entry.invoice, line):
                     into["earned_counted"] = into.get("earned_counted", 0) - amount
-            into[account] = into.get(account, 0) + amount
-            if (flow := flow_of(entry.kind, account, amount)) is not None:
-                into[flow[0]] = into.get(flow[0], 0) + flow[1]
+            post(into, entry.kind, account, amount)
     return sums
 
 
@@ -80,6 +98,13 @@ def monthly(days: Sums, found: Iterable[Earning], counting: Counting, falls: Fal
     return sums
 
 
+def post(into: dict[str, int], kind: str, account: str, amount: int) -> None:
+    """Add what a kind of entry posts to an account, and to the flow that it is part of."""
+    into[account] = into.get(account, 0) + amount
+    if (flow := flow_of(kind, account, amount)) is not None:
+        into[flow[0]] = into.get(flow[0], 0) + flow[1]
+
+
 def flow_of(kind: str, account: str, amount: int) -> tuple[str, int] | None:
     """Return which flow a posting of a kind of entry is part of, and with how much."""
     if kind in {"sale", "credits_ended"}:
@@ -92,7 +117,7 @@ def flow_of(kind: str, account: str, amount: int) -> tuple[str, int] | None:
 
 def sum_rows(subject: str, book: str, days: Sums, months: Sums, falls: Falls) -> list[Row]:
     """Return the rows of a subject: each day's and month's, and the sums of each quarter and year."""
-    nothing: tuple[None, None] = (None, None)
+    nothing = (None,) * len(FALLEN)
     fallen = {(currency, 1, month): _sides(amounts) for (currency, month), amounts in falls.items()}
     periods: dict[tuple[str, int, date], dict[str, int]] = {
         (currency, DAYS, day): amounts for (currency, day), amounts in days.items()
@@ -116,10 +141,10 @@ def sum_rows(subject: str, book: str, days: Sums, months: Sums, falls: Falls) ->
     ]
 
 
-def _sides(amounts: dict[date, int]) -> tuple[list[date], list[int]]:
-    """Return a month's revenue as two columns: months of invoice, and how much of each was earned."""
-    invoiced = sorted(amounts)
-    return invoiced, [amounts[month] for month in invoiced]
+def _sides(amounts: dict[date, int]) -> Row:
+    """Return a month's revenue as its columns: months of invoice, and how much of each was earned."""
+    first, second, *others = [*sorted(amounts.items()), (None, None)] if len(amounts) == 1 else sorted(amounts.items())
+    return (*first, *second, [month for month, _ in others] or None, [amount for _, amount in others] or None)
 
 
 def _without_zeros(amounts: dict[str, int]) -> dict[str, int]:

@@ -9,7 +9,7 @@ from projections.contract import Projection
 from projections.revenue import fold
 
 NAME: Final = "revenue"
-VERSION: Final = 5
+VERSION: Final = 6
 
 JOINS: Final = frozenset(
     type_

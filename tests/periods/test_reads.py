@@ -83,7 +83,7 @@ async def test_what_seals_keep_of_movements_answers_as_the_movements_do(
     connection = await database.as_role("ledger_builder").connect()
     async with connection.transaction():
         await enter_build(connection, "periods", BOOK)
-        await connection.execute(f"DROP TABLE {', '.join(ROWS)}")
+        await connection.execute(f"DROP TABLE sealed_total, {', '.join(ROWS)}")
     await connection.close()
     assert [await every_page(client, one) for one in questions[:10]] == answers[:10]
 

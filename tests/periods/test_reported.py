@@ -71,7 +71,11 @@ class Company:
         """Give the effective journal: an invoice's entry, half of it on each of two accounts against receivables."""
         found = []
         for (owner, entry), (month, amount) in sorted(self.facts.items()):
-            parts = (("accounts_receivable", amount), ("revenue", -(amount // 2)), ("tax", amount // 2 - amount))
+            parts = (
+                ("accounts_receivable", amount),
+                ("revenue", -(amount // 2)),
+                ("tax_liability", amount // 2 - amount),
+            )
             found += [line(owner, entry, month, account, part) for account, part in parts if part]
         return found
 
@@ -201,7 +205,7 @@ def test_a_late_payment_is_posted_in_the_month_that_is_open() -> None:
     assert company.report()[0] == []
     company.facts["cus_1", "in_2"] = ("2026-02", 10)
     assert {(one.original_month, one.account): one.amount for one in company.report()[0] if one.amount > 0} == {
-        ("2026-01", "revenue"): 5, ("2026-01", "tax"): 5, ("2026-02", "accounts_receivable"): 10,
+        ("2026-01", "revenue"): 5, ("2026-01", "tax_liability"): 5, ("2026-02", "accounts_receivable"): 10,
     }  # fmt: skip
 
 
@@ -233,9 +237,9 @@ def test_a_seal_is_the_same_cut_into_events_and_put_together() -> None:
 
 def test_a_posting_of_which_nothing_is_known_is_written_as_it_was_before_that_was_sealed() -> None:
     """So the digests of seals that were made then still hold."""
-    row = line("cus_1", "in_1", "2026-01", "tax", 5)
+    row = line("cus_1", "in_1", "2026-01", "tax_liability", 5)
     assert written(row) == (
-        b'["cus_1","in_1","invoice","invoice","2026-01-10T00:00:00Z","2026-01","usd","tax",5,"in_1",null,["evt_1"]]\n'
+        b'["cus_1","in_1","invoice","invoice","2026-01-10T00:00:00Z","2026-01","usd","tax_liability",5,"in_1",null,["evt_1"]]\n'
     )
     assert rows_in({"lines": [orjson.loads(written(row))], "movements": []}) == ([row], [])
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from random import Random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +17,7 @@ from projections.facts import Fact
 from projections.periods import fold
 from projections.periods.decisions import SEALED, chunk_stream
 from projections.periods.kept import ROWS
+from projections.revenue.sums import COLUMNS, flow_of
 from projections.terms import KnownTerms
 from tests.mrr.notation import subscription
 from tests.periods.test_close import Book, book, finalize
@@ -24,6 +26,7 @@ from tests.periods.test_reported import STEPS, Company, Json, Seal, Step, chunks
 __all__ = ["book"]
 
 BOOK = "self:live"
+KEPT = ("sealed_total", *ROWS)
 
 
 class Build:
@@ -65,17 +68,19 @@ def check(seals: list[Seal], kept: list[fold.State]) -> None:
     worth: Counter[str] = Counter()
     days: Counter[tuple[str, str]] = Counter()
     for one in (line for seal in seals for line in seal.lines):
-        amounts["lines", one.currency, one.of, one.account] += 1
-        amounts["amount", one.currency, one.of, one.account] += one.amount
+        amounts["lines", one.currency] += 1
+        amounts[one.account, one.currency] += one.amount
+        if (flow := flow_of(one.of, one.account, one.amount)) is not None:
+            amounts[flow[0], one.currency] += flow[1]
         owed[one.owner, one.currency, one.invoice] += one.amount * (one.account == "accounts_receivable")
     moved = [one for seal in seals for one in seal.movements]
     for movement in moved:
         worth[movement.owner] += movement.after - movement.before
         days[movement.kind, f"{movement.at:%d}"] += abs(movement.after - movement.before)
     for state in kept:
-        for row in state.sums:
-            amounts["lines", row.currency, row.of, row.account] -= row.lines
-            amounts["amount", row.currency, row.of, row.account] -= row.amount
+        for _, _, _, currency, lines, *columns in fold.rows(state)["sealed_total"]:
+            amounts["lines", currency] -= lines
+            amounts.subtract({(name, currency): of or 0 for name, of in zip(COLUMNS, columns, strict=True)})
         for debt in state.owed:
             owed[debt.owner, debt.currency, debt.invoice] -= debt.amount
     assert not any(amounts.values())
@@ -93,6 +98,20 @@ def check(seals: list[Seal], kept: list[fold.State]) -> None:
         assert all(last.amounts)
         worth.subtract(dict(zip(last.owners, last.amounts, strict=True)))
     assert not any(worth.values())
+
+
+def test_a_seal_that_posts_to_an_account_there_is_not_is_parked_rather_than_summed_without_it() -> None:
+    company = Company()
+    company.take(("tell", "cus_1", "in_1", "2026-01", 10))
+    company.take(("close", "", "", "", 0))
+    [seal] = company.seals
+    lines = [one._replace(account="plunder") for one in seal.lines]
+    [content] = chunks_of(lines, seal.movements, 10)
+    build = Build()
+    build.tell(content)
+    [state] = build.chunks.values()
+    with pytest.raises(ValueError, match="accounts that are none: plunder"):
+        fold.rows(state)
 
 
 async def test_a_build_that_keeps_no_sums_beside_its_rows_answers_the_same(book: Book) -> None:
@@ -115,7 +134,7 @@ async def test_a_build_that_keeps_no_sums_beside_its_rows_answers_the_same(book:
     connection = await book.database.as_role("ledger_builder").connect()
     async with connection.transaction():
         await enter_build(connection, "periods", "self:live")
-        assert all([await connection.fetchval(f"SELECT count(*) FROM {name}") for name in ROWS])
-        await connection.execute(f"DROP TABLE {', '.join(ROWS)}")
+        assert all([await connection.fetchval(f"SELECT count(*) FROM {name}") for name in KEPT])
+        await connection.execute(f"DROP TABLE {', '.join(KEPT)}")
     await connection.close()
     assert [await book.get(path, **asked) for path, asked in questions] == kept
