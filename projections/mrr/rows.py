@@ -87,7 +87,8 @@ SPANS: Final = Table(
         PRIMARY KEY (subject, subscription, since),
         CHECK (until > since)
     );
-    CREATE INDEX ON mrr_span (book, since) WHERE gross > 0;
+    CREATE INDEX ON mrr_span (book, subject, currency) INCLUDE (since, until, net_forever, net_all) WHERE gross > 0;
+    CREATE INDEX ON mrr_span (book, since) WHERE incomplete <> '{}';
     SELECT ledger.distribute('mrr_span', 'subject');
     """,
     month="since",

@@ -15,7 +15,7 @@ from projections.contract import Projection
 KNOWN = {
     ("entitlements", 5): "e28e1c53522dea1286de26e0e843c15c1609d73b92b40e21842fcfeed774eba2",
     ("dunning", 2): "4fa31acfb395db440a3a0972617d6e5bcefd43b73dcffe20631ec98b1c520309",
-    ("revenue", 6): "a0619c0f0009c710840794d458d64529b908e9f35335071a2f54cf14b33f9425",
+    ("revenue", 6): "127211c8f2fdd62763b9c9ebe8b5120986cdc98ca3cfe31e08199649b6a46cb2",
     ("periods", 5): "206b931470e0567cb8f85399e27ce171db361940084b31f82e4148e884021028",
 }
 """What each version's code was. Code that means the same may be entered anew; code that folds differently is a new
