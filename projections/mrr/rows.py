@@ -119,7 +119,7 @@ MOVEMENTS: Final = Table(
         PRIMARY KEY (subject, policy, currency, at),
         CHECK (amount > 0 AND amount = abs(after - before))
     );
-    CREATE INDEX ON mrr_movement (book, policy, at);
+    CREATE INDEX ON mrr_movement (book, policy, at) INCLUDE (subject, currency, kind, before, after, amount);
     SELECT ledger.distribute('mrr_movement', 'subject');
     """,
     month="at",

@@ -31,6 +31,16 @@ WHERE p.book = $1
 ORDER BY p.month, p.seal
 """
 
+CLOSES: Final = """
+SELECT p.month, p.seal, p.digest, c.position AS closed_position, r.position AS reopened_position
+FROM period AS p
+JOIN ledger.event_key AS c ON c.event_id = p.closed_event AND c.book = p.book
+LEFT JOIN ledger.event_key AS r ON r.event_id = p.reopened_event AND r.book = p.book
+WHERE p.book = $1
+ORDER BY p.month, p.seal
+"""
+"""Without what a close was forced in spite of: that may be long, and every report of the book asks what is closed."""
+
 CHUNK_LINES: Final = """
 SELECT owner, entry, kind, of, at, original_month, currency, account, amount, invoice, line, subscription, product,
        price, tax_rate, because
@@ -72,12 +82,26 @@ ORDER BY currency
 
 
 @dataclass(frozen=True, slots=True)
-class Period:
-    """One close of one month: which seal, up to which position, by whom and why; and its end where it was reopened."""
+class Close:
+    """One close of one month: which seal, and the positions of the events that closed it, and that reopened it."""
 
     month: str
     seal: int
     digest: str
+    closed_position: int
+    reopened_position: int | None
+
+    def closed_at(self, known: int | None) -> bool:
+        """Tell whether it held as far as is known at a position (None: now)."""
+        if known is None:
+            return self.reopened_position is None
+        return self.closed_position <= known and (self.reopened_position is None or self.reopened_position > known)
+
+
+@dataclass(frozen=True, slots=True)
+class Period(Close):
+    """All of a close: up to which position, by whom, why and in spite of what; and of its end where it was reopened."""
+
     chunks: int
     position: int
     by: str
@@ -90,21 +114,13 @@ class Period:
     reopened_by: str | None
     reopened_at: datetime | None
     reopened_reason: str | None
-    closed_position: int
-    reopened_position: int | None
-
-    def closed_at(self, known: int | None) -> bool:
-        """Tell whether it held as far as is known at a position (None: now)."""
-        if known is None:
-            return self.reopened_position is None
-        return self.closed_position <= known and (self.reopened_position is None or self.reopened_position > known)
 
 
 @dataclass(frozen=True, slots=True)
 class Closed:
     """The months that are closed, oldest first; every month after them is open."""
 
-    periods: tuple[Period, ...]
+    periods: tuple[Close, ...]
 
     @property
     def first_open(self) -> str | None:
@@ -116,7 +132,7 @@ class Closed:
         """The first instant that is open; None where all are."""
         return month_end(self.periods[-1].month) if self.periods else None
 
-    def of(self, month: str) -> Period | None:
+    def of(self, month: str) -> Close | None:
         """Return a month's close; None where it is open."""
         return next((one for one in self.periods if one.month == month), None)
 
@@ -144,7 +160,8 @@ async def read_periods(connection: asyncpg.Connection, book: str) -> list[Period
 
 async def read_closed(connection: asyncpg.Connection, book: str, known: int | None = None) -> Closed:
     """Return which months are closed, as far as is known at a position."""
-    return Closed(tuple(one for one in await read_periods(connection, book) if one.closed_at(known)))
+    closes = [Close(**row) for row in await connection.fetch(CLOSES, book)]
+    return Closed(tuple(one for one in closes if one.closed_at(known)))
 
 
 async def enter_closed(connection: asyncpg.Connection, book: str, known: int | None = None) -> Closed:
