@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import gc
 import importlib
 import inspect
 
@@ -46,6 +48,19 @@ def test_whatever_a_fold_rests_on_is_its_code(monkeypatch: pytest.MonkeyPatch, n
     changed = importlib.import_module(module)
     monkeypatch.setattr(inspect, "getsource", lambda one: read(one) + ("\nmore = 1\n" if one is changed else ""))
     assert source_digest(projection) != before
+
+
+def test_nothing_is_collected_while_source_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    collecting: set[bool] = set()
+
+    def parse(source: str) -> ast.Module:
+        collecting.add(gc.isenabled())
+        return read(source)
+
+    read = ast.parse
+    monkeypatch.setattr(ast, "parse", parse)
+    source_digest(projections_of(Settings())[0])
+    assert (collecting, gc.isenabled()) == ({False}, True)
 
 
 def test_comments_and_docstrings_are_not_code(monkeypatch: pytest.MonkeyPatch) -> None:
