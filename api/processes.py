@@ -250,7 +250,11 @@ def main() -> None:
             listening = socket.socket(fileno=int(sys.argv[_LISTENER_FD_ARGUMENT]))
             runner.run(serve_web(settings, listening))
         elif sys.argv[1] in ("fold", "rebuild"):
-            runner.run(fold_build(settings, sys.argv[2], complete=sys.argv[1] == "rebuild"))
+            try:
+                runner.run(fold_build(settings, sys.argv[2], complete=sys.argv[1] == "rebuild"))
+            except (LogUnavailableError, *AWAY) as error:
+                _log.warning("worker_away", error=error)  # the command that started it says what to do
+                sys.exit(1)
         elif sys.argv[1] == "outward":
             runner.run(ask_stripe(settings))
         elif sys.argv[1] == "rebuilder":

@@ -125,6 +125,7 @@ class Runner:
             lease = await take(self._connection, build.build_id, self._holder)
             if lease is None:
                 self._leases.pop(build.build_id, None)
+                self._warm.pop(build.build_id, None)
                 continue
             if before is None or before.term != lease.term:
                 await fence(self._connection, lease)
