@@ -19,7 +19,7 @@ from api.parameters import (
     integer_parameter,
     path_value,
 )
-from api.problems import JSONResponse, Problem
+from api.problems import JSONResponse, Problem, json_bytes, may_exceed_64_bits, read_answer
 from api.reads import Asked, asked_by, look_until
 from api.services import Services, projections_of
 from ledger.conflicts import Conflict, conflicts_of, newest_conflicts
@@ -179,9 +179,10 @@ def data_of(event: StoredEvent) -> bytes | None:
     if not event.salt or not event.body:
         return None
     try:
-        return orjson.dumps(mapping(orjson.loads(event.body).get("data")))
+        data = orjson.dumps(mapping(orjson.loads(event.body).get("data")))
     except orjson.JSONEncodeError:
         return None
+    return json_bytes(mapping(read_answer(event.body).get("data"))) if may_exceed_64_bits(event.body) else data
 
 
 async def find_event(request: Request, connection: asyncpg.Connection, book: str) -> StoredEvent:

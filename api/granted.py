@@ -15,7 +15,7 @@ from api.entitlements import value_json
 from api.parameters import MAX_LIMIT, integer_parameter
 from api.problems import JSONResponse
 from api.reads import answer, asked_by, read_build, time_json
-from projections.catalog import Catalog, parse_catalog
+from projections.catalog import Catalog, check_catalog
 from projections.entitlements.preview import Difference, count_holders, preview
 
 GRANTS: Final = """
@@ -69,7 +69,7 @@ async def preview_catalog(request: Request) -> Response:
     """Say who would gain or lose what, were this catalog published now; looks at some customers, changes nothing."""
     key = require(request, "admin")
     book = await book_of_request(request, key)
-    catalog = parse_catalog(await catalog_text(request))
+    catalog = check_catalog(await catalog_text(request))
     serving = services(request)
     async with (
         serving.pool.acquire() as connection,

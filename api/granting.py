@@ -22,7 +22,7 @@ from ledger.errors import KeyUsedError, MistakeError
 from ledger.event import NewEvent, Source
 from ledger.reader import read_event
 from ledger.times import parse_rfc3339, rfc3339
-from projections.catalog import Kind, Published, catalog_at, parse_catalog
+from projections.catalog import Kind, Published, catalog_at, check_catalog, parse_catalog
 from projections.entitlements.holdings import stream_of_holder
 from projections.periods.decisions import STREAM as PERIODS
 from projections.periods.decisions import Periods
@@ -87,7 +87,7 @@ async def publish_catalog(
 
     Raises ``CatalogError``.
     """
-    parse_catalog(text)
+    check_catalog(text)
     since = rfc3339(effective_from) if effective_from else None
     closed = (await restore(connection, Periods, book, PERIODS)).closed
     first_open = rfc3339(month_end(closed[-1])) if closed else None

@@ -25,22 +25,22 @@ from projections.revenue.owed import Owed
 from projections.revenue.pages import Wanted
 from projections.revenue.policy import Policy
 from projections.revenue.schedule import month_name
-from projections.revenue.shown import DIMENSIONS, Shown, grouped, show_all
+from projections.revenue.shown import DIMENSIONS, Shown, grouped, place_of, show_all
 
 _BUCKETS: Final = ((0, "current"), (30, "1_30"), (60, "31_60"), (90, "61_90"))
 _OLDEST: Final = "over_90"
 
 
 async def list_journal(request: Request) -> Response:
-    """List entries, or with ``group_by`` what they come to; an entry of time shows the part up to ``to``.
+    """List entries, or with ``group_by`` what they all come to; an entry of time shows the part up to ``to``.
 
     ``prior_period=false`` leaves out what changed in closed months, and says when that is posted.
     """
     policy = policy_parameter(request)
     customer = identifier_parameter(request, "customer")
     by = _dimensions(request)
-    limit = integer_parameter(request, "limit", 100, 1, MAX_LIMIT)
-    after = key_parameter(request, int, str)
+    limit = integer_parameter(request, "limit", MAX_LIMIT if by else 100, 1, MAX_LIMIT)
+    after = key_parameter(request, *([str, *[str for _ in by]] if by else [int, str]))
     asked = await _asked(request, policy, customer)
     wanted = _wanted(request, asked, customer)
     page: Page | None = None if by else (after, limit)
@@ -57,8 +57,7 @@ async def list_journal(request: Request) -> Response:
     content: dict[str, Any] = {"policy": policy_name(policy), "basis": basis_json(is_sealed=reporting.is_sealed)}
     content["left_out_at"] = time_json(reporting.left_out_at)
     if by:
-        months = {one.entry: month_name(one.at) for one in entries}
-        content |= {"group_by": by, "data": grouped(entries, by, months)}
+        content |= {"group_by": by, **_sums(entries, by, after, limit)}
         return answer(asked, content, found)
     shown = entries[:limit]
     more = len(entries) > limit
@@ -67,6 +66,15 @@ async def list_journal(request: Request) -> Response:
         "next_cursor": encode_key(shown[-1].at, shown[-1].entry) if more else None,
     }
     return answer(asked, content, found)
+
+
+def _sums(entries: list[Shown], by: list[str], after: tuple[Any, ...] | None, limit: int) -> dict[str, Any]:
+    """Give a page of what entries come to: all of them are summed for any page."""
+    months = {one.entry: month_name(one.at) for one in entries}
+    keyed = [(place_of(row, by), row) for row in grouped(entries, by, months)]
+    left = [(place, row) for place, row in keyed if after is None or place > after]
+    more = encode_key(*left[limit - 1][0]) if len(left) > limit else None
+    return {"data": [row for _, row in left[:limit]], "next_cursor": more}
 
 
 async def explain(request: Request) -> Response:

@@ -163,7 +163,7 @@ class Operations:
     async def fold(self, build_id: str, report: Report = lambda _: None) -> None:
         """Fold parts of a rebuild until none is left that nobody works on, then until all are done."""
         async with self._builder() as connection, self._builder() as reading:
-            build = await self._own(connection, build_id)
+            build = self._foldable(await self._own(connection, build_id))
             await rebuild.plan(connection, self.projection, build)
             terms = await rebuild.read_all_terms(connection, self.projection, build)
             async with rebuild.folding_ahead(reading, self.projection, build, terms) as ahead:
@@ -179,7 +179,7 @@ class Operations:
     async def complete(self, build_id: str) -> Build:
         """Bring a folded build up to the head (a bounded one stays where it is), certify it and write that down."""
         async with self._builder() as connection:
-            build = await self._own(connection, build_id)
+            build = self._foldable(await self._own(connection, build_id))
             await rebuild.finish(connection, build)
             for book in build.targets if build.bounded else ():
                 while await clean(connection, self.projection, build, book):
@@ -308,6 +308,14 @@ class Operations:
         build = await read_build(connection, build_id)
         if build.projection != self.projection.name:
             raise MistakeError(f"{build_id} is a build of {build.projection}, not of {self.projection.name}")
+        return build
+
+    def _foldable(self, build: Build) -> Build:
+        if build.version != self.projection.version:
+            raise MistakeError(
+                f"{build.build_id} was begun for version {build.version} and this release folds version "
+                f"{self.projection.version}: drop it and begin another"
+            )
         return build
 
     async def _record(self, build_id: str, decision: Callable[[BuildLife], None]) -> None:

@@ -88,10 +88,15 @@ class JSONResponse(Response):
 
     def render(self, content: Any) -> bytes:
         """Encode ``content``; a sum may be beyond the 64 bits that orjson writes."""
-        try:
-            return orjson.dumps(content)
-        except orjson.JSONEncodeError:
-            return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+        return json_bytes(content)
+
+
+def json_bytes(content: Any) -> bytes:
+    """Write JSON, whole numbers of any size too."""
+    try:
+        return orjson.dumps(content)
+    except orjson.JSONEncodeError:
+        return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 _LONG_NUMBER: Final = re.compile(rb"[0-9]{19}")

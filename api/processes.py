@@ -45,7 +45,7 @@ _SIGN_SECONDS = 60
 _LISTENER_FD_ARGUMENT = 2
 _FAST_EVENTS_A_SECOND = 500
 _LOOK_SECONDS = 0.25
-_GATHER_SECONDS = 1.0
+_PAUSE_SECONDS_MAX = 5.0
 
 APPENDED = "SELECT coalesce(sum(position), 0)::bigint FROM ledger.head"
 
@@ -130,16 +130,16 @@ async def _follow_while_connected(settings: Settings, listener: Listener, stop: 
             runners.append(Runner(connection, projection, holder=f"{socket.gethostname()}/{os.getpid()}"))
         while not stop.done():
             await rebuilder.keep_running(runners)
-            began, passed, is_fast = time.monotonic(), 0, False
+            passed = 0
             for runner in runners:
+                began = time.monotonic()
                 passed += await runner.turn()
-                is_fast = await stream.look(connection)
+                await stream.look(connection)
+                await _hold_back(runners, stream, connection, stop, stream.pause_seconds(time.monotonic() - began))
             if passed == 0:
                 news = asyncio.create_task(listener.wait(_POLL_SECONDS))
                 await asyncio.wait({news, stop}, return_when=asyncio.FIRST_COMPLETED)
                 news.cancel()
-            elif is_fast:
-                await asyncio.wait({stop}, timeout=min(time.monotonic() - began, _GATHER_SECONDS))
         for runner in runners:
             await runner.give_back()
     finally:
@@ -147,16 +147,31 @@ async def _follow_while_connected(settings: Settings, listener: Listener, stop: 
         connection.terminate()
 
 
+async def _hold_back(
+    runners: Sequence[Runner], stream: Stream, connection: asyncpg.Connection, stop: asyncio.Task[None], seconds: float
+) -> None:
+    """Fold nothing for so long, or until events come in slower; what is led stays led."""
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0 and not stop.done():
+        await asyncio.wait({stop}, timeout=min(left, _LOOK_SECONDS))
+        for runner in runners:
+            await runner.renew()
+        if not await stream.look(connection):
+            break
+
+
 class Stream:
     """How fast events come in. When it is very fast, folding gives way to those who acknowledge them.
 
-    It pauses as long as it worked, and whatever else wants the processors goes first. Events gather meanwhile: the more
-    of them a subject has, the less it costs to fold each. At any other time folding weighs as much as all else.
+    The faster they come, the longer it pauses between steps, and whatever else wants the processors goes first. Events
+    gather meanwhile: the more of them a subject has, the less it costs to fold each. At any other time folding weighs
+    as much as all else.
     """
 
     def __init__(self) -> None:
         self._looked, self._events = time.monotonic(), 0
-        self._is_fast = self._gives_way = False
+        self._a_second = 0.0
+        self._gives_way = False
 
     async def look(self, connection: asyncpg.Connection) -> bool:
         """Tell whether more than five hundred a second have come since the last look, and give way if so.
@@ -167,10 +182,18 @@ class Stream:
         if seconds >= _LOOK_SECONDS:
             before, self._looked = self._events, self._looked + seconds
             self._events = int(await connection.fetchval(APPENDED))
-            self._is_fast = self._events - before > _FAST_EVENTS_A_SECOND * seconds
-        if self._is_fast != self._gives_way and weigh_session(down=self._is_fast):
-            self._gives_way = self._is_fast
-        return self._is_fast
+            self._a_second = (self._events - before) / seconds
+        is_fast = self._a_second > _FAST_EVENTS_A_SECOND
+        if is_fast != self._gives_way and weigh_session(down=is_fast):
+            self._gives_way = is_fast
+        return is_fast
+
+    def pause_seconds(self, worked: float) -> float:
+        """Return how long to pause after so many seconds of work: of two thousand a second, for three times as long.
+
+        So folding takes as large a part of the time as five hundred is of what comes in a second.
+        """
+        return min(max(0.0, worked * (self._a_second / _FAST_EVENTS_A_SECOND - 1)), _PAUSE_SECONDS_MAX)
 
 
 async def fold_build(settings: Settings, build_id: str, *, complete: bool) -> None:
@@ -250,7 +273,11 @@ def main() -> None:
             listening = socket.socket(fileno=int(sys.argv[_LISTENER_FD_ARGUMENT]))
             runner.run(serve_web(settings, listening))
         elif sys.argv[1] in ("fold", "rebuild"):
-            runner.run(fold_build(settings, sys.argv[2], complete=sys.argv[1] == "rebuild"))
+            try:
+                runner.run(fold_build(settings, sys.argv[2], complete=sys.argv[1] == "rebuild"))
+            except (LogUnavailableError, *AWAY) as error:
+                _log.warning("worker_away", error=error)  # the command that started it says what to do
+                sys.exit(1)
         elif sys.argv[1] == "outward":
             runner.run(ask_stripe(settings))
         elif sys.argv[1] == "rebuilder":

@@ -194,7 +194,7 @@ ENGINE: Final = (
             "    return known if newest_before([known.state], min(wanted.news)[0]) else None", "    return known",
             f"{_WARM}::test_live_through_disorder_equals_a_rebuild"),
     mutant("engine", "what is remembered stands though somebody else wrote", "projections/warm.py",
-            "        if self._stands.get(book) != stand:", "        if book not in self._stands:",
+            "        if self._stands.get(book) == stand:", "        if book in self._stands:",
             f"{_WARM}::test_what_somebody_else_wrote_is_noticed"),
     mutant("engine", "an aggregate's events are looked for by their position", "projections/reading.py",
             "kept.first_after if is_customer(stream) else 0", "kept.first_after", f"{_WARM}::test_decisions_about_a_long_life_are_seen"),

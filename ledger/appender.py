@@ -167,7 +167,7 @@ class Appender:
     async def _connected(self) -> asyncpg.Connection:
         if self._connection is None or self._connection.is_closed():
             self._heads.clear()
-            connection = await self._database.connect(command_timeout=self._limits.commit_seconds)
+            connection = await self._database.connect_by_key(self._limits.commit_seconds)
             try:
                 await self._use_dictionary(connection)
             except BaseException:

@@ -15,6 +15,13 @@ class MalformedEventError(LedgerError):
     """The bytes are not an event: no JSON object, or a part every event has is missing or wrong."""
 
 
+class BeyondReadingError(LedgerError):
+    """An amount has more than 64 bits: JSON is read with its first digits only, so it cannot be counted."""
+
+    def __init__(self, read: object) -> None:
+        super().__init__(f"an amount of about {read} is beyond 64 bits and cannot be counted")
+
+
 class LogUnavailableError(LedgerError):
     """The log cannot take or give events now; the sender may try again after ``retry_after`` seconds."""
 

@@ -43,9 +43,20 @@ class Database:
         """Return the same address with connections that take ``role``."""
         return replace(self, role=role)
 
-    async def connect(self, command_timeout: float = _COMMAND_SECONDS) -> asyncpg.Connection:
-        """Open one connection."""
-        return await asyncpg.connect(self.url, timeout=_CONNECT_SECONDS, **self._options(command_timeout))
+    async def connect(self, command_timeout: float = _COMMAND_SECONDS, **settings: str) -> asyncpg.Connection:
+        """Open one connection, with further settings of PostgreSQL's where such are given."""
+        options = self._options(command_timeout)
+        options["server_settings"] |= settings
+        return await asyncpg.connect(self.url, timeout=_CONNECT_SECONDS, **options)
+
+    async def connect_by_key(self, command_timeout: float = _COMMAND_SECONDS) -> asyncpg.Connection:
+        """Open one connection for few statements that find rows by key, asked again and again.
+
+        They are planned once, for indexes. A plan made while the log is short would else read all of it for every
+        batch, and be kept until the log is analysed.
+        """
+        no_scans = dict.fromkeys(("enable_seqscan", "enable_hashjoin", "enable_mergejoin"), "off")
+        return await self.connect(command_timeout, plan_cache_mode="force_generic_plan", **no_scans)
 
     def pool(self, *, max_size: int, command_timeout: float = _COMMAND_SECONDS) -> asyncpg.Pool:
         """Make a pool, to be opened with ``async with``. It opens connections only when they are needed."""

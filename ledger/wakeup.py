@@ -45,7 +45,8 @@ class Notifier:
     async def _notify_forever(self) -> None:
         while True:
             with contextlib.suppress(*AWAY, asyncpg.PostgresError):
-                connection = await self._database.connect(command_timeout=5)
+                # A hint that may be lost waits for no disk, and nobody's commit behind it does.
+                connection = await self._database.connect(command_timeout=5, synchronous_commit="off")
                 try:
                     await self._notify_while_connected(connection)
                 finally:

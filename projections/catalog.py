@@ -117,6 +117,11 @@ class Catalog:
     features: Mapping[str, Feature] = field(default_factory=dict)
     plans: Mapping[tuple[str, str], tuple[Given, ...]] = field(default_factory=dict)
 
+    @property
+    def says_features(self) -> bool:
+        """Whether it is about features at all; one of policies alone leaves them to the products' metadata."""
+        return bool(self.features or self.plans)
+
     def given(self, product: str | None, price: str | None, lookup_key: str | None) -> list[Given]:
         """Return what a source gives, each feature once: the price's word counts before its key's and its product's."""
         found: dict[str, Given] = {}
@@ -171,6 +176,14 @@ def parse_catalog(text: str) -> Catalog:
     for name, feature in parsed.features.items():
         _check_feature(text, name, feature)
     return Catalog(parsed.policy, parsed.revenue, parsed.features, dict(_plans(text, parsed)))
+
+
+def check_catalog(text: str) -> Catalog:
+    """Read a catalog that is to be published. Raises ``CatalogError``, also for one that says nothing at all."""
+    catalog = parse_catalog(text)
+    if not tomllib.loads(text):
+        raise CatalogError(1, "", "it says nothing: it has no [policy], [revenue], [features.…] or [[plans]]")
+    return catalog
 
 
 def _is_type(part: int | str) -> bool:

@@ -7,6 +7,7 @@ hold the same rows have the same digest, whenever and however they were made.
 from __future__ import annotations
 
 import ast
+import gc
 import hashlib
 import importlib
 import inspect
@@ -137,12 +138,26 @@ def source_digest(projection: Projection) -> str:
 
 
 def _modules_used(name: str) -> Iterable[str]:
-    tree = ast.parse(inspect.getsource(importlib.import_module(name)))
+    tree = _tree(inspect.getsource(importlib.import_module(name)))
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module:
             yield node.module
             # A name may be a module itself: it has been imported with the module that says so.
             yield from {f"{node.module}.{one.name}" for one in node.names} & sys.modules.keys()
+
+
+def _tree(source: str) -> ast.Module:
+    """Parse source with the collector paused: what it ends may parse too, which Python 3.11 takes for a mistake here.
+
+    (``SystemError: AST constructor recursion depth mismatch``, once a finalizer has formatted a traceback.)
+    """
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return ast.parse(source)
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def _meaning(name: str) -> str:
@@ -153,7 +168,7 @@ def _meaning(name: str) -> str:
         if token.type == tokenize.COMMENT:
             row, column = token.start
             lines[row - 1] = lines[row - 1][:column]
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(_tree(source)):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
             docstring = node.body[0]
             for row in range(docstring.lineno, (docstring.end_lineno or docstring.lineno) + 1):

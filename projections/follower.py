@@ -102,12 +102,11 @@ async def step(
     Raises ``CheckpointMovedError`` when another follower of this build has moved the checkpoint meanwhile.
     """
     stand = await _stand(connection, build, book, term)
+    _begin(warm, terms, book, stand)
     news = _at_once(projection, await read_tail_headings(connection, book, stand.position, limit))
     if not news:
         return 0
     last = news[-1].position
-    if warm:
-        warm.at(book, stand)
     await enter(connection, build.schema_name)
     joined = await joining.join(connection, projection, book, news, warm)
     in_force = await (terms or TermsReader()).read(connection, projection, book, last)
@@ -123,6 +122,12 @@ async def step(
             await rivals.settle(connection, build.build_id, book, touched)
     _remember(warm, book, stand, refolding, joined.no_longer_roots)
     return len(news)
+
+
+def _begin(warm: Warm | None, terms: TermsReader | None, book: str, stand: Stand) -> None:
+    """Forget what rests on what somebody else has changed meanwhile, or erased: news or not, it is to be gone."""
+    if warm and not warm.at(book, stand) and terms:
+        terms.forget(book)
 
 
 def _remember(warm: Warm | None, book: str, stand: Stand, refolding: Refolding, gone: Iterable[str]) -> None:
@@ -156,8 +161,7 @@ async def clean(
     await enter(connection, build.schema_name)
     dirty = [row["subject"] for row in await connection.fetch(DIRTY, book, DIRTY_AT_ONCE)]
     if dirty:
-        if warm:
-            warm.at(book, stand)
+        _begin(warm, terms, book, stand)
         await refold_subjects(connection, projection, build, book, dirty, stand, term, terms, warm)
     return len(dirty)
 

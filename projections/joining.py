@@ -269,6 +269,10 @@ class TermsReader:
     def __init__(self) -> None:
         self._known: dict[str, tuple[int, KnownTerms]] = {}
 
+    def forget(self, book: str) -> None:
+        """Forget a book's terms: an event that said some may have been erased."""
+        self._known.pop(book, None)
+
     async def read(self, connection: asyncpg.Connection, projection: Projection, book: str, until: int) -> KnownTerms:
         """Return the terms of every reference object of a book, as known by a position."""
         if not projection.references:

@@ -56,7 +56,7 @@ class PromotionRefusedError(LedgerError):
     """A build may not become the live one; each reason is a sentence."""
 
     def __init__(self, build_id: str, reasons: list[str]) -> None:
-        super().__init__(f"{build_id} is not promoted: {'; '.join(reasons)}")
+        super().__init__(f"{build_id} is not made live: {'; '.join(reasons)}")
         self.build_id = build_id
         self.reasons = reasons
 
@@ -112,7 +112,9 @@ async def _objections(
         never.append("it is an audit copy, which stays where it is")
     elif build.phase == "live":
         never.append("it is live already")
-    elif build.phase != "ready" and not (build.phase == "retired" and build.version == projection.version):
+    elif build.version != projection.version:
+        never.append(f"it is of version {build.version}, and this release folds version {projection.version}")
+    elif build.phase not in {"ready", "retired"}:
         never.append(f"it is {build.phase}, not ready")
     if parked := await connection.fetchval(PARKED, build.build_id):
         prudent.append(f"{parked} subjects are parked")
@@ -125,7 +127,7 @@ async def previous_build(connection: asyncpg.Connection, projection: Projection)
     """Return the build that was live before the present one. Raises ``PromotionRefusedError``."""
     build_id = await connection.fetchval(LAST_RETIRED, projection.name)
     if build_id is None:
-        raise PromotionRefusedError(projection.name, ["there is no build to go back to"])
+        raise PromotionRefusedError(f"an earlier build of {projection.name}", ["there is no build to go back to"])
     return await read_build(connection, build_id)
 
 
@@ -139,7 +141,7 @@ async def roll_back(
     build = await previous_build(connection, projection)
     lag = await _lag(connection, build, now)
     if lag > STALE_AFTER and not stale:
-        reasons = [f"it is {int(lag.total_seconds())} s behind: --stale accepts that"]
+        reasons = [f"it is {int(lag.total_seconds())} s behind (--stale accepts that; over HTTP, force)"]
         raise PromotionRefusedError(build.build_id, reasons)
     return await _swap(connection, projection, build, await live_build(connection, projection.name), now)
 

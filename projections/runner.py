@@ -59,7 +59,7 @@ class Runner:
 
     async def turn(self) -> int:
         """Take a step in every build it leads; return how much was done. 0 means that all have caught up."""
-        await self._renew()
+        await self.renew()
         passed = 0
         for build in self._builds:
             lease = self._leases.get(build.build_id)
@@ -108,7 +108,8 @@ class Runner:
         for lease in self._leases.values():
             await give_back(self._connection, lease)
 
-    async def _renew(self) -> None:
+    async def renew(self) -> None:
+        """Look at what there is to lead, and go on leading it, when it is time to; a turn does it first of all."""
         now = asyncio.get_running_loop().time()
         if self._renewed is not None and now - self._renewed < _RENEW_SECONDS:
             return
@@ -125,6 +126,7 @@ class Runner:
             lease = await take(self._connection, build.build_id, self._holder)
             if lease is None:
                 self._leases.pop(build.build_id, None)
+                self._warm.pop(build.build_id, None)
                 continue
             if before is None or before.term != lease.term:
                 await fence(self._connection, lease)

@@ -44,10 +44,15 @@ class Warm:
     _stands: dict[str, tuple[int, int]] = field(default_factory=dict)
     _size: int = 0
 
-    def at(self, book: str, stand: tuple[int, int]) -> None:
-        """Begin a step; what is known of a book whose checkpoint somebody else has moved meanwhile is forgotten."""
-        if self._stands.get(book) != stand:
-            self.forget([subject for subject in self._subjects if subject.startswith(f"{book}/")])
+    def at(self, book: str, stand: tuple[int, int]) -> bool:
+        """Begin a step; what is known of a book whose checkpoint somebody else has moved meanwhile is forgotten.
+
+        Return whether it stands as it was left.
+        """
+        if self._stands.get(book) == stand:
+            return True
+        self.forget([subject for subject in self._subjects if subject.startswith(f"{book}/")])
+        return False
 
     def get(self, subject: str) -> Remembered | None:
         """Return what is remembered of a subject."""

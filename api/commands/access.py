@@ -21,7 +21,7 @@ from api.services import Services, open_services
 from api.settings import load_settings
 from ledger.errors import MistakeError
 from ledger.times import parse_rfc3339
-from projections.catalog import Catalog, parse_catalog
+from projections.catalog import Catalog, check_catalog
 from projections.entitlements.preview import Difference, count_holders, preview
 
 Found = TypeVar("Found")
@@ -92,7 +92,7 @@ def diff(file: CatalogFile, book: Book = None, as_json: AsJson = False) -> None:
 
     Example: ledger catalog diff catalog.toml
     """
-    catalog = parse_catalog(_read(file))
+    catalog = check_catalog(_read(file))
     found = _with(lambda serving, connection: _differences(serving, connection, book, catalog))
     summary = {kind: sum(one.change == kind for one in found) for kind in ("gained", "lost", "changed")}
     summary = {"customers": len({one.customer for one in found}), **summary}

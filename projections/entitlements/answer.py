@@ -135,10 +135,9 @@ class _Weighing:
     _standings: dict[int, Standing] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        found = catalog_at(self.published, self.at)
-        self.catalog = found or DEFAULT
+        self.catalog = catalog_at(self.published, self.at) or DEFAULT
         products = (row for row in self.holdings.products if row.holds_at(self.at))
-        self._metadata = None if found is not None else {row.product: row.features for row in products}
+        self._metadata = None if self.catalog.says_features else {row.product: row.features for row in products}
         self._evidence = _by_source(self.holdings)
         listed = self.catalog.policy.stripe_entitlements == "grant"
         rows = counting(self.holdings, self.at)

@@ -14,7 +14,7 @@ from typing import Final
 
 import asyncpg
 
-from projections.catalog import Published
+from projections.catalog import Published, catalog_at
 from projections.entitlements.answer import answer_all, next_turn
 from projections.entitlements.holdings import CATALOG_STREAM, read_catalogs, read_found, read_holdings, stream_of_holder
 from projections.entitlements.query import Moment
@@ -147,8 +147,11 @@ class Changes:
         told = await read_told(connection, feed.book, list(said)) if said else {}
         new = {key: one for key, one in said.items() if told.get(key) != one}
         await write_told(connection, feed.book, new)
-        # Where a catalog is published, the products' metadata counts for nothing.
-        return changed or (bool(new) and not await read_catalogs(connection, feed.book))
+        if changed or not new:
+            return changed
+        # Where a catalog says what gives which features, the products' metadata counts for nothing.
+        in_force = catalog_at(await read_catalogs(connection, feed.book), self._clock())
+        return in_force is None or not in_force.says_features
 
     async def promoted(self, connection: asyncpg.Connection, build_id: str) -> None:
         """Let another build speak from here on, in every book."""

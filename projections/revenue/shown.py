@@ -126,8 +126,13 @@ def grouped(entries: Iterable[Shown], by: Sequence[str], month: Mapping[str, str
             key = (entry.currency, *(values[name] for name in by))
             sums[key] = sums.get(key, 0) + line.amount
     names = ("currency", *by)
-    ordered = sorted(sums.items(), key=lambda item: tuple(str(part or "") for part in item[0]))
-    return [dict(zip(names, key, strict=True)) | {"amount": amount} for key, amount in ordered if amount]
+    rows = [dict(zip(names, key, strict=True)) | {"amount": amount} for key, amount in sums.items() if amount]
+    return sorted(rows, key=lambda row: place_of(row, by))
+
+
+def place_of(row: Mapping[str, object], by: Sequence[str]) -> tuple[str, ...]:
+    """Return by what a row of sums has its place among the others."""
+    return tuple(str(row[name] or "") for name in ("currency", *by))
 
 
 def balances_json(amounts: Mapping[str, int]) -> dict[str, int]:

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from functools import lru_cache, wraps
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import orjson
 
+from ledger.errors import BeyondReadingError
 from ledger.event import Json, identifier, mapping
 from ledger.times import from_unix
 from projections.facts import listing
 
 Read = TypeVar("Read")
+
+_BEYOND: Final = 2**63
 
 
 def remembered(size: int) -> Callable[[Callable[[Json], Read]], Callable[[Json], Read]]:
@@ -53,7 +56,12 @@ def _moment(value: int) -> datetime | None:
 
 
 def amount(value: object) -> int | None:
-    """Return an amount in the currency's smallest unit; None for null and for what is no whole number."""
+    """Return an amount in the currency's smallest unit; None for null and for what is no whole number.
+
+    Beyond 64 bits only its first digits were read, so that nothing true can be said: that parks its subject.
+    """
+    if type(value) is float and abs(value) >= _BEYOND:
+        raise BeyondReadingError(value)
     return value if type(value) is int else None
 
 

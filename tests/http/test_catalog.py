@@ -12,7 +12,7 @@ from ledger.postgres import Database
 from tests.conftest import ManualClock, client_of
 from tests.http.test_access import post
 from tests.http.test_entitlements import BASE, bought, fold_everything
-from tests.stripe_events import event, subscription
+from tests.stripe_events import event, product, subscription
 
 CATALOG = """
 [policy]
@@ -43,6 +43,24 @@ async def publish(client: httpx.AsyncClient, text: str, **params: str) -> httpx.
 async def features(client: httpx.AsyncClient, customer: str = "cus_1", **params: str) -> dict[str, Any]:
     found = (await client.get(f"/v1/customers/{customer}/entitlements", params=params)).json()
     return {one["feature"]: one["value"] for one in found["entitlements"]}
+
+
+async def test_a_catalog_of_policies_alone_takes_nothing_away(
+    client: httpx.AsyncClient, clock: ManualClock, database: Database, services: Services
+) -> None:
+    await bought(client, clock)
+    for text in ("", "\n# to be written\n"):
+        refused = await publish(client, text)
+        assert (refused.status_code, "says nothing" in refused.json()["detail"]) == (422, True)
+    assert (await publish(client, '[revenue]\ngranularity = "month"\n')).status_code == 200
+    await fold_everything(database, services)
+    assert await features(client) == {"prod_1": True, "seats": 8, "sso": True}
+    await post(client, clock, event("evt_9", "product.updated", product(features="seats=quantity"), created=BASE + 60))
+    await fold_everything(database, services)
+    assert await features(client) == {"prod_1": True, "seats": 8}
+    await publish(client, '[features.sso]\nkind = "boolean"\n')
+    await fold_everything(database, services)
+    assert await features(client) == {}
 
 
 async def test_a_first_catalog_holds_from_the_beginning_and_a_later_one_from_its_time(

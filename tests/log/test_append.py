@@ -19,6 +19,8 @@ from ledger.reader import StoredEvent, read_event, read_tail
 from tests.conftest import ManualClock
 from tests.stripe_events import event, new_event, subscription
 
+SCANNED = "SELECT n_tup_ins, seq_scan FROM pg_stat_user_tables WHERE relid = 'ledger.event_key'::regclass"
+
 
 def made(event_id: str, *, live: bool = True, customer: str = "cus_1") -> NewEvent:
     return new_event(event(event_id, "customer.subscription.updated", subscription(customer=customer), live=live))
@@ -41,6 +43,21 @@ async def test_positions_are_gapless_and_events_come_back_byte_for_byte(database
     assert [one.position for one in stored] == [1, 2, 3, 4, 5]
     assert [one.body for one in stored] == [one.body for one in events]
     assert {one.recorded_at for one in stored} == {clock.now}
+
+
+async def test_a_short_log_is_not_read_for_each_batch(
+    database: Database, clock: ManualClock, owner: asyncpg.Connection
+) -> None:
+    # Nothing was analysed yet, and it has few pages: left to itself, PostgreSQL reads them all, and goes on to.
+    async with Appender(database, clock=clock) as appender:
+        for batch in range(10):
+            await appender.append([made(f"evt_{batch}_{n}") for n in range(25)])
+    counted = await owner.fetchrow(SCANNED)
+    async with asyncio.timeout(10):  # what a connection did is counted when it ends, if not before
+        while counted["n_tup_ins"] < 250:
+            await asyncio.sleep(0.05)
+            counted = await owner.fetchrow(SCANNED)
+    assert counted["seq_scan"] == 0
 
 
 async def test_a_duplicate_takes_no_position_and_answers_the_first_one(database: Database, clock: ManualClock) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import httpx
@@ -13,15 +14,21 @@ from ledger import offline_verify
 from ledger.appender import Appended
 from ledger.decisions import Decided, decide
 from ledger.erasure import ERASURES_STREAM, Erasures, NotErasableError, free_the_place, overwrite
+from ledger.event import NewEvent
 from ledger.export import export_archive
 from ledger.postgres import Database
 from ledger.reader import StoredEvent, read_event
 from ledger.verify import Report, verify_log
+from projections import folding, follower, refold
 from projections.builds import ensure_live
-from projections.follower import follow
+from projections.follower import CheckpointMovedError, follow
 from projections.forgetting import forget
+from projections.joining import TermsReader
+from projections.refold import Refolding
 from projections.runner import connect_runner
+from projections.warm import Warm
 from tests.conftest import ManualClock
+from tests.projections.test_joining import MONEY, table_of
 from tests.stripe_events import event, new_event, subscription
 
 BOOK = "self:live"
@@ -140,3 +147,74 @@ async def test_every_fold_forgets_it(services: Services, owner: asyncpg.Connecti
     assert [row["status"] for row in await connection.fetch(statuses)] == ["active"]
     assert await connection.fetchval("SELECT count(*) FROM ledger.parked") == 0
     await connection.close()
+
+
+def charge(number: int) -> NewEvent:
+    subject = {"id": f"ch_{number}", "object": "charge", "customer": "cus_1", "amount": number}
+    return new_event(event(f"evt_{number}", "charge.succeeded", subject, created=1_000 * number))
+
+
+async def erase(services: Services, owner: asyncpg.Connection, connection: asyncpg.Connection, event_id: str) -> None:
+    """Erase an event as another process does, while followers go on."""
+    one = await found(owner, event_id)
+    await decided(services, one)
+    await overwrite(owner, one)
+    await forget(connection, [MONEY], one)
+
+
+@pytest.mark.parametrize("used", [True, False])
+async def test_a_follower_forgets_what_it_remembers(
+    services: Services, owner: asyncpg.Connection, database: Database, monkeypatch: pytest.MonkeyPatch, used: bool
+) -> None:
+    """Terms too: nobody who comes later has what an erased coupon said, used before or not."""
+    monkeypatch.setattr(folding, "REMEMBER_FROM", 1)
+    connection, other = await connect_runner(database), await connect_runner(database)
+    live, warm, terms = await ensure_live(connection, MONEY), Warm(), TermsReader()
+
+    def discount(customer: str) -> NewEvent:
+        subject = {"id": f"di_{customer}", "object": "discount", "customer": customer, "source": {"coupon": "summer"}}
+        return new_event(event(f"evt_{customer}", "customer.discount.created", subject, created=100))
+
+    async def caught_up() -> list[object]:
+        while await follow(connection, MONEY, live, terms=terms, warm=warm):
+            pass
+        return await table_of(connection, live, "discount")
+
+    coupon = {"id": "summer", "object": "coupon", "percent_off": 20}
+    await services.appender.append([new_event(event("evt_s", "coupon.created", coupon, created=50))])
+    await services.appender.append([discount("cus_1"), charge(1), charge(2)] if used else [])
+    assert await caught_up() == [("self:live/cus_1", 20)] * used
+    assert (warm.get("self:live/cus_1") is not None) is used
+    await erase(services, owner, other, "evt_s")
+    assert await follow(connection, MONEY, live, terms=terms, warm=warm) == 1, "the erasure itself"
+    assert warm.get("self:live/cus_1") is None
+    await services.appender.append([discount("cus_2")])
+    assert await caught_up() == []
+    await connection.close()
+    await other.close()
+
+
+async def test_a_step_that_has_read_it_is_dropped(
+    services: Services, owner: asyncpg.Connection, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection, other = await connect_runner(database), await connect_runner(database)
+    live = await ensure_live(connection, MONEY)
+
+    await services.appender.append([charge(1)])
+    await follow(connection, MONEY, live)
+    await services.appender.append([charge(2)])
+
+    async def erased_meanwhile(*given: Any) -> Refolding:
+        read = await refold.refold(*given)
+        monkeypatch.setattr(follower, "refold", refold.refold)
+        await erase(services, owner, other, "evt_2")
+        return read
+
+    monkeypatch.setattr(follower, "refold", erased_meanwhile)
+    with pytest.raises(CheckpointMovedError):
+        await follow(connection, MONEY, live)
+    while await follow(connection, MONEY, live):
+        pass
+    assert [row[1] for row in await table_of(connection, live, "moved")] == ["ch_1:charge.succeeded"]
+    await connection.close()
+    await other.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -65,5 +66,20 @@ async def test_folding_gives_way_only_while_events_come_in_very_fast(monkeypatch
         log.events += more
         connection: Any = log
         fast.append(await stream.look(connection))
+        assert (stream.pause_seconds(1) > 0) == fast[-1]
     assert fast == [False, True, True, True, False, False]
     assert tried == [True, True, False]
+
+
+@pytest.mark.parametrize(("a_second", "seconds"), [(0, 0), (500, 0), (750, 0.5), (2_000, 3), (100_000, 5)])
+async def test_folding_takes_the_smaller_a_part_of_the_time_the_faster_events_come_in(
+    monkeypatch: pytest.MonkeyPatch, a_second: int, seconds: float
+) -> None:
+    monkeypatch.setattr(processes, "weigh_session", lambda *, down: True)
+    now = [100.0]
+    monkeypatch.setattr("api.processes.time.monotonic", lambda: now[0])
+    stream, connection = processes.Stream(), AsyncMock()
+    now[0] += 2
+    connection.fetchval.return_value = 2 * a_second
+    await stream.look(connection)
+    assert stream.pause_seconds(1) == seconds

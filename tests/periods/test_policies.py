@@ -97,7 +97,7 @@ async def test_a_policy_holds_from_the_first_open_month_on(book: Book, since: di
         found: Json = (await book.get("revenue/recognition", **{"from": "2026-01", "to": "2026-05"}, **asked))["months"]
         return found
 
-    first = await book.client.put("/v1/catalog", content="", params={"wait": "0"}, headers=HEADERS)
+    first = await book.client.put("/v1/catalog", content="[revenue]", params={"wait": "0"}, headers=HEADERS)
     assert first.json()["revenue_from"] is None
     await book.fold()
     before = await months()

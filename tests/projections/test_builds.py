@@ -191,6 +191,23 @@ async def test_what_is_not_promoted(
     assert await owner.fetchval("SELECT count(*) FROM pg_namespace WHERE nspname = 'build_entitlements_1'") == 0
 
 
+async def test_a_build_of_another_release_is_neither_finished_nor_promoted(
+    history: tuple[Database, Appender], clock: ManualClock, owner: asyncpg.Connection
+) -> None:
+    before = operations(history, clock, BUGGY)
+    begun = await before.request_rebuild(by=BY, reason="begun by the release before")
+    ready = operations(history, clock)
+    for finishing in (ready.fold, ready.complete):
+        with pytest.raises(MistakeError, match="begun for version 1 and this release folds version 5"):
+            await finishing(begun.build_id)
+    assert await owner.fetchval("SELECT count(*) FROM ledger.build_part WHERE build_id = $1", begun.build_id) == 0
+    await before.fold(begun.build_id)
+    await before.complete(begun.build_id)
+    with pytest.raises(PromotionRefusedError, match="it is of version 1, and this release folds version 5"):
+        await ready.promote(begun.build_id, by=BY, reason="it was ready", force=True)
+    assert (await ready.request_rebuild(by=BY, reason=None)).build_id == "entitlements-3"
+
+
 async def test_a_build_that_lags_is_gone_back_to_only_knowingly(
     history: tuple[Database, Appender], clock: ManualClock
 ) -> None:
@@ -200,7 +217,7 @@ async def test_a_build_that_lags_is_gone_back_to_only_knowingly(
     await ready.promote(build.build_id, by=BY, reason="it is right")
     await history[1].append(new_events(company(3, 5)[0]))
     clock.forward(seconds=61)
-    with pytest.raises(PromotionRefusedError, match="61 s behind"):
+    with pytest.raises(PromotionRefusedError, match="is not made live: it is 61 s behind"):
         await ready.roll_back(by=BY, reason="hm")
     swapped = await ready.roll_back(by=BY, reason="hm", stale=True)
     assert swapped.lag_seconds == 61

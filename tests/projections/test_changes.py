@@ -11,6 +11,7 @@ import pytest
 
 from api.operations import Operations
 from ledger.appender import Appender
+from ledger.catalogs import Catalogs
 from ledger.event import NewEvent
 from ledger.postgres import Database
 from projections.builds import Build, ensure_live, read_build
@@ -241,3 +242,20 @@ async def test_old_changes_are_let_go(database: Database, clock: ManualClock, ow
     await append(database, clock, [sold("evt_2", product_id="prod_2", at=9)])
     await catch_up(database, consuming(clock))
     assert await said(owner) == ["2 cus_1 prod_1=false event", "3 cus_1 prod_2=true event"]
+
+
+async def test_a_product_is_told_of_under_a_catalog_of_policies_alone(
+    database: Database, clock: ManualClock, owner: asyncpg.Connection
+) -> None:
+    projection = consuming(clock)
+    catalogs = Catalogs.restore("catalog")
+    catalogs.publish("[revenue]", None, "2026-01-15T12:00:00Z", "test")
+    published = catalogs.new_events("self:live", clock.now)[0]
+    given = new_event(event("evt_p", "product.created", product(features="sso")))
+    await append(database, clock, [given, sold("evt_1"), published])
+    await catch_up(database, projection)
+    assert (await said(owner))[-1] == "3 cus_1 sso=true event"
+    taken = new_event(event("evt_q", "product.updated", product(features=""), created=1_768_478_100))
+    await append(database, clock, [taken])
+    await catch_up(database, projection)
+    assert (await said(owner))[-1] == "5 cus_1 sso=false catalog"

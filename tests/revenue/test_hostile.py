@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
+import httpx
 import pytest
 
+from api.services import Services
+from ledger.postgres import Database
 from projections.revenue.journal import books_of
 from projections.revenue.recognition import earnings, entries_of_time
 from tests.revenue.stories import events_of, facts_of, gathered
 from tests.revenue.test_credits import SELLING
 from tests.revenue.test_credits import STORIES as CREDITS
 from tests.revenue.test_golden import GOLDEN
+from tests.revenue.test_reads import ask, load, told
 from tests.revenue.test_traps import TRAPS
-from tests.stripe_events import Json
+from tests.stripe_events import Json, new_event
 
 JUNK: list[Any] = [
     None,
@@ -60,3 +65,21 @@ def test_whatever_a_snapshot_says_every_entry_balances(seed: int) -> None:
         made = books_of(found)
         entries = [*made.journal.entries, *entries_of_time(earnings(made.bills), 2**33)]
         assert all(sum(posting.amount for posting in entry.postings) == 0 for entry in entries)
+
+
+@pytest.mark.parametrize("large", [2**63, 2**64, 10**30 + 1])
+async def test_an_amount_beyond_64_bits_parks_its_customer_alone_and_is_shown_as_it_is(
+    client: httpx.AsyncClient, services: Services, database: Database, large: int
+) -> None:
+    events = told("cancelled without refund", "full refund")
+    grown = [new_event(one) for one in events]
+    mine = [one for one in grown if "1x" in one.event_id]
+    await services.appender.append([replace(one, body=one.body.replace(b"9000", b"%d" % large)) for one in mine])
+    await load(services, database, [one for one in events if "1x" not in one["id"]])
+    [parked] = (await client.get("/v1/parked")).json()["data"]
+    assert parked["subject"] == "self:live/cus_1x1"
+    assert "beyond 64 bits" in parked["error"] or "out of int64 range" in parked["error"]
+    books = await ask(client, "trial-balance", at="2026-02-28T00:00:00Z")
+    assert (books["freshness"]["parked"], books["balances"]["usd"]["refunds"]) == (True, 3100)
+    shown = [(await client.get(f"/v1/events/{one.event_id}")).text for one in mine]
+    assert any(f'"total":{large}' in one for one in shown)

@@ -102,6 +102,25 @@ async def test_rows_say_what_the_fold_says(client: httpx.AsyncClient, services: 
         assert summed == {name: amount for name, amount in shown.items() if amount}
 
 
+async def test_sums_come_in_pages_too(client: httpx.AsyncClient, services: Services, database: Database) -> None:
+    await load(services, database, told(*STORIES[:6]))
+    by = "account,month,line"
+    whole = (await ask(client, "journal", to="2026-04-01", group_by=by))["data"]
+    found: list[Json] = []
+    cursor: dict[str, str] = {}
+    while True:
+        page = await ask(client, "journal", to="2026-04-01", group_by=by, limit=7, **cursor)
+        found += page["data"]
+        assert len(page["data"]) == min(7, len(whole) - len(found) + len(page["data"]))
+        if page["next_cursor"] is None:
+            break
+        cursor = {"cursor": page["next_cursor"]}
+    assert len(whole) > 20
+    assert found == whole
+    refused = await client.get("/v1/revenue/journal", params=cursor)
+    assert refused.status_code == 400, "a cursor of sums is none of entries"
+
+
 async def test_the_view_is_the_journal(
     client: httpx.AsyncClient, services: Services, database: Database, owner: asyncpg.Connection
 ) -> None:

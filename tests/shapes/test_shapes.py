@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ledger.errors import BeyondReadingError
 from ledger.simulator.company import Arguments, Company
 from ledger.simulator.versions import ENDIVE, VERSIONS
 from projections.shapes.invoice import Invoice, invoice_of
@@ -96,7 +97,7 @@ def test_a_charge_of_an_old_shape_lists_its_refunds() -> None:
 
 
 json = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=3),
+    st.none() | st.booleans() | st.integers() | st.floats(-(2.0**62), 2.0**62) | st.text(max_size=3),
     lambda some: st.lists(some, max_size=3) | st.dictionaries(st.text(max_size=3), some, max_size=3),
     max_leaves=6,
 )
@@ -110,3 +111,13 @@ KEYS: Final = (
 @given(st.dictionaries(st.sampled_from(KEYS), json, max_size=6), st.sampled_from(sorted(READERS)))
 def test_hostile_shapes_are_read_as_far_as_they_go(source: dict[str, Any], kind: str) -> None:
     READERS[kind]({"id": "x_1", "lines": {"data": [source | {"id": "il_1"}]}} | source)
+
+
+@pytest.mark.parametrize("large", [b"18446744073709551616", b"-9223372036854775809", b"1e300"])
+def test_an_amount_that_is_not_read_whole_is_refused(large: bytes) -> None:
+    source = orjson.loads(b'{"id": "in_1", "total": %s}' % large)
+    with pytest.raises(BeyondReadingError, match="beyond 64 bits"):
+        invoice_of(source)
+    charge = charge_of({"id": "ch_1", "amount": 2**63, "amount_refunded": 0.5})
+    assert charge is not None
+    assert charge.amount == 2**63

@@ -6,11 +6,14 @@ import asyncio
 import os
 import random
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -210,3 +213,17 @@ def test_a_killed_child_comes_back(service: Service, name: str) -> None:
         service.until(lambda: len(load.acknowledged) > before + 20, "webhooks to be taken again")
     _settle(service)
     asyncio.run(examine(service.embedded, load.acknowledged))
+
+
+def test_a_rebuilding_worker_says_in_one_line_that_its_database_is_away(tmp_path: Path) -> None:
+    """The command that started it says the rest: seen with PostgreSQL stopped at once in the middle of a rebuild."""
+    for kind in ("fold", "rebuild"):
+        with subprocess.Popen(
+            (sys.executable, "-m", "api.processes", kind, "entitlements-1"),
+            env={**os.environ, "LEDGER_DATA_DIR": str(tmp_path)},
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        ) as worker:  # fmt: skip
+            assert worker.stdout is not None
+            said = worker.stdout.read().splitlines()
+        assert (worker.returncode, len(said)) == (1, 1), said
+        assert "worker_away" in said[0]
