@@ -31,12 +31,7 @@ SHELL = {
         "entitlements.preview", "entitlements.query", "entitlements.saying", "mrr.query", "periods.ageing",
         "periods.bridge", "periods.closing", "periods.effective", "periods.entries", "periods.kept", "periods.lines",
         "periods.moved", "periods.owners", "periods.query", "periods.sums", "periods.totals", "periods.unpaid",
-<<<<<<< HEAD
-        "periods.worth",
-        "revenue.dossier", "revenue.owed", "revenue.pages", "revenue.pieces", "revenue.query",
-=======
         "periods.worth", "revenue.dossier", "revenue.owed", "revenue.pages", "revenue.pieces", "revenue.query",
->>>>>>> main
     },
 }  # fmt: skip
 """The rooms that touch the world. Every other room of these packages is pure; ``api`` is all shell."""
