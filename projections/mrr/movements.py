@@ -1,12 +1,13 @@
 """How a customer's worth moved: new, reactivation, expansion, contraction, churn, in each currency. Pure.
 
-What changes within an hour of a first change, on one day in UTC, is one movement: half-done changes are nobody's
-decision. So every sum over whole days is exact, and a movement is the difference of two whole numbers.
+What changes within an hour of a first change, or as long as the policy in force then says, on one day in UTC, is one
+movement: half-done changes are nobody's decision. So every sum over whole days is exact, and a movement is the
+difference of two whole numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, Literal, NamedTuple
@@ -17,6 +18,10 @@ from projections.mrr.worth import Policy, Worth
 Kind = Literal["new", "reactivation", "expansion", "contraction", "churn"]
 KINDS: Final[tuple[Kind, ...]] = ("new", "reactivation", "expansion", "contraction", "churn")
 GROUP: Final = timedelta(minutes=60)
+"""How long after a group's first change others belong to it, until a policy is published."""
+
+Grouping = Callable[[datetime], timedelta]
+"""How long that is for a group that begins at a time."""
 
 _CAME_BACK_FROM: Final = frozenset({"collection_paused", "paused", "unpaid"})
 
@@ -60,8 +65,16 @@ class _Group:
     because: list[str] = field(default_factory=list)
 
 
+def by_the_hour(_: datetime) -> timedelta:
+    """Let groups be as long as they are where nothing else was published."""
+    return GROUP
+
+
 def movements(
-    spans: Iterable[Span], paid: Mapping[str, datetime], policy: Policy = "stripe-2026", group: timedelta = GROUP
+    spans: Iterable[Span],
+    paid: Mapping[str, datetime],
+    policy: Policy = "stripe-2026",
+    grouping: Grouping = by_the_hour,
 ) -> list[Movement]:
     """Return how a customer's worth moved, in order of time; ``paid`` is when each subscription was first paid."""
     by_currency: dict[str, list[Span]] = {}
@@ -75,10 +88,10 @@ def movements(
     found = [
         _movement(currency, one, paid, policy)
         for currency, some in by_currency.items()
-        for one in _groups(_apart(some, whole), policy, group, first)
+        for one in _groups(_apart(some, whole), policy, grouping, first)
         if one.before != one.after
     ]
-    return _with_currency_changes(sorted(found, key=lambda one: (one.at, one.currency)), group)
+    return _with_currency_changes(sorted(found, key=lambda one: (one.at, one.currency)), grouping)
 
 
 def _apart(some: Sequence[Span], whole: Sequence[Span]) -> dict[str, list[Span]]:
@@ -95,7 +108,7 @@ def _apart(some: Sequence[Span], whole: Sequence[Span]) -> dict[str, list[Span]]
 
 
 def _groups(
-    lives: Mapping[str, Sequence[Span]], policy: Policy, length: timedelta, first: datetime | None
+    lives: Mapping[str, Sequence[Span]], policy: Policy, grouping: Grouping, first: datetime | None
 ) -> Iterator[_Group]:
     """Give the groups of changes in one currency. ``first`` is when the customer was first worth anything."""
     now: dict[str, Worth] = {}
@@ -107,7 +120,7 @@ def _groups(
         before, total = total, sum(worth.under(policy) for worth in now.values())
         if total == before:
             continue
-        if group is not None and not (at - group.since <= length and at.date() == group.since.date()):
+        if group is not None and not (at - group.since <= grouping(group.since) and at.date() == group.since.date()):
             yield group
             group = None
         if group is None:
@@ -174,7 +187,7 @@ def _decisive(group: _Group, kind: Kind, moved: Sequence[str], policy: Policy) -
     return back[-1] if back else None
 
 
-def _with_currency_changes(found: Sequence[Movement], length: timedelta) -> list[Movement]:
+def _with_currency_changes(found: Sequence[Movement], grouping: Grouping) -> list[Movement]:
     """Mark what ended in one currency and began in another at the same time: nobody came or went."""
     marked = list(found)
     ended = [place for place, one in enumerate(found) if one.kind == "churn"]
@@ -182,6 +195,7 @@ def _with_currency_changes(found: Sequence[Movement], length: timedelta) -> list
     for out in ended if len({one.currency for one in found}) > 1 else ():
         for into in begun:
             one, other = found[out], found[into]
+            length = max(grouping(one.since), grouping(other.since))
             near = abs(one.at - other.at) <= length and one.at.date() == other.at.date()
             if near and one.currency != other.currency:
                 marked[out] = marked[out]._replace(reason="currency_change", involuntary=False)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 import asyncpg
@@ -244,14 +244,24 @@ async def _begun(connection: asyncpg.Connection, wanted: Wanted) -> list[Movemen
     if which:
         for row in await connection.fetch(SPANS, sorted({key[0] for key in which}), wanted.as_of):
             spans.setdefault(row["subject"], []).append(SpanRow(**dict(row)))
-    found = [one for some in spans.values() for one in _as_far_as(some, wanted.policy)]
+    begins = {(subject, since) for subject, _, since in which}
+    found = [one for some in spans.values() for one in _as_far_as(some, wanted.policy, begins)]
     return [
         one for one in found
         if (one.subject, one.currency, one.since) in which and wanted.bounds.start <= one.at < wanted.bounds.end
     ]  # fmt: skip
 
 
-def _as_far_as(some: Sequence[SpanRow], policy: Policy) -> Iterable[MovementRow]:
+def _as_far_as(
+    some: Sequence[SpanRow], policy: Policy, begins: Collection[tuple[str, datetime]]
+) -> Iterable[MovementRow]:
+    """Return how one's worth moved up to now. A group that has begun has all that came since: it is not over."""
     subject = Subject(some[0].book, some[0].subject)
+
+    def grouping(at: datetime) -> timedelta:
+        return timedelta(days=(subject.stream_id, at) in begins)
+
     paid = {row.subscription: row.paid_at for row in some if row.paid_at is not None}
-    return (one for one in movement_rows(subject, [span_of(row) for row in some], paid) if one.policy == policy)
+    return (
+        one for one in movement_rows(subject, [span_of(row) for row in some], paid, grouping) if one.policy == policy
+    )

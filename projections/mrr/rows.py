@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from projections.contract import Rows, Subject, Table
-from projections.mrr.movements import movements
+from projections.mrr.movements import Grouping, movements
 from projections.mrr.portfolio import Portfolio, Span, spans
 from projections.mrr.worth import POLICIES, Worth
 
@@ -143,10 +143,12 @@ def span_of(row: SpanRow) -> Span:
     return Span(row.subscription, row.since, row.until, worth, tuple(row.because))
 
 
-def movement_rows(subject: Subject, found: Sequence[Span], paid: Mapping[str, datetime]) -> Iterable[MovementRow]:
+def movement_rows(
+    subject: Subject, found: Sequence[Span], paid: Mapping[str, datetime], grouping: Grouping
+) -> Iterable[MovementRow]:
     """Return how a customer's worth moved, as each policy counts it."""
     for policy in POLICIES:
-        for one in movements(found, paid, policy):
+        for one in movements(found, paid, policy, grouping):
             yield MovementRow(
                 subject=subject.stream_id,
                 book=subject.book,
@@ -167,13 +169,13 @@ def movement_rows(subject: Subject, found: Sequence[Span], paid: Mapping[str, da
             )
 
 
-def rows_of(subject: Subject, portfolio: Portfolio) -> Rows:
+def rows_of(subject: Subject, portfolio: Portfolio, grouping: Grouping) -> Rows:
     """Return what a customer's subscriptions come to."""
     found = list(spans(portfolio))
     paid = {key: life.paid_at for key, life in portfolio.lives.items() if life.paid_at is not None}
     return {
         SPANS.name: [_span(subject, span, paid.get(span.subscription)) for span in found],
-        MOVEMENTS.name: list(movement_rows(subject, found, paid)),
+        MOVEMENTS.name: list(movement_rows(subject, found, paid, grouping)),
     }
 
 

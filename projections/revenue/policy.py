@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, Literal, NamedTuple
 
 from ledger.catalogs import PUBLISHED, STREAM
 from ledger.event import Json
 from ledger.times import parse_rfc3339
 from projections.catalog import CatalogError, parse_catalog
+from projections.mrr.movements import GROUP
 
 CATALOG: Final = (PUBLISHED.rpartition(".")[0], STREAM)
 """The kind and id of the reference object whose forms are the catalogs that were published."""
@@ -25,12 +26,14 @@ class Policy:
     ``recover_as_gains``: what a won dispute or a payment after a write-off brings for service not yet rendered is a
     gain; otherwise it is deferred again. ``tax_relief``: tax on a bad debt is no longer owed. ``prepaid`` are the
     products and prices that sell billing credits: no choice but a fact, which holds under every named policy.
+    ``group``: how long after a first change of MRR others are one movement with it.
     """
 
     granularity: Granularity = "second"
     recover_as_gains: bool = True
     tax_relief: bool = False
     prepaid: frozenset[str] = frozenset()
+    group: timedelta = GROUP
 
 
 POLICIES: Final[dict[str, Policy]] = {
@@ -64,8 +67,9 @@ def rulings_of(forms: Iterable[tuple[datetime, Json]]) -> list[Ruling]:
         except (CatalogError, ValueError):
             continue
         policy = Policy(
-            said.granularity, said.recover_as_gains, said.tax_relief_on_bad_debt, frozenset(said.prepaid_credits)
-        )
+            said.granularity, said.recover_as_gains, said.tax_relief_on_bad_debt, frozenset(said.prepaid_credits),
+            timedelta(minutes=said.group_minutes),
+        )  # fmt: skip
         found.append(Ruling(at, policy))
     return found
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Final, Protocol
 
+from ledger.catalogs import PUBLISHED
 from projections.contract import Rows, Subject, Terms
 from projections.facts import Fact
 from projections.mrr import portfolio, rows
 from projections.mrr.portfolio import Portfolio
 from projections.revenue.part import Part
+from projections.revenue.policy import CATALOG, Ruling, policy_at, rulings_of
 
 
 @dataclass(slots=True)
@@ -18,10 +21,17 @@ class Recurring:
 
     subject: Subject
     portfolio: Portfolio = field(default_factory=Portfolio)
+    rulings: list[Ruling] | None = None
+
+    def grouping(self, at: datetime) -> timedelta:
+        """Return how long a group of changes is that begins at a time, by the policy in force then."""
+        return policy_at(self.rulings or (), int(at.timestamp())).group
 
 
 def step(state: Recurring, fact: Fact, terms: Terms) -> None:
-    """Let a subject see its next event."""
+    """Let a subject see its next event. What policies were published does not change while a subject is folded."""
+    if state.rulings is None:
+        state.rulings = rulings_of(terms.forms(*CATALOG))
     portfolio.step(state.portfolio, fact, terms)
 
 
@@ -35,7 +45,7 @@ class Whole(Protocol):
 
 def rows_of(state: Whole) -> Rows:
     """Return what a subject's subscriptions come to."""
-    return rows.rows_of(state.recurring.subject, state.recurring.portfolio)
+    return rows.rows_of(state.recurring.subject, state.recurring.portfolio, state.recurring.grouping)
 
 
 RECURRING: Final = Part(
@@ -46,5 +56,5 @@ RECURRING: Final = Part(
     step=step,
     rows=rows_of,
     views={"mrr_movements": rows.MOVEMENTS_VIEW},
-    references=portfolio.REFERENCES,
+    references=portfolio.REFERENCES | {PUBLISHED},
 )

@@ -167,9 +167,21 @@ async def test_an_empty_book_has_no_numbers(client: httpx.AsyncClient, database:
     assert (await ask(client, "/v1/revenue/mrr/movements"))["intervals"] == []
 
 
+@pytest.mark.parametrize(
+    ("minutes", "early", "late"),
+    [(None, [100, 200], [100, 100]), (45, [100, 200], [100, 100]), (10, [100, 200], [100, 200, -100])],
+)
 async def test_a_group_is_shown_as_far_as_it_had_come(
-    client: httpx.AsyncClient, database: Database, services: Services
+    client: httpx.AsyncClient,
+    database: Database,
+    services: Services,
+    minutes: int | None,
+    early: list[int],
+    late: list[int],
 ) -> None:
+    if minutes is not None:
+        catalog, kind = f"[revenue]\ngroup_minutes = {minutes}\n", {"content-type": "application/toml"}
+        assert (await client.put("/v1/catalog", content=catalog, headers=kind)).status_code == 200
     history = History()
     for when, quantity in (("01-10 10:00", 1), ("01-12 10:00", 3), ("01-12 10:30", 2)):
         history.says(when, subscription(item(f"si_1 {quantity} x 100/month")))
@@ -183,9 +195,10 @@ async def test_a_group_is_shown_as_far_as_it_had_come(
     await services.appender.append(new_events(bodies))
     await fold_all(database, services)
     asked = {"from": "2026-01", "to": "2026-02", "detail": "true"}
-    for as_of, amounts in (("10:15", [100, 200]), ("10:30", [100, 100])):
+    for as_of, amounts in (("10:15", early), ("10:30", late)):
         found = await ask(client, "/v1/revenue/mrr/movements", **asked, as_of=f"2026-01-12T{as_of}:00Z")
-        assert [one["amount"] for one in found["movements"]] == amounts
+        signs = {"contraction": -1}
+        assert [one["amount"] * signs.get(one["kind"], 1) for one in found["movements"]] == amounts
         mrr = await ask(client, "/v1/revenue/mrr", at=f"2026-01-12T{as_of}:00Z")
         assert found["intervals"][0]["closing"] == mrr["mrr"]["usd"]["total"] == sum(amounts)
 
