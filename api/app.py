@@ -29,6 +29,7 @@ from api.routes import OPERATIONS
 from api.schemas import SCHEMAS
 from api.scrape import prometheus
 from api.services import Services
+from api.webhook import Intake
 
 _ASKED_OFTEN: Final = ("/webhooks/stripe", CHECK)
 
@@ -37,8 +38,9 @@ class Application(Starlette):
     """Starlette behind our front door, which also sees what Starlette answers to a bug."""
 
     def build_middleware_stack(self) -> ASGIApp:
-        """Put the front before everything else, and answers from memory before the routes."""
-        return Front(Present(Named(super().build_middleware_stack()), self.state), self.state.metrics)
+        """Put the front before everything else, and webhooks and answers from memory before the routes."""
+        routes = Named(super().build_middleware_stack())
+        return Front(Intake(Present(routes, self.state)), self.state.metrics)
 
 
 def create_app(open_: Callable[[], AbstractAsyncContextManager[Services]]) -> Starlette:

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 import asyncpg
 import structlog
@@ -37,8 +37,7 @@ _OPTIMISTIC_TRIES: Final = 2
 _RECONNECT_SECONDS: Final = 0.25
 
 
-@dataclass(frozen=True, slots=True)
-class Appended:
+class Appended(NamedTuple):
     """Where an event stands in its book; ``duplicate`` when it stood there already."""
 
     position: int
@@ -366,9 +365,9 @@ class _Flush:
 
     def _settle(self, rows: Sequence[Numbered]) -> None:
         written: dict[Key, Prepared] = {}
-        for row in rows:
-            self._places[row.prepared.key] = Place(row.position, row.prepared.event.stream_id, row.version)
-            written[row.prepared.key] = row.prepared
+        for prepared, position, version, _, _ in rows:
+            self._places[prepared.key] = Place(position, prepared.event.stream_id, version)
+            written[prepared.key] = prepared
         for index, caller in enumerate(self._callers):
             if index not in self._refused:
                 self.copies += [

@@ -29,17 +29,13 @@ class Head:
 class Prepared(NamedTuple):
     """An event whose body is compressed and committed to, waiting for its number."""
 
+    key: Key
     event: NewEvent
     salt: bytes
     body_digest: bytes
     encoding: int
     stored_body: bytes
-    dictionary_id: int | None = None
-
-    @property
-    def key(self) -> Key:
-        """The event's identity."""
-        return (self.event.book, self.event.event_id)
+    dictionary_id: int | None
 
 
 class Numbered(NamedTuple):
@@ -56,7 +52,8 @@ def prepare(
     event: NewEvent, *, salt: bytes, encoding: int, stored_body: bytes, dictionary_id: int | None = None
 ) -> Prepared:
     """Commit to an event's body under ``salt`` (16 random bytes)."""
-    return Prepared(event, salt, body_digest(salt, event.body), encoding, stored_body, dictionary_id)
+    key = (event.book, event.event_id)
+    return Prepared(key, event, salt, body_digest(salt, event.body), encoding, stored_body, dictionary_id)
 
 
 def number(

@@ -6,9 +6,8 @@ a new encoding is for new rows. A dictionary's id is made of its content, so tha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from importlib import resources
-from typing import Final
+from typing import Final, NamedTuple
 
 import zstandard
 
@@ -30,8 +29,7 @@ class UnknownDictionaryError(UndecodableBodyError):
         self.dictionary_id = dictionary_id
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
+class Encoded(NamedTuple):
     """A body as it is stored."""
 
     encoding: int

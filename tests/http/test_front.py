@@ -18,6 +18,7 @@ import stamina
 import structlog
 
 from api import log as log_routes
+from api import webhook
 from api.logs import BLOT, configure_logging, describe, is_personal, places
 from api.services import Services, projections_of
 from api.settings import Settings
@@ -68,7 +69,7 @@ class BrokenError(Exception):
     """What a library says when it quotes what it met."""
 
 
-def quoting(*_: object) -> None:
+def quoting(*_: object, **__: object) -> None:
     raise BrokenError(
         f"cannot read {PERSONAL['name']} <{PERSONAL['email']}> of {PERSONAL['line1']}, {PERSONAL['card']}"
     )
@@ -121,11 +122,13 @@ async def test_answers_are_safe_and_not_kept(client: httpx.AsyncClient) -> None:
     assert "style-src" in page["content-security-policy"]
 
 
+@pytest.mark.parametrize(("method", "path"), [("GET", "/v1/log/checkpoint"), ("POST", "/webhooks/stripe")])
 async def test_a_bug_is_answered_with_its_id_and_logged_without_what_it_met(
-    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, written: io.StringIO
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, written: io.StringIO, method: str, path: str
 ) -> None:
     monkeypatch.setattr(log_routes, "book_of_request", quoting)
-    answer = await client.get("/v1/log/checkpoint")
+    monkeypatch.setattr(webhook, "verified_event", quoting)
+    answer = await client.request(method, path)
     assert (answer.status_code, answer.json()["type"]) == (500, "internal")
     text, [bug, request] = lines(written)
     assert bug["request_id"] == request["request_id"] == answer.json()["request_id"] == answer.headers["x-request-id"]

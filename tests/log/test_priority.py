@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import AsyncMock
 
@@ -77,7 +78,7 @@ async def test_folding_takes_the_smaller_a_part_of_the_time_the_faster_events_co
 ) -> None:
     monkeypatch.setattr(processes, "weigh_session", lambda *, down: True)
     now = [100.0]
-    monkeypatch.setattr("api.processes.time.monotonic", lambda: now[0])
+    monkeypatch.setattr(processes, "time", SimpleNamespace(monotonic=lambda: now[0]))
     stream, connection = processes.Stream(), AsyncMock()
     now[0] += 2
     connection.fetchval.return_value = 2 * a_second
