@@ -116,6 +116,8 @@ def export(
             "there are `ledger export journal|recognition|mrr|events --format FORMAT`, `ledger export events "
             "--with-proof` and `ledger export rows --build BUILD`"
         )
+    if of_log and (since, until, book, basis) != (None, None, None, "sealed"):
+        raise typer.BadParameter("--from, --to, --book and --basis are for tables: a log or a build is written whole")
     if output.exists():
         raise MistakeError(f"{output} exists: an export never overwrites anything")
     settings = load_settings()
