@@ -11,6 +11,7 @@ import asyncpg
 from api.credentials import load_credentials
 from api.database import running_database
 from api.settings import Settings, environment_name
+from api.signing import load_signer
 from ledger.errors import LedgerError, SettingError
 from ledger.migrate import check_schema
 from ledger.postgres import AWAY, Database
@@ -49,7 +50,7 @@ class Check:
 
 def examine(settings: Settings) -> list[Check]:
     """Check every setting, then the database. What cannot be reached is a failed check, not an error."""
-    checks = [*setting_checks(settings), _credentials(settings)]
+    checks = [*setting_checks(settings), _credentials(settings), _signing_key(settings)]
     try:
         with running_database(settings) as database:
             checks += asyncio.run(_database(database.as_role("ledger_app")))
@@ -77,6 +78,16 @@ def _credentials(settings: Settings) -> Check:
         return Check("credentials", ok=False, value=str(error), how=how)
     found = f"{len(credentials.webhook_secrets)} webhook secrets, {len(credentials.api_keys)} API keys"
     return Check("credentials", ok=True, value=found, how=how)
+
+
+def _signing_key(settings: Settings) -> Check:
+    how = "it can be read"
+    if settings.signing_key is None and settings.embedded:
+        return Check("signing key", ok=True, value="kept in the data folder", how=how)
+    try:
+        return Check("signing key", ok=True, value=load_signer(settings).name, how=how)
+    except SettingError as error:
+        return Check("signing key", ok=False, value=str(error), how=how)
 
 
 async def _database(database: Database) -> list[Check]:

@@ -41,7 +41,11 @@ class Settings(BaseSettings):
     account: str = Field(
         default="self", pattern=r"^[A-Za-z0-9_]{1,100}$", description="the platform's own account in book ids"
     )
-    default_book: str | None = Field(default=None, description="what a request without `book` means; {account}:live")
+    default_book: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9_]{1,100}:(live|test)$",
+        description="what a request without `book` means; {account}:live",
+    )
     org_metadata_key: str = Field(
         default="org_id", min_length=1, description="metadata key that names a customer's organisation"
     )

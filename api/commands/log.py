@@ -21,7 +21,7 @@ from ledger.fork import fork_log
 from ledger.identity import read_identity
 from ledger.note import NoteError, VerifierKey, parse_verifier_key
 from ledger.postgres import Database
-from ledger.reader import read_books, read_event
+from ledger.reader import StoredEvent, read_books, read_event
 from ledger.verify import Report, verify_log
 
 T = TypeVar("T")
@@ -106,6 +106,7 @@ async def _verify(
 def prove(
     event: Annotated[str, typer.Argument(help="The event's id.")],
     book: Annotated[str | None, typer.Option(help="Which book; default: the default book.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print the proof that one event stands in the log (C2SP tlog-proof), signing its head first where needed.
 
@@ -113,14 +114,18 @@ def prove(
     """
     settings = load_settings()
 
-    async def work(services: Services) -> str:
+    async def work(services: Services) -> tuple[StoredEvent, str]:
         async with services.pool.acquire() as connection:
             found = await read_event(connection, book or settings.book_by_default, event)
         if found is None:
             raise MistakeError(f"book {book or settings.book_by_default} has no event {event}")
-        return (await services.notary.prove(found)).encode()
+        return found, (await services.notary.prove(found)).encode()
 
-    typer.echo(_with_services(settings, work), nl=False)
+    found, proof = _with_services(settings, work)
+    if as_json:
+        show_json({"event": found.event_id, "book": found.book, "position": found.position, "proof": proof})
+    else:
+        typer.echo(proof, nl=False)
 
 
 @app.command("checkpoint")

@@ -8,7 +8,7 @@ import tempfile
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import orjson
 import typer
@@ -67,6 +67,12 @@ def import_(
         typer.echo(f"appended {imported.appended} events; the log had {imported.duplicates} of the file's already")
 
 
+_THERE_ARE: Final = (
+    "there are `ledger export journal|recognition|mrr|events --format FORMAT`, `ledger export events --with-proof` and "
+    "`ledger export rows --build BUILD`"
+)
+
+
 def export(
     what: Annotated[
         str,
@@ -112,10 +118,9 @@ def export(
     of_books = what in _TABLES and as_format is not None and not with_proof and build is None
     of_log = as_format is None and (what, with_proof, build is None) in {("events", True, True), ("rows", False, False)}
     if not of_books and not of_log:
-        raise typer.BadParameter(
-            "there are `ledger export journal|recognition|mrr|events --format FORMAT`, `ledger export events "
-            "--with-proof` and `ledger export rows --build BUILD`"
-        )
+        raise typer.BadParameter(_THERE_ARE)
+    if of_log and (since, until, book, basis) != (None, None, None, "sealed"):
+        raise typer.BadParameter("--from, --to, --book and --basis are for tables: a log or a build is written whole")
     if output.exists():
         raise MistakeError(f"{output} exists: an export never overwrites anything")
     settings = load_settings()

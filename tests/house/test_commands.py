@@ -43,7 +43,9 @@ WRONG: Final = (
     "verify --archive {out}", "verify --verifier-key nonsense", "backfill --since yesterday", "grant cus_1 sso",
     "grant cus_1 --reason why", "grant nobody sso --reason why", "grant cus_1 sso --reason why --until yesterday",
     "grant cus_1 sso --revoke grant_1 --reason why", "import {missing}", "import {folder}", "export nonsense -o {out}",
-    "export events -o {out}", "export journal --format xml -o {out}", "export events --format csv -o {folder}",
+    "export events -o {out}", "export events --with-proof --book self:test -o {out}",
+    "export rows --build x-1 --from 2026-01 -o {out}", "export journal --format xml -o {out}",
+    "export events --format csv -o {folder}",
     "export events --format csv -o {out} --from May", "export events --format csv -o {out} --from 2026-02 --to 2026-01",
     "export events --format csv -o {missing}/x", "restore {missing}", "backup {folder}", "catalog publish {missing}",
     "catalog publish {binary}", "catalog diff {binary}", "catalog publish {catalog} --effective-from yesterday",
@@ -141,6 +143,7 @@ def test_a_folder_that_cannot_be_written_is_said(
 def test_a_mistake_is_answered_with_a_sentence(
     command: str, world: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("LEDGER_PORT", "1")  # 0 would be answered before what is tried
     status, said = run(monkeypatch, command.format(**world))
     assert status in (1, 2), said
     assert status == 2 or "127.0.0.1" in command + said, said

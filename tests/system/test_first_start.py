@@ -75,7 +75,10 @@ def _commands_work(run: Callable[..., subprocess.CompletedProcess[str]], when: s
     for full in ((), ("--full",)):
         verified = run("verify", *full)
         assert (verified.returncode, verified.stdout.startswith("true: 5 events")) == (0, True), verified.stdout
-    assert run("prove", "evt_2").stdout.startswith("c2sp.org/tlog-proof@v1\n")
+    proof = run("prove", "evt_2").stdout
+    assert proof.startswith("c2sp.org/tlog-proof@v1\n")
+    told = orjson.loads(run("prove", "evt_2", "--json").stdout)
+    assert (told["event"], told["book"], told["proof"].splitlines()[1]) == ("evt_2", "self:live", proof.splitlines()[1])
 
 
 def test_nothing_of_an_installed_postgresql_is_used(service: Service) -> None:
@@ -107,6 +110,7 @@ def test_a_taken_port_is_said_and_hurts_nobody(service: Service, tmp_path: Path)
         ({"LEDGER_STRIPE_WEBHOOK_SECRETS": "sk_live_x"}, "LEDGER_STRIPE_WEBHOOK_SECRETS"),
         ({"LEDGER_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/x"}, "LEDGER_STRIPE_WEBHOOK_SECRETS"),
         ({"LEDGER_LOG_LEVEL": "loud"}, "LEDGER_LOG_LEVEL"),
+        ({"LEDGER_DEFAULT_BOOK": "ledger:control"}, "LEDGER_DEFAULT_BOOK"),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named(service: Service, settings: dict[str, str], complaint: str) -> None:
@@ -215,4 +219,6 @@ def test_only_serving_says_where_it_listens(service: Service) -> None:
     service.start()
     url = service.credentials["url"]
     assert service.run_apart("doctor", LEDGER_PORT="9").returncode == 0
+    examined = service.run_apart("doctor", LEDGER_SIGNING_KEY="x")
+    assert (examined.returncode, "must be 32 bytes" in examined.stdout) == (1, True)
     assert service.credentials["url"] == url
