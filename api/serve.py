@@ -131,7 +131,9 @@ async def _check_external(settings: Settings, *, migrate_first: bool) -> None:
             await check_schema(connection)
             await connection.close()
     except AWAY as error:
-        raise LedgerError(f"LEDGER_DATABASE_URL: the database cannot be reached: {error}") from error
+        raise LedgerError(
+            f"LEDGER_DATABASE_URL: the database cannot be reached: {str(error) or type(error).__name__}"
+        ) from error
     except asyncpg.PostgresError as error:
         raise LedgerError(f"LEDGER_DATABASE_URL: {error}; its login needs ledger_app and ledger_builder") from error
 

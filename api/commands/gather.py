@@ -121,6 +121,8 @@ async def _run(
     progress: Progress,
 ) -> Gathered:
     async with open_services(settings, database=database) as services, open_access(settings, services.clock) as access:
+        async with services.pool.acquire():
+            pass  # Stripe is asked for nothing that could not be kept
         total = KEPT if since is None else min(KEPT, services.clock() - since)
         task = progress.add_task(f"{name} (hours)", total=total / timedelta(hours=1))
         gathering = Gathering(

@@ -84,6 +84,8 @@ async def _run(
     settings: Settings, database: Database, customer: str | None, progress: Progress, *, record: bool
 ) -> Reconciled:
     async with open_services(settings, database=database) as services, open_access(settings, services.clock) as access:
+        async with services.pool.acquire():
+            pass  # Stripe is asked for nothing that could not be kept
         task = progress.add_task("reconcile (objects)", total=None)
         reconciliation = Reconciliation(
             access,

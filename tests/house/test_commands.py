@@ -27,8 +27,14 @@ GOOD: Final = {
 }  # fmt: skip
 """For every command, arguments that are right as such."""
 
-ALONE: Final = {"simulate", "keys create", "keys init"}
+ALONE: Final = {"simulate", "keys create", "keys init", "keys rotate"}
 """Commands that ask no database."""
+
+OTHERWISE: Final = {
+    "serve": "database cannot be reached: ", "demo": "not mixed into a database of yours", "import": "line 1",
+    "restore": "holds no database.dump",
+}  # fmt: skip
+"""What some commands say where the database is away, if not at which address it was looked for."""
 
 WRONG: Final = (
     "serve extra", "simulate", "simulate -o {out} --start May", "simulate -o {out} --api-version 1999",
@@ -76,7 +82,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     monkeypatch.setenv("LEDGER_SIGNING_KEY", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")
     monkeypatch.setenv("LEDGER_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("LEDGER_STRIPE_API_KEY", "rk_test_1")
-    monkeypatch.setenv("LEDGER_PORT", "0")
+    monkeypatch.setenv("LEDGER_PORT", "1")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
@@ -120,9 +126,12 @@ def test_a_strange_option_is_a_mistake(name: str, world: dict[str, str], monkeyp
 
 
 @pytest.mark.parametrize("name", [one for one in GOOD if one not in ALONE])
-def test_a_database_that_is_away_is_said(name: str, world: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_that_is_away_is_said(
+    name: str, world: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     status, said = run(monkeypatch, f"{name} {GOOD[name].format(**world)}")
     assert status in (1, 2), said
+    assert OTHERWISE.get(name, "127.0.0.1") in said + capsys.readouterr().out, said
     assert len(said.strip().splitlines()) < 12
     assert "rk_test_1" not in said
 
@@ -143,7 +152,6 @@ def test_a_folder_that_cannot_be_written_is_said(
 def test_a_mistake_is_answered_with_a_sentence(
     command: str, world: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("LEDGER_PORT", "1")  # 0 would be answered before what is tried
     status, said = run(monkeypatch, command.format(**world))
     assert status in (1, 2), said
     assert status == 2 or "127.0.0.1" in command + said, said
