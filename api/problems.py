@@ -10,7 +10,7 @@ from typing import Any, Final
 import orjson
 import structlog
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from api.front import request_id_of
@@ -173,6 +173,7 @@ TOLD: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], Callable[
     (LogUnavailableError, lambda e: Problem(503, str(e), headers={"Retry-After": str(e.retry_after)})),
     (AWAY, lambda _: Problem(503, "the database cannot be reached", headers={"Retry-After": "1"})),
     (HTTPException, _as_http),
+    (ClientDisconnect, lambda _: Problem(400, "the request ended before its body did", kind="incomplete")),
     (LedgerError, lambda e: Problem(400, str(e))),
 )
 """What each error is to the caller; the first that fits."""
@@ -186,5 +187,5 @@ async def answer_problem(request: Request, error: Exception) -> Response:
     return ProblemResponse(problem, request_id_of(request.scope))
 
 
-HANDLED = (Problem, LedgerError, HTTPException, *AWAY)
+HANDLED = (Problem, LedgerError, HTTPException, ClientDisconnect, *AWAY)
 """The exceptions that are answered where they are raised; anything else is a bug, logged and answered 500."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import re
@@ -9,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import asyncpg
 import httpx
@@ -19,6 +21,7 @@ import structlog
 
 from api import log as log_routes
 from api import webhook
+from api.app import create_app
 from api.logs import BLOT, configure_logging, describe, is_personal, places
 from api.services import Services, projections_of
 from api.settings import Settings
@@ -137,6 +140,30 @@ async def test_a_bug_is_answered_with_its_id_and_logged_without_what_it_met(
     assert bug["places"][-1].endswith(" quoting")
     assert (request["status"], request["level"]) == (500, "warning")
     assert not [one for one in PERSONAL.values() if one in text]
+
+
+@pytest.mark.parametrize("path", ["/webhooks/stripe", "/v1/grants"])
+async def test_who_goes_away_in_the_middle_of_a_body_met_no_bug(
+    services: Services, written: io.StringIO, path: str
+) -> None:
+    app = create_app(lambda: contextlib.nullcontext(services))
+    app.state.services = services
+    told = [{"type": "http.request", "body": b'{"id": ', "more_body": True}, {"type": "http.disconnect"}]
+    headers = [(b"authorization", f"Bearer {KEY}".encode()), (b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b"",
+             "headers": headers, "http_version": "1.1", "scheme": "http", "server": ("ledger.test", 80)}  # fmt: skip
+    answers = []
+
+    async def receive() -> Any:
+        return told.pop(0)
+
+    async def send(message: Any) -> None:
+        answers.append(message)
+
+    await app(scope, receive, send)
+    assert answers[0]["status"] == 400
+    [request] = lines(written)[1]
+    assert (request["event"], request["status"], request["level"]) == ("request", 400, "info")
 
 
 async def test_one_line_a_request_that_names_nobody(
