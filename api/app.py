@@ -29,9 +29,10 @@ from api.routes import OPERATIONS
 from api.schemas import SCHEMAS
 from api.scrape import prometheus
 from api.services import Services
+from api.settings import WEBHOOKS
 from api.webhook import Intake
 
-_ASKED_OFTEN: Final = ("/webhooks/stripe", CHECK)
+_ASKED_OFTEN: Final = (WEBHOOKS, CHECK)
 
 
 class Application(Starlette):

@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from ledger.errors import LedgerError, MistakeError
-from ledger.postgres import AWAY
+from ledger.postgres import AWAY, said_by
 
 COMMANDS: Final = {
     "serve": "serve.serve",
@@ -105,7 +105,7 @@ def main() -> None:
         # A file of the user's has a name; a socket that nobody listens on has none.
         if isinstance(error, OSError) and error.filename is not None:
             _end(f"{error.filename}: {error.strerror}", 2)
-        _end(f"the database cannot be reached: {str(error) or type(error).__name__}", 1)
+        _end(f"the database cannot be reached: {said_by(error)}", 1)
     except asyncpg.PostgresError as error:
         _end(f"the database refuses: {error}", 1)
     except KeyboardInterrupt:

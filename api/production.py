@@ -22,7 +22,7 @@ from api.outward.coverage import KEPT, covered_books, first_hour, hour_of, read_
 from api.outward.paging import read_pages
 from api.outward.refused import StripeRefusedError
 from api.services import Services, projections_of
-from api.settings import Settings
+from api.settings import WEBHOOKS, Settings
 from ledger.errors import LedgerError
 from ledger.observation import OBSERVATIONS
 from ledger.reader import StoredEvent, read_event, read_head
@@ -183,7 +183,7 @@ async def _post(serving: Services, body: bytes, signature: str | None) -> httpx.
     headers = {"Stripe-Signature": signature} if signature else {}
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://doctor.invalid") as client:
-        return await client.post("/webhooks/stripe", content=body, headers=headers)
+        return await client.post(WEBHOOKS, content=body, headers=headers)
 
 
 def _signature(serving: Services, event: StoredEvent) -> str | None:
@@ -206,7 +206,7 @@ async def _endpoint(serving: Services) -> Check:
         told = error.status if isinstance(error, StripeRefusedError) else None
         hint = "; the key needs read permission for webhook endpoints" if told else ""
         return Check("endpoint at Stripe", ok=False, value=f"{error}{hint}", how=how)
-    ours = [one for one in endpoints if urlsplit(str(one.get("url"))).path == "/webhooks/stripe"]
+    ours = [one for one in endpoints if urlsplit(str(one.get("url"))).path == WEBHOOKS]
     good = [one for one in ours if not _lacking(one, serving)]
     lacking = sorted({type_ for one in ours for type_ in _lacking(one, serving)})
     value = f"{len(good)} of {len(ours)}" + (f"; not sent: {', '.join(lacking[:5])} …" if lacking and not good else "")

@@ -49,6 +49,7 @@ from api.declared import (
     word,
 )
 from api.schemas import TEXT, TIME_OR_NULL, TRUTH, VALUE, WHOLE, ref, shape, some
+from api.settings import WEBHOOKS
 from projections.mrr.intervals import INTERVALS
 from projections.mrr.worth import POLICIES as WORTH_POLICIES
 from projections.revenue.policy import POLICIES
@@ -83,7 +84,7 @@ REBUILD: Final = body("book until_position until_time reason", book=TEXT, until_
                       reason=TEXT)  # fmt: skip
 
 OPERATIONS: Final = (
-    Operation("POST", "/webhooks/stripe", webhook.receive, "Take a signed event from Stripe; 200 once it is durable.",
+    Operation("POST", WEBHOOKS, webhook.receive, "Take a signed event from Stripe; 200 once it is durable.",
               {200: ref("Received")}, refuses=(413,), body={"type": "object"}),
     Operation("GET", "/v1/events", events.list_events, "The log of a book, in order.", {200: ref("Events")}, OF_EVENTS,
               (CUSTOMER, named("type", "Only events of this type."), whole("after", "Positions after this one."),

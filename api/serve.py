@@ -20,12 +20,12 @@ import structlog
 
 from api.credentials import Credentials, load_credentials, publish_url
 from api.database import database_of, prepare_embedded
-from api.settings import Settings
+from api.settings import WEBHOOKS, Settings
 from api.signing import load_signer
 from ledger.embedded import EmbeddedPostgres
 from ledger.errors import LedgerError, SettingError
 from ledger.migrate import check_schema, migrate
-from ledger.postgres import AWAY, ROLES, Database
+from ledger.postgres import AWAY, ROLES, Database, said_by
 
 _log = structlog.get_logger()
 
@@ -131,9 +131,7 @@ async def _check_external(settings: Settings, *, migrate_first: bool) -> None:
             await check_schema(connection)
             await connection.close()
     except AWAY as error:
-        raise LedgerError(
-            f"LEDGER_DATABASE_URL: the database cannot be reached: {str(error) or type(error).__name__}"
-        ) from error
+        raise LedgerError(f"LEDGER_DATABASE_URL: the database cannot be reached: {said_by(error)}") from error
     except asyncpg.PostgresError as error:
         raise LedgerError(f"LEDGER_DATABASE_URL: {error}; its login needs ledger_app and ledger_builder") from error
 
@@ -193,7 +191,7 @@ def _greet(settings: Settings, credentials: Credentials, say: Callable[[str], No
     url = settings.url
     say("Ledger is serving. Ctrl-C stops it; nothing is lost.")
     say(f"  console         {url}/")
-    say(f"  webhook         {url}/webhooks/stripe")
+    say(f"  webhook         {url}{WEBHOOKS}")
     if credentials.generated_secret:
         say(f"  webhook secret  {credentials.generated_secret}")
     if credentials.generated_key:

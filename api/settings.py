@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -12,6 +12,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from ledger.errors import SettingError
 
 PREFIX = "LEDGER_"
+
+WEBHOOKS: Final = "/webhooks/stripe"
+"""Where Stripe sends its events."""
 
 
 class Settings(BaseSettings):

@@ -16,12 +16,12 @@ from api.access import metrics_of, services
 from api.front import asked_by_whom, request_id_of
 from api.problems import JSONResponse, Problem, answer_problem
 from api.secrets import WebhookSecret
+from api.settings import WEBHOOKS
 from ledger.errors import LogUnavailableError, MalformedEventError
 from ledger.event import Envelope, NewEvent, Source, parse_envelope, received_event
 
 _log = structlog.get_logger()
 
-ROUTE: Final = "/webhooks/stripe"
 MAX_BODY_BYTES: Final = 1024 * 1024
 _MAX_SIGNATURE_CHARACTERS: Final = 4096
 
@@ -37,11 +37,11 @@ class Intake:
 
     async def __call__(self, scope: Scope, receive_: Receive, send: Send) -> None:
         """Take a webhook, or pass the request on."""
-        is_webhook = scope["type"] == "http" and scope["path"] == ROUTE and scope["method"] == "POST"
+        is_webhook = scope["type"] == "http" and scope["path"] == WEBHOOKS and scope["method"] == "POST"
         if not is_webhook or b"%" in (scope.get("raw_path") or b""):
             await self._app(scope, receive_, send)
             return
-        asked_by_whom(scope).route = ROUTE
+        asked_by_whom(scope).route = WEBHOOKS
         request = Request(scope, receive_)
         try:
             response = await receive(request)

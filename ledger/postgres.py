@@ -32,6 +32,11 @@ _CONNECT_SECONDS = 5
 _COMMAND_SECONDS = 60
 
 
+def said_by(error: BaseException) -> str:
+    """Return what an error says; its kind where it says nothing, as some of those that mean a database is away."""
+    return str(error) or type(error).__name__
+
+
 @dataclass(frozen=True, slots=True)
 class Database:
     """An address of PostgreSQL and the role its connections take; makes connections and pools."""

@@ -7,7 +7,6 @@ hold the same rows have the same digest, whenever and however they were made.
 from __future__ import annotations
 
 import ast
-import gc
 import hashlib
 import importlib
 import inspect
@@ -22,6 +21,7 @@ import orjson
 
 from ledger.merkle import extend, root
 from projections.builds import Build, enter, positions_of
+from projections.collecting import collector_paused
 from projections.contract import Projection
 
 # Rows are hashed as their text, which the database writes the same way whatever a client prefers.
@@ -151,13 +151,8 @@ def _tree(source: str) -> ast.Module:
 
     (``SystemError: AST constructor recursion depth mismatch``, once a finalizer has formatted a traceback.)
     """
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
+    with collector_paused():
         return ast.parse(source)
-    finally:
-        if collecting:
-            gc.enable()
 
 
 def _meaning(name: str) -> str:

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -24,6 +23,7 @@ from projections import joining, rivals
 from projections.ahead import PIECE_ROWS, Ahead, Place, read, working_ahead
 from projections.builds import Build, enter, set_phase
 from projections.claims import Claims, write_claims
+from projections.collecting import collector_paused
 from projections.contract import Projection, Subject
 from projections.facts import Fact
 from projections.links import CUSTOMERS, Link, is_customer, linking, merged
@@ -142,7 +142,7 @@ async def plan(connection: asyncpg.Connection, projection: Projection, build: Bu
     if (await read_progress(connection, build)).parts:
         return
     await enter(connection, build.schema_name)
-    with _collector_paused():
+    with collector_paused():
         books = sorted(build.targets.items())
         parts = [part for book, target in books for part in await cut(connection, projection, book, target)]
     async with connection.transaction():
@@ -174,20 +174,9 @@ async def fold_piece(
 ) -> bool:
     """Fold a piece of whatever part nobody else works on; return whether there was one."""
     await enter(connection, build.schema_name)
-    with _collector_paused():
+    # Parsed events have no cycles, and looking through them all costs a third.
+    with collector_paused():
         return await _fold_piece(connection, projection, build, ahead)
-
-
-@contextlib.contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Fold without looking for cycles: parsed events have none, and looking through them all costs a third."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 async def _fold_piece(

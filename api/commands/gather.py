@@ -10,15 +10,14 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
+from api.commands.asking import asking_stripe
 from api.database import running_database
 from api.logs import configure_logging
 from api.output import progress_bar, show_json
-from api.outward.access import open_access
 from api.outward.coverage import KEPT
 from api.outward.gather import Gathered, Gathering
 from api.outward.observer import Observed, Observer
 from api.outward.wanted import try_again
-from api.services import open_services
 from api.settings import Settings, load_settings
 from ledger.postgres import Database
 from ledger.times import parse_rfc3339
@@ -78,7 +77,7 @@ def observe(
 
 
 async def _observe(settings: Settings, database: Database, *, retry: bool) -> Observed:
-    async with open_services(settings, database=database) as services, open_access(settings, services.clock) as access:
+    async with asking_stripe(settings, database) as (services, access):
         if retry:
             async with services.pool.acquire() as connection:
                 await try_again(connection, services.clock())
@@ -120,9 +119,7 @@ async def _run(
     since: datetime | None,
     progress: Progress,
 ) -> Gathered:
-    async with open_services(settings, database=database) as services, open_access(settings, services.clock) as access:
-        async with services.pool.acquire():
-            pass  # Stripe is asked for nothing that could not be kept
+    async with asking_stripe(settings, database) as (services, access):
         total = KEPT if since is None else min(KEPT, services.clock() - since)
         task = progress.add_task(f"{name} (hours)", total=total / timedelta(hours=1))
         gathering = Gathering(

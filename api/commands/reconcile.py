@@ -8,13 +8,12 @@ from typing import Annotated, Any
 import typer
 from rich.progress import Progress
 
+from api.commands.asking import asking_stripe
 from api.comparing import cell_json
 from api.database import running_database
 from api.logs import configure_logging
 from api.output import progress_bar, show_json, show_table
-from api.outward.access import open_access
 from api.outward.reconcile import Reconciled, Reconciliation
-from api.services import open_services
 from api.settings import Settings, load_settings
 from ledger.postgres import Database
 from projections.drift import Drift
@@ -83,9 +82,7 @@ def _json(book: str, drift: Drift) -> dict[str, Any]:
 async def _run(
     settings: Settings, database: Database, customer: str | None, progress: Progress, *, record: bool
 ) -> Reconciled:
-    async with open_services(settings, database=database) as services, open_access(settings, services.clock) as access:
-        async with services.pool.acquire():
-            pass  # Stripe is asked for nothing that could not be kept
+    async with asking_stripe(settings, database) as (services, access):
         task = progress.add_task("reconcile (objects)", total=None)
         reconciliation = Reconciliation(
             access,

@@ -14,7 +14,7 @@ from projections.revenue.facts import Facts
 from projections.revenue.journal import books_of
 from projections.revenue.owing import owing_on, with_owing
 from projections.revenue.part import Part
-from projections.revenue.policy import CATALOG, rulings_of
+from projections.revenue.policy import published
 from projections.revenue.recognition import earnings
 from projections.revenue.recurring import Recurring
 from projections.revenue.sums import daily, monthly, sum_rows
@@ -23,7 +23,7 @@ from projections.revenue.sums import daily, monthly, sum_rows
 def step(facts: Facts, fact: Fact, terms: Terms) -> None:
     """Let a subject see its next event. What policies were published does not change while a subject is folded."""
     if facts.rulings is None:
-        facts.rulings = rulings_of(terms.forms(*CATALOG))
+        facts.rulings = published(terms)
     if (note := gather.STEPS.get(fact.type)) is not None:
         note(facts, fact)
 

@@ -11,6 +11,7 @@ from ledger.catalogs import PUBLISHED, STREAM
 from ledger.event import Json
 from ledger.times import parse_rfc3339
 from projections.catalog import CatalogError, parse_catalog
+from projections.contract import Terms
 from projections.mrr.movements import GROUP
 
 CATALOG: Final = (PUBLISHED.rpartition(".")[0], STREAM)
@@ -67,11 +68,19 @@ def rulings_of(forms: Iterable[tuple[datetime, Json]]) -> list[Ruling]:
         except (CatalogError, ValueError):
             continue
         policy = Policy(
-            said.granularity, said.recover_as_gains, said.tax_relief_on_bad_debt, frozenset(said.prepaid_credits),
-            timedelta(minutes=said.group_minutes),
-        )  # fmt: skip
+            granularity=said.granularity,
+            recover_as_gains=said.recover_as_gains,
+            tax_relief=said.tax_relief_on_bad_debt,
+            prepaid=frozenset(said.prepaid_credits),
+            group=timedelta(minutes=said.group_minutes),
+        )
         found.append(Ruling(at, policy))
     return found
+
+
+def published(terms: Terms) -> list[Ruling]:
+    """Return the policies that a book's catalogs published."""
+    return rulings_of(terms.forms(*CATALOG))
 
 
 def policy_at(rulings: Sequence[Ruling], at: int) -> Policy:

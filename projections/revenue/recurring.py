@@ -12,7 +12,7 @@ from projections.facts import Fact
 from projections.mrr import portfolio, rows
 from projections.mrr.portfolio import Portfolio
 from projections.revenue.part import Part
-from projections.revenue.policy import CATALOG, Ruling, policy_at, rulings_of
+from projections.revenue.policy import Ruling, policy_at, published
 
 
 @dataclass(slots=True)
@@ -31,7 +31,7 @@ class Recurring:
 def step(state: Recurring, fact: Fact, terms: Terms) -> None:
     """Let a subject see its next event. What policies were published does not change while a subject is folded."""
     if state.rulings is None:
-        state.rulings = rulings_of(terms.forms(*CATALOG))
+        state.rulings = published(terms)
     portfolio.step(state.portfolio, fact, terms)
 
 

@@ -25,8 +25,13 @@ FLOWS: Final = ("billed", *(f"released_{cause}" for cause in RELEASES), "reinsta
 COLUMNS: Final = (*CLASSES, *FLOWS)
 KEPT: Final = (*COLUMNS, *EARNED)
 FALLEN: Final = (
-    "invoiced_first", "fallen_first", "invoiced_second", "fallen_second", "invoiced_others", "fallen_others",
-)  # fmt: skip
+    "invoiced_first",
+    "fallen_first",
+    "invoiced_second",
+    "fallen_second",
+    "invoiced_others",
+    "fallen_others",
+)
 
 USUAL: Final = (
     "stripe_balance",

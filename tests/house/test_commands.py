@@ -31,9 +31,11 @@ ALONE: Final = {"simulate", "keys create", "keys init", "keys rotate"}
 """Commands that ask no database."""
 
 OTHERWISE: Final = {
-    "serve": "database cannot be reached: ", "demo": "not mixed into a database of yours", "import": "line 1",
+    "serve": "database cannot be reached: ",
+    "demo": "not mixed into a database of yours",
+    "import": "line 1",
     "restore": "holds no database.dump",
-}  # fmt: skip
+}
 """What some commands say where the database is away, if not at which address it was looked for."""
 
 WRONG: Final = (

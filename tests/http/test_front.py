@@ -150,8 +150,17 @@ async def test_who_goes_away_in_the_middle_of_a_body_met_no_bug(
     app.state.services = services
     told = [{"type": "http.request", "body": b'{"id": ', "more_body": True}, {"type": "http.disconnect"}]
     headers = [(b"authorization", f"Bearer {KEY}".encode()), (b"content-type", b"application/json")]
-    scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b"",
-             "headers": headers, "http_version": "1.1", "scheme": "http", "server": ("ledger.test", 80)}  # fmt: skip
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "headers": headers,
+        "http_version": "1.1",
+        "scheme": "http",
+        "server": ("ledger.test", 80),
+    }
     answers = []
 
     async def receive() -> Any:

@@ -221,8 +221,11 @@ def test_a_rebuilding_worker_says_in_one_line_that_its_database_is_away(tmp_path
         with subprocess.Popen(
             (sys.executable, "-m", "api.processes", kind, "entitlements-1"),
             env={**os.environ, "LEDGER_DATA_DIR": str(tmp_path)},
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        ) as worker:  # fmt: skip
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as worker:
             assert worker.stdout is not None
             said = worker.stdout.read().splitlines()
         assert (worker.returncode, len(said)) == (1, 1), said
