@@ -83,3 +83,7 @@ async def test_an_amount_beyond_64_bits_parks_its_customer_alone_and_is_shown_as
     assert (books["freshness"]["parked"], books["balances"]["usd"]["refunds"]) == (True, 3100)
     shown = [(await client.get(f"/v1/events/{one.event_id}")).text for one in mine]
     assert any(f'"total":{large}' in one for one in shown)
+    if "beyond 64 bits" in parked["error"]:
+        asked = {"customer": "cus_1x1", "policy": "day", "from": "2026-01", "to": "2026-03"}
+        folded = await client.get("/v1/revenue/journal", params=asked)
+        assert (folded.status_code, folded.json()["type"]) == (409, "parked"), "it is nobody's bad request"
