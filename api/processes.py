@@ -35,7 +35,7 @@ from ledger.tasks import end
 from ledger.wakeup import Listener
 from projections.builds import ensure_live
 from projections.follower import CheckpointMovedError
-from projections.runner import Runner, connect_runner
+from projections.runner import Runner, connect_follower, connect_runner
 
 _log = structlog.get_logger()
 
@@ -120,18 +120,20 @@ async def _sign(services: Services) -> None:
 
 
 async def _follow_while_connected(settings: Settings, listener: Listener, stop: asyncio.Task[None]) -> None:
-    connection = await connect_runner(database_of(settings))
+    connections: list[asyncpg.Connection] = []
     rebuilder = _Rebuilder()
     try:
-        await check_schema(connection)
         runners, stream = [], Stream()
         for projection in projections_of(settings):
+            connection = await connect_follower(database_of(settings))
+            connections.append(connection)
+            await check_schema(connection)
             await ensure_live(connection, projection)
             runners.append(Runner(connection, projection, holder=f"{socket.gethostname()}/{os.getpid()}"))
         while not stop.done():
             await rebuilder.keep_running(runners)
             passed = 0
-            for runner in runners:
+            for runner, connection in zip(runners, connections, strict=True):
                 began = time.monotonic()
                 passed += await runner.turn()
                 await stream.look(connection)
@@ -144,7 +146,8 @@ async def _follow_while_connected(settings: Settings, listener: Listener, stop: 
             await runner.give_back()
     finally:
         await rebuilder.stop()
-        connection.terminate()
+        for connection in connections:
+            connection.terminate()
 
 
 async def _hold_back(

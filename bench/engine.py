@@ -19,7 +19,7 @@ from ledger.event import Source
 from projections.builds import ensure_live
 from projections.entitlements.tables import entitlements
 from projections.follower import follow
-from projections.runner import connect_runner
+from projections.runner import connect_follower
 from projections.warm import Warm
 
 PROJECTION = entitlements("org_id")
@@ -28,7 +28,7 @@ PROJECTION = entitlements("org_id")
 async def lag_row(ground: Ground, events_per_second: int = 300, seconds: int = 10) -> Row:
     """From an append to its rows being visible, with a steady stream of subscription events."""
     database = await ground.fresh()
-    connection = await connect_runner(database)
+    connection = await connect_follower(database)
     live, warm = await ensure_live(connection, PROJECTION), Warm()
     visible: dict[int, float] = {}
     appended: dict[int, float] = {}
@@ -72,7 +72,7 @@ async def late_rows(ground: Ground, events: int = 100_000) -> list[Row]:
     database = await ground.fresh()
     dice = random.Random(2)
     begun = datetime(2026, 1, 1, tzinfo=UTC)
-    connection = await connect_runner(database)
+    connection = await connect_follower(database)
     async with Appender(database, clock=now) as appender:
         for some in _batched(hot_subject(dice, begun, events), 1_000):
             await appender.append([new_event(body, Source.IMPORT) for body in some])
@@ -108,7 +108,7 @@ async def hot_rows(ground: Ground, events: int = 100_000, seconds: int = 8) -> l
 async def _others_lag(ground: Ground, hot: int, history: int, seconds: int) -> list[float]:
     """Let 50 events a second of many customers in, and 100 of ``hot`` ones; return the lags of the many."""
     database, dice = await ground.fresh(), random.Random(7)
-    connection = await connect_runner(database)
+    connection = await connect_follower(database)
     live, warm = await ensure_live(connection, PROJECTION), Warm()
     appended: dict[int, float] = {}
     visible: dict[int, float] = {}

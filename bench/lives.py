@@ -15,7 +15,7 @@ from projections.builds import Request, start_build
 from projections.contract import Projection
 from projections.follower import clean, step
 from projections.joining import TermsReader
-from projections.runner import connect_runner
+from projections.runner import connect_follower
 from projections.warm import Warm
 
 NEWS: Final = 1_000
@@ -36,7 +36,7 @@ LIMIT 1
 async def lives_row(ground: Ground, events: int) -> Row:
     """Follow the last events of a company's three years in the projections that fold customers."""
     database = await filled(ground, events)
-    connection = await connect_runner(database)
+    connection = await connect_follower(database)
     row = await connection.fetchrow(BUSIEST)
     seconds = dict.fromkeys((True, False), 0.0)
     for projection in PROJECTIONS.values():

@@ -55,7 +55,7 @@ class Database:
         return await asyncpg.connect(self.url, timeout=_CONNECT_SECONDS, **options)
 
     async def connect_by_key(self, command_timeout: float = _COMMAND_SECONDS) -> asyncpg.Connection:
-        """Open one connection for few statements that find rows by key, asked again and again.
+        """Open one connection for statements that find rows by key, asked again and again.
 
         They are planned once, for indexes. A plan made while the log is short would else read all of it for every
         batch, and be kept until the log is analysed.

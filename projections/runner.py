@@ -31,7 +31,18 @@ _FOLLOWED: Final = frozenset({"live", "catching_up", "ready", "retired"})
 
 async def connect_runner(database: Database) -> asyncpg.Connection:
     """Connect as the role that makes builds. A transaction this connection leaves standing is ended by PostgreSQL."""
-    connection = await database.as_role("ledger_builder").connect()
+    return await _fenced(await database.as_role("ledger_builder").connect())
+
+
+async def connect_follower(database: Database) -> asyncpg.Connection:
+    """Connect like ``connect_runner``, for following alone: whatever that asks for, it asks for by key.
+
+    A connection for each projection: one that enters the schemas of several has its statements planned anew each time.
+    """
+    return await _fenced(await database.as_role("ledger_builder").connect_by_key())
+
+
+async def _fenced(connection: asyncpg.Connection) -> asyncpg.Connection:
     await connection.execute(f"SET idle_in_transaction_session_timeout = '{LEASE_SECONDS}s'")
     return connection
 
