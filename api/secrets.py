@@ -96,7 +96,7 @@ def _parse_api_key(part: str) -> ApiKey:
 
 def format_api_key(key: ApiKey) -> str:
     """Write a key as it stands in ``LEDGER_API_KEYS``."""
-    book = f"@{key.book}" if key.book else ""
+    book = "" if key.book is None else f"@{key.book}"
     return f"{key.name}:{'+'.join(sorted(key.scopes))}{book}:{key.digest}"
 
 
