@@ -57,12 +57,13 @@ def backup(settings: Settings, folder: Path) -> None:
     unfinished = folder.with_name(folder.name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True, mode=0o700)
-    embedded = EmbeddedPostgres(settings.data_dir)
-    with _owner_url(settings, embedded) as url:
-        _run(embedded, "pg_dump", "--format=custom", f"--file={unfinished / DUMP}", f"--dbname={url}")
+    # Before the dump: what is signed while it runs is not in it, and a restore would seem to have lost it.
     for name in KEPT_FILES:
         with contextlib.suppress(FileNotFoundError):
             shutil.copy2(settings.data_dir / name, unfinished / name)
+    embedded = EmbeddedPostgres(settings.data_dir)
+    with _owner_url(settings, embedded) as url:
+        _run(embedded, "pg_dump", "--format=custom", f"--file={unfinished / DUMP}", f"--dbname={url}")
     unfinished.rename(folder)
 
 

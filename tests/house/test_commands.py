@@ -57,8 +57,8 @@ WRONG: Final = (
     "export events --format csv -o {out} --from May", "export events --format csv -o {out} --from 2026-02 --to 2026-01",
     "export events --format csv -o {missing}/x", "restore {missing}", "backup {folder}", "catalog publish {missing}",
     "catalog publish {binary}", "catalog diff {binary}", "catalog publish {catalog} --effective-from yesterday",
-    "keys create app", "keys create app --scope nonsense", "keys create --scope admin 'a b'", "keys create app --scope admin --book ''",
-    "log", "log fork", "keys",
+    "keys create app", "keys create app --scope nonsense", "keys create --scope admin 'a b'", "log", "log fork", "keys",
+    "keys create app --scope admin --book ''",
     "catalog show --version 0", "nonsense", "close --reason why", "close May --reason why", "close 2026-01",
     "reopen May --reason why", "replay --projection nonsense",
 )  # fmt: skip
