@@ -150,6 +150,8 @@ def fork(
 
     Example: ledger log fork --reason "restored the backup of Monday"
     """
+    if not reason.strip():
+        raise typer.BadParameter("say why: the log keeps it", param_hint="--reason")
     settings = load_settings()
 
     async def work(services: Services) -> dict[str, tuple[int, int]]:
