@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import http.client
 import signal
 import socket
@@ -21,7 +22,7 @@ import structlog
 from api.credentials import Credentials, load_credentials, publish_url
 from api.database import database_of, prepare_embedded
 from api.settings import WEBHOOKS, Settings
-from api.signing import load_signer
+from api.signing import load_signer, open_checkpoint_dir
 from ledger.embedded import EmbeddedPostgres
 from ledger.errors import LedgerError, SettingError
 from ledger.migrate import check_schema, migrate
@@ -88,6 +89,7 @@ def serve(settings: Settings, *, migrate_first: bool, say: Callable[[str], None]
         with _stop_on_signals() as stopping:
             credentials = load_credentials(settings)
             load_signer(settings)
+            open_checkpoint_dir(settings)
             if settings.stripe_api_key is not None:
                 from api.outward.access import livemode_of
 
@@ -110,11 +112,12 @@ def _bind(settings: Settings) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((settings.host, settings.port))
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         listening.close()
-        raise SettingError(
-            "LEDGER_PORT", f"cannot listen on {settings.host}:{settings.port}: {error.strerror}"
-        ) from error
+        port_is_wrong = isinstance(error, OSError) and error.errno in (errno.EADDRINUSE, errno.EACCES)
+        name = "LEDGER_PORT" if port_is_wrong else "LEDGER_HOST"
+        why = getattr(error, "strerror", None) or "it is no name of a machine"
+        raise SettingError(name, f"cannot listen on {settings.host}:{settings.port}: {why}") from error
     listening.listen(1024)
     listening.set_inheritable(True)
     return listening
