@@ -78,12 +78,14 @@ class Child:
             self.process.wait()
 
 
-def serve(settings: Settings, *, migrate_first: bool, say: Callable[[str], None]) -> None:
-    """Serve until SIGINT or SIGTERM. ``say`` prints what a person needs to know.
+def serve(
+    settings: Settings, *, migrate_first: bool, say: Callable[[str], None], ready_seconds: float = _READY_SECONDS
+) -> None:
+    """Serve until SIGINT or SIGTERM. ``say`` prints what a person needs to know, once all is ready, or so late.
 
     Raises ``LedgerError`` when the service cannot start as it is configured.
     """
-    listening = _bind(settings)
+    listening = bind(settings)
     embedded = EmbeddedPostgres(settings.data_dir) if settings.embedded else None
     try:
         with _stop_on_signals() as stopping:
@@ -99,7 +101,8 @@ def serve(settings: Settings, *, migrate_first: bool, say: Callable[[str], None]
                 prepare_embedded(embedded)
             else:
                 asyncio.run(_check_external(settings, migrate_first=migrate_first))
-            _supervise(settings, listening, embedded, stopping, lambda: _greet(settings, credentials, say))
+            deadline = time.monotonic() + ready_seconds
+            _supervise(settings, listening, embedded, stopping, lambda: _greet(settings, credentials, say), deadline)
     finally:
         listening.close()
         if embedded is not None:
@@ -107,7 +110,8 @@ def serve(settings: Settings, *, migrate_first: bool, say: Callable[[str], None]
     say("stopped")
 
 
-def _bind(settings: Settings) -> socket.socket:
+def bind(settings: Settings) -> socket.socket:
+    """Take the address that is served. Raises ``SettingError`` naming what hinders it."""
     listening = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -145,6 +149,7 @@ def _supervise(
     embedded: EmbeddedPostgres | None,
     stopping: Callable[[], bool],
     greet: Callable[[], None],
+    deadline: float,
 ) -> None:
     child = [sys.executable, "-m", "api.processes"]
     web = Child("web", [*child, "web", str(listening.fileno())], pass_fds=(listening.fileno(),))
@@ -152,7 +157,6 @@ def _supervise(
     if settings.stripe_api_key is not None:
         others.append(Child("outward", [*child, "outward"]))
     greeted = False
-    deadline = time.monotonic() + _READY_SECONDS
     try:
         while not stopping():
             now = time.monotonic()
