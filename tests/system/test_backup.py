@@ -10,6 +10,8 @@ import pytest
 
 from api import backup
 from api.settings import Settings
+from ledger.embedded import EmbeddedPostgres
+from ledger.errors import LedgerError
 from ledger.outside import CHECKPOINTS_FILE
 from tests.stripe_events import event, product, subscription
 from tests.system.running import Service
@@ -63,6 +65,16 @@ def test_what_is_signed_while_it_is_dumped_is_not_in_it(tmp_path: Path, monkeypa
     monkeypatch.setattr(backup, "_run", dump)
     backup.backup(Settings(data_dir=tmp_path, database_url="postgresql://elsewhere"), tmp_path / "backup")
     assert (tmp_path / "backup" / CHECKPOINTS_FILE).read_text() == "the head before\n\n"
+
+
+def test_a_backup_that_fails_leaves_no_keys_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "signing.key").write_text("a key\n")
+    denied = "pg_dump: error: query failed: ERROR:  permission denied for schema build_1\npg_dump: detail: LOCK TABLE …"
+    monkeypatch.setattr(EmbeddedPostgres, "program", lambda *_: ["sh", "-c", f"echo '{denied}' >&2; exit 1"])
+    settings = Settings(data_dir=tmp_path, database_url="postgresql://elsewhere")
+    with pytest.raises(LedgerError, match=r"permission denied for schema build_1; LEDGER_OWNER_DATABASE_URL"):
+        backup.backup(settings, tmp_path / "backup")
+    assert [one.name for one in tmp_path.iterdir()] == ["signing.key"]
 
 
 def test_a_backup_that_lost_events_is_told_and_forked(service: Service, tmp_path: Path) -> None:
