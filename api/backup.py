@@ -57,13 +57,22 @@ def backup(settings: Settings, folder: Path) -> None:
     unfinished = folder.with_name(folder.name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True, mode=0o700)
-    embedded = EmbeddedPostgres(settings.data_dir)
-    with _owner_url(settings, embedded) as url:
-        _run(embedded, "pg_dump", "--format=custom", f"--file={unfinished / DUMP}", f"--dbname={url}")
+    try:
+        _write(settings, unfinished)
+        unfinished.rename(folder)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)  # keys are in it
+        raise
+
+
+def _write(settings: Settings, folder: Path) -> None:
+    # Before the dump: what is signed while it runs is not in it, and a restore would seem to have lost it.
     for name in KEPT_FILES:
         with contextlib.suppress(FileNotFoundError):
-            shutil.copy2(settings.data_dir / name, unfinished / name)
-    unfinished.rename(folder)
+            shutil.copy2(settings.data_dir / name, folder / name)
+    embedded = EmbeddedPostgres(settings.data_dir)
+    with _owner_url(settings, embedded) as url:
+        _run(embedded, "pg_dump", "--format=custom", f"--file={folder / DUMP}", f"--dbname={url}")
 
 
 def restore(settings: Settings, folder: Path) -> None:
@@ -129,4 +138,6 @@ async def _finish(url: str, *, embedded: bool) -> None:
 def _run(embedded: EmbeddedPostgres, program: str, *arguments: str) -> None:
     done = subprocess.run([*embedded.program(program), *arguments], capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise LedgerError(f"{program} failed: {done.stderr.strip()}")
+        said = done.stderr.strip().partition("\n")[0]  # then come the statement and every table it names
+        owner = "" if "permission denied" not in said else "; LEDGER_OWNER_DATABASE_URL is the owner's login"
+        raise LedgerError(f"{program} failed: {said}{owner}")

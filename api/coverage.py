@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -13,6 +13,7 @@ from api.events import answer_at_head
 from api.outward.coverage import HOUR, KEPT, Hour, first_hour, hour_of, read_hours
 from api.outward.wanted import Wanted, list_wanted
 from api.parameters import (
+    FORGED_CURSOR,
     MAX_LIMIT,
     bound_parameter,
     cursor_parameter,
@@ -22,7 +23,7 @@ from api.parameters import (
 )
 from api.problems import Problem
 from ledger.reader import read_head
-from ledger.times import rfc3339
+from ledger.times import from_unix, rfc3339
 
 _STATES: Final = frozenset({"open", "answered", "given_up"})
 
@@ -34,13 +35,13 @@ async def get_coverage(request: Request) -> Response:
     book = await book_of_request(request, key)
     now = serving.clock()
     limit = integer_parameter(request, "limit", MAX_LIMIT, 1, MAX_LIMIT)
-    cursor = cursor_parameter(request)
+    cursor = _hour_of_cursor(request)
     async with serving.pool.acquire() as connection:
         oldest = max(await first_hour(connection, book) or now, now - KEPT)
         since = hour_of(bound_parameter(request, "from") or oldest)
         until = bound_parameter(request, "to") or time_parameter(request, "as_of", "at") or now
-        begin = datetime.fromtimestamp(cursor, UTC) if cursor is not None else since
-        end = min(until, begin + limit * HOUR)
+        begin = since if cursor is None else cursor
+        end = begin + min(until - begin, limit * HOUR)
         hours = await read_hours(connection, book, begin, end) if begin < end else []
         head = await read_head(connection, book)
     content = {
@@ -64,6 +65,14 @@ async def list_observations(request: Request) -> Response:
         found = await list_wanted(connection, book, state, limit, time_parameter(request, "as_of", "at"))
         head = await read_head(connection, book)
     return answer_at_head({"data": [wanted_json(one) for one in found], "next_cursor": None}, book, head)
+
+
+def _hour_of_cursor(request: Request) -> datetime | None:
+    seconds = cursor_parameter(request)
+    try:
+        return None if seconds is None else hour_of(from_unix(seconds))
+    except ValueError as error:
+        raise Problem(400, FORGED_CURSOR) from error
 
 
 def hour_json(hour: Hour) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,7 +13,7 @@ import asyncpg
 from api.credentials import load_credentials
 from api.database import running_database
 from api.settings import Settings, environment_name
-from api.signing import load_signer
+from api.signing import load_signer, open_checkpoint_dir
 from ledger.errors import LedgerError, SettingError
 from ledger.migrate import check_schema
 from ledger.postgres import AWAY, Database
@@ -50,7 +52,7 @@ class Check:
 
 def examine(settings: Settings) -> list[Check]:
     """Check every setting, then the database. What cannot be reached is a failed check, not an error."""
-    checks = [*setting_checks(settings), _credentials(settings), _signing_key(settings)]
+    checks = [*setting_checks(settings), _credentials(settings), _signing_key(settings), *place_checks(settings)]
     try:
         with running_database(settings) as database:
             checks += asyncio.run(_database(database.as_role("ledger_app")))
@@ -82,12 +84,38 @@ def _credentials(settings: Settings) -> Check:
 
 def _signing_key(settings: Settings) -> Check:
     how = "it can be read"
-    if settings.signing_key is None and settings.embedded:
-        return Check("signing key", ok=True, value="kept in the data folder", how=how)
     try:
         return Check("signing key", ok=True, value=load_signer(settings).name, how=how)
     except SettingError as error:
         return Check("signing key", ok=False, value=str(error), how=how)
+
+
+def place_checks(settings: Settings) -> list[Check]:
+    """Check where the service is to listen, where checkpoints go, and whether Stripe's key reads like one."""
+    checks = [_tried("address", settings.host, "this machine can listen there", lambda: _listen(settings.host))]
+    if settings.checkpoint_dir is not None:
+        shown, how = str(settings.checkpoint_dir), "checkpoints can be appended there"
+        checks.append(_tried("checkpoint folder", shown, how, lambda: open_checkpoint_dir(settings)))
+    if (key := settings.stripe_api_key) is not None:
+        from api.outward.access import livemode_of
+
+        checks.append(_tried("Stripe's key", key[:8], "it says for which mode it is", lambda: livemode_of(key)))
+    return checks
+
+
+def _tried(name: str, shown: str, how: str, attempt: Callable[[], object]) -> Check:
+    try:
+        attempt()
+    except (OSError, UnicodeError, SettingError) as error:
+        return Check(name, ok=False, value=str(error), how=how)
+    return Check(name, ok=True, value=shown, how=how)
+
+
+def _listen(host: str) -> None:
+    # At any port: the one in the settings may be the service's that runs.
+    family, kind, protocol, _, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind, protocol) as listener:
+        listener.bind(address)
 
 
 async def _database(database: Database) -> list[Check]:

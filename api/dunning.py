@@ -26,7 +26,6 @@ from api.reads import (
     time_json,
 )
 from api.services import Services
-from ledger.times import parse_rfc3339
 from projections.builds import Freshness
 from projections.dunning import query
 from projections.dunning.case import CaseState, Category
@@ -94,8 +93,7 @@ async def list_cases(request: Request) -> Response:
     state = _word(request, "state", STATES)
     wanted = query.Filter(state, bound_parameter(request, "opened_from"), bound_parameter(request, "opened_to"))
     limit = integer_parameter(request, "limit", _LIMIT, 1, MAX_LIMIT)
-    key = key_parameter(request, str, str)
-    after = None if key is None else (_time_in(key[0]), key[1])
+    after = key_parameter(request, datetime, str)
 
     async def read(connection: Any) -> list[Standing]:
         return await query.read_cases(connection, asked.book, moment, wanted, after, limit + 1)
@@ -175,13 +173,6 @@ def _word(request: Request, name: str, allowed: tuple[str, ...]) -> str | None:
     if text is not None and text not in allowed:
         raise Problem(400, f"{name} must be one of {', '.join(allowed)}")
     return text
-
-
-def _time_in(text: str) -> datetime:
-    try:
-        return parse_rfc3339(text)
-    except (ValueError, OverflowError) as error:
-        raise Problem(400, "cursor is not one this service gave") from error
 
 
 def case_json(one: Standing) -> dict[str, Any]:

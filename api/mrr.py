@@ -109,16 +109,15 @@ async def list_movements(request: Request) -> Response:
     customer = identifier_parameter(request, "customer")
     detail = flag_parameter(request, "detail")
     limit = integer_parameter(request, "limit", MAX_LIMIT, 1, MAX_LIMIT)
-    after = key_parameter(request, str, str, str) if detail else None
+    after = key_parameter(request, datetime, str, str) if detail else None
     serving = services(request)
     asked = await build_for(serving, serving.revenue.name, await asked_by(request, SCOPE))
     bounds = bounds_of(request, asked.now)
     wanted = Wanted(asked.book, policy, bounds, customer, asked.as_of or datetime.max.replace(tzinfo=UTC))
-    since = None if after is None else (parse_rfc3339(after[0]), after[1], after[2])
 
     async def read(connection: asyncpg.Connection) -> Reported:
         if not sealed or not honours_closes(asked):
-            single = await read_movements(connection, wanted, since, limit + 1) if detail else []
+            single = await read_movements(connection, wanted, after, limit + 1) if detail else []
             return Reported(await read_moved(connection, wanted), single, is_sealed=False)
         return await read_reported(
             connection,
@@ -127,7 +126,7 @@ async def list_movements(request: Request) -> Response:
             wanted,
             known=asked.known,
             detail=limit + 1 if detail else 0,
-            after=since,
+            after=after,
         )
 
     found = await read_build(serving, serving.revenue.name, asked, read)

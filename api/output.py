@@ -29,13 +29,18 @@ def show_json(content: Any) -> None:
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print rows under their column names, as wide as they need to be where nobody looks at a terminal."""
-    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+    # What is shown may come from outside: nothing of it is markup, an emoji's name, or told to the terminal.
+    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False, markup=False, emoji=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*("" if cell is None else str(cell) for cell in row))
+        table.add_row(*("" if cell is None else _shown(str(cell)) for cell in row))
     console.print(table)
+
+
+def _shown(text: str) -> str:
+    return "".join(one if one.isprintable() or one == "\n" else "\N{REPLACEMENT CHARACTER}" for one in text)
 
 
 class RateColumn(ProgressColumn):

@@ -18,6 +18,7 @@ from ledger.times import parse_rfc3339
 
 MAX_LIMIT = 500
 MAX_WAIT_SECONDS = 10
+FORGED_CURSOR = "cursor is not one this service gave"
 _MONTH = re.compile(r"[0-9]{4}-[0-9]{2}")
 
 
@@ -142,5 +143,5 @@ def cursor_parameter(request: Request) -> int | None:
     except (binascii.Error, ValueError):
         match = None
     if match is None:
-        raise Problem(400, "cursor is not one this service gave")
+        raise Problem(400, FORGED_CURSOR)
     return int(match[1])

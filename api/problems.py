@@ -16,7 +16,7 @@ from starlette.responses import Response
 from api.front import request_id_of
 from api.outward.refused import StripeRefusedError
 from ledger.errors import BeyondReadingError, KeyUsedError, LedgerError, LogUnavailableError, MalformedEventError
-from ledger.notary import NotProvableError
+from ledger.notary import ForkNeededError, NotProvableError
 from ledger.postgres import AWAY
 from projections.builds import NoSuchBuildError, StillFoldingError
 from projections.catalog import CatalogError
@@ -167,6 +167,7 @@ TOLD: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], Callable[
     (KeyUsedError, lambda e: Problem(409, str(e), kind="idempotency-key-used")),
     (MalformedEventError, lambda e: Problem(400, str(e), kind="malformed-event")),
     ((NotProvableError, NoSuchBuildError), lambda e: Problem(404, str(e))),
+    (ForkNeededError, lambda e: Problem(503, str(e), kind="fork-needed")),
     (StillFoldingError, lambda e: Problem(503, str(e), kind="not-yet", headers={"Retry-After": "5"})),
     (NotReadyToCloseError, _not_ready),
     (PeriodError, lambda e: Problem(409, str(e))),

@@ -16,12 +16,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.access import book_of_request, require, services
-from api.parameters import MAX_WAIT_SECONDS, integer_parameter, path_value, seconds_parameter, time_parameter
+from api.parameters import (
+    FORGED_CURSOR,
+    MAX_WAIT_SECONDS,
+    integer_parameter,
+    path_value,
+    seconds_parameter,
+    time_parameter,
+)
 from api.problems import JSONResponse, Problem
 from api.services import Services
 from ledger.event import IDENTIFIER
 from ledger.reader import position_at, read_head
-from ledger.times import rfc3339
+from ledger.times import parse_rfc3339, rfc3339
 from projections.builds import Freshness, any_parked, enter_build
 
 T = TypeVar("T")
@@ -234,8 +241,18 @@ def key_parameter(request: Request, *kinds: type) -> tuple[Any, ...] | None:
         parts = orjson.loads(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
     except (binascii.Error, ValueError):
         parts = None
-    if not isinstance(parts, list) or [type(part) for part in parts] != list(kinds):
-        raise Problem(400, "cursor is not one this service gave")
-    if any(isinstance(part, str) and "\x00" in part for part in parts):
-        raise Problem(400, "cursor is not one this service gave")
-    return tuple(parts)
+    if not isinstance(parts, list) or len(parts) != len(kinds):
+        raise Problem(400, FORGED_CURSOR)
+    return tuple(_part_of_key(part, kind) for part, kind in zip(parts, kinds, strict=True))
+
+
+def _part_of_key(part: object, kind: type) -> str | int | datetime:
+    """Read one part: text the database can hold, a number of 64 bits, or a time."""
+    if kind is int and type(part) is int and abs(part) < 2**63:
+        return part
+    if kind is not int and isinstance(part, str) and "\x00" not in part:
+        try:
+            return parse_rfc3339(part) if kind is datetime else part
+        except (ValueError, OverflowError):
+            pass
+    raise Problem(400, FORGED_CURSOR)

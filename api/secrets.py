@@ -76,7 +76,11 @@ def parse_webhook_secrets(text: str) -> list[WebhookSecret]:
 
 def parse_api_keys(text: str) -> list[ApiKey]:
     """Read ``name:scope+scope[@book]:sha256-hex``, comma-separated. Raises ``SettingError``."""
-    return [_parse_api_key(part) for part in filter(None, (part.strip() for part in text.split(",")))]
+    parsed = [_parse_api_key(part) for part in filter(None, (part.strip() for part in text.split(",")))]
+    for number, key in enumerate(parsed):
+        if any(other.digest == key.digest for other in parsed[:number]):
+            raise SettingError("LEDGER_API_KEYS", f"key {key.name!r} is there twice: which of both counts is not clear")
+    return parsed
 
 
 def _parse_api_key(part: str) -> ApiKey:
@@ -96,7 +100,7 @@ def _parse_api_key(part: str) -> ApiKey:
 
 def format_api_key(key: ApiKey) -> str:
     """Write a key as it stands in ``LEDGER_API_KEYS``."""
-    book = f"@{key.book}" if key.book else ""
+    book = "" if key.book is None else f"@{key.book}"
     return f"{key.name}:{'+'.join(sorted(key.scopes))}{book}:{key.digest}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import http.client
 import signal
 import socket
@@ -21,7 +22,7 @@ import structlog
 from api.credentials import Credentials, load_credentials, publish_url
 from api.database import database_of, prepare_embedded
 from api.settings import WEBHOOKS, Settings
-from api.signing import load_signer
+from api.signing import load_signer, open_checkpoint_dir
 from ledger.embedded import EmbeddedPostgres
 from ledger.errors import LedgerError, SettingError
 from ledger.migrate import check_schema, migrate
@@ -77,17 +78,20 @@ class Child:
             self.process.wait()
 
 
-def serve(settings: Settings, *, migrate_first: bool, say: Callable[[str], None]) -> None:
-    """Serve until SIGINT or SIGTERM. ``say`` prints what a person needs to know.
+def serve(
+    settings: Settings, *, migrate_first: bool, say: Callable[[str], None], ready_seconds: float = _READY_SECONDS
+) -> None:
+    """Serve until SIGINT or SIGTERM. ``say`` prints what a person needs to know, once all is ready, or so late.
 
     Raises ``LedgerError`` when the service cannot start as it is configured.
     """
-    listening = _bind(settings)
+    listening = bind(settings)
     embedded = EmbeddedPostgres(settings.data_dir) if settings.embedded else None
     try:
         with _stop_on_signals() as stopping:
             credentials = load_credentials(settings)
             load_signer(settings)
+            open_checkpoint_dir(settings)
             if settings.stripe_api_key is not None:
                 from api.outward.access import livemode_of
 
@@ -97,7 +101,8 @@ def serve(settings: Settings, *, migrate_first: bool, say: Callable[[str], None]
                 prepare_embedded(embedded)
             else:
                 asyncio.run(_check_external(settings, migrate_first=migrate_first))
-            _supervise(settings, listening, embedded, stopping, lambda: _greet(settings, credentials, say))
+            deadline = time.monotonic() + ready_seconds
+            _supervise(settings, listening, embedded, stopping, lambda: _greet(settings, credentials, say), deadline)
     finally:
         listening.close()
         if embedded is not None:
@@ -105,16 +110,18 @@ def serve(settings: Settings, *, migrate_first: bool, say: Callable[[str], None]
     say("stopped")
 
 
-def _bind(settings: Settings) -> socket.socket:
+def bind(settings: Settings) -> socket.socket:
+    """Take the address that is served. Raises ``SettingError`` naming what hinders it."""
     listening = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((settings.host, settings.port))
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         listening.close()
-        raise SettingError(
-            "LEDGER_PORT", f"cannot listen on {settings.host}:{settings.port}: {error.strerror}"
-        ) from error
+        port_is_wrong = isinstance(error, OSError) and error.errno in (errno.EADDRINUSE, errno.EACCES)
+        name = "LEDGER_PORT" if port_is_wrong else "LEDGER_HOST"
+        why = getattr(error, "strerror", None) or "it is no name of a machine"
+        raise SettingError(name, f"cannot listen on {settings.host}:{settings.port}: {why}") from error
     listening.listen(1024)
     listening.set_inheritable(True)
     return listening
@@ -142,6 +149,7 @@ def _supervise(
     embedded: EmbeddedPostgres | None,
     stopping: Callable[[], bool],
     greet: Callable[[], None],
+    deadline: float,
 ) -> None:
     child = [sys.executable, "-m", "api.processes"]
     web = Child("web", [*child, "web", str(listening.fileno())], pass_fds=(listening.fileno(),))
@@ -149,7 +157,6 @@ def _supervise(
     if settings.stripe_api_key is not None:
         others.append(Child("outward", [*child, "outward"]))
     greeted = False
-    deadline = time.monotonic() + _READY_SECONDS
     try:
         while not stopping():
             now = time.monotonic()

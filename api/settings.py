@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ledger.errors import SettingError
 
 PREFIX = "LEDGER_"
+
+_HOST: Final = r"(\[[^\]]*\]|[^@:,/?#\[\]]*)(:[0-9]{0,5})?"
+_DATABASE_URL: Final = re.compile(rf"postgres(ql)?://([^/?#]*@)?{_HOST}(,{_HOST})*([/?#]|$)")
 
 WEBHOOKS: Final = "/webhooks/stripe"
 """Where Stripe sends its events."""
@@ -36,10 +40,15 @@ class Settings(BaseSettings):
     )
     webhook_tolerance: int = Field(default=300, ge=1, description="seconds a signature may be old or ahead")
     stripe_api_key: str | None = Field(
-        default=None, repr=False, description="restricted key; enables backfill, sweep, observations and checkout"
+        default=None,
+        repr=False,
+        pattern=r"^[!-~]+$",
+        description="restricted key; enables backfill, sweep, observations and checkout",
     )
     stripe_api_base: str | None = Field(
-        default=None, pattern=r"^https?://", description="address of Stripe's API, for a stand-in such as localstripe"
+        default=None,
+        pattern=r"^https?://[^\s/?#]+(/\S*)?$",
+        description="address of Stripe's API, for a stand-in such as localstripe",
     )
     account: str = Field(
         default="self", pattern=r"^[A-Za-z0-9_]{1,100}$", description="the platform's own account in book ids"
@@ -66,6 +75,14 @@ class Settings(BaseSettings):
         default="info", description="least severe line to log"
     )
     log_format: Literal["console", "json"] = Field(default="console", description="json for machines")
+
+    @field_validator("database_url", "owner_database_url")
+    @classmethod
+    def _is_an_address(cls, url: str | None) -> str | None:
+        # The password may be in it: what is wrong is not quoted.
+        if url is not None and not _DATABASE_URL.match(url):
+            raise ValueError("write it as postgresql://user@host:5432/name")
+        return url
 
     @property
     def embedded(self) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -29,7 +30,12 @@ def load_signer(settings: Settings) -> SignerKey:
         if not file.exists():
             settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
             keep_signing_key(file, generate_signing_key())
-        return signer_of(file.read_text("ascii").strip())
+        try:
+            return signer_of(file.read_text("latin-1").strip())
+        except SettingError as error:
+            raise SettingError(
+                "LEDGER_DATA_DIR", f"{file} is damaged; restore it, or run `ledger keys rotate`"
+            ) from error
     raise SettingError("LEDGER_SIGNING_KEY", "needed with LEDGER_DATABASE_URL; see `ledger keys init`")
 
 
@@ -57,6 +63,19 @@ def keep_signing_key(file: Path, text: str) -> None:
         out.flush()
         os.fsync(out.fileno())
     unfinished.rename(file)
+
+
+def open_checkpoint_dir(settings: Settings) -> None:
+    """Make the further folder for checkpoints where there is none. Raises ``SettingError`` when none can be kept."""
+    if settings.checkpoint_dir is None:
+        return
+    try:
+        settings.checkpoint_dir.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=settings.checkpoint_dir):
+            pass
+    except OSError as error:
+        why = f"nothing can be written in {settings.checkpoint_dir}: {error.strerror}"
+        raise SettingError("LEDGER_CHECKPOINT_DIR", why) from error
 
 
 def outside_of(settings: Settings) -> Outside:

@@ -13,7 +13,7 @@ from typing import Final
 
 import asyncpg
 from starlette.requests import Request
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.access import book_of_request, require, services
 from api.problems import Problem
@@ -35,10 +35,12 @@ _HEADERS: Final = [
 ]
 
 
-async def follow(request: Request) -> EventStream:
+async def follow(request: Request) -> ASGIApp:
     """Stream what changes from now on, or from after ``Last-Event-ID`` where that is still kept."""
     book = await book_of_request(request, require(request, "entitlements:read"))
     serving = services(request)
+    if request.method == "HEAD":
+        return _begin_only
     try:
         async with asyncio.timeout(_FIRST_READ_SECONDS):
             await serving.live.tail.first_read()
@@ -60,6 +62,7 @@ class EventStream:
         # What is published from here on comes to the reader; what was before is read from the log.
         self._reader = streams.open(book)
         self._from = tail.passed_on(book)
+        self._given = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the reader goes, does not keep up, or the process ends."""
@@ -82,7 +85,7 @@ class EventStream:
             await _send(send, some)
         while not self._reader.ended.is_set():
             taken = await self._reader.take(_HEARTBEAT_SECONDS)
-            await _send(send, b"".join(text for _, text in taken) or _HEARTBEAT)
+            await _send(send, b"".join(text for number, text in taken if number > self._given) or _HEARTBEAT)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _backlog(self) -> AsyncIterator[bytes]:
@@ -94,6 +97,8 @@ class EventStream:
             yield f"{begins}id: {self._from}\n\n".encode()
             return
         yield f"id: {after}\n\n".encode()
+        # Another process may have been ahead of this one: what it gave already is not given again.
+        self._given = after
         while after < self._from:
             async with self._pool.acquire() as connection:
                 changes = await read_changes(connection, self._book, after, self._from, _BACKLOG_AT_ONCE)
@@ -107,7 +112,13 @@ class EventStream:
             return None
         after = int(self._last)
         async with self._pool.acquire() as connection:
-            return after if await can_resume(connection, self._book, after, self._from) else None
+            return after if await can_resume(connection, self._book, after) else None
+
+
+async def _begin_only(_scope: Scope, _receive: Receive, send: Send) -> None:
+    """Answer HEAD: nothing goes on that nobody could read, or would be found to have left."""
+    await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def _send(send: Send, body: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Going on after a restore that lost events: a new origin whose first event in each book names what was lost.
+"""Going on after a restore that lost events: a new origin, and an event in each book that names what was lost.
 
 The lost events were signed and may have been acted on, so the log does not pretend they never were: ``verify`` reports
 the range for ever, and complains about anything else that was signed and is gone.
@@ -26,6 +26,8 @@ from ledger.verify import LOG_FORKED
 
 FORKS_STREAM: Final = "forks"
 
+NEWEST_KEPT: Final = "SELECT coalesce(max(position), 0) FROM ledger.log_checkpoint WHERE book = $1 AND origin = $2"
+
 
 class Forks(OperatorAggregate):
     """What restores have lost of one book."""
@@ -48,20 +50,25 @@ async def fork_log(
     reason: str,
     now: datetime,
 ) -> dict[str, tuple[int, int]]:
-    """Fork every book that is shorter than what was signed of it; return the lost ranges by book, both ends included.
+    """Fork every book that lacks what was signed of it; return the lost ranges by book, both ends included.
 
+    Where events came after the restore, up to where something else was signed, what both histories have in common ends
+    at the newest head that the database knows of; else it is all that is there.
     Raises ``NothingLostError`` when no book is, ``VersionConflictError`` when somebody else forks just now.
     """
     identity = await read_identity(connection)
-    newest = _newest_by_book(outside_notes, trusted, identity.origin)
     lost: dict[str, tuple[int, int]] = {}
-    for book, (size, note) in sorted(newest.items()):
-        head = await read_head(connection, book)
-        if size > head:
+    for book, signed in sorted(_signed_by_book(outside_notes, trusted, identity.origin).items()):
+        origin = identity.origin_of(book)
+        known = await connection.fetchval(NEWEST_KEPT, book, origin)
+        unknown = sorted(size for size in signed if size > known)
+        if unknown:
+            head = await read_head(connection, book)
+            kept = head if unknown[0] > head else known
             forks = await restore(connection, Forks, book, FORKS_STREAM)
-            forks.fork(identity.origin_of(book), head, size, reason, note)
+            forks.fork(origin, kept, unknown[-1], reason, signed[unknown[-1]])
             await save(appender, book, forks, now=now)
-            lost[book] = (head + 1, size)
+            lost[book] = (kept + 1, unknown[-1])
     if not lost:
         raise NothingLostError("everything that was signed is in the log: nothing to fork")
     # The control book may itself have been forked: look again.
@@ -71,16 +78,15 @@ async def fork_log(
     return lost
 
 
-def _newest_by_book(
-    notes: Sequence[str], trusted: Sequence[VerifierKey], log_origin: str
-) -> dict[str, tuple[int, str]]:
-    newest: dict[str, tuple[int, str]] = {}
+def _signed_by_book(notes: Sequence[str], trusted: Sequence[VerifierKey], log_origin: str) -> dict[str, dict[int, str]]:
+    """Return the notes that were signed under an origin, by book and size."""
+    signed: dict[str, dict[int, str]] = {}
     for note in notes:
         try:
             checkpoint = parse_checkpoint(open_note(note, trusted).text)
         except NoteError:
             continue  # verify says what is wrong with it
         origin, _, book = checkpoint.origin.rpartition("/")
-        if origin == log_origin and checkpoint.size > newest.get(book, (0, ""))[0]:
-            newest[book] = (checkpoint.size, note)
-    return newest
+        if origin == log_origin:
+            signed.setdefault(book, {})[checkpoint.size] = note
+    return signed

@@ -80,7 +80,7 @@ def _batches(path: Path, platform_account: str, now: datetime) -> Iterator[tuple
         for number, line in enumerate(lines, 1):
             size += len(line)
             body = line.rstrip(b"\r\n")
-            if not body:
+            if not body.strip():
                 continue
             try:
                 batch.append(_event(body, platform_account, now))

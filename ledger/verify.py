@@ -171,6 +171,7 @@ class _BookCheck:
         self._unread_bodies: dict[str, int] = {}
         self._erasures: dict[int, str] = {}
         self._forks: list[dict[str, Any]] = []
+        self._untrue: list[tuple[Signed, str]] = []
 
     async def run(self) -> None:
         """Recompute the book from its first event, comparing at every signed size."""
@@ -185,7 +186,7 @@ class _BookCheck:
             self._progress(len(rows))
         self._advance()
         self._report.events += self._size
-        self._beyond_the_end()
+        self._judge_signed()
         self._judge_unread_bodies()
         await self._compare_head()
         for row in await self._connection.fetch(KEYS_ASTRAY, self._book, _PROBLEMS_SHOWN):
@@ -239,7 +240,7 @@ class _BookCheck:
     def _compare_signed(self) -> None:
         """Compare root and envelope chain with the checkpoints of exactly this size."""
         size = self._size + len(self._leaves)
-        due = [one for one in self._signed if one.checkpoint.size == size and self._fork_that_lost(one) is None]
+        due = [one for one in self._signed if one.checkpoint.size == size]
         if not due:
             if len(self._leaves) >= _BATCH_EVENTS:
                 self._advance()
@@ -247,17 +248,25 @@ class _BookCheck:
         self._advance()
         for one in due:
             if root(self._frontier) != one.checkpoint.root:
-                self._complain(size, f"the log up to here is not the one that was signed as {one.checkpoint.origin}")
+                self._untrue.append(
+                    (one, f"the log up to here is not the one that was signed as {one.checkpoint.origin}")
+                )
             elif one.envelope is not None and one.envelope != self._envelope:
-                self._complain(size, "signatures, times of arrival or storage up to here are not what was signed")
+                self._untrue.append((one, "signatures, times of arrival or storage up to here are not what was signed"))
 
     def _advance(self) -> None:
         self._frontier = extend(self._size, self._frontier, self._leaves)
         self._size += len(self._leaves)
         self._leaves = []
 
-    def _beyond_the_end(self) -> None:
-        """What was signed and is not there any more was cut off, unless a fork says that a restore lost it."""
+    def _judge_signed(self) -> None:
+        """What was signed and is not there any more was changed or cut off, unless a fork says that a restore lost it.
+
+        The fork may come late: after a restore the service takes events, also where others were signed before.
+        """
+        for one, problem in self._untrue:
+            if self._fork_that_lost(one) is None:
+                self._complain(one.checkpoint.size, problem)
         for one in self._signed:
             size, origin = one.checkpoint.size, one.checkpoint.origin
             if (fork := self._fork_that_lost(one)) is not None:
@@ -269,7 +278,7 @@ class _BookCheck:
                 self._complain(size, f"the checkpoint of {size} events was deleted from the database")
 
     def _fork_that_lost(self, one: Signed) -> dict[str, Any] | None:
-        """Return the fork that names this checkpoint's events as lost. It stands before any that replaced them."""
+        """Return the fork that names this checkpoint's events as lost."""
         size, origin = one.checkpoint.size, one.checkpoint.origin
         forks = (fork for fork in self._forks if fork["origin"] == origin and fork["kept"] < size <= fork["lost"])
         return next(forks, None)

@@ -12,6 +12,7 @@ import typer
 
 from api.catalog import feature_name, holder_of, value_text
 from api.commands.builds import AsJson, who
+from api.commands.reasons import Reason
 from api.database import running_database
 from api.entitlements import value_json
 from api.granting import Grant, make_grant, publish_catalog, read_publications, revoke_grant
@@ -124,7 +125,7 @@ def grant(
     value: Annotated[str | None, typer.Option(help="An amount or a choice; default: a plain yes.")] = None,
     valid_from: Annotated[str | None, typer.Option("--from", help="From when (RFC 3339); default: now.")] = None,
     valid_until: Annotated[str | None, typer.Option("--until", help="Until when; default: for good.")] = None,
-    reason: Annotated[str, typer.Option(help="Why; it stands in the log with your name.")] = "",
+    reason: Reason = "",
     revoke: Annotated[str | None, typer.Option(metavar="GRANT", help="Take this grant back instead.")] = None,
     book: Book = None,
     as_json: AsJson = False,
@@ -133,8 +134,6 @@ def grant(
 
     Example: ledger grant cus_1 seats --value 5 --until 2026-12-31T00:00:00Z --reason "goodwill"
     """
-    if not reason:
-        raise MistakeError("--reason says why: it stands in the log with your name")
     if revoke is not None:
         if customer is not None or feature is not None:
             raise MistakeError("--revoke names the grant; it takes no customer and no feature")

@@ -15,6 +15,7 @@ import typer
 from rich.progress import Progress as Bar
 
 from api.clock import wall_clock
+from api.commands.reasons import Reason
 from api.comparing import ROW_COLUMNS, comparison_csv, comparison_json, comparison_rows
 from api.database import running_database
 from api.operations import Operations, Until, replay_parked
@@ -35,7 +36,6 @@ _POLL_SECONDS: Final = 0.2
 
 Name = Annotated[str, typer.Argument(help="The projection, such as revenue: `ledger status` lists them.")]
 BuildId = Annotated[str, typer.Argument(help="The build, as `ledger status` lists it.")]
-Reason = Annotated[str, typer.Option(help="Why; it stands in the log with your name.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

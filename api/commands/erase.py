@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from api.commands.builds import Reason, who
+from api.commands.builds import who
+from api.commands.reasons import Reason
 from api.database import running_database
 from api.output import show_json
 from api.services import Services, open_services, projections_of

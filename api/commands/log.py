@@ -10,6 +10,7 @@ from typing import Annotated, TypeVar
 import typer
 from rich.progress import Progress
 
+from api.commands.reasons import Reason
 from api.database import running_database
 from api.output import progress_bar, show_json
 from api.services import Services, open_services
@@ -143,7 +144,7 @@ def checkpoint(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.
 
 @app.command("fork")
 def fork(
-    reason: Annotated[str, typer.Option(help="Why: it is kept in the log.")],
+    reason: Reason,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Let the log go on after a restore that lost events: a new origin, and an event that names the lost range.

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from api.commands.builds import who
+from api.commands.reasons import Reason
 from api.database import running_database
 from api.output import progress_bar, show_json
 from api.periods import close_checked
@@ -20,7 +21,6 @@ from projections.periods.closing import Asked, Closing, NotReadyToCloseError, re
 
 Month = Annotated[str, typer.Argument(help="The month, such as 2026-01.")]
 Book = Annotated[str | None, typer.Option(help="The book; by default the one that requests mean.")]
-Reason = Annotated[str, typer.Option(help="Why; it stands in the log with your name.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

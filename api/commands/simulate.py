@@ -32,6 +32,8 @@ DEMO_FOLDER: Final = ".ledger-demo"
 DEMO_MONTHS: Final = 36
 _MONTH: Final = re.compile(r"(\d{4})-(0[1-9]|1[0-2])")
 _SHOWN_EVERY: Final = 500
+_LOOK_SECONDS: Final = 5
+"""So soon a demo says where it is to be looked at, though folding its years goes on for a minute."""
 
 
 def simulate(
@@ -137,17 +139,19 @@ def demo(
 
     Example: ledger demo --customers 1000 --months 12
     """
+    from api.serve import bind
     from api.serve import serve as run
 
     settings = _demo_settings()
     configure_logging(settings)
+    bind(settings).close()  # before twenty seconds of playing, not after
     arguments = Arguments(customers, months, start=_months_ago(wall_clock(), months))
     with running_database(settings) as database, progress_bar() as progress:
         count = asyncio.run(_load(database, settings, arguments, progress))
     if count:
         typer.echo(f"{count} events of a company that never was: {customers} customers, {months} months")
         typer.echo("They are being folded; the console's overview says how far.")
-    run(settings, migrate_first=False, say=typer.echo)
+    run(settings, migrate_first=False, say=typer.echo, ready_seconds=_LOOK_SECONDS)
 
 
 def _demo_settings() -> Settings:

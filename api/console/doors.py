@@ -40,11 +40,21 @@ _WITHOUT_OFFSET: Final = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.
 def routes(pages: tuple[Page, ...]) -> list[Route]:
     """Return the routes of these pages, of signing in and out, and of the files they use."""
     return [
-        *(Route(page.path, _opened(page, pages), methods=[page.method]) for page in pages),
+        *(_at(path, pages) for path in dict.fromkeys(page.path for page in pages)),
         Route("/sign-in", sign_in, methods=["GET", "POST"]),
         Route("/sign-out", _opened(Page("/sign-out", sign_out, method="POST"), pages), methods=["POST"]),
         *assets.ROUTES,
     ]
+
+
+def _at(path: str, pages: tuple[Page, ...]) -> Route:
+    """Return the one route of a path: a route for each method would not say which others there are."""
+    opened = {page.method: _opened(page, pages) for page in pages if page.path == path}
+
+    async def endpoint(request: Request) -> Response:
+        return await opened["GET" if request.method == "HEAD" else request.method](request)
+
+    return Route(path, endpoint, methods=list(opened))
 
 
 def _opened(page: Page, pages: tuple[Page, ...]) -> Callable[[Request], Awaitable[Response]]:

@@ -41,7 +41,10 @@ ORDER BY seq
 LIMIT $4
 """
 
-OLDEST: Final = "SELECT min(seq) FROM ledger.entitlement_change WHERE book = $1"
+SPAN: Final = """
+SELECT (SELECT min(c.seq) FROM ledger.entitlement_change AS c WHERE c.book = $1) AS oldest,
+       coalesce((SELECT f.seq FROM ledger.entitlement_feed AS f WHERE f.book = $1), 0) AS newest
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +97,8 @@ async def read_changes(
     return [LoggedChange(**row) for row in await connection.fetch(CHANGES, book, after, until, limit)]
 
 
-async def can_resume(connection: asyncpg.Connection, book: str, after: int, last: int) -> bool:
-    """Tell whether every change after ``after`` is still there, ``last`` being the newest."""
-    oldest = await connection.fetchval(OLDEST, book)
-    return after == last or (after < last and oldest is not None and oldest <= after + 1)
+async def can_resume(connection: asyncpg.Connection, book: str, after: int) -> bool:
+    """Tell whether ``after`` has been given out, and every change after it is still there."""
+    span = await connection.fetchrow(SPAN, book)
+    oldest, newest = span["oldest"], span["newest"]
+    return after == newest or (after < newest and oldest is not None and oldest <= after + 1)

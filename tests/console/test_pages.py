@@ -157,6 +157,15 @@ async def test_what_fails_is_a_page(services: Services, address: str, status: in
         assert (await client.get("/v1/nowhere")).headers["content-type"] == "application/problem+json"
 
 
+async def test_a_refused_method_is_told_every_other(services: Services) -> None:
+    async with signed_in(services) as client:
+        for path in {page.path for page in PAGES}:
+            refused = await client.put(path.replace("{", "").replace("}", ""))
+            known = {page.method for page in PAGES if page.path == path}
+            assert refused.status_code == 405
+            assert set(refused.headers["allow"].split(", ")) - {"HEAD"} == known, path
+
+
 async def test_a_part_that_cannot_be_answered_says_so_and_the_rest_is_shown(services: Services) -> None:
     """Nothing is folded yet: 503 for each part, and a page all the same."""
     async with signed_in(services) as client:

@@ -58,6 +58,9 @@ WRONG: Final = (
     "export events --format csv -o {missing}/x", "restore {missing}", "backup {folder}", "catalog publish {missing}",
     "catalog publish {binary}", "catalog diff {binary}", "catalog publish {catalog} --effective-from yesterday",
     "keys create app", "keys create app --scope nonsense", "keys create --scope admin 'a b'", "log", "log fork", "keys",
+    "keys create app --scope admin --book ''", "log fork --reason ' '", "erase evt_1 --reason ''",
+    "close 2026-01 --reason ' '", "reopen 2026-01 --reason ''", "grant cus_1 sso --reason ' '",
+    "promote entitlements x --reason ' '", "rollback entitlements --reason ''",
     "catalog show --version 0", "nonsense", "close --reason why", "close May --reason why", "close 2026-01",
     "reopen May --reason why", "replay --projection nonsense",
 )  # fmt: skip

@@ -10,6 +10,8 @@ import httpx
 import pytest
 
 from api.declared import Operation
+from api.parameters import FORGED_CURSOR, encode_cursor
+from api.reads import encode_key
 from api.routes import OPERATIONS
 from api.services import Services
 from ledger.times import rfc3339
@@ -75,6 +77,30 @@ async def test_what_is_malformed_is_answered_in_words(
 ) -> None:
     answer = await client.get(path, params=asked)
     assert (answer.status_code, answer.json()["detail"]) == (400, said)
+
+
+@pytest.mark.parametrize(
+    ("path", "parts"),
+    [
+        ("/v1/revenue/mrr/movements?detail=true", ("eur", "bad_debt", "prod_1")),  # another list's
+        ("/v1/revenue/mrr/movements?detail=true", ("9999-12-31T23:59:59-14:00", "cus_1", "usd")),
+        ("/v1/revenue/journal?limit=1", (True, "in_1:finalize")),
+        ("/v1/dunning/cases?limit=1", ("eur", "in_1")),
+        ("/v1/dunning/attention?limit=1", ("usd", 2**63, "in_1")),
+        ("/v1/dunning/attention?limit=1", ("usd", -(2**63), "in_1")),
+    ],
+)
+async def test_a_cursor_that_was_given_elsewhere_is_refused(
+    client: httpx.AsyncClient, path: str, parts: tuple[str | int, ...]
+) -> None:
+    answer = await client.get(f"{path}&cursor={encode_key(*parts)}")
+    assert (answer.status_code, answer.json()["detail"]) == (400, FORGED_CURSOR)
+
+
+async def test_coverage_goes_on_from_any_hour_there_is(client: httpx.AsyncClient) -> None:
+    for seconds, status in ((10**17, 400), (253402300800, 400), (253402300799, 200), (1, 200)):
+        answer = await client.get("/v1/coverage", params={"cursor": encode_cursor(seconds)})
+        assert answer.status_code == status, seconds
 
 
 async def test_the_log_is_asked_as_of_a_moment_and_as_known(client: httpx.AsyncClient, clock: ManualClock) -> None:

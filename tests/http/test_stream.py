@@ -130,6 +130,38 @@ async def test_it_is_resumed_where_it_was_left(
             assert [one["seq"] for one in await reader.changes(1)] == [9]
 
 
+async def test_it_is_resumed_where_another_process_was_ahead(
+    client: httpx.AsyncClient,
+    clock: ManualClock,
+    database: Database,
+    services: Services,
+    url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with following(database, services):
+        for number in range(1, 6):
+            await sell(client, clock, number)
+        async with listening(url, "0") as reader:
+            await reader.changes(5)
+            # As if this process had passed on three of them only, and the other two came now.
+            monkeypatch.setattr(services.live.tail, "passed_on", lambda _: 3)
+            async with listening(url, "5") as resumed:
+                assert ((first := await resumed.next()).name, first.event_id) == ("message", "5")
+                monkeypatch.undo()
+                services.live.streams.publish("self:live", [change(4), change(5)])
+                await sell(client, clock, 6)
+                assert [one["seq"] for one in await resumed.changes(1)] == [6]
+
+
+async def test_a_question_about_its_head_leaves_no_reader(services: Services, url: str) -> None:
+    async with httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {KEY}"}) as client:
+        head = await client.head(PATH)
+        assert (head.status_code, head.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
+        assert (await client.head(PATH)).headers["x-request-id"] != head.headers["x-request-id"]
+        assert (await client.head(PATH, params={"book": "x"})).status_code == 400
+    assert services.live.streams.count == 0
+
+
 @pytest.mark.parametrize("last", ["99", "-1", "x", "1", "9" * 30])
 async def test_where_it_cannot_be_resumed_it_is_reset_once(
     client: httpx.AsyncClient,

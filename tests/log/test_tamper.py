@@ -16,6 +16,7 @@ from api.services import Services
 from api.signing import generate_signing_key, signer_of
 from ledger.appender import Appender
 from ledger.event import NewEvent
+from ledger.fork import NothingLostError, fork_log
 from ledger.leaf import EMPTY_ENVELOPE, header_of
 from ledger.merkle import extend, leaf_hash
 from ledger.notary import ForkNeededError, Notary
@@ -221,6 +222,40 @@ async def test_an_older_backup_is_found_out(log: Log, services: Services) -> Non
     assert any("601 events were signed" in problem for problem in problems)
     with pytest.raises(ForkNeededError, match="signed at 601 events"):
         await services.notary.sign_all()
+
+
+async def test_a_restored_log_that_went_on_is_forked_where_both_histories_agree(
+    log: Log, services: Services, clock: ManualClock
+) -> None:
+    """After a restore events came, also where others had been signed before, until somebody forked the log."""
+
+    async def update(*numbers: int) -> None:
+        for number in numbers:
+            await services.appender.append([new_event(event(f"evt_{number}", "customer.updated", {"id": "cus_1"}))])
+
+    head = await log.owner.fetchrow("SELECT * FROM ledger.head WHERE book = 'self:live'")
+    await update(601, 602)
+    await services.notary.sign_all()
+    await update(603)
+    await services.notary.sign_all()
+    for table in ("event", "event_key", "log_checkpoint"):
+        await log.tamper(f"DELETE FROM ledger.{table} WHERE book = 'self:live' AND position > {EVENTS}")
+    again = "UPDATE ledger.head SET position = $1, frontier = $2, envelope = $3 WHERE book = 'self:live'"
+    await log.owner.execute(again, head["position"], head["frontier"], head["envelope"])
+    await update(701, 702, 703, 704)
+    with pytest.raises(ForkNeededError, match="signed at 603 events"):
+        await services.notary.sign_all()
+    assert any("is not the one that was signed" in problem for problem in (await log.verify()).problems)
+
+    async with services.pool.acquire() as connection:
+        notes, keys = log.outside.notes(), log.outside.keys()
+        lost = await fork_log(connection, services.appender, notes, keys, reason="restored", now=clock())
+        assert lost == {"self:live": (601, 603)}
+        await services.notary.sign_all()
+        report = await log.verify()
+        assert (report.problems, len(report.lost), report.events) == ([], 2, EVENTS + 3 + 4 + 2)
+        with pytest.raises(NothingLostError):
+            await fork_log(connection, services.appender, notes, keys, reason="again", now=clock())
 
 
 async def test_an_erased_body_is_named_erased(log: Log, services: Services, clock: ManualClock) -> None:

@@ -29,7 +29,7 @@ def write_events(path: Path, count: int) -> list[bytes]:
         orjson.dumps(event(f"evt_{n}", "customer.subscription.updated", subscription(customer=f"cus_{n % 9}")))
         for n in range(count)
     ]
-    path.write_bytes(b"\n".join(lines) + b"\n\n")
+    path.write_bytes(b"\n".join(lines) + b"\n\n \t\r\n")
     return lines
 
 

@@ -6,7 +6,13 @@ import shutil
 from pathlib import Path
 
 import orjson
+import pytest
 
+from api import backup
+from api.settings import Settings
+from ledger.embedded import EmbeddedPostgres
+from ledger.errors import LedgerError
+from ledger.outside import CHECKPOINTS_FILE
 from tests.stripe_events import event, product, subscription
 from tests.system.running import Service
 
@@ -27,17 +33,17 @@ def test_backup_loss_restore_verify(service: Service, tmp_path: Path) -> None:
     service.start()
     buy(service, 1, 20)
     assert service.run("log", "checkpoint").returncode == 0
-    backup = tmp_path / "backup"
-    assert service.run("backup", str(backup)).returncode == 0  # while it serves
-    assert service.run("backup", str(backup)).returncode == 2  # never over another
+    folder = tmp_path / "backup"
+    assert service.run("backup", str(folder)).returncode == 0  # while it serves
+    assert service.run("backup", str(folder)).returncode == 2  # never over another
     credentials = service.credentials
     assert service.stop() == 0
 
     shutil.rmtree(service.folder)
     service.folder.mkdir()
-    restored = service.run("restore", str(backup))
+    restored = service.run("restore", str(folder))
     assert restored.returncode == 0, restored.stderr
-    assert service.run("restore", str(backup)).returncode == 2  # only into an empty database
+    assert service.run("restore", str(folder)).returncode == 2  # only into an empty database
     assert verified(service).startswith("true: 24 events")
     service.start()
     assert service.credentials == credentials
@@ -49,12 +55,34 @@ def test_backup_loss_restore_verify(service: Service, tmp_path: Path) -> None:
     assert verified(service).startswith("true: 25 events")
 
 
+def test_what_is_signed_while_it_is_dumped_is_not_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    signed = tmp_path / CHECKPOINTS_FILE
+    signed.write_text("the head before\n\n")
+
+    def dump(*_: object) -> None:
+        signed.write_text("the head before\n\nthe head of events that came meanwhile\n\n")
+
+    monkeypatch.setattr(backup, "_run", dump)
+    backup.backup(Settings(data_dir=tmp_path, database_url="postgresql://elsewhere"), tmp_path / "backup")
+    assert (tmp_path / "backup" / CHECKPOINTS_FILE).read_text() == "the head before\n\n"
+
+
+def test_a_backup_that_fails_leaves_no_keys_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "signing.key").write_text("a key\n")
+    denied = "pg_dump: error: query failed: ERROR:  permission denied for schema build_1\npg_dump: detail: LOCK TABLE …"
+    monkeypatch.setattr(EmbeddedPostgres, "program", lambda *_: ["sh", "-c", f"echo '{denied}' >&2; exit 1"])
+    settings = Settings(data_dir=tmp_path, database_url="postgresql://elsewhere")
+    with pytest.raises(LedgerError, match=r"permission denied for schema build_1; LEDGER_OWNER_DATABASE_URL"):
+        backup.backup(settings, tmp_path / "backup")
+    assert [one.name for one in tmp_path.iterdir()] == ["signing.key"]
+
+
 def test_a_backup_that_lost_events_is_told_and_forked(service: Service, tmp_path: Path) -> None:
     service.start()
     buy(service, 1, 10)
     service.run("log", "checkpoint")
-    backup = tmp_path / "backup"
-    service.run("backup", str(backup))
+    folder = tmp_path / "backup"
+    service.run("backup", str(folder))
     buy(service, 11, 15)
     service.run("log", "checkpoint")
     assert service.stop() == 0
@@ -64,7 +92,7 @@ def test_a_backup_that_lost_events_is_told_and_forked(service: Service, tmp_path
     service.folder.mkdir()
     for name, content in kept.items():
         (service.folder / name).write_bytes(content)  # the copy that was kept elsewhere
-    assert service.run("restore", str(backup)).returncode == 0
+    assert service.run("restore", str(folder)).returncode == 0
     told = verified(service)
     assert told.startswith("NOT TRUE")
     assert "16 events were signed" in told

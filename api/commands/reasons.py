@@ -1,0 +1,19 @@
+"""Why something is done: an option that must say something, wherever what is done stands in the log for good."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ledger.errors import MistakeError
+
+
+def said(reason: str) -> str:
+    """Return a reason that says something."""
+    if not reason.strip():
+        raise MistakeError("--reason says why: it stands in the log with your name")
+    return reason
+
+
+Reason = Annotated[str, typer.Option(help="Why; it stands in the log with your name.", callback=said)]
