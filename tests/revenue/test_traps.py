@@ -271,6 +271,21 @@ def test_a_dispute_in_another_currency_is_converted() -> None:
     assert (euros["stripe_balance"], euros["fx_clearing"], euros["disputes"]) == (9000, -9000, 3100)
 
 
+@pytest.mark.parametrize("money", ["usd", None])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_balance_given_by_hand_is_seen_whether_or_not_its_customer_names_a_currency(
+    shape: str, money: str | None
+) -> None:
+    teller = Teller(shape)
+    holder = {"id": "cus_1", "object": "customer", "currency": money}
+    teller.tell(seconds("2025-12-01"), "customer.updated", holder | {"balance": -1100})
+    teller.invoice(AT, "3100@2026-01-01..2026-02-01", starting="-1100", balance="1100")
+    teller.tell(AT, "customer.updated", holder | {"balance": 0})
+    books = made(teller.events)
+    assert at(books, "2025-12-02") == {"customer_balance": 1100, "customer_balance_adj": 1100}
+    assert at(books, "2026-02-01").get("customer_balance") is None
+
+
 def session(status: str) -> Json:
     return {"id": "cs_1", "object": "checkout.session", "mode": "payment", "customer": "cus_1", "invoice": None,
             "payment_status": status, "status": "complete", "payment_intent": "pi_1", "amount_total": 1190,
