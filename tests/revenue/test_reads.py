@@ -242,6 +242,14 @@ async def test_what_was_known_before(client: httpx.AsyncClient, services: Servic
     known = len(events) - 1
     before = await ask(client, "journal", customer="cus_1", known_position=known, to="2027-01-01", group_by="account")
     assert {one["account"]: one["amount"] for one in before["data"]}["revenue"] == -9000
+    for asked in ({"entry": "il_1_1:rec:2026-02"}, {"line": "il_1_1"}, {"entry": "in_1:finalize"}):
+        then = await ask(client, "explain", **asked, known_position=known)
+        assert "evt_6" not in then["because"], "the refund had not been recorded"
+        assert then["freshness"]["position"] == known
+    gone = await ask(client, "journal", entry="il_1_1:rec:2026-02", known_position=known, to="2027-01-01")
+    assert gone["data"][0]["lines"][1]["amount"] == -2800
+    never = await client.get("/v1/revenue/explain", params={"entry": "re_1", "known_position": known})
+    assert never.status_code == 404
     refused = await client.get("/v1/revenue/trial-balance", params={"known_position": known})
     assert (refused.status_code, refused.json()["type"]) == (409, "build-required")
 
