@@ -32,9 +32,9 @@ class LineFact:
 class InvoiceFact:
     """A finalised invoice. ``balance`` is what the customer's balance paid of it (negative: what it was lent).
 
-    ``billing_credits`` is what prepaid or given credits took off its lines before they were added up.
-    ``payments`` are the charges and payment intents that its snapshots named; ``paid_steps`` say since when how much
-    was paid, and which event said so.
+    ``billing_credits`` is what prepaid or given credits took off its lines before they were added up; ``off_stripe``
+    is what was paid outside of Stripe, as its API said. ``payments`` are the charges and payment intents that its
+    snapshots named; ``paid_steps`` say since when how much was paid, and which event said so.
     """
 
     key: str
@@ -62,6 +62,7 @@ class InvoiceFact:
     amount_paid: int = 0
     amount_remaining: int = 0
     out_of_band: bool = False
+    off_stripe: int = 0
     payments: list[str] = field(default_factory=list)
     paid_steps: list[tuple[int, int, str]] = field(default_factory=list)
     paid_at: int | None = None
