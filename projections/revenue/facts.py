@@ -11,6 +11,7 @@ from typing import Literal
 
 from projections.contract import Subject
 from projections.revenue.policy import Ruling
+from projections.revenue.whose import customer_of
 
 
 @dataclass(slots=True)
@@ -292,4 +293,4 @@ class Facts:
     @property
     def customer(self) -> str | None:
         """The customer whose facts these are; None for a guest's payment or a payout."""
-        return self.subject.key if self.subject.key.startswith("cus_") else None
+        return customer_of(self.subject.key)
