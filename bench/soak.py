@@ -1,10 +1,11 @@
 """``python -m bench.soak``: mixed load at half of what the service takes, for twenty minutes: is anything not flat?
 
-A service is started in a folder of its own. For some seconds it is given as many webhooks as it takes, and waited for
-until all projections have folded them: so many a second are the peak. Then webhooks of simulated companies come at half
-of it, one in ten of them twice, while others check access, read what engineers and accountants read, and follow the
-stream of changes. Memory and lag are looked at every five
-seconds: the last third has to be like the first. In the end every acknowledged event is where it was said to be.
+A service is started in a folder of its own. It is given webhooks of a simulated company's whole life, as many as it
+takes, one in ten of them twice, while others check access, read what engineers and accountants read, and follow the
+stream of changes; and it is waited for until all projections have folded them: so many a second are the peak. (Of a
+company's first days alone it would be more: its customers have no past yet.) Then the same load comes at half of it,
+of one company after the other. Memory and lag are looked at every five seconds: the last third has to be like the
+first. In the end every acknowledged event is where it was said to be.
 """
 
 from __future__ import annotations
@@ -85,6 +86,13 @@ class Load:
         if isinstance(customer, str) and len(self.customers) < 5_000:
             self.customers.append(customer)
 
+    async def event(self, connection: Connection, content: dict[str, Any], dice: random.Random) -> None:
+        """Send an event, every tenth twice; with every third, read something."""
+        for _ in range(2 if dice.random() < 0.1 else 1):
+            await self.webhook(connection, content)
+        if dice.random() < 0.33:
+            await self.read(connection, dice)
+
     async def read(self, connection: Connection, dice: random.Random) -> None:
         """Read something that somebody would."""
         [path] = dice.choices([path for path, _ in READS], [often for _, often in READS])
@@ -130,22 +138,23 @@ def events() -> Iterator[dict[str, Any]]:
                 yield one | {"id": f"{one['id']}{seed}"}
 
 
-async def _at_most(load: Load, coming: Iterator[dict[str, Any]], seconds: float) -> tuple[float, float]:
-    """Send as much as is taken; return how many a second were taken, and how many taken and folded."""
-    before, began = len(load.acknowledged), time.monotonic()
-    until = began + seconds
+async def _at_most(load: Load, coming: Iterator[dict[str, Any]], events: int) -> tuple[float, float]:
+    """Send so many events as fast as they are taken; return how many a second were taken, and taken and folded."""
+    before, began, dice = len(load.acknowledged), time.monotonic(), random.Random(2)
+    some = itertools.islice(coming, events)
 
     async def worker() -> None:
         async with connected(load.service.port) as connection:
-            while time.monotonic() < until:
-                await load.webhook(connection, next(coming))
+            for content in some:
+                await load.event(connection, content, dice)
 
     await asyncio.gather(*(worker() for _ in range(CONNECTIONS)))
-    taken = len(load.acknowledged) - before
+    taken, took = len(load.acknowledged) - before, time.monotonic() - began
     async with connected(load.service.port) as connection:
-        while await _lag_seconds(load, connection) > 0:  # noqa: ASYNC110 - it is another process
-            await asyncio.sleep(0.2)
-    return taken / seconds, taken / (time.monotonic() - began)
+        while await _lag_seconds(load, connection) > 0:
+            await load.read(connection, dice)
+            await asyncio.sleep(0.05)
+    return taken / took, taken / (time.monotonic() - began)
 
 
 async def _lag_seconds(load: Load, connection: Connection) -> float:
@@ -156,7 +165,7 @@ async def _lag_seconds(load: Load, connection: Connection) -> float:
 
 
 async def _at_rate(load: Load, coming: Iterator[dict[str, Any]], rate: float, seconds: float) -> list[str]:
-    """Send at a rate, and read beside it; a tenth of the webhooks come twice, a third as many reads with them."""
+    """Send at a rate, and read beside it."""
     before, began, dice = len(load.acknowledged), time.monotonic(), random.Random(1)
     sent = itertools.count()
 
@@ -164,11 +173,7 @@ async def _at_rate(load: Load, coming: Iterator[dict[str, Any]], rate: float, se
         async with connected(load.service.port) as connection:
             while max(due := began + next(sent) / rate, time.monotonic()) < began + seconds:
                 await asyncio.sleep(max(0.0, due - time.monotonic()))
-                content = next(coming)
-                for _ in range(2 if dice.random() < 0.1 else 1):
-                    await load.webhook(connection, content)
-                if dice.random() < 0.33:
-                    await load.read(connection, dice)
+                await load.event(connection, next(coming), dice)
 
     await asyncio.gather(*(worker() for _ in range(CONNECTIONS)))
     reached = (len(load.acknowledged) - before) / seconds
@@ -199,9 +204,12 @@ async def _look(load: Load, looks: list[Look]) -> None:
             typer.echo(f"{looks[-1].at:6.0f} s  {len(load.acknowledged):>9,} events  lag {lag:5.2f} s  {shown}")
 
 
-async def _soak(load: Load, minutes: float, probe_seconds: float) -> list[str]:
+async def _soak(load: Load, minutes: float, probe_events: int) -> list[str]:
     coming, looks = events(), list[Look]()
-    taken, peak = await _at_most(load, coming, probe_seconds)
+    async with asyncio.TaskGroup() as group:
+        following = group.create_task(_follow(load))
+        taken, peak = await _at_most(load, coming, probe_events)
+        following.cancel()
     typer.echo(
         f"{taken:,.0f} webhooks a second are taken over {CONNECTIONS} connections, {peak:,.0f} taken and folded; "
         f"now half of that, {minutes:g} minutes"
@@ -254,7 +262,7 @@ async def _lost(load: Load) -> list[str]:
 
 def main(
     minutes: Annotated[float, typer.Option(min=0.5)] = 20.0,
-    probe_seconds: Annotated[float, typer.Option(min=1)] = 15.0,
+    probe_events: Annotated[int, typer.Option(min=100)] = 24_000,
 ) -> None:
     """Soak a service; status 1 where memory or lag is not flat, or anything was lost."""
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
@@ -262,7 +270,7 @@ def main(
     service.start()
     try:
         load = Load(service, service.credentials["webhook_secret"], service.credentials["api_key"])
-        wrong = asyncio.run(_soak(load, minutes, probe_seconds))
+        wrong = asyncio.run(_soak(load, minutes, probe_events))
         if service.spawn("verify").wait() != 0:
             wrong.append("the log does not verify")
     finally:

@@ -19,7 +19,7 @@ from projections.causal import REACH, Ordering, object_key, order
 from projections.contract import Projection, Row, Rows, Subject, Terms
 from projections.facts import Fact
 
-KEEP_EVERY: Final = 500
+KEEP_EVERY: Final = 250
 """How many events lie between states that are kept for good."""
 
 KEEP_FROM: Final = 512

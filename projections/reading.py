@@ -30,11 +30,12 @@ ORDER BY stream_id, version
 LIMIT $4
 """
 
-# Versions are positions in the streams of Stripe's events alone; a stream of our own decisions is read whole.
+# Versions are positions in the streams of Stripe's events alone; a stream of our own decisions, whose versions are
+# lower than its positions, is read whole.
 SINCE: Final = """
 SELECT e.stream_id, e.position, e.event_id, e.type, e.created, e.encoding, e.dictionary_id, e.salt, e.body
 FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::timestamptz[]) AS since (stream_id, version, first_after, at)
-JOIN ledger.event AS e ON e.stream_id = since.stream_id AND e.version >= since.version
+JOIN ledger.event AS e ON e.stream_id = since.stream_id AND e.version BETWEEN since.version AND $5
 WHERE e.position BETWEEN since.first_after AND $5 AND e.type = ANY ($6)
   AND e.created > since.at AND ($7::timestamptz IS NULL OR e.created <= $7)
 ORDER BY e.stream_id, e.version

@@ -16,7 +16,7 @@ import orjson
 
 from ledger.postgres import AWAY
 from projections.causal import REACH
-from projections.contract import Projection, Row, Subject, Terms
+from projections.contract import Projection, Row, Subject
 from projections.facts import Fact
 from projections.folding import Folding, Kept, newest_before
 from projections.reading import PIECE_EVENTS, read_anchors, read_histories, read_in_pieces, read_late, read_since
@@ -30,7 +30,11 @@ WHERE subject = ANY ($1)
 ORDER BY subject, at
 """
 
-KEPT_STATE: Final = "SELECT state, anchors, unsure FROM subject_state WHERE subject = $1 AND at = $2"
+KEPT_STATES: Final = """
+SELECT s.subject, s.at, s.state, s.anchors, s.unsure
+FROM unnest($1::text[], $2::timestamptz[]) AS wanted (subject, at)
+JOIN subject_state AS s ON s.subject = wanted.subject AND s.at = wanted.at
+"""
 
 _LATE_MAX: Final = 64
 _AT_ONCE: Final = 50
@@ -103,23 +107,20 @@ async def refold(
         wanted = [one for one in wanted if one.subject not in known]
     kept = await _kept(connection, [one.subject for one in wanted if one.news])
     whole: list[Wanted] = []
+    resumed: list[tuple[Wanted, Kept]] = []
     for one in wanted:
-        state = newest_before(kept.get(one.subject, []), min(one.news)[0]) if one.news else None
-        long = bool(kept.get(one.subject)) and kept[one.subject][-1].seen > PIECE_EVENTS
-        if state is None and not long:
-            whole.append(one)
-            continue
-        if state is None:
+        states = kept.get(one.subject, [])
+        state = newest_before(states, min(one.news)[0]) if one.news else None
+        if state is None and states and states[-1].seen > PIECE_EVENTS:
             await fold_long(connection, projection, book, one, until, terms, refolding)
-            continue
-        try:
-            refolding.done.append(
-                await _resume(connection, projection, book, one, kept[one.subject], state, until, terms)
-            )
-        except AWAY:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever one subject's history does, the others go on
-            refolding.failed[one.subject] = error
+        elif state is None:
+            whole.append(one)
+        elif (target := _next_after(states, max(one.news)[0])) is None:
+            resumed.append((one, state))
+        elif not await _fold_up_to(connection, projection, book, one, state, target, terms, refolding):
+            await _fold_on(connection, projection, book, [(one, state)], until, terms, refolding)
+    for start in range(0, len(resumed), _AT_ONCE):
+        await _fold_on(connection, projection, book, resumed[start : start + _AT_ONCE], until, terms, refolding)
     for start in range(0, len(whole), _AT_ONCE):
         some = whole[start : start + _AT_ONCE]
         await _fold_whole(connection, projection, book, some, until, terms, refolding, remember=warm is not None)
@@ -225,28 +226,55 @@ def fold_one(
     into.done.append(done)
 
 
-async def _resume(
+async def _fold_on(
+    connection: asyncpg.Connection,
+    projection: Projection,
+    book: str,
+    resumed: Sequence[tuple[Wanted, Kept]],
+    until: int,
+    terms: KnownTerms,
+    into: Refolding,
+) -> None:
+    """Fold on from kept states to the end: busy subjects have news at the same time, and are read together."""
+    kept = await _with_states(connection, [(one.subject, state) for one, state in resumed])
+    states = {one.subject: state for (one, _), state in zip(resumed, kept, strict=True)}
+    found = await read_since(connection, projection, [(one.streams, states[one.subject]) for one, _ in resumed], until)
+    facts = {one.subject: [fact for stream in one.streams for fact in found[stream]] for one, _ in resumed}
+    anchors = await read_anchors(connection, book, [(states[subject], some) for subject, some in facts.items()])
+    for one, _ in resumed:
+        state, using = states[one.subject], terms.noting_use()
+        try:
+            folding = Folding(projection, Subject(book, one.subject), using, resume=state, anchors=anchors)
+            folding.feed(facts.pop(one.subject))
+            folded = folding.finish(until)
+        except Exception as error:  # noqa: BLE001 - whatever one subject's history does, the others go on
+            into.failed[one.subject] = error
+            continue
+        used = frozenset(using.used)
+        into.done.append(Refolded(one.subject, folded.rows, state.at, kept=folded.kept, used=used))
+
+
+async def _fold_up_to(
     connection: asyncpg.Connection,
     projection: Projection,
     book: str,
     wanted: Wanted,
-    kept: Sequence[Kept],
     state: Kept,
-    until: int,
+    target: Kept,
     terms: KnownTerms,
-) -> Refolded:
-    state = await _with_state(connection, wanted.subject, state)
-    target = _next_after(kept, max(wanted.news)[0])
-    if target is not None:
+    into: Refolding,
+) -> bool:
+    """Refold what came late up to a kept state; tell whether that is all there is to it."""
+    try:
         found = await _up_to(connection, projection, book, wanted, state, target, terms)
-        if found is not None:
-            return found
-    using = terms.noting_use()
-    facts = await _facts_since(connection, projection, wanted, state, until)
-    folding = await _taken_up(connection, projection, Subject(book, wanted.subject), state, facts, using)
-    folding.feed(facts)
-    folded = folding.finish(until)
-    return Refolded(wanted.subject, folded.rows, state.at, None, folded.kept, frozenset(using.used))
+    except AWAY:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever one subject's history does, the others go on
+        into.failed[wanted.subject] = error
+        return True
+    if found is not None:
+        into.done.append(found)
+    return found is not None
 
 
 async def _up_to(
@@ -259,16 +287,18 @@ async def _up_to(
     terms: KnownTerms,
 ) -> Refolded | None:
     """Refold up to a kept state; None where the news make it another one, so that the rest changes too."""
+    state, target = await _with_states(connection, [(wanted.subject, state), (wanted.subject, target)])
     late = sorted({*target.late, *(position for _, position in wanted.news if position > target.last_within)})
     using = terms.noting_use()
-    facts = await _facts_since(connection, projection, wanted, state, target.last_within, target.at)
+    found = await read_since(connection, projection, [(wanted.streams, state)], target.last_within, target.at)
+    facts = [fact for some in found.values() for fact in some]
     if late:
         beyond = await read_late(connection, projection, book, late, state.at, target.at)
         facts += [fact for fact in beyond if not state.first_after <= fact.position <= target.last_within]
-    folding = await _taken_up(connection, projection, Subject(book, wanted.subject), state, facts, using)
+    anchors = await read_anchors(connection, book, [(state, facts)])
+    folding = Folding(projection, Subject(book, wanted.subject), using, resume=state, anchors=anchors)
     folding.feed(facts)
     folded = folding.stop_at(target.at)
-    target = await _with_state(connection, wanted.subject, target)
     reached = folded.kept[-1]
     if (reached.state, reached.anchors) != (target.state, target.anchors):
         return None
@@ -277,30 +307,6 @@ async def _up_to(
     if len(late) > _LATE_MAX:
         again = replace(again, last_within=late[-1], late=())
     return Refolded(wanted.subject, folded.rows, state.at, target.at, [again], frozenset(using.used))
-
-
-async def _facts_since(
-    connection: asyncpg.Connection,
-    projection: Projection,
-    wanted: Wanted,
-    state: Kept,
-    last: int,
-    until: datetime | None = None,
-) -> list[Fact]:
-    found = await read_since(connection, projection, [(wanted.streams, state)], last, until)
-    return [fact for facts in found.values() for fact in facts]
-
-
-async def _taken_up(
-    connection: asyncpg.Connection,
-    projection: Projection,
-    subject: Subject,
-    state: Kept,
-    facts: Sequence[Fact],
-    terms: Terms,
-) -> Folding:
-    anchors = await read_anchors(connection, subject.book, [(state, facts)])
-    return Folding(projection, subject, terms, resume=state, anchors=anchors)
 
 
 def _next_after(kept: Sequence[Kept], moment: datetime) -> Kept | None:
@@ -317,7 +323,13 @@ async def _kept(connection: asyncpg.Connection, subjects: Sequence[str]) -> dict
     return kept
 
 
-async def _with_state(connection: asyncpg.Connection, subject: str, kept: Kept) -> Kept:
-    row = await connection.fetchrow(KEPT_STATE, subject, kept.at)
+async def _with_states(connection: asyncpg.Connection, wanted: Sequence[tuple[str, Kept]]) -> list[Kept]:
+    """Return kept states with all that was kept, in their order."""
+    subjects, times = [subject for subject, _ in wanted], [kept.at for _, kept in wanted]
+    rows = {(row["subject"], row["at"]): row for row in await connection.fetch(KEPT_STATES, subjects, times)}
+    return [_with_state(kept, rows[subject, kept.at]) for subject, kept in wanted]
+
+
+def _with_state(kept: Kept, row: asyncpg.Record) -> Kept:
     anchors = tuple((key, position) for key, position in orjson.loads(row["anchors"]))
     return replace(kept, state=row["state"], anchors=anchors, unsure=row["unsure"])

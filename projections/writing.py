@@ -6,6 +6,7 @@ Where the database refuses a subject's rows (a NUL, an overflow, a CHECK), halvi
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from typing import Final
 
 import asyncpg
@@ -25,9 +26,9 @@ INSERT INTO subject_state (subject, at, seen, first_after, last_within, state, a
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 """
 
-KEPT_TIMES: Final = "SELECT at, seen FROM subject_state WHERE subject = $1"
+KEPT_TIMES: Final = "SELECT subject, at, seen FROM subject_state WHERE subject = ANY ($1)"
 
-THIN: Final = "DELETE FROM subject_state WHERE subject = $1 AND at = ANY ($2)"
+THIN: Final = "DELETE FROM subject_state WHERE subject = $1 AND at = $2"
 
 USES: Final = "INSERT INTO reference_use (subject, reference) VALUES ($1, $2) ON CONFLICT DO NOTHING"
 
@@ -85,18 +86,16 @@ async def _write(connection: asyncpg.Connection, projection: Projection, some: S
     whole = [one for one in some if one.since is None]
     parts = [one for one in some if one.since is not None]
     for table in projection.tables:
-        if others := [one.subject for one in whole if table.name not in one.same]:
-            await connection.execute(table.delete_subjects, others)
-        for one in parts:
-            await _delete_part(connection, table, one)
+        others = [one.subject for one in whole if table.name not in one.same]
+        await _delete(connection, table, others, parts)
     await _copy(connection, projection, some)
     if whole:
         await connection.execute("DELETE FROM subject_state WHERE subject = ANY ($1)", [one.subject for one in whole])
-    for one in parts:
-        await connection.execute(DROP_KEPT, one.subject, one.since, one.until)
+    if parts:
+        await connection.executemany(DROP_KEPT, [(one.subject, one.since, one.until) for one in parts])
     await keep(connection, some)
-    for one in parts:
-        await _thin(connection, one.subject)
+    if parts:
+        await _thin(connection, [one.subject for one in parts])
     await _note_use(connection, some)
 
 
@@ -118,14 +117,23 @@ async def _note_use(connection: asyncpg.Connection, some: Sequence[Refolded]) ->
         await connection.executemany(USES, uses)
 
 
-async def _delete_part(connection: asyncpg.Connection, table: Table, one: Refolded) -> None:
-    """Delete the rows that the new ones stand for: final in the span, and open ones where it has no end."""
-    if one.until is not None and table.final is not None:
-        await connection.execute(table.delete_between, one.subject, one.since, one.until)
-    elif one.until is None and table.final is not None:
-        await connection.execute(table.delete_since, one.subject, one.since)
-    elif one.until is None:
-        await connection.execute(table.delete_subjects, [one.subject])
+async def _delete(
+    connection: asyncpg.Connection, table: Table, whole: Sequence[str], parts: Sequence[Refolded]
+) -> None:
+    """Delete the rows that new ones stand for: all of some subjects; of a part what is final in its span, and open ones
+    where it has no end. Where no row of the table is final, a part without an end has all.
+    """
+    ended = [(one.subject, one.since, one.until) for one in parts if one.until is not None]
+    open_ = [(one.subject, one.since) for one in parts if one.until is None]
+    if table.final is None:
+        whole = [*whole, *(subject for subject, _ in open_)]
+        ended, open_ = [], []
+    if whole:
+        await connection.execute(table.delete_subjects, whole)
+    if ended:
+        await connection.executemany(table.delete_between, ended)
+    if open_:
+        await connection.executemany(table.delete_since, open_)
 
 
 async def keep(connection: asyncpg.Connection, some: Sequence[Refolded]) -> None:
@@ -149,10 +157,13 @@ async def keep(connection: asyncpg.Connection, some: Sequence[Refolded]) -> None
         await connection.executemany(KEEP, records)
 
 
-async def _thin(connection: asyncpg.Connection, subject: str) -> None:
-    kept = [(row["at"], row["seen"]) for row in await connection.fetch(KEPT_TIMES, subject)]
-    if superfluous := {at for at, _ in kept} - thinned(kept):
-        await connection.execute(THIN, subject, list(superfluous))
+async def _thin(connection: asyncpg.Connection, subjects: Sequence[str]) -> None:
+    kept: dict[str, list[tuple[datetime, int]]] = {}
+    for row in await connection.fetch(KEPT_TIMES, subjects):
+        kept.setdefault(row["subject"], []).append((row["at"], row["seen"]))
+    superfluous = [(subject, at) for subject, some in kept.items() for at in {at for at, _ in some} - thinned(some)]
+    if superfluous:
+        await connection.executemany(THIN, superfluous)
 
 
 async def park(
