@@ -42,13 +42,13 @@ JOURNAL: Final[Columns] = {
 
 MRR: Final[Columns] = {
     "movement": "text", "customer": "text", "at": "time", "currency": "text", "kind": "text", "amount": "amount",
-    "before": "amount", "after": "amount", "paid_at": "time", "reason": "text", "involuntary": "text",
+    "before": "amount", "after": "amount", "paid_at": "time", "reason": "text", "involuntary": "truth",
     "subscriptions": "texts", "because": "texts",
 }  # fmt: skip
 
 EVENTS: Final[Columns] = {
     "id": "text", "book": "text", "position": "amount", "type": "text", "created": "time", "stream": "text",
-    "source": "text", "api_version": "text", "recorded_at": "time", "received_at": "time", "erased": "text",
+    "source": "text", "api_version": "text", "recorded_at": "time", "received_at": "time", "erased": "truth",
     "data": "text", "hash": "text",
 }  # fmt: skip
 
@@ -174,7 +174,7 @@ async def _mrr(connection: asyncpg.Connection, export: Export, path: Path, progr
 def movement_row(row: MovementRow) -> dict[str, Any]:
     """Return a movement as it is exported: positive amounts, the kind says which way."""
     shown = {name: value for name, value in row._asdict().items() if name in MRR}
-    return shown | {"movement": movement_id(row), "involuntary": "true" if row.involuntary else "false"}
+    return shown | {"movement": movement_id(row)}
 
 
 async def _recognition(connection: asyncpg.Connection, export: Export, path: Path, progress: Progress) -> int:
@@ -224,7 +224,7 @@ def event_row(event: StoredEvent, as_format: str) -> dict[str, Any]:
         "api_version": event.api_version,
         "recorded_at": event.recorded_at,
         "received_at": event.received_at,
-        "erased": "false" if event.salt else "true",
+        "erased": not event.salt,
         "data": written,
         "hash": event.leaf.hex(),
     }

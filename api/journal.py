@@ -16,13 +16,13 @@ from api.mrr import events_json, explain_movement
 from api.parameters import MAX_LIMIT, bound_parameter, identifier_parameter, integer_parameter
 from api.problems import Problem
 from api.reads import Asked, answer, asked_by, build_for, encode_key, key_parameter, read_build, time_json
-from api.revenue import SCOPE, policy_name, policy_parameter, read_books, seconds_of
+from api.revenue import SCOPE, Whose, policy_name, policy_parameter, read_books, seconds_of
 from ledger.times import rfc3339
 from projections.revenue.accounts import CLASSES
 from projections.revenue.documents import time_of
 from projections.revenue.journal import Books
 from projections.revenue.owed import Owed
-from projections.revenue.pages import Wanted
+from projections.revenue.pages import Wanted, owners_of
 from projections.revenue.policy import Policy
 from projections.revenue.schedule import month_name
 from projections.revenue.shown import DIMENSIONS, Shown, grouped, place_of, show_all
@@ -41,7 +41,7 @@ async def list_journal(request: Request) -> Response:
     by = _dimensions(request)
     limit = integer_parameter(request, "limit", MAX_LIMIT if by else 100, 1, MAX_LIMIT)
     after = key_parameter(request, *([str, *[str for _ in by]] if by else [int, str]))
-    asked = await _asked(request, policy, customer)
+    asked = await _asked(request, policy)
     wanted = _wanted(request, asked, customer)
     page: Page | None = None if by else (after, limit)
     reporting = Reporting(request, asked)
@@ -51,7 +51,7 @@ async def list_journal(request: Request) -> Response:
         policy,
         lambda connection: _read(connection, wanted, page, reporting),
         lambda made: _chosen(made, wanted, page),
-        customer,
+        _whose(wanted),
     )
     entries = found.value
     content: dict[str, Any] = {"policy": policy_name(policy), "basis": basis_json(is_sealed=reporting.is_sealed)}
@@ -86,7 +86,7 @@ async def explain(request: Request) -> Response:
         raise Problem(400, "name an entry, a line or a movement")
     policy = policy_parameter(request)
     customer = identifier_parameter(request, "customer")
-    asked = await _asked(request, policy, customer)
+    asked = await _asked(request, policy)
     until = seconds_of(asked.as_of) if asked.as_of else _LAST
     wanted = Wanted(asked.book, 0, until, customer, None, entry, line)
     reporting = Reporting(request, asked)
@@ -96,7 +96,7 @@ async def explain(request: Request) -> Response:
         policy,
         lambda connection: reporting.named(connection, wanted),
         lambda made: _chosen(made, wanted, None),
-        customer,
+        _whose(wanted),
     )
     if not found.value:
         raise Problem(404, f"there is no {'entry' if entry else 'line'} {entry or line} in {asked.book}")
@@ -171,14 +171,28 @@ Page = tuple[tuple[Any, ...] | None, int]
 """After which entry, and how many (one more tells that there are more)."""
 
 _LAST: Final = 2**33
+_OF_FEW: Final = {"customer", "entry", "line"}
+"""What a request may name whose books are then folded for it, where it asks for what was known."""
 
 
-async def _asked(request: Request, policy: Policy | None, customer: str | None) -> Asked:
+async def _asked(request: Request, policy: Policy | None) -> Asked:
     asked = await asked_by(request, SCOPE)
-    if customer is None and policy is None:
+    if policy is None and not _OF_FEW & request.query_params.keys():
         serving = services(request)
         return await build_for(serving, serving.revenue.name, asked)
     return asked
+
+
+def _whose(wanted: Wanted) -> Whose | None:
+    """Tell how to find whose books are asked about, where they are one customer's, or those of an entry or a line."""
+    name = wanted.entry or wanted.line
+
+    async def owners(connection: asyncpg.Connection) -> list[str]:
+        if wanted.customer is not None:
+            return [f"{wanted.book}/{wanted.customer}"]
+        return await owners_of(connection, wanted.book, name or "")
+
+    return None if wanted.customer is None and name is None else owners
 
 
 def _wanted(request: Request, asked: Asked, customer: str | None) -> Wanted:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import asyncpg
 from starlette.requests import Request
@@ -14,12 +15,13 @@ from api.access import services
 from api.basis import basis_json, honours_closes, sealed_month, wants_sealed
 from api.parameters import MAX_LIMIT, identifier_parameter, integer_parameter
 from api.problems import Problem
-from api.reads import Asked, answer, asked_by, build_for, encode_key, key_parameter, read_build, time_json
+from api.reads import Asked, Found, answer, asked_by, build_for, encode_key, key_parameter, read_build, time_json
 from ledger.event import IDENTIFIER
 from ledger.times import parse_rfc3339, rfc3339
-from projections.builds import enter_build
+from projections.builds import Freshness, enter_build
 from projections.dunning.standing import present
 from projections.mrr.intervals import INTERVALS, Bounds, month_after, month_of
+from projections.mrr.known import read_known
 from projections.mrr.query import (
     Moved,
     Total,
@@ -39,6 +41,7 @@ from projections.periods.worth import Reported, read_reported
 
 SCOPE: Final = "revenue:read"
 MAX_INTERVALS: Final = 1_000
+T = TypeVar("T")
 
 
 async def get_mrr(request: Request) -> Response:
@@ -111,11 +114,14 @@ async def list_movements(request: Request) -> Response:
     limit = integer_parameter(request, "limit", MAX_LIMIT, 1, MAX_LIMIT)
     after = key_parameter(request, datetime, str, str) if detail else None
     serving = services(request)
-    asked = await build_for(serving, serving.revenue.name, await asked_by(request, SCOPE))
+    asked = await _asked(request, customer)
     bounds = bounds_of(request, asked.now)
     wanted = Wanted(asked.book, policy, bounds, customer, asked.as_of or datetime.max.replace(tzinfo=UTC))
 
     async def read(connection: asyncpg.Connection) -> Reported:
+        if _is_recalled(asked):
+            known = await read_known(connection, serving.revenue, wanted, asked.known or 0)
+            return Reported(known.moved(), known.single(since, limit + 1) if detail else [], is_sealed=False)
         if not sealed or not honours_closes(asked):
             single = await read_movements(connection, wanted, after, limit + 1) if detail else []
             return Reported(await read_moved(connection, wanted), single, is_sealed=False)
@@ -129,7 +135,7 @@ async def list_movements(request: Request) -> Response:
             after=after,
         )
 
-    found = await read_build(serving, serving.revenue.name, asked, read)
+    found = _as_known(asked, await read_build(serving, serving.revenue.name, asked, read))
     single = found.value.single
     content: dict[str, Any] = {
         "policy": policy,
@@ -147,17 +153,21 @@ async def explain_movement(request: Request) -> Response:
     """Say why worth moved: what each of the subscriptions was worth before and after, and the events that say so."""
     customer, currency, at = movement_parameter(request)
     policy, serving = policy_parameter(request), services(request)
-    asked = await build_for(serving, serving.revenue.name, await asked_by(request, SCOPE))
+    asked = await _asked(request, customer)
 
     async def read(connection: asyncpg.Connection) -> tuple[MovementRow, list[SpanRow]]:
         bounds = Bounds(at, at + timedelta(seconds=1))
         wanted = Wanted(asked.book, policy, bounds, customer, asked.as_of or datetime.max.replace(tzinfo=UTC))
-        found = [one for one in await read_movements(connection, wanted, None, MAX_LIMIT) if one.currency == currency]
+        known = None
+        if _is_recalled(asked):
+            known = await read_known(connection, serving.revenue, wanted, asked.known or 0)
+        single = known.single(None, MAX_LIMIT) if known else await read_movements(connection, wanted, None, MAX_LIMIT)
+        found = [one for one in single if one.currency == currency]
         if not found:
             raise Problem(404, f"there is no movement {request.query_params['movement']} in {asked.book}")
-        return found[0], await read_spans(connection, found[0])
+        return found[0], known.about(found[0]) if known else await read_spans(connection, found[0])
 
-    found = await read_build(serving, serving.revenue.name, asked, read)
+    found = _as_known(asked, await read_build(serving, serving.revenue.name, asked, read))
     movement, spans = found.value
     because = sorted({event for one in spans for event in one.because} | set(movement.because))
     content = {
@@ -167,6 +177,25 @@ async def explain_movement(request: Request) -> Response:
         "events": await events_json(request, asked, because),
     }
     return answer(asked, content, found)
+
+
+async def _asked(request: Request, customer: str | None) -> Asked:
+    """Read what is asked for; what was known then of a whole book is read from a kept build."""
+    asked = await asked_by(request, SCOPE)
+    return asked if customer is not None else await build_for(services(request), services(request).revenue.name, asked)
+
+
+def _is_recalled(asked: Asked) -> bool:
+    """Tell whether what was known of a customer is folded now: no build was kept that holds it."""
+    return asked.known is not None and asked.build is None
+
+
+def _as_known(asked: Asked, found: Found[T]) -> Found[T]:
+    """Say of what was folded now up to which position it was."""
+    if not _is_recalled(asked):
+        return found
+    fresh = Freshness(asked.book, found.freshness.build, asked.known or 0, found.freshness.head, None)
+    return replace(found, freshness=fresh)
 
 
 def movement_parameter(request: Request) -> tuple[str, str, datetime]:

@@ -32,6 +32,8 @@ from projections.revenue.unpaid import unpaid_of
 
 SCOPE: Final = "revenue:read"
 T = TypeVar("T")
+Whose = Callable[[asyncpg.Connection], Awaitable[list[str]]]
+"""Finds the subjects that a request is about, where they are few."""
 
 _MONTH: Final = re.compile(r"(\d{4})-(0[1-9]|1[0-2])")
 _MONTHS_AT_MOST: Final = 240
@@ -219,15 +221,15 @@ async def read_books(
     policy: Policy | None,
     rows: Callable[[asyncpg.Connection], Awaitable[T]],
     anew: Callable[[list[Books]], T],
-    customer: str | None = None,
+    whose: Whose | None = None,
 ) -> Found[T]:
-    """Read a build's rows; under another policy, or for what one customer's were known to be, fold them anew."""
+    """Read a build's rows; under another policy, or for what those of a few were known to be, fold them anew."""
     serving = services(request)
-    if policy is None and (customer is None or asked.known is None):
+    if policy is None and (whose is None or asked.known is None):
         return await read_build(serving, serving.revenue.name, asked, rows)
 
     async def fold(connection: asyncpg.Connection) -> list[Books]:
-        subjects = [f"{asked.book}/{customer}"] if customer else await _all_subjects(connection, asked)
+        subjects = await whose(connection) if whose else await _all_subjects(connection, asked)
         until = asked.known if asked.known is not None else await query.position_of(connection, asked.book, asked.build)
         return await pages.fold_books(connection, serving.revenue, asked.book, subjects, policy, until)
 

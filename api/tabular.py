@@ -5,13 +5,16 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Protocol
 
 import orjson
 
-Kind = Literal["text", "amount", "time", "texts"]
+from ledger.times import rfc3339
+
+Kind = Literal["text", "amount", "time", "texts", "truth"]
 """What a column holds."""
 
 Columns = Mapping[str, Kind]
@@ -31,9 +34,13 @@ class Writer(Protocol):
 
 
 def safe_cell(value: object) -> object:
-    """Quote a text that a spreadsheet would run; numbers are numbers."""
+    """Quote a text that a spreadsheet would run; numbers are numbers, times and truths as in JSON."""
     if isinstance(value, (list, tuple)):
         value = " ".join(str(part) for part in value)
+    if isinstance(value, datetime):
+        return rfc3339(value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
     return f"'{value}" if isinstance(value, str) and value.startswith(_RUN) else value
 
 
@@ -58,12 +65,14 @@ class CsvWriter:
 class JsonWriter:
     """A JSON object a line."""
 
-    def __init__(self, path: Path, _: Columns) -> None:
+    def __init__(self, path: Path, columns: Columns) -> None:
         self._file = path.open("wb")
+        self._names = list(columns)
 
     def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write some more rows."""
-        self._file.writelines(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows)
+        written = ({name: row[name] for name in self._names} for row in rows)
+        self._file.writelines(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z) for row in written)
 
     def close(self) -> None:
         """Finish the file."""
@@ -82,6 +91,7 @@ class ParquetWriter:
             "amount": pa.int64(),
             "time": pa.timestamp("us", tz="UTC"),
             "texts": pa.list_(pa.string()),
+            "truth": pa.bool_(),
         }
         self._schema = pa.schema([(name, types[kind]) for name, kind in columns.items()])
         self._table = pa.Table

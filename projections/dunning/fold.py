@@ -87,7 +87,7 @@ def _snapshot(invoice: Invoice, fact: Fact) -> Snapshot:
         next_attempt=invoice.next_payment_attempt,
         due_date=invoice.due_date,
         finalization_failed=told == "finalization_failed" or invoice.finalization_failed,
-        out_of_band=invoice.paid_out_of_band is True,
+        out_of_band=invoice.paid_out_of_band is True or invoice.paid_off_stripe > 0,
     )
 
 

@@ -5,22 +5,19 @@ Which span a moment lies in is all that SQL decides; what the spans come to, ``s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 import asyncpg
 
-from projections.contract import Projection, Row, Subject
+from projections.contract import Projection
 from projections.dunning.case import OVER
 from projections.dunning.rows import CaseRow, ChurnRow, MomentRow, NewestRow, WorthRow
 from projections.dunning.standing import NEEDS_A_PERSON, Standing, holding, present, standings
 from projections.dunning.summary import Sums, Tally, Wanted, summarise
-from projections.folding import rows_of
-from projections.joining import read_terms, streams_below
-from projections.links import links, merged, root_of
-from projections.reading import read_histories
+from projections.recall import rows_known
 
 CASES: Final = """
 SELECT c.*
@@ -185,15 +182,9 @@ async def fold_known(
 ) -> CustomerDunning:
     """Answer with today's code from what had been recorded by ``position``: folds the customer's history now.
 
-    The build must be entered: it says which streams may be the customer's; which were is told by what was known.
+    The build must be entered.
     """
-    subject = stream_of_customer(book, customer)
-    candidates = (await streams_below(connection, projection, [subject]))[subject]
-    histories = await read_histories(connection, projection.types, candidates, position)
-    known = merged({}, [link for facts in histories.values() for fact in facts for link in links(book, fact)])
-    facts = [fact for stream, some in histories.items() if root_of(stream, known) == subject for fact in some]
-    terms = await read_terms(connection, projection, book, position)
-    rows: dict[str, Sequence[Row]] = dict(rows_of(projection, Subject(book, subject), facts, terms))
+    rows = await rows_known(connection, projection, book, customer, position)
     return customer_dunning(rows, moment)
 
 

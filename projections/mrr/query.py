@@ -221,11 +221,13 @@ async def read_movements(
         at, customer, currency, limit,
     )  # fmt: skip
     found = [MovementRow(**dict(row)) for row in rows]
-    begun = [row for row in await _begun(connection, wanted) if after is None or _key(row) > after]
-    return sorted([*found, *begun], key=_key)[:limit]
+    begun = [row for row in await _begun(connection, wanted) if after is None or key_of(row) > after]
+    return sorted([*found, *begun], key=key_of)[:limit]
 
 
-def _key(row: MovementRow) -> tuple[datetime, str, str]:
+def key_of(row: MovementRow) -> tuple[datetime, str, str]:
+    """Return what movements are in order of."""
+    """Return what movements are in the order of."""
     return (row.at, row.customer, row.currency)
 
 
@@ -245,14 +247,14 @@ async def _begun(connection: asyncpg.Connection, wanted: Wanted) -> list[Movemen
         for row in await connection.fetch(SPANS, sorted({key[0] for key in which}), wanted.as_of):
             spans.setdefault(row["subject"], []).append(SpanRow(**dict(row)))
     begins = {(subject, since) for subject, _, since in which}
-    found = [one for some in spans.values() for one in _as_far_as(some, wanted.policy, begins)]
+    found = [one for some in spans.values() for one in as_far_as(some, wanted.policy, begins)]
     return [
         one for one in found
         if (one.subject, one.currency, one.since) in which and wanted.bounds.start <= one.at < wanted.bounds.end
     ]  # fmt: skip
 
 
-def _as_far_as(
+def as_far_as(
     some: Sequence[SpanRow], policy: Policy, begins: Collection[tuple[str, datetime]]
 ) -> Iterable[MovementRow]:
     """Return how one's worth moved up to now. A group that has begun has all that came since: it is not over."""

@@ -9,7 +9,8 @@ import asyncpg
 
 from projections.builds import enter_build
 from projections.periods.kept import fetch_kept
-from projections.revenue.owed import Owed, customer_of
+from projections.revenue.owed import Owed
+from projections.revenue.whose import customer_in
 
 SEALED: Final = """
 SELECT owner, currency, invoice, sum(amount) AS amount
@@ -42,7 +43,7 @@ async def read_sealed_receivable(
     due = {(row["subject"], row["invoice"]): row["due"] for row in rows}
     return [
         Owed(
-            customer_of(book, row["owner"]), row["currency"], row["invoice"], due.get((row["owner"], row["invoice"])),
+            customer_in(book, row["owner"]), row["currency"], row["invoice"], due.get((row["owner"], row["invoice"])),
             int(row["amount"]),
         )
         for row in sealed

@@ -18,6 +18,7 @@ from projections.periods.tables import NAME
 from projections.revenue.documents import time_of
 from projections.revenue.pages import Wanted, read_journal, read_one
 from projections.revenue.shown import Shown, ShownLine
+from projections.revenue.whose import customer_of
 
 LINES: Final = """
 SELECT owner, entry, kind, of, at, original_month, currency, account, amount, invoice, line, subscription, product,
@@ -90,7 +91,7 @@ async def _whose(
     await enter_build(connection, revenue, wanted.book, build)
     rows += await connection.fetch(SO_FOR, wanted.book, entry, line)
     customers = sorted({row["owner"].removeprefix(f"{wanted.book}/") for row in rows})
-    if not all(one.startswith("cus_") for one in customers):
+    if not all(map(customer_of, customers)):
         return [wanted]
     return [replace(wanted, customer=one) for one in customers]
 
@@ -178,7 +179,7 @@ def _entry(book: str, lines: list[SealedLine]) -> Shown:
     return Shown(
         entry=first.entry,
         at=int(first.at.timestamp()),
-        customer=key if key.startswith("cus_") else None,
+        customer=customer_of(key),
         kind=first.kind,
         currency=first.currency,
         original_month=first.original_month if first.kind == PRIOR_PERIOD else None,

@@ -25,7 +25,7 @@ class _Seen(NamedTuple):
 
 def post_balance_changes(facts: Facts, journal: Journal) -> None:
     """Post the differences between the balance that Stripe shows and the one our entries come to."""
-    for currency in sorted({one.currency for one in facts.balances if one.currency}):
+    for currency in sorted(_currencies(facts)):
         changes = sorted(
             (entry.at, posting.amount)
             for entry in journal.entries
@@ -34,6 +34,14 @@ def post_balance_changes(facts: Facts, journal: Journal) -> None:
             if posting.account == "customer_balance"
         )
         _compare(_shown(facts, currency), changes, currency, journal)
+
+
+def _currencies(facts: Facts) -> set[str]:
+    """Return what balances are kept in; a customer that names no currency keeps its own in that of its invoices."""
+    named = {one.currency for one in facts.balances}
+    if "" in named:
+        named |= {one.currency for one in facts.invoices.values() if one.starting_balance or one.balance}
+    return named - {""}
 
 
 def _shown(facts: Facts, currency: str) -> list[_Seen]:

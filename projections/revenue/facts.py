@@ -11,6 +11,7 @@ from typing import Literal
 
 from projections.contract import Subject
 from projections.revenue.policy import Ruling
+from projections.revenue.whose import customer_of
 
 
 @dataclass(slots=True)
@@ -32,9 +33,9 @@ class LineFact:
 class InvoiceFact:
     """A finalised invoice. ``balance`` is what the customer's balance paid of it (negative: what it was lent).
 
-    ``billing_credits`` is what prepaid or given credits took off its lines before they were added up.
-    ``payments`` are the charges and payment intents that its snapshots named; ``paid_steps`` say since when how much
-    was paid, and which event said so.
+    ``billing_credits`` is what prepaid or given credits took off its lines before they were added up; ``off_stripe``
+    is what was paid outside of Stripe, as its API said. ``payments`` are the charges and payment intents that its
+    snapshots named; ``paid_steps`` say since when how much was paid, and which event said so.
     """
 
     key: str
@@ -62,6 +63,7 @@ class InvoiceFact:
     amount_paid: int = 0
     amount_remaining: int = 0
     out_of_band: bool = False
+    off_stripe: int = 0
     payments: list[str] = field(default_factory=list)
     paid_steps: list[tuple[int, int, str]] = field(default_factory=list)
     paid_at: int | None = None
@@ -291,4 +293,4 @@ class Facts:
     @property
     def customer(self) -> str | None:
         """The customer whose facts these are; None for a guest's payment or a payout."""
-        return self.subject.key if self.subject.key.startswith("cus_") else None
+        return customer_of(self.subject.key)

@@ -82,6 +82,7 @@ def invoice_changed(facts: Facts, fact: Fact) -> None:
     known.pre_payment_credit_notes = shown.pre_payment_credit_notes
     known.payments += [one for one in (shown.charge, shown.payment_intent) if one and one not in known.payments]
     known.out_of_band = known.out_of_band or shown.paid_out_of_band
+    known.off_stripe = max(known.off_stripe, shown.paid_off_stripe)
     if shown.status == "paid" and known.paid_at is None:
         known.paid_at = seconds(shown.paid_at) or _at(fact)
         known.because["paid"] = fact.event_id

@@ -7,6 +7,8 @@ from typing import Final, NamedTuple
 
 import asyncpg
 
+from projections.revenue.whose import customer_in
+
 RECEIVABLE: Final = """
 SELECT subject, currency, invoice, coalesce(due_date, finalized_at) AS due, owed[width_bucket($2, owed_at)] AS amount
 FROM invoice
@@ -74,7 +76,13 @@ async def receivable(connection: asyncpg.Connection, version: int, book: str, at
     if version < OWED_SINCE:
         return await receivable_by_entry(connection, book, at)
     return [
-        Owed(customer_of(book, row["subject"]), row["currency"], row["invoice"], row["due"], row["amount"])
+        Owed(
+            customer_in(book, row["subject"]),
+            row["currency"],
+            row["invoice"],
+            row["due"],
+            row["amount"],
+        )
         for row in await connection.fetch(RECEIVABLE, book, at)
     ]
 
@@ -86,9 +94,3 @@ async def receivable_by_entry(connection: asyncpg.Connection, book: str, at: dat
     subjects = [row["subject"] for row in await connection.fetch(WHO_MAY_OWE, book, day.replace(day=1), day, begun, at)]
     rows = await connection.fetch(BY_ENTRY, book, at, subjects)
     return [Owed(row["customer"], row["currency"], row["invoice"], row["due"], int(row["amount"])) for row in rows]
-
-
-def customer_of(book: str, subject: str) -> str | None:
-    """Return the customer that a subject is; None for a guest's payment."""
-    key = subject.removeprefix(f"{book}/")
-    return key if key.startswith("cus_") else None

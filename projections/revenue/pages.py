@@ -57,6 +57,14 @@ FROM earning_span
 WHERE book = $1 AND ($2::text IS NULL OR subject = $1 || '/' || $2) AND line = $5
 """
 
+OWNERS: Final = """
+SELECT subject FROM journal_entry WHERE book = $1 AND (split_part(entry, ':', 1) = $2 OR lines @> ARRAY[$2])
+UNION
+SELECT subject FROM invoice_line WHERE book = $1 AND line = $2
+ORDER BY subject
+"""
+"""Whose an entry or line is. An entry that is not there any more is of whom others about the same fact or line are."""
+
 FIRST: Final = "SELECT min(period) FROM revenue_sum WHERE book = $1 AND months = 1"
 
 SUBJECTS: Final = "SELECT DISTINCT subject FROM revenue_sum WHERE book = $1 ORDER BY subject LIMIT $2"
@@ -144,6 +152,11 @@ async def fold_books(
     """Fold subjects anew, under a policy, from what had been recorded by a position."""
     folded = await fold_facts(connection, projection, book, subjects, until)
     return [books_of(facts, policy) for facts in folded]
+
+
+async def owners_of(connection: asyncpg.Connection, book: str, name: str) -> list[str]:
+    """Name the subjects whose an entry or an invoice's line is."""
+    return [row["subject"] for row in await connection.fetch(OWNERS, book, name.partition(":")[0])]
 
 
 async def subjects_of(connection: asyncpg.Connection, book: str, limit: int) -> list[str]:

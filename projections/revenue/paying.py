@@ -110,13 +110,16 @@ def _old_links(facts: Facts, found: Paying, taken: Iterable[ChargeFact], linked:
 def _residuals(facts: Facts, found: Paying, free: list[ChargeFact], linked: set[str]) -> None:
     """Say what was paid of each invoice without a link; match it with a charge of that amount within the hour."""
     by_payments: dict[str, list[tuple[int, int]]] = {}
+    records: dict[str, int] = {}
     for payment in facts.invoice_payments.values():
         by_payments.setdefault(payment.invoice, []).append((payment.paid_at, payment.amount))
+        records[payment.invoice] = records.get(payment.invoice, 0) + (payment.amount if payment.record else 0)
     for key, invoice in sorted(facts.invoices.items()):
-        found.residual[key] = steps = _unexplained(invoice, by_payments.get(key, []))
+        unexplained = _unexplained(invoice, by_payments.get(key, []))
+        found.residual[key] = steps = _outside(unexplained, invoice.off_stripe - records.get(key, 0))
         if key in found.explained or invoice.out_of_band:
             continue
-        for step in steps:
+        for step in (one for one in steps if not one.outside):
             near = [charge for charge in free if charge.key not in linked and _fits(charge, invoice, step)]
             if near:
                 charge = min(near, key=lambda one: (abs((one.taken_at or 0) - step.at), one.key))
@@ -143,6 +146,17 @@ def _unexplained(invoice: InvoiceFact, payments: list[tuple[int, int]]) -> list[
             found.append(Step(at, amount, because, invoice.out_of_band and at == steps[-1][0]))
             done += amount
     return found
+
+
+def _outside(steps: list[Step], off_stripe: int) -> list[Step]:
+    """Say of what no link explains which part was paid outside of Stripe, as its API told: the last of it."""
+    found: list[Step] = []
+    for step in reversed(steps):
+        outside = step.amount if step.outside else max(0, min(off_stripe, step.amount))
+        off_stripe -= outside
+        parts = (step._replace(amount=outside, outside=True), step._replace(amount=step.amount - outside))
+        found += [one for one in parts if one.amount]
+    return found[::-1]
 
 
 def _fits(charge: ChargeFact, invoice: InvoiceFact, step: Step) -> bool:

@@ -74,7 +74,8 @@ class Invoice(NamedTuple):
     """An invoice as one snapshot shows it. Times are Stripe's; amounts are whole numbers in ``currency``.
 
     ``billing_credits`` is what prepaid credits pay, ``shipping`` is without its tax. ``incomplete`` says that only the
-    first page of lines is shown. ``paid_out_of_band`` is None in shapes that do not say it.
+    first page of lines is shown. ``paid_out_of_band`` is None in shapes that do not say it;
+    ``paid_off_stripe`` is said by Stripe's API alone, never by an event.
     """
 
     id: str
@@ -112,6 +113,7 @@ class Invoice(NamedTuple):
     uncollectible_reason: str | None
     finalization_failed: bool
     paid_out_of_band: bool | None
+    paid_off_stripe: int
     payment_intent: str | None
     charge: str | None
     metadata: Json
@@ -138,6 +140,7 @@ class Standing(NamedTuple):
     voided_at: datetime | None
     uncollectible_at: datetime | None
     paid_out_of_band: bool
+    paid_off_stripe: int
     payment_intent: str | None
     charge: str | None
     incomplete: bool
@@ -160,6 +163,7 @@ def standing_of(source: Json) -> Standing | None:
         voided_at=moment(transitions.get("voided_at")),
         uncollectible_at=moment(transitions.get("marked_uncollectible_at")),
         paid_out_of_band=source.get("paid_out_of_band") is True,
+        paid_off_stripe=amount(source.get("amount_paid_off_stripe")) or 0,
         payment_intent=identifier(source.get("payment_intent")),
         charge=identifier(source.get("charge")),
         incomplete=has_more(source.get("lines")),
@@ -213,12 +217,22 @@ def invoice_of(source: Json, *, lines: bool = True) -> Invoice | None:
         uncollectible_reason=text(mapping(mapping(source.get("status_details")).get("uncollectible")).get("reason")),
         finalization_failed=bool(source.get("last_finalization_error")),
         paid_out_of_band=_truth(source.get("paid_out_of_band")),
+        paid_off_stripe=amount(source.get("amount_paid_off_stripe")) or 0,
         payment_intent=identifier(source.get("payment_intent")),
         charge=identifier(source.get("charge")),
         metadata=mapping(source.get("metadata")),
         subscription_metadata=mapping(details.get("metadata")) or mapping(old_details.get("metadata")),
-        lines=tuple(line for line in map(line_of, listing(source.get("lines"))) if line is not None) if lines else (),
+        lines=_lines(key, source) if lines else (),
         incomplete=has_more(source.get("lines")),
+    )
+
+
+def _lines(invoice: str, source: Json) -> tuple[Line, ...]:
+    """Read the lines that are shown. Before 2019-12-03 a subscription's line had the subscription's own id."""
+    shown = [line for line in map(line_of, listing(source.get("lines"))) if line is not None]
+    return tuple(
+        line._replace(id=f"{invoice}-{place}") if line.id == line.subscription else line
+        for place, line in enumerate(shown, 1)
     )
 
 
@@ -277,8 +291,8 @@ def subscription_of_line(source: Json) -> str | None:
 
 @remembered(100)
 def line_of(source: Json) -> Line | None:
-    """Read an invoice's line; None where it has no id."""
-    key = identifier(source.get("id"))
+    """Read an invoice's line; None where it has no id. Old shapes call ``unique_id`` what newer ones call ``id``."""
+    key = first_id(source.get("unique_id"), source.get("id"))
     if key is None:
         return None
     parent = mapping(source.get("parent"))

@@ -26,9 +26,9 @@ SHELL = {
     },
     "projections": {
         "ahead", "builds", "certify", "claims", "compare", "follower", "forgetting", "joining", "leases", "parts",
-        "promotion", "reading", "rebuild", "refold", "rivals", "runner", "traces", "writing", "dunning.query",
+        "promotion", "reading", "rebuild", "recall", "refold", "rivals", "runner", "traces", "writing", "dunning.query",
         "entitlements.changes", "entitlements.feed", "entitlements.holdings", "entitlements.known",
-        "entitlements.preview", "entitlements.query", "entitlements.saying", "mrr.query", "periods.ageing",
+        "entitlements.preview", "entitlements.query", "entitlements.saying", "mrr.known", "mrr.query", "periods.ageing",
         "periods.bridge", "periods.closing", "periods.effective", "periods.entries", "periods.kept", "periods.lines",
         "periods.moved", "periods.owners", "periods.query", "periods.sums", "periods.totals", "periods.unpaid",
         "periods.worth", "revenue.dossier", "revenue.owed", "revenue.pages", "revenue.pieces", "revenue.query",

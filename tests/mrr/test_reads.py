@@ -159,6 +159,15 @@ async def _movements_come_in_pages_and_for_one_customer(client: httpx.AsyncClien
     own = await ask(client, "/v1/revenue/mrr/movements", **asked, customer=customer)
     assert own["movements"] == [one for one in everything if one["customer"] == customer]
     assert own["intervals"][0]["opening"] == 0
+    known = await ask(client, "/v1/revenue/mrr/movements", **asked, customer=customer, known_position="999999")
+    assert [known[name] for name in ("intervals", "movements")] == [own[name] for name in ("intervals", "movements")]
+    why = {"movement": own["movements"][0]["movement"]}
+    plain = await ask(client, "/v1/revenue/explain", **why)
+    recalled = await ask(client, "/v1/revenue/explain", **why, known_position=str(plain["freshness"]["head"]))
+    assert recalled["worth"] == plain["worth"]
+    assert recalled["freshness"]["position"] == plain["freshness"]["head"]
+    missing = await client.get("/v1/revenue/explain", params=why | {"known_position": "0"})
+    assert missing.status_code == 404
 
 
 async def test_an_empty_book_has_no_numbers(client: httpx.AsyncClient, database: Database, services: Services) -> None:
@@ -199,6 +208,11 @@ async def test_a_group_is_shown_as_far_as_it_had_come(
         found = await ask(client, "/v1/revenue/mrr/movements", **asked, as_of=f"2026-01-12T{as_of}:00Z")
         signs = {"contraction": -1}
         assert [one["amount"] * signs.get(one["kind"], 1) for one in found["movements"]] == amounts
+        known = {"customer": "cus_1", "known_position": "99", "as_of": f"2026-01-12T{as_of}:00Z"}
+        recalled = await ask(client, "/v1/revenue/mrr/movements", **asked, **known)
+        assert [recalled[name] for name in ("intervals", "movements")] == [
+            found[name] for name in ("intervals", "movements")
+        ]
         mrr = await ask(client, "/v1/revenue/mrr", at=f"2026-01-12T{as_of}:00Z")
         assert found["intervals"][0]["closing"] == mrr["mrr"]["usd"]["total"] == sum(amounts)
 

@@ -54,6 +54,8 @@ async def test_every_format_says_the_same(services: Services, database: Database
     )
     assert {row["entry"] for row in rows} >= {"in_1:finalize", "re_1:in_1", "il_1_1:rec:2026-02"}
     assert table[0]["at"] == datetime(2026, 1, 1, tzinfo=UTC)
+    assert rows[0]["at"] == lines[0]["at"] == "2026-01-01T00:00:00Z", "as the routes write it"
+    assert list(lines[0]) == list(rows[0]) == list(table[0])
     assert sum(row["amount"] for row in table) == 0
     assert files_in(tmp_path) == [tmp_path / f"journal.{format_}" for format_ in ("csv", "jsonl", "parquet")]
 
@@ -87,6 +89,7 @@ async def test_the_log_is_a_table_of_its_events(services: Services, database: Da
     assert line["type"] == row["type"] == record["type"] == "refund.created"
     assert line["data"] == json.loads(row["data"]) == json.loads(record["data"])
     assert line["data"]["object"]["id"] == "re_1"
+    assert (line["erased"], row["erased"], record["erased"]) == (False, "false", False)
     assert (record["position"], record["created"]) == (int(row["position"]), datetime(2026, 2, 1, tzinfo=UTC))
     whole_log = tmp_path / "all.jsonl"
     count = await export_books(database, export_of(whole_log, "events"), lambda _: None)

@@ -9,6 +9,7 @@ from typing import Any
 
 import asyncpg
 import httpx
+import orjson
 import pytest
 
 from api.services import Services
@@ -23,7 +24,7 @@ from tests.conftest import ManualClock
 from tests.http.test_access import post
 from tests.revenue.stories import Teller, balances, events_of, facts_of, gathered, journal_at, seconds
 from tests.revenue.test_golden import GOLDEN, expected
-from tests.stripe_events import Json, new_event
+from tests.stripe_events import Json, event, new_event
 
 
 async def load(services: Services, database: Database, events: list[Json]) -> None:
@@ -236,12 +237,36 @@ async def test_what_is_owed_grows_old(client: httpx.AsyncClient, services: Servi
         assert whole["data"][0]["customer"] == "cus_1"
 
 
+@pytest.mark.parametrize("customer", ["acme-17", "acct_9"])
+async def test_a_customer_has_its_name_whoever_gave_it(
+    client: httpx.AsyncClient, services: Services, database: Database, customer: str
+) -> None:
+    told = events_of("2026-01-01 invoice 9000@2026-01-01..2026-04-01")
+    guest = {"id": "ch_9", "object": "charge", "amount": 500, "amount_captured": 500, "captured": True,
+             "status": "succeeded", "currency": "usd", "payment_intent": "pi_9", "created": 1_767_312_000}  # fmt: skip
+    named = orjson.loads(orjson.dumps(told).replace(b'"cus_1"', f'"{customer}"'.encode()))
+    await load(services, database, [*named, event("evt_guest", "charge.succeeded", guest, created=1_767_312_000)])
+    entries = (await ask(client, "journal", to="2026-02"))["data"]
+    whose = {one["kind"]: one["customer"] for one in entries}
+    assert (whose["invoice"], whose["recognition"], whose["charge"]) == (customer, customer, None)
+    owed = (await ask(client, "ageing", at="2026-01-20T00:00:00Z"))["currencies"]["usd"]
+    assert [one["customer"] for one in owed["data"]] == [customer]
+
+
 async def test_what_was_known_before(client: httpx.AsyncClient, services: Services, database: Database) -> None:
     events = events_of(GOLDEN["partial refund"][0])
     await load(services, database, events)
     known = len(events) - 1
     before = await ask(client, "journal", customer="cus_1", known_position=known, to="2027-01-01", group_by="account")
     assert {one["account"]: one["amount"] for one in before["data"]}["revenue"] == -9000
+    for asked in ({"entry": "il_1_1:rec:2026-02"}, {"line": "il_1_1"}, {"entry": "in_1:finalize"}):
+        then = await ask(client, "explain", **asked, known_position=known)
+        assert "evt_6" not in then["because"], "the refund had not been recorded"
+        assert then["freshness"]["position"] == known
+    gone = await ask(client, "journal", entry="il_1_1:rec:2026-02", known_position=known, to="2027-01-01")
+    assert gone["data"][0]["lines"][1]["amount"] == -2800
+    never = await client.get("/v1/revenue/explain", params={"entry": "re_1", "known_position": known})
+    assert never.status_code == 404
     refused = await client.get("/v1/revenue/trial-balance", params={"known_position": known})
     assert (refused.status_code, refused.json()["type"]) == (409, "build-required")
 

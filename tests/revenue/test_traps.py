@@ -271,6 +271,56 @@ def test_a_dispute_in_another_currency_is_converted() -> None:
     assert (euros["stripe_balance"], euros["fx_clearing"], euros["disputes"]) == (9000, -9000, 3100)
 
 
+@pytest.mark.parametrize("money", ["usd", None])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_balance_given_by_hand_is_seen_whether_or_not_its_customer_names_a_currency(
+    shape: str, money: str | None
+) -> None:
+    teller = Teller(shape)
+    holder = {"id": "cus_1", "object": "customer", "currency": money}
+    teller.tell(seconds("2025-12-01"), "customer.updated", holder | {"balance": -1100})
+    teller.invoice(AT, "3100@2026-01-01..2026-02-01", starting="-1100", balance="1100")
+    teller.tell(AT, "customer.updated", holder | {"balance": 0})
+    books = made(teller.events)
+    assert at(books, "2025-12-02") == {"customer_balance": 1100, "customer_balance_adj": 1100}
+    assert at(books, "2026-02-01").get("customer_balance") is None
+
+
+@pytest.mark.parametrize(("outside", "link"), [(9000, False), (4000, False), (4000, True)])
+def test_what_the_api_says_was_paid_outside_of_stripe_is_no_payment_under_way(outside: int, link: bool) -> None:
+    teller = Teller("endive")
+    teller.invoice(AT, QUARTER)
+    if link:
+        teller.paid(AT, str(9000 - outside))
+    invoice = teller.invoices["in_1"] | {"amount_paid": 9000, "amount_remaining": 0, "status": "paid"}
+    teller.tell(AT + 60, "invoice.paid", invoice)
+    told = at(made(list(teller.events)), "2026-01-02")
+    assert (told["payments_clearing"], told.get("external_asset")) == (outside if link else 9000, None)
+    teller.tell(AT + 120, "invoice.paid", invoice | {"amount_paid_off_stripe": outside})
+    known = at(made(teller.events), "2026-01-02")
+    assert known["external_asset"] == outside
+    assert known.get("payments_clearing", 0) == (0 if link else 9000 - outside)
+    assert known.get("accounts_receivable") is None
+
+
+@pytest.mark.parametrize("unique", [True, False])
+def test_lines_that_bear_their_subscription_s_id_are_told_apart(unique: bool) -> None:
+    teller = Teller("2020")
+    for month, key in ((1, "in_1"), (2, "in_2")):
+        start = f"2026-0{month}-01"
+        teller.invoice(
+            seconds(start), f"-500@{start}..2026-0{month + 1}-01", f"3100@{start}..2026-0{month + 1}-01", id=key
+        )
+        for finalized in (one["data"]["object"] for one in teller.events if one["data"]["object"]["id"] == key):
+            for line in finalized["lines"]["data"]:
+                line |= {"id": "sub_1"} | ({"unique_id": line["id"]} if unique else {})
+    books = made(teller.events)
+    assert at(books, "2026-03-01")["revenue"] == 5200
+    keys = [entry.key for entry in journal_at(books, seconds("2026-03-01"))]
+    assert len(keys) == len(set(keys))
+    assert ("il_1_1:rec:2026-01" in keys) == unique
+
+
 def session(status: str) -> Json:
     return {"id": "cs_1", "object": "checkout.session", "mode": "payment", "customer": "cus_1", "invoice": None,
             "payment_status": status, "status": "complete", "payment_intent": "pi_1", "amount_total": 1190,
