@@ -121,7 +121,7 @@ async def list_movements(request: Request) -> Response:
     async def read(connection: asyncpg.Connection) -> Reported:
         if _is_recalled(asked):
             known = await read_known(connection, serving.revenue, wanted, asked.known or 0)
-            return Reported(known.moved(), known.single(since, limit + 1) if detail else [], is_sealed=False)
+            return Reported(known.moved(), known.single(after, limit + 1) if detail else [], is_sealed=False)
         if not sealed or not honours_closes(asked):
             single = await read_movements(connection, wanted, after, limit + 1) if detail else []
             return Reported(await read_moved(connection, wanted), single, is_sealed=False)
