@@ -60,9 +60,9 @@ class Table:
         return f"DELETE FROM {self.name} WHERE subject = ANY ($1)"  # noqa: S608
 
     @property
-    def delete_since(self) -> str:
-        """Delete the rows of the subject ``$1`` that were not final at ``$2``."""
-        return f"DELETE FROM {self.name} WHERE subject = $1 AND ({self.final} IS NULL OR {self.final} > $2)"  # noqa: S608
+    def delete_open(self) -> str:
+        """Delete the rows of the subjects ``$1`` that are not final."""
+        return f"DELETE FROM {self.name} WHERE subject = ANY ($1) AND {self.final} IS NULL"  # noqa: S608
 
     @property
     def delete_between(self) -> str:

@@ -6,7 +6,7 @@ Where the database refuses a subject's rows (a NUL, an overflow, a CHECK), halvi
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 import asyncpg
@@ -41,6 +41,8 @@ SET event_id = coalesce(nullif(excluded.event_id, ''), parked.event_id), error =
 """Folded again without news, as by a replay, it is still that event which stands in the way."""
 
 UNPARK: Final = "DELETE FROM ledger.parked WHERE build_id = $1 AND subject = ANY ($2)"
+
+_NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
 _REFUSED: Final = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, OverflowError, ValueError)
 
@@ -123,17 +125,16 @@ async def _delete(
     """Delete the rows that new ones stand for: all of some subjects; of a part what is final in its span, and open ones
     where it has no end. Where no row of the table is final, a part without an end has all.
     """
-    ended = [(one.subject, one.since, one.until) for one in parts if one.until is not None]
-    open_ = [(one.subject, one.since) for one in parts if one.until is None]
+    ended = [(one.subject, one.since, one.until or _NEVER) for one in parts]
+    open_ = [one.subject for one in parts if one.until is None]
     if table.final is None:
-        whole = [*whole, *(subject for subject, _ in open_)]
-        ended, open_ = [], []
+        whole, ended, open_ = [*whole, *open_], [], []
     if whole:
         await connection.execute(table.delete_subjects, whole)
     if ended:
         await connection.executemany(table.delete_between, ended)
     if open_:
-        await connection.executemany(table.delete_since, open_)
+        await connection.execute(table.delete_open, open_)
 
 
 async def keep(connection: asyncpg.Connection, some: Sequence[Refolded]) -> None:
