@@ -80,7 +80,7 @@ async def built(ready: Operations, until: Until | None = None) -> Build:
 async def test_the_story(history: tuple[Database, Appender], clock: ManualClock, owner: asyncpg.Connection) -> None:
     ready = operations(history, clock)
     build = await built(ready)
-    assert (build.build_id, build.phase, build.version) == ("entitlements-2", "ready", 5)
+    assert (build.build_id, build.phase, build.version) == ("entitlements-2", "ready", PROJECTION.version)
 
     comparison = await ready.compare(build.build_id, by=BY)
     assert {one.subject for one in comparison.differences} == affected()
