@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -165,8 +166,10 @@ async def folding_ahead(
     async def fold(connection: asyncpg.Connection, place: Place) -> _Folded:
         return await _fold(connection, projection, place, terms.get(place.book, KnownTerms()))
 
-    async with working_ahead(reading, fold) as ahead:
-        yield ahead
+    # Parsed events have no cycles, and looking through them all costs a third.
+    with collector_paused():
+        async with working_ahead(reading, fold) as ahead:
+            yield ahead
 
 
 async def fold_piece(
@@ -174,14 +177,6 @@ async def fold_piece(
 ) -> bool:
     """Fold a piece of whatever part nobody else works on; return whether there was one."""
     await enter(connection, build.schema_name)
-    # Parsed events have no cycles, and looking through them all costs a third.
-    with collector_paused():
-        return await _fold_piece(connection, projection, build, ahead)
-
-
-async def _fold_piece(
-    connection: asyncpg.Connection, projection: Projection, build: Build, ahead: Ahead[_Folded]
-) -> bool:
     async with connection.transaction():
         await connection.execute(WRITE_A_PIECE)
         pattern = CUSTOMERS if projection.joins else None
@@ -202,6 +197,8 @@ async def _fold_piece(
         if folded.again:
             await connection.execute(joining.MARK_DIRTY, folded.again, book, "joined")
         await connection.execute(MOVE_PART, build.build_id, part["part"], folded.after, folded.events, folded.done)
+    if folded.refolding.failed:
+        gc.collect()  # an error and what it was raised over hold each other
     return True
 
 
