@@ -40,7 +40,7 @@ _Rows = list[asyncpg.Record]
 _JOINED_ROWS: Final = PIECE_ROWS
 """More events than this below a piece's subjects are read in pieces, subject by subject."""
 
-_UNINTERRUPTED: Final = 25
+_UNINTERRUPTED: Final = 50
 """So many events are parsed before what is being written, a statement after the other, gets its turn."""
 
 ADD_PART: Final = """
