@@ -138,6 +138,9 @@ class _Chain:
         self.joined: list[datetime] = []  # seconds that were ordered as one with the next
         self.unsure = self.needs_anchor = False
         self._before = before
+        if len(facts) == 1:
+            self.facts = facts
+            return
         facts.sort(key=attrgetter("created"))
         far = [n for n, (one, two) in enumerate(pairwise(facts), 1) if two.created - one.created >= REACH + _SECOND]
         if len(far) == len(facts) - 1:
@@ -313,7 +316,11 @@ def _rank(fact: Fact) -> tuple[int, int, list[int], datetime, str]:
 
 def _state(state: Json, keys: Iterable[str]) -> bytes:
     """Write the part of a state that matters in one form; null and absent are the same to Stripe."""
-    part = _without_nulls({key: state.get(key) for key in keys})
+    part = {
+        key: _without_nulls(each) if isinstance(each, _NESTED) else each
+        for key in keys
+        if (each := state.get(key)) is not None
+    }
     return orjson.dumps(part, option=orjson.OPT_SORT_KEYS)
 
 

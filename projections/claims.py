@@ -7,6 +7,7 @@ standing waits until it is committed and compares. What lost and leads elsewhere
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Final
 
 import asyncpg
@@ -14,7 +15,7 @@ import asyncpg
 from projections import rivals
 from projections.facts import Fact
 from projections.joining import read_up
-from projections.links import Link, links, losing, merged, root_of
+from projections.links import Link, links_among, losing, merged, named, root_of
 
 # In order of their children, so that two workers wait for each other in one direction alone.
 CLAIM: Final = """
@@ -50,13 +51,20 @@ class Claims:
 
     def add(self, book: str, stream: str | None, facts: Iterable[Fact]) -> None:
         """Take in what more events link, those of a customer's stream or of any."""
-        first = self._first
+        # Most name what others named before: of those the first is enough.
+        told: dict[tuple[str, ...], tuple[datetime, str]] = {}
         for fact in facts:
-            for link in links(book, fact):
+            names = named(fact)
+            if len(names) > 1:
+                rank = (fact.created, fact.event_id)
+                if rank <= told.setdefault(names, rank):
+                    told[names] = rank
+        for names, rank in told.items():
+            for link in links_among(book, names, *rank):
                 key = (link.child, link.parent)
-                standing = first.get(key)
-                if standing is None or (link.created <= standing.created and link.rank < standing.rank):
-                    first[key] = link
+                standing = self._first.get(key)
+                if standing is None or link.rank < standing.rank:
+                    self._first[key] = link
                 if stream is not None and link.parent != stream:
                     self._strange.add((link.child, stream))
 

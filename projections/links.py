@@ -16,6 +16,7 @@ from projections.facts import Fact
 
 _DEPTH: Final = 8
 _KINDS: Final = ("invoice", "payment_intent", "charge")
+_ROOTS_AND_KINDS: Final = ("customer", *_KINDS)  # a tuple: what is compared to these may be anything at all
 BEGINS: Final = ("cus_", "acct_")
 """How customers' names begin; those of Stripe's newer accounts too."""
 
@@ -69,32 +70,37 @@ def linking(types: frozenset[str]) -> frozenset[str]:
 
 def links(book: str, fact: Fact) -> list[Link]:
     """Return the links an event makes: from everything it names to the highest of it, its customer if it has one."""
-    subject = fact.subject
-    named = _named(subject, fact.previous)
-    if len(named) < 2:
-        return []
-    parent = f"{book}/{named[0]}"
+    return links_among(book, named(fact), fact.created, fact.event_id)
+
+
+def links_among(book: str, names: Sequence[str], created: datetime, event_id: str) -> list[Link]:
+    """Return the links that an event makes among what it names."""
     return [
-        Link(f"{book}/{child}", parent, fact.created, fact.event_id)
-        for child in named[1:]
+        Link(f"{book}/{child}", f"{book}/{names[0]}", created, event_id)
+        for child in names[1:]
         if not child.startswith(BEGINS)
     ]
 
 
-def _named(subject: Json, previous: Json) -> list[str]:
-    """List the ids that an object names and streams are called by, the highest first, each once."""
+def named(fact: Fact) -> tuple[str, ...]:
+    """List the ids that an event names and streams are called by, the highest first, each once."""
+    subject = fact.subject
+    about, own = subject.get("object"), subject.get("id")
+    found = [customer_of(subject, fact.previous)]
     payment = mapping(subject.get("payment"))
-    found = [customer_of(subject, previous)]
     for kind in _KINDS:
-        own = identifier(subject.get("id")) if subject.get("object") == kind else None
-        found.append(own or identifier(subject.get(kind)) or identifier(payment.get(kind)))
-    if subject.get("object") == "billing.credit_balance_transaction":
+        for value in (own if about == kind else None, subject.get(kind), payment.get(kind)):
+            # Most are not there at all.
+            if value is not None and (name := identifier(value)):
+                found.append(name)
+                break
+    if about == "billing.credit_balance_transaction":
         found += _credited(subject)
-    if subject.get("object") not in ("customer", *_KINDS):  # a tuple: what stands there may be anything at all
-        found.append(identifier(subject.get("id")))
-    if subject.get("object") == "payment_intent":
+    if about == "payment_intent":
         found.append(identifier(subject.get("latest_charge")))
-    return list(dict.fromkeys(one for one in found if one))
+    elif about not in _ROOTS_AND_KINDS:
+        found.append(identifier(own))
+    return tuple(dict.fromkeys([one for one in found if one]))
 
 
 def _credited(subject: Json) -> list[str | None]:

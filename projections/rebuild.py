@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from typing import Final, NamedTuple
@@ -33,8 +35,13 @@ from projections.refold import Refolding, Wanted, fold_long, fold_one
 from projections.terms import KnownTerms
 from projections.writing import keep, park, write_new
 
+_Rows = list[asyncpg.Record]
+
 _JOINED_ROWS: Final = PIECE_ROWS
 """More events than this below a piece's subjects are read in pieces, subject by subject."""
+
+_UNINTERRUPTED: Final = 50
+"""So many events are parsed before what is being written, a statement after the other, gets its turn."""
 
 ADD_PART: Final = """
 INSERT INTO ledger.build_part (build_id, part, book, after_stream, until_stream, expected)
@@ -117,13 +124,14 @@ class Progress:
 
 @dataclass(slots=True)
 class _Piece:
-    """Some whole subjects of a part, and where the part stands after them."""
+    """Some whole subjects of a part, where the part stands after them, and what reads what comes next."""
 
-    subjects: dict[str, list[asyncpg.Record]]
+    subjects: dict[str, _Rows]
     long: str | None
     after: str
     done: bool
     events: int
+    ahead: Ahead[_Rows]
 
 
 class _Folded(NamedTuple):
@@ -159,14 +167,19 @@ async def read_progress(connection: asyncpg.Connection, build: Build) -> Progres
 async def folding_ahead(
     reading: asyncpg.Connection, projection: Projection, build: Build, terms: Mapping[str, KnownTerms]
 ) -> AsyncIterator[Ahead[_Folded]]:
-    """Use a connection to fold a piece while the one before it is written over another."""
+    """Use a connection to fold a piece while the one before it is written over another, and to read the next one's rows
+    while it is folded."""
     await enter(reading, build.schema_name)
+    read_some = partial(read, limit=_at_once(projection))
+    # Parsed events have no cycles, and looking through them all costs a third.
+    with collector_paused():
+        async with working_ahead(reading, read_some) as rows:
 
-    async def fold(connection: asyncpg.Connection, place: Place) -> _Folded:
-        return await _fold(connection, projection, place, terms.get(place.book, KnownTerms()))
+            async def fold(connection: asyncpg.Connection, place: Place) -> _Folded:
+                return await _fold(connection, projection, place, terms.get(place.book, KnownTerms()), rows)
 
-    async with working_ahead(reading, fold) as ahead:
-        yield ahead
+            async with working_ahead(reading, fold) as ahead:
+                yield ahead
 
 
 async def fold_piece(
@@ -174,14 +187,6 @@ async def fold_piece(
 ) -> bool:
     """Fold a piece of whatever part nobody else works on; return whether there was one."""
     await enter(connection, build.schema_name)
-    # Parsed events have no cycles, and looking through them all costs a third.
-    with collector_paused():
-        return await _fold_piece(connection, projection, build, ahead)
-
-
-async def _fold_piece(
-    connection: asyncpg.Connection, projection: Projection, build: Build, ahead: Ahead[_Folded]
-) -> bool:
     async with connection.transaction():
         await connection.execute(WRITE_A_PIECE)
         pattern = CUSTOMERS if projection.joins else None
@@ -202,6 +207,8 @@ async def _fold_piece(
         if folded.again:
             await connection.execute(joining.MARK_DIRTY, folded.again, book, "joined")
         await connection.execute(MOVE_PART, build.build_id, part["part"], folded.after, folded.events, folded.done)
+    if folded.refolding.failed:
+        gc.collect()  # an error and what it was raised over hold each other
     return True
 
 
@@ -230,28 +237,33 @@ async def finish(connection: asyncpg.Connection, build: Build) -> bool:
     return True
 
 
-async def _piece(connection: asyncpg.Connection, projection: Projection, place: Place) -> _Piece:
-    """Read the whole subjects of a piece, as many as a projection folds at once; the last stream of a full read may go
-    on, and waits."""
-    limit = min(PIECE_ROWS, projection.step_events or PIECE_ROWS)
-    rows = await read(connection, place, limit)
-    full = len(rows) == limit
+def _at_once(projection: Projection) -> int:
+    """Return how many rows are read at once: as many as a projection folds."""
+    return min(PIECE_ROWS, projection.step_events or PIECE_ROWS)
+
+
+async def _piece(connection: asyncpg.Connection, projection: Projection, place: Place, ahead: Ahead[_Rows]) -> _Piece:
+    """Read the whole subjects of a piece; the last stream of a full read may go on, and waits."""
+    rows = await ahead.piece(place)
+    full = len(rows) == _at_once(projection)
     last = rows[-1]["stream_id"] if rows else ""
     if full and rows[0]["stream_id"] == last:
-        return _Piece({}, last, last, done=False, events=_count(projection, rows))
+        return _Piece({}, last, last, done=False, events=_count(projection, rows), ahead=ahead)
     used = [row for row in rows if row["stream_id"] != last] if full else rows
     await prepare(connection, used)
     subjects = {stream: list(some) for stream, some in groupby(used, key=itemgetter("stream_id"))}
     after = used[-1]["stream_id"] if used else place.after
-    return _Piece(subjects, None, after, done=not full, events=_count(projection, used))
+    return _Piece(subjects, None, after, done=not full, events=_count(projection, used), ahead=ahead)
 
 
 def _count(projection: Projection, rows: Sequence[asyncpg.Record]) -> int:
     return sum(row["type"] in projection.types for row in rows)
 
 
-async def _fold(connection: asyncpg.Connection, projection: Projection, place: Place, terms: KnownTerms) -> _Folded:
-    piece = await _piece(connection, projection, place)
+async def _fold(
+    connection: asyncpg.Connection, projection: Projection, place: Place, terms: KnownTerms, ahead: Ahead[_Rows]
+) -> _Folded:
+    piece = await _piece(connection, projection, place, ahead)
     if place.customers is None:
         whole = [piece.long] if piece.long else list(piece.subjects)
         refolding = await _fold_subjects(connection, projection, place, terms, piece, {one: [one] for one in whole}, {})
@@ -269,12 +281,14 @@ async def _fold_customers(
     told: dict[str, list[Fact]] = {}
     if piece.long:
         told[piece.long] = []
-        async for facts in read_in_pieces(connection, place.types, place.book, [piece.long], place.target):
-            claims.add(place.book, piece.long, facts)
+        async for some in read_in_pieces(connection, place.types, place.book, [piece.long], place.target):
+            claims.add(place.book, piece.long, some)
     for stream in list(piece.subjects):
-        await asyncio.sleep(0)  # let in what is being written
         rows = piece.subjects.pop(stream)
-        facts = parsed(rows)
+        facts: list[Fact] = []
+        for start in range(0, len(rows), _UNINTERRUPTED):
+            await asyncio.sleep(0)  # let in what is being written
+            facts += parsed(rows[start : start + _UNINTERRUPTED])
         claims.add(place.book, stream, facts)
         told[stream] = [fact for row, fact in zip(rows, facts, strict=True) if row["type"] in projection.types]
     standing = merged(await joining.read_around(connection, [*told, *claims.children]), claims.links)
@@ -311,6 +325,8 @@ async def _fold_subjects(
     refolding = Refolding()
     others = [stream for subject, streams in below.items() for stream in streams if stream != subject]
     joined = None if piece.long else await read_rows(connection, projection.types, others, place.target, _JOINED_ROWS)
+    if joined is not None and not piece.done:
+        piece.ahead.begin(place._replace(after=piece.after))  # nothing else is to be read for this one
     for subject, streams in below.items():
         await asyncio.sleep(0)  # let in what is being written
         if joined is None:
