@@ -198,12 +198,16 @@ async def test_a_build_of_another_release_is_neither_finished_nor_promoted(
     begun = await before.request_rebuild(by=BY, reason="begun by the release before")
     ready = operations(history, clock)
     for finishing in (ready.fold, ready.complete):
-        with pytest.raises(MistakeError, match="begun for version 1 and this release folds version 5"):
+        with pytest.raises(
+            MistakeError, match=f"begun for version 1 and this release folds version {PROJECTION.version}"
+        ):
             await finishing(begun.build_id)
     assert await owner.fetchval("SELECT count(*) FROM ledger.build_part WHERE build_id = $1", begun.build_id) == 0
     await before.fold(begun.build_id)
     await before.complete(begun.build_id)
-    with pytest.raises(PromotionRefusedError, match="it is of version 1, and this release folds version 5"):
+    with pytest.raises(
+        PromotionRefusedError, match=f"it is of version 1, and this release folds version {PROJECTION.version}"
+    ):
         await ready.promote(begun.build_id, by=BY, reason="it was ready", force=True)
     assert (await ready.request_rebuild(by=BY, reason=None)).build_id == "entitlements-3"
 
@@ -255,7 +259,7 @@ async def test_builds_at_different_positions_are_compared_at_the_lower_one(
     # The other way round nobody knows how to fold what the old release folded.
     connection = await connect_runner(history[0])
     copy = await built(ready, Until(position=50, book="self:live"))
-    with pytest.raises(NotComparableError, match="folds version 5, not 1"):
+    with pytest.raises(NotComparableError, match=f"folds version {PROJECTION.version}, not 1"):
         await ready.compare(copy.build_id, by=BY)
     await connection.close()
 
