@@ -17,8 +17,8 @@ from typing import Final
 from projections.contract import Row
 from projections.folding import Kept
 
-MOST_BYTES: Final = 32 * 2**20
-"""So many bytes of states are remembered for a build: those of about two thousand customers of three years."""
+MOST_BYTES: Final = 16 * 2**20
+"""So many bytes of states are remembered for a build: those of about a thousand customers of three years."""
 
 
 @dataclass(frozen=True, slots=True)
