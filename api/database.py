@@ -26,7 +26,7 @@ def database_of(settings: Settings) -> Database:
 
 def giving_way(settings: Settings) -> Database:
     """Return the service's database for work that can wait: an embedded one does it when nothing else is to do."""
-    return replace(database_of(settings), gives_way=False)
+    return replace(database_of(settings), gives_way=settings.database_url is None)
 
 
 def prepare_embedded(embedded: EmbeddedPostgres) -> None:

@@ -19,13 +19,13 @@ from api.reads import (
     asked_by,
     customer_in_path,
     encode_key,
+    fresh_as_known,
     key_parameter,
     read_build,
     time_json,
 )
 from api.revenue import SCOPE
 from ledger.times import rfc3339
-from projections.builds import Freshness
 from projections.contract import Subject
 from projections.revenue.documents import InvoiceRow, SubscriptionRow
 from projections.revenue.dossier import Dossier, fold_dossier, read_dossier
@@ -63,8 +63,7 @@ async def _read(request: Request) -> tuple[Asked, Found[Dossier]]:
 
     found = await read_build(serving, serving.revenue.name, asked, read, [subject.stream_id])
     if asked.known is not None:
-        fresh = Freshness(asked.book, found.freshness.build, asked.known, found.freshness.head, None)
-        found = Found(found.value, fresh)
+        found = Found(found.value, fresh_as_known(asked, found.freshness))
     return asked, found
 
 

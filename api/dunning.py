@@ -21,12 +21,12 @@ from api.reads import (
     build_for,
     customer_in_path,
     encode_key,
+    fresh_as_known,
     key_parameter,
     read_build,
     time_json,
 )
 from api.services import Services
-from projections.builds import Freshness
 from projections.dunning import query
 from projections.dunning.case import CaseState, Category
 from projections.dunning.query import Board, CustomerDunning, Moment
@@ -81,10 +81,7 @@ async def _read_customer(serving: Services, asked: Asked, customer: str) -> Foun
 
     subject = query.stream_of_customer(asked.book, customer)
     found = await read_build(serving, serving.dunning.name, asked, read, [subject])
-    if asked.known is None:
-        return found
-    fresh = Freshness(asked.book, found.freshness.build, asked.known, found.freshness.head, None)
-    return Found(found.value, fresh)
+    return found if asked.known is None else Found(found.value, fresh_as_known(asked, found.freshness))
 
 
 async def list_cases(request: Request) -> Response:

@@ -233,9 +233,10 @@ async def _read(connection: asyncpg.Connection, wanted: Wanted, page: Page | Non
 
 def _chosen(made: list[Books], wanted: Wanted, page: Page | None) -> list[Shown]:
     after, limit = page or (None, 0)
+    theirs = [one for one in made if wanted.customer in {None, one.facts.subject.key}]
     found = [
         one
-        for one in show_all(made, wanted.since, wanted.until)
+        for one in show_all(theirs, wanted.since, wanted.until)
         if wanted.entry in {None, one.entry}
         and (wanted.account is None or any(line.account == wanted.account for line in one.lines))
         and (wanted.line is None or any(line.line == wanted.line for line in one.lines))

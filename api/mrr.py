@@ -15,10 +15,21 @@ from api.access import services
 from api.basis import basis_json, honours_closes, sealed_month, wants_sealed
 from api.parameters import MAX_LIMIT, identifier_parameter, integer_parameter
 from api.problems import Problem
-from api.reads import Asked, Found, answer, asked_by, build_for, encode_key, key_parameter, read_build, time_json
+from api.reads import (
+    Asked,
+    Found,
+    answer,
+    asked_by,
+    build_for,
+    encode_key,
+    fresh_as_known,
+    key_parameter,
+    read_build,
+    time_json,
+)
 from ledger.event import IDENTIFIER
 from ledger.times import parse_rfc3339, rfc3339
-from projections.builds import Freshness, enter_build
+from projections.builds import enter_build
 from projections.dunning.standing import present
 from projections.mrr.intervals import INTERVALS, Bounds, month_after, month_of
 from projections.mrr.known import read_known
@@ -192,10 +203,7 @@ def _is_recalled(asked: Asked) -> bool:
 
 def _as_known(asked: Asked, found: Found[T]) -> Found[T]:
     """Say of what was folded now up to which position it was."""
-    if not _is_recalled(asked):
-        return found
-    fresh = Freshness(asked.book, found.freshness.build, asked.known or 0, found.freshness.head, None)
-    return replace(found, freshness=fresh)
+    return replace(found, freshness=fresh_as_known(asked, found.freshness)) if _is_recalled(asked) else found
 
 
 def movement_parameter(request: Request) -> tuple[str, str, datetime]:

@@ -142,6 +142,13 @@ async def read_build(
     return await when_folded(asked, look)
 
 
+def fresh_as_known(asked: Asked, freshness: Freshness) -> Freshness:
+    """Return how fresh an answer is that was folded now: where it is asked for what was known, as of that position."""
+    if asked.known is None:
+        return freshness
+    return Freshness(asked.book, freshness.build, asked.known, freshness.head, None)
+
+
 async def when_folded(asked: Asked, look: Callable[[], Awaitable[tuple[Freshness, T | None]]]) -> T:
     """Return what ``look`` finds, which is None until its build has folded ``min_position`` and is clean.
 

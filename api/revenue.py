@@ -17,9 +17,9 @@ from api.access import services
 from api.basis import Reporting, basis_json
 from api.parameters import MAX_LIMIT, bound_parameter, integer_parameter, time_parameter
 from api.problems import Problem
-from api.reads import Asked, Found, answer, asked_by, build_for, read_build
+from api.reads import Asked, Found, answer, asked_by, build_for, fresh_as_known, read_build
 from ledger.times import rfc3339
-from projections.builds import Freshness, enter_build
+from projections.builds import enter_build
 from projections.revenue import pages, query
 from projections.revenue.accounts import CLASSES, CONTRA
 from projections.revenue.documents import time_of
@@ -235,10 +235,7 @@ async def read_books(
 
     found = await read_build(serving, serving.revenue.name, asked, fold)
     value = await asyncio.to_thread(anew, found.value)
-    fresh = found.freshness
-    if asked.known is not None:
-        fresh = Freshness(asked.book, fresh.build, asked.known, fresh.head, None)
-    return replace(Found(value, fresh), parked=found.parked, dirty=found.dirty)
+    return replace(Found(value, fresh_as_known(asked, found.freshness)), parked=found.parked, dirty=found.dirty)
 
 
 async def _all_subjects(connection: asyncpg.Connection, asked: Asked) -> list[str]:

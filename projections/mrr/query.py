@@ -226,7 +226,6 @@ async def read_movements(
 
 
 def key_of(row: MovementRow) -> tuple[datetime, str, str]:
-    """Return what movements are in order of."""
     """Return what movements are in the order of."""
     return (row.at, row.customer, row.currency)
 

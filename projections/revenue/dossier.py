@@ -15,9 +15,8 @@ import asyncpg
 
 from projections.causal import in_causal_order
 from projections.contract import Projection, Subject
-from projections.joining import read_terms, streams_below
-from projections.reading import read_histories
-from projections.revenue import gather
+from projections.joining import read_terms
+from projections.recall import facts_known
 from projections.revenue.books import step
 from projections.revenue.documents import InvoiceRow, SubscriptionRow, invoice_rows, subscription_rows
 from projections.revenue.facts import Facts
@@ -57,7 +56,8 @@ async def fold_dossier(
     connection: asyncpg.Connection, projection: Projection, subject: Subject, until: int, as_of: datetime | None
 ) -> Dossier:
     """Return a customer's documents by what had been recorded by a position and had happened by a moment."""
-    facts = await fold_facts(connection, projection, subject.book, [subject.stream_id], until, as_of)
+    known = await fold_facts(connection, projection, subject.book, [subject.stream_id], until, as_of)
+    facts = [one for one in known if one.subject == subject]
     return _sorted(
         [row for one in facts for row in subscription_rows(one)], [row for one in facts for row in invoice_rows(one)]
     )
@@ -71,16 +71,15 @@ async def fold_facts(
     until: int,
     as_of: datetime | None = None,
 ) -> list[Facts]:
-    """Fold subjects anew from what had been recorded by a position and had happened by a moment."""
-    below = await streams_below(connection, projection, subjects)
-    histories = await read_histories(
-        connection, gather.STEPS, sorted({stream for some in below.values() for stream in some}), until
-    )
+    """Fold subjects anew from what had been recorded by a position and had happened by a moment.
+
+    Beside them stand those of their streams that had not joined them by then.
+    """
+    known = await facts_known(connection, projection, book, subjects, until)
     terms = await read_terms(connection, projection, book, until)
     made = []
-    for subject, streams in below.items():
+    for subject, told in known.items():
         facts = Facts(Subject(book, subject))
-        told = (fact for stream in streams for fact in histories.get(stream, ()))
         for fact in in_causal_order(fact for fact in told if as_of is None or fact.created <= as_of):
             step(facts, fact, terms)
         made.append(facts)

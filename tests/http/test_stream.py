@@ -76,6 +76,17 @@ async def sell(client: httpx.AsyncClient, clock: ManualClock, number: int, **mor
     await post(client, clock, content)
 
 
+@pytest.fixture
+async def five_told(
+    client: httpx.AsyncClient, clock: ManualClock, database: Database, services: Services
+) -> AsyncIterator[None]:
+    """Five changes of five customers, and a process that follows what comes."""
+    async with following(database, services):
+        for number in range(1, 6):
+            await sell(client, clock, number)
+        yield
+
+
 async def test_changes_are_pushed_as_they_are_made(
     client: httpx.AsyncClient, clock: ManualClock, database: Database, services: Services, url: str
 ) -> None:
@@ -112,45 +123,34 @@ async def test_changes_are_pushed_as_they_are_made(
         ]
 
 
-async def test_it_is_resumed_where_it_was_left(
-    client: httpx.AsyncClient, clock: ManualClock, database: Database, services: Services, url: str
-) -> None:
-    async with following(database, services):
-        for number in range(1, 6):
-            await sell(client, clock, number)
-        async with listening(url, "0") as reader:
-            assert (await reader.next()).event_id == "0"
-            assert [one["seq"] for one in await reader.changes(5)] == [1, 2, 3, 4, 5]
-        for number in range(6, 9):
-            await sell(client, clock, number)
-        async with listening(url, "3") as reader:
-            changes = await reader.changes(5)
-            assert [one["customer"] for one in changes] == ["cus_4", "cus_5", "cus_6", "cus_7", "cus_8"]
-            await sell(client, clock, 9)
-            assert [one["seq"] for one in await reader.changes(1)] == [9]
+@pytest.mark.usefixtures("five_told")
+async def test_it_is_resumed_where_it_was_left(client: httpx.AsyncClient, clock: ManualClock, url: str) -> None:
+    async with listening(url, "0") as reader:
+        assert (await reader.next()).event_id == "0"
+        assert [one["seq"] for one in await reader.changes(5)] == [1, 2, 3, 4, 5]
+    for number in range(6, 9):
+        await sell(client, clock, number)
+    async with listening(url, "3") as reader:
+        changes = await reader.changes(5)
+        assert [one["customer"] for one in changes] == ["cus_4", "cus_5", "cus_6", "cus_7", "cus_8"]
+        await sell(client, clock, 9)
+        assert [one["seq"] for one in await reader.changes(1)] == [9]
 
 
+@pytest.mark.usefixtures("five_told")
 async def test_it_is_resumed_where_another_process_was_ahead(
-    client: httpx.AsyncClient,
-    clock: ManualClock,
-    database: Database,
-    services: Services,
-    url: str,
-    monkeypatch: pytest.MonkeyPatch,
+    client: httpx.AsyncClient, clock: ManualClock, services: Services, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with following(database, services):
-        for number in range(1, 6):
-            await sell(client, clock, number)
-        async with listening(url, "0") as reader:
-            await reader.changes(5)
-            # As if this process had passed on three of them only, and the other two came now.
-            monkeypatch.setattr(services.live.tail, "passed_on", lambda _: 3)
-            async with listening(url, "5") as resumed:
-                assert ((first := await resumed.next()).name, first.event_id) == ("message", "5")
-                monkeypatch.undo()
-                services.live.streams.publish("self:live", [change(4), change(5)])
-                await sell(client, clock, 6)
-                assert [one["seq"] for one in await resumed.changes(1)] == [6]
+    async with listening(url, "0") as reader:
+        await reader.changes(5)
+        # As if this process had passed on three of them only, and the other two came now.
+        monkeypatch.setattr(services.live.tail, "passed_on", lambda _: 3)
+        async with listening(url, "5") as resumed:
+            assert ((first := await resumed.next()).name, first.event_id) == ("message", "5")
+            monkeypatch.undo()
+            services.live.streams.publish("self:live", [change(4), change(5)])
+            await sell(client, clock, 6)
+            assert [one["seq"] for one in await resumed.changes(1)] == [6]
 
 
 async def test_a_question_about_its_head_leaves_no_reader(services: Services, url: str) -> None:
@@ -162,27 +162,19 @@ async def test_a_question_about_its_head_leaves_no_reader(services: Services, ur
     assert services.live.streams.count == 0
 
 
+@pytest.mark.usefixtures("five_told")
 @pytest.mark.parametrize("last", ["99", "-1", "x", "1", "9" * 30])
 async def test_where_it_cannot_be_resumed_it_is_reset_once(
-    client: httpx.AsyncClient,
-    clock: ManualClock,
-    database: Database,
-    services: Services,
-    url: str,
-    owner: asyncpg.Connection,
-    last: str,
+    client: httpx.AsyncClient, clock: ManualClock, url: str, owner: asyncpg.Connection, last: str
 ) -> None:
-    async with following(database, services):
-        for number in range(1, 6):
-            await sell(client, clock, number)
-        async with listening(url, "0") as reader:
-            await reader.changes(5)
-        await owner.execute("DELETE FROM ledger.entitlement_change WHERE seq <= 2")
-        async with listening(url, last) as reader:
-            reset = await reader.next()
-            assert (reset.name, reset.event_id, orjson.loads(reset.data)) == ("reset", "5", {"seq": 5})
-            await sell(client, clock, 6)
-            assert [one["seq"] for one in await reader.changes(1)] == [6]
+    async with listening(url, "0") as reader:
+        await reader.changes(5)
+    await owner.execute("DELETE FROM ledger.entitlement_change WHERE seq <= 2")
+    async with listening(url, last) as reader:
+        reset = await reader.next()
+        assert (reset.name, reset.event_id, orjson.loads(reset.data)) == ("reset", "5", {"seq": 5})
+        await sell(client, clock, 6)
+        assert [one["seq"] for one in await reader.changes(1)] == [6]
 
 
 async def test_it_says_that_it_lives(
@@ -195,12 +187,7 @@ async def test_it_says_that_it_lives(
 
 
 async def test_one_that_does_not_keep_up_is_dropped_and_may_come_back(
-    client: httpx.AsyncClient,
-    clock: ManualClock,
-    database: Database,
-    services: Services,
-    url: str,
-    monkeypatch: pytest.MonkeyPatch,
+    database: Database, services: Services, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(readers, "_WAITING_MAX", 3)
     async with following(database, services), listening(url) as reader:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import AsyncMock
@@ -13,6 +14,8 @@ from unittest.mock import AsyncMock
 import pytest
 
 from api import processes
+from api.database import giving_way
+from api.settings import Settings
 from ledger.postgres import Database
 from ledger.priority import NICENESS
 
@@ -96,3 +99,8 @@ async def test_a_database_of_this_machine_gives_way_where_its_client_does(databa
             assert os.getpriority(os.PRIO_PROCESS, connection.get_server_pid()) == niceness
         finally:
             await connection.close()
+
+
+def test_only_an_embedded_database_is_of_this_machine(tmp_path: Path) -> None:
+    assert giving_way(Settings(data_dir=tmp_path)).gives_way
+    assert not giving_way(Settings(data_dir=tmp_path, database_url="postgresql://service@db/ledger")).gives_way

@@ -253,6 +253,32 @@ async def test_a_customer_has_its_name_whoever_gave_it(
     assert [one["customer"] for one in owed["data"]] == [customer]
 
 
+async def test_what_had_not_joined_a_customer_by_then_is_not_theirs(
+    client: httpx.AsyncClient, services: Services, database: Database
+) -> None:
+    """A payment names nobody, and only later its intent says whose it is: it was a guest's sale until then."""
+    charge = {
+        "id": "ch_1", "object": "charge", "amount": 700, "amount_captured": 700, "amount_refunded": 0, "captured": True,
+        "status": "succeeded", "currency": "usd", "payment_intent": "pi_1", "created": 1_767_312_000,
+    }  # fmt: skip
+    intent = {"id": "pi_1", "object": "payment_intent", "customer": "cus_1", "status": "succeeded"}
+    at = 1_767_312_000
+    events = [
+        event("evt_1", "charge.succeeded", charge, created=at),
+        event("evt_2", "payment_intent.succeeded", intent, created=at + 60),
+    ]
+    await load(services, database, events)
+    asked = {"customer": "cus_1", "to": "2027-01-01"}
+    for when in ({}, {"known_position": 2}):
+        assert [one["customer"] for one in (await ask(client, "journal", **asked, **when))["data"]] == [
+            "cus_1",
+            "cus_1",
+        ]
+    assert (await ask(client, "journal", **asked, known_position=1))["data"] == []
+    sale = await ask(client, "explain", entry="ch_1", known_position=1)
+    assert [one["customer"] for one in sale["entries"]] == [None]
+
+
 async def test_what_was_known_before(client: httpx.AsyncClient, services: Services, database: Database) -> None:
     events = events_of(GOLDEN["partial refund"][0])
     await load(services, database, events)
