@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterator
-from dataclasses import replace
 
 import asyncpg
 
@@ -22,11 +21,6 @@ DATABASE_EXISTS = "SELECT EXISTS (SELECT FROM pg_database WHERE datname = 'ledge
 def database_of(settings: Settings) -> Database:
     """Return the service's database: the configured one, or the embedded one (which must be running)."""
     return Database(settings.database_url or EmbeddedPostgres(settings.data_dir).url())
-
-
-def giving_way(settings: Settings) -> Database:
-    """Return the service's database for work that can wait: an embedded one does it when nothing else is to do."""
-    return replace(database_of(settings), gives_way=settings.database_url is None)
 
 
 def prepare_embedded(embedded: EmbeddedPostgres) -> None:

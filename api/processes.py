@@ -20,7 +20,7 @@ import structlog
 
 from api.children import fast_loop, supervisor_gone
 from api.clock import wall_clock
-from api.database import database_of, giving_way
+from api.database import database_of
 from api.logs import configure_logging
 from api.operations import BY_HTTP, Operations
 from api.services import Services, find_projection, open_services, projections_of
@@ -203,7 +203,7 @@ async def fold_build(settings: Settings, build_id: str, *, complete: bool) -> No
     """Fold parts of one rebuild until all are done, and complete it if told so; or until whoever asked for it ends."""
     async with open_services(settings) as services:
         projection = find_projection(settings, build_id.rpartition("-")[0])
-        operations = Operations(giving_way(settings), projection, services.appender, wall_clock)
+        operations = Operations(database_of(settings), projection, services.appender, wall_clock)
         gone = asyncio.create_task(supervisor_gone())
         work = asyncio.create_task(_rebuild(operations, build_id) if complete else operations.fold(build_id))
         await asyncio.wait({gone, work}, return_when=asyncio.FIRST_COMPLETED)
@@ -226,7 +226,7 @@ async def rebuild_requested(settings: Settings) -> None:
 
 async def _work_off(settings: Settings, services: Services) -> None:
     for projection in projections_of(settings):
-        await Operations(giving_way(settings), projection, services.appender, wall_clock).work_off()
+        await Operations(database_of(settings), projection, services.appender, wall_clock).work_off()
 
 
 class _Rebuilder:

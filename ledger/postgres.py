@@ -7,8 +7,6 @@ from typing import Any, Final, Literal
 
 import asyncpg
 
-from ledger.priority import backend_gives_way
-
 Role = Literal["ledger_app", "ledger_builder"]
 
 ROLES: Final[tuple[Role, ...]] = ("ledger_app", "ledger_builder")
@@ -41,14 +39,10 @@ def said_by(error: BaseException) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """An address of PostgreSQL and the role its connections take; makes connections and pools.
-
-    ``gives_way`` says that it is of this machine, and that what single connections ask for can wait.
-    """
+    """An address of PostgreSQL and the role its connections take; makes connections and pools."""
 
     url: str
     role: Role | None = None
-    gives_way: bool = False
 
     def as_role(self, role: Role) -> Database:
         """Return the same address with connections that take ``role``."""
@@ -58,10 +52,7 @@ class Database:
         """Open one connection, with further settings of PostgreSQL's where such are given."""
         options = self._options(command_timeout)
         options["server_settings"] |= settings
-        connection = await asyncpg.connect(self.url, timeout=_CONNECT_SECONDS, **options)
-        if self.gives_way:
-            backend_gives_way(connection.get_server_pid())
-        return connection
+        return await asyncpg.connect(self.url, timeout=_CONNECT_SECONDS, **options)
 
     async def connect_by_key(self, command_timeout: float = _COMMAND_SECONDS) -> asyncpg.Connection:
         """Open one connection for statements that find rows by key, asked again and again.

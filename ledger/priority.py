@@ -38,15 +38,6 @@ def give_way() -> None:
         time.sleep(_RETRY_SECONDS)
 
 
-def backend_gives_way(process_id: int) -> None:
-    """Let what works for this process in a database of its own machine give way as well.
-
-    A server's processes are one session, so that among them ``nice`` counts.
-    """
-    with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, process_id, NICENESS)
-
-
 def weigh_session(*, down: bool) -> bool:
     """Weigh this process's session down, or as any other; False: not now, ask again.
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import AsyncMock
@@ -14,9 +11,6 @@ from unittest.mock import AsyncMock
 import pytest
 
 from api import processes
-from api.database import giving_way
-from api.settings import Settings
-from ledger.postgres import Database
 from ledger.priority import NICENESS
 
 SAID = """
@@ -90,17 +84,3 @@ async def test_folding_takes_the_smaller_a_part_of_the_time_the_faster_events_co
     connection.fetchval.return_value = 2 * a_second
     await stream.look(connection)
     assert stream.pause_seconds(1) == seconds
-
-
-async def test_a_database_of_this_machine_gives_way_where_its_client_does(database: Database) -> None:
-    for gives_way, niceness in ((False, 0), (True, NICENESS)):
-        connection = await replace(database, gives_way=gives_way).connect()
-        try:
-            assert os.getpriority(os.PRIO_PROCESS, connection.get_server_pid()) == niceness
-        finally:
-            await connection.close()
-
-
-def test_only_an_embedded_database_is_of_this_machine(tmp_path: Path) -> None:
-    assert giving_way(Settings(data_dir=tmp_path)).gives_way
-    assert not giving_way(Settings(data_dir=tmp_path, database_url="postgresql://service@db/ledger")).gives_way
