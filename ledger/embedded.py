@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Final
@@ -137,8 +137,8 @@ class EmbeddedPostgres:
     def _init(self) -> None:
         # Made beside its place and renamed, so that a kill in the middle leaves nothing half made.
         for left in self.folder.glob("postgres.new-*"):
+            _end_initdb(left)
             shutil.rmtree(left, ignore_errors=True)
-        # A folder of its own each time: an initdb whose service was killed may still be writing into the last one.
         unfinished = Path(tempfile.mkdtemp(prefix="postgres.new-", dir=self.folder))
         if _runs_as_nobody():
             os.chown(unfinished, _UNPRIVILEGED_ID, _UNPRIVILEGED_ID)
@@ -198,17 +198,9 @@ class EmbeddedPostgres:
         except (OSError, ValueError, IndexError):
             return None
 
-    def _processes(self) -> list[psutil.Process]:
-        found = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error, OSError):
-                if process.cwd() == str(self.data):
-                    found.append(process)
-        return found
-
     def _leftovers(self) -> bool:
         """Tell whether a dead server still holds on: its backends, or a postmaster that nobody has reaped yet."""
-        return bool(self._processes()) or _is_zombie(self._recorded_pid())
+        return bool(_processes(lambda process: process.cwd() == str(self.data))) or _is_zombie(self._recorded_pid())
 
     def _forget_stale_pid(self) -> None:
         """Remove a pid file that names a process which is alive and not ours: PostgreSQL would wait for it."""
@@ -248,6 +240,24 @@ def _drop_root() -> list[str]:
     if setpriv is None:
         raise EmbeddedPostgresError("PostgreSQL does not run as root, and neither `unshare` nor `setpriv` works here")
     return [setpriv, f"--reuid={_UNPRIVILEGED_ID}", f"--regid={_UNPRIVILEGED_ID}", "--clear-groups", "--"]
+
+
+def _end_initdb(folder: Path) -> None:
+    """End an initdb that outlived its killed service: what it still writes would stay behind what is removed."""
+    while left := _processes(lambda process: str(folder) in (process.cwd(), *process.cmdline())):
+        for process in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        time.sleep(0.05)  # until they are gone, or wait for a parent to read their status
+
+
+def _processes(wanted: Callable[[psutil.Process], bool]) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if wanted(process):
+                found.append(process)
+    return found
 
 
 def _is_zombie(pid: int | None) -> bool:

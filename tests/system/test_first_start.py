@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import subprocess
 import time
@@ -178,6 +179,19 @@ def test_killed_in_the_middle_of_its_first_start(service: Service) -> None:
     service.start()
     assert service.post(event("evt_1", "product.created", product())).status_code == 200
     service.until(lambda: service.get("/readyz").status_code == 200, "the service to be ready")
+    assert service.stop() == 0
+    assert list(service.folder.glob("postgres.new*")) == []
+
+
+def test_an_initdb_left_by_a_killed_service_is_ended(service: Service) -> None:
+    left = service.folder / "postgres.new-left"
+    left.mkdir(mode=0o700)
+    with subprocess.Popen([*service.embedded.program("initdb"), "-D", str(left)], stdout=subprocess.DEVNULL) as initdb:
+        initdb.send_signal(signal.SIGSTOP)
+        service.start()
+        status = initdb.poll()
+        initdb.kill()
+    assert status == -signal.SIGKILL
     assert service.stop() == 0
     assert list(service.folder.glob("postgres.new*")) == []
 
