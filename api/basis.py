@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Final, Literal
 
@@ -18,6 +18,7 @@ from projections.periods.ageing import read_sealed_receivable
 from projections.periods.entries import read_named, reported_journal
 from projections.periods.months import month_after, month_end, month_of
 from projections.periods.query import Closed, enter_closed
+from projections.periods.recalled import Seals, read_sealed_owners, read_seals, reported_as_known
 from projections.periods.sums import (
     SealedSums,
     day_of,
@@ -28,6 +29,7 @@ from projections.periods.sums import (
 )
 from projections.periods.unpaid import read_deferred, read_sealed_deferred
 from projections.revenue import query
+from projections.revenue.journal import Books
 from projections.revenue.owed import Owed, receivable
 from projections.revenue.pages import Wanted
 from projections.revenue.query import Sums
@@ -68,6 +70,7 @@ class Reporting:
         self._wanted = wants_sealed(request) and honours_closes(asked)
         self.is_sealed = False
         self.left_out_at: datetime | None = None
+        self._seals = Seals(Closed(()), ())
 
     async def balances(self, connection: asyncpg.Connection, at: int) -> Sums:
         """Return what every account comes to at a second."""
@@ -105,16 +108,39 @@ class Reporting:
     async def journal(self, connection: asyncpg.Connection, wanted: Wanted) -> AsyncIterator[list[Shown]]:
         """Give a journal month by month: as closes account for it, then as it is."""
         closed = await self.closed(connection)
+        self._tell(closed, wanted)
+        async for some in reported_journal(connection, self._revenue, self._asked.build, wanted, closed):
+            yield some
+
+    async def recall(self, connection: asyncpg.Connection, wanted: Wanted, subjects: Sequence[str]) -> list[str]:
+        """Read what was sealed of some, and name them with all of whom what is wanted was sealed.
+
+        Their journal is then told by ``recalled``. The connection is in revenue afterwards.
+        """
+        book, named, found = self._asked.book, wanted.entry or wanted.line, set(subjects)
+        closed = await enter_closed(connection, book, self._asked.known) if self._wanted else Closed(())
+        if closed.until is not None:
+            if wanted.customer is None and named is not None:
+                found.update(await read_sealed_owners(connection, book, closed, named))
+            self._seals = await read_seals(connection, book, closed, found)
+        await enter_build(connection, self._revenue, book, self._asked.build)
+        self._tell(closed, wanted)
+        return sorted(found)
+
+    def recalled(self, made: list[Books], wanted: Wanted) -> list[Shown]:
+        """Return the journal of those who were recalled, as closes account for it."""
+        return reported_as_known(made, self._seals, wanted)
+
+    def _tell(self, closed: Closed, wanted: Wanted) -> None:
+        """Remember what an answer rests on, and when what it leaves out is posted."""
         self.is_sealed = closed.until is not None and wanted.since <= closed.until.timestamp()
         if self.is_sealed and closed.until and not wanted.prior and closed.until.timestamp() <= wanted.until:
             self.left_out_at = closed.until
-        async for some in reported_journal(connection, self._revenue, self._asked.build, wanted, closed):
-            yield some
 
     async def named(self, connection: asyncpg.Connection, wanted: Wanted) -> list[Shown]:
         """Return one entry or line of a journal, as closes account for it and as it is."""
         closed = await self.closed(connection)
-        self.is_sealed = closed.until is not None and wanted.since <= closed.until.timestamp()
+        self._tell(closed, wanted)
         return await read_named(connection, self._revenue, self._asked.build, wanted, closed)
 
     async def receivable(self, connection: asyncpg.Connection, at: datetime) -> list[Owed]:

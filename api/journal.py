@@ -25,7 +25,7 @@ from projections.revenue.owed import Owed
 from projections.revenue.pages import Wanted, owners_of
 from projections.revenue.policy import Policy
 from projections.revenue.schedule import month_name
-from projections.revenue.shown import DIMENSIONS, Shown, grouped, place_of, show_all
+from projections.revenue.shown import DIMENSIONS, Shown, grouped, place_of
 
 _BUCKETS: Final = ((0, "current"), (30, "1_30"), (60, "31_60"), (90, "61_90"))
 _OLDEST: Final = "over_90"
@@ -50,8 +50,8 @@ async def list_journal(request: Request) -> Response:
         asked,
         policy,
         lambda connection: _read(connection, wanted, page, reporting),
-        lambda made: _chosen(made, wanted, page),
-        _whose(wanted),
+        lambda made: _chosen(made, wanted, page, reporting),
+        _whose(wanted, None if policy else reporting),
     )
     entries = found.value
     content: dict[str, Any] = {"policy": policy_name(policy), "basis": basis_json(is_sealed=reporting.is_sealed)}
@@ -95,8 +95,8 @@ async def explain(request: Request) -> Response:
         asked,
         policy,
         lambda connection: reporting.named(connection, wanted),
-        lambda made: _chosen(made, wanted, None),
-        _whose(wanted),
+        lambda made: _chosen(made, wanted, None, reporting),
+        _whose(wanted, None if policy else reporting),
     )
     if not found.value:
         raise Problem(404, f"there is no {'entry' if entry else 'line'} {entry or line} in {asked.book}")
@@ -183,14 +183,19 @@ async def _asked(request: Request, policy: Policy | None) -> Asked:
     return asked
 
 
-def _whose(wanted: Wanted) -> Whose | None:
-    """Tell how to find whose books are asked about, where they are one customer's, or those of an entry or a line."""
+def _whose(wanted: Wanted, reporting: Reporting | None) -> Whose | None:
+    """Tell how to find whose books are asked about, where they are one customer's, or those of an entry or a line.
+
+    Closes account for the published policies alone, and so for what is reported of them.
+    """
     name = wanted.entry or wanted.line
 
     async def owners(connection: asyncpg.Connection) -> list[str]:
         if wanted.customer is not None:
-            return [f"{wanted.book}/{wanted.customer}"]
-        return await owners_of(connection, wanted.book, name or "")
+            found = [f"{wanted.book}/{wanted.customer}"]
+        else:
+            found = await owners_of(connection, wanted.book, name or "")
+        return await reporting.recall(connection, wanted, found) if reporting else found
 
     return None if wanted.customer is None and name is None else owners
 
@@ -231,15 +236,8 @@ async def _read(connection: asyncpg.Connection, wanted: Wanted, page: Page | Non
     return found
 
 
-def _chosen(made: list[Books], wanted: Wanted, page: Page | None) -> list[Shown]:
+def _chosen(made: list[Books], wanted: Wanted, page: Page | None, reporting: Reporting) -> list[Shown]:
     after, limit = page or (None, 0)
     theirs = [one for one in made if wanted.customer in {None, one.facts.subject.key}]
-    found = [
-        one
-        for one in show_all(theirs, wanted.since, wanted.until)
-        if wanted.entry in {None, one.entry}
-        and (wanted.account is None or any(line.account == wanted.account for line in one.lines))
-        and (wanted.line is None or any(line.line == wanted.line for line in one.lines))
-        and (after is None or (one.at, one.entry) > after)
-    ]
+    found = [one for one in reporting.recalled(theirs, wanted) if after is None or (one.at, one.entry) > after]
     return found[: limit + 1] if page is not None else found

@@ -27,19 +27,18 @@ from api.reads import (
     read_build,
     time_json,
 )
+from api.services import Services
 from ledger.event import IDENTIFIER
 from ledger.times import parse_rfc3339, rfc3339
 from projections.builds import enter_build
 from projections.dunning.standing import present
 from projections.mrr.intervals import INTERVALS, Bounds, month_after, month_of
-from projections.mrr.known import read_known
+from projections.mrr.known import Known, read_known
 from projections.mrr.query import (
     Moved,
     Total,
     Wanted,
     read_at_risk,
-    read_moved,
-    read_movements,
     read_newest,
     read_spans,
     read_subscriptions_at_risk,
@@ -47,8 +46,10 @@ from projections.mrr.query import (
 )
 from projections.mrr.rows import MovementRow, SpanRow
 from projections.mrr.worth import POLICIES, Policy
+from projections.periods.moved import Place
+from projections.periods.movements import AsKnown, OfBuild
 from projections.periods.query import enter_closed, read_sealed_worth
-from projections.periods.worth import Reported, read_reported
+from projections.periods.worth import Reported, as_they_are, read_reported
 
 SCOPE: Final = "revenue:read"
 MAX_INTERVALS: Final = 1_000
@@ -130,20 +131,9 @@ async def list_movements(request: Request) -> Response:
     wanted = Wanted(asked.book, policy, bounds, customer, asked.as_of or datetime.max.replace(tzinfo=UTC))
 
     async def read(connection: asyncpg.Connection) -> Reported:
-        if _is_recalled(asked):
-            known = await read_known(connection, serving.revenue, wanted, asked.known or 0)
-            return Reported(known.moved(), known.single(after, limit + 1) if detail else [], is_sealed=False)
-        if not sealed or not honours_closes(asked):
-            single = await read_movements(connection, wanted, after, limit + 1) if detail else []
-            return Reported(await read_moved(connection, wanted), single, is_sealed=False)
-        return await read_reported(
-            connection,
-            serving.revenue.name,
-            asked.build,
-            wanted,
-            known=asked.known,
-            detail=limit + 1 if detail else 0,
-            after=after,
+        known = await _recalled(connection, serving, asked, wanted)
+        return await _moved(
+            connection, serving, asked, wanted, known, sealed=sealed, detail=limit + 1 if detail else 0, after=after
         )
 
     found = _as_known(asked, await read_build(serving, serving.revenue.name, asked, read))
@@ -163,20 +153,17 @@ async def list_movements(request: Request) -> Response:
 async def explain_movement(request: Request) -> Response:
     """Say why worth moved: what each of the subscriptions was worth before and after, and the events that say so."""
     customer, currency, at = movement_parameter(request)
-    policy, serving = policy_parameter(request), services(request)
+    policy, sealed, serving = policy_parameter(request), wants_sealed(request), services(request)
     asked = await _asked(request, customer)
 
     async def read(connection: asyncpg.Connection) -> tuple[MovementRow, list[SpanRow]]:
         bounds = Bounds(at, at + timedelta(seconds=1))
         wanted = Wanted(asked.book, policy, bounds, customer, asked.as_of or datetime.max.replace(tzinfo=UTC))
-        known = None
-        if _is_recalled(asked):
-            known = await read_known(connection, serving.revenue, wanted, asked.known or 0)
-        single = known.single(None, MAX_LIMIT) if known else await read_movements(connection, wanted, None, MAX_LIMIT)
-        found = [one for one in single if one.currency == currency]
-        if not found:
+        known = await _recalled(connection, serving, asked, wanted)
+        named = await _named(connection, serving, asked, wanted, known, currency, sealed=sealed)
+        if named is None:
             raise Problem(404, f"there is no movement {request.query_params['movement']} in {asked.book}")
-        return found[0], known.about(found[0]) if known else await read_spans(connection, found[0])
+        return named, known.about(named) if known else await read_spans(connection, named)
 
     found = _as_known(asked, await read_build(serving, serving.revenue.name, asked, read))
     movement, spans = found.value
@@ -188,6 +175,64 @@ async def explain_movement(request: Request) -> Response:
         "events": await events_json(request, asked, because),
     }
     return answer(asked, content, found)
+
+
+async def _recalled(connection: asyncpg.Connection, serving: Services, asked: Asked, wanted: Wanted) -> Known | None:
+    """Return what was known of a customer, where that is folded now."""
+    return await read_known(connection, serving.revenue, wanted, asked.known or 0) if _is_recalled(asked) else None
+
+
+async def _moved(
+    connection: asyncpg.Connection,
+    serving: Services,
+    asked: Asked,
+    wanted: Wanted,
+    known: Known | None,
+    *,
+    sealed: bool,
+    detail: int,
+    after: Place | None,
+) -> Reported:
+    """Return how worth moved: as closes account for it, or as it is."""
+    movements = AsKnown(known) if known else OfBuild(connection)
+    if not sealed or not honours_closes(asked):
+        return await as_they_are(movements, wanted, detail=detail, after=after)
+    return await read_reported(
+        connection,
+        serving.revenue.name,
+        asked.build,
+        wanted,
+        known=asked.known,
+        detail=detail,
+        after=after,
+        movements=movements,
+    )
+
+
+async def _named(
+    connection: asyncpg.Connection,
+    serving: Services,
+    asked: Asked,
+    wanted: Wanted,
+    known: Known | None,
+    currency: str,
+    *,
+    sealed: bool,
+) -> MovementRow | None:
+    """Return a movement as it is reported, else as it is: that one knows of which subscriptions it is."""
+
+    async def find(*, sealed: bool) -> MovementRow | None:
+        found = await _moved(connection, serving, asked, wanted, known, sealed=sealed, detail=MAX_LIMIT, after=None)
+        return next((one for one in found.single if one.currency == currency), None)
+
+    reported, so = await find(sealed=sealed), await find(sealed=False)
+    if reported is None or (so is not None and _change(reported) == _change(so)):
+        return so
+    return reported
+
+
+def _change(one: MovementRow) -> tuple[str, int, int]:
+    return (one.kind, one.before, one.after)
 
 
 async def _asked(request: Request, customer: str | None) -> Asked:

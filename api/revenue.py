@@ -33,7 +33,7 @@ from projections.revenue.unpaid import unpaid_of
 SCOPE: Final = "revenue:read"
 T = TypeVar("T")
 Whose = Callable[[asyncpg.Connection], Awaitable[list[str]]]
-"""Finds the subjects that a request is about, where they are few."""
+"""Finds the subjects that a request is about, where they are few, and reads what else is told of them."""
 
 _MONTH: Final = re.compile(r"(\d{4})-(0[1-9]|1[0-2])")
 _MONTHS_AT_MOST: Final = 240

@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 
 from projections.contract import Projection
-from projections.mrr.query import SIGNS, Moved, Wanted, as_far_as, intervals_of, key_of
+from projections.mrr.query import SIGNS, SumsOfKinds, Wanted, as_far_as, key_of
 from projections.mrr.rows import MOVEMENTS, SPANS, MovementRow, SpanRow
 from projections.recall import rows_known
 
@@ -23,18 +23,23 @@ class Known:
     movements: Sequence[MovementRow]
     spans: Sequence[SpanRow]
 
-    def moved(self) -> list[Moved]:
-        """Return how worth moved, in every interval and currency, oldest first."""
-        bounds = self.wanted.bounds
-        opening: dict[str, int] = {}
-        sums: dict[tuple[datetime, str, str], int] = {}
+    def opening(self) -> dict[str, int]:
+        """Return by currency what everything was worth before the first interval."""
+        found: dict[str, int] = {}
         for one in self.movements:
-            if one.at < bounds.start:
-                opening[one.currency] = opening.get(one.currency, 0) + SIGNS[one.kind] * one.amount
-            elif one.at < bounds.end:
+            if one.at < self.wanted.bounds.start:
+                found[one.currency] = found.get(one.currency, 0) + SIGNS[one.kind] * one.amount
+        return found
+
+    def sums(self) -> SumsOfKinds:
+        """Return how much moved in which interval, by currency and kind."""
+        bounds = self.wanted.bounds
+        found: SumsOfKinds = {}
+        for one in self.movements:
+            if bounds.start <= one.at < bounds.end:
                 key = (bounds.start_of(one.at), one.currency, one.kind)
-                sums[key] = sums.get(key, 0) + one.amount
-        return intervals_of(bounds, opening, sums)
+                found[key] = found.get(key, 0) + one.amount
+        return found
 
     def single(self, after: tuple[datetime, str, str] | None, limit: int) -> list[MovementRow]:
         """Return single movements within the bounds, oldest first, from after a given one on."""

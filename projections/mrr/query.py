@@ -171,12 +171,6 @@ async def read_at_risk(
     return {row["currency"]: int(row["total"]) for row in rows}
 
 
-async def read_moved(connection: asyncpg.Connection, wanted: Wanted) -> list[Moved]:
-    """Return how worth moved, in every interval and currency, oldest first."""
-    opening = await read_opening(connection, wanted)
-    return intervals_of(wanted.bounds, opening, await read_sums(connection, wanted))
-
-
 async def read_opening(connection: asyncpg.Connection, wanted: Wanted) -> dict[str, int]:
     """Return by currency what everything was worth before the first interval."""
     rows = await connection.fetch(OPENING, wanted.book, wanted.policy, wanted.bounds.start, wanted.customer)

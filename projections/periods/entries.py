@@ -56,8 +56,8 @@ async def reported_journal(
         yield some
     changed = await _changed(connection, revenue, build, wanted, closed)
     async for some in read_journal(connection, opened(wanted, closed)):
-        due = [one for one in changed if some and _place(one) <= _place(some[-1])]
-        yield sorted([*due, *some], key=_place)
+        due = [one for one in changed if some and place_in(one) <= place_in(some[-1])]
+        yield sorted([*due, *some], key=place_in)
         changed = changed[len(due) :]
     if changed:
         yield changed
@@ -75,7 +75,7 @@ async def read_named(
             sealed += some
         changed += await _changed(connection, revenue, build, part, closed)
         open_ += await read_one(connection, opened(part, closed))
-    return [*sorted(sealed, key=_place), *changed, *sorted(open_, key=_place)]
+    return [*sorted(sealed, key=place_in), *changed, *sorted(open_, key=place_in)]
 
 
 async def _whose(
@@ -110,7 +110,7 @@ async def _sealed_months(
         since, until = max(start, wanted.since), min(end, wanted.until)
         if since <= until:
             async for lines in _sealed_lines(connection, revenue, build, wanted, period.digest, (since, until)):
-                yield _shown(lines, wanted)
+                yield shown_of(lines, wanted)
 
 
 async def _sealed_lines(
@@ -153,23 +153,25 @@ async def _changed(
     scope = Scope(wanted.book, until, closed.digests(), wanted.customer)
     found: list[Shown] = []
     async for one in by_owner(connection, revenue, build, scope, with_movements=False):
-        found += _shown(prior_period(one.lines, one.sealed_lines, closed.first_open or ""), wanted)
-    return sorted(found, key=_place)
+        found += shown_of(prior_period(one.lines, one.sealed_lines, closed.first_open or ""), wanted)
+    return sorted(found, key=place_in)
 
 
-def _shown(lines: Iterable[SealedLine], wanted: Wanted) -> list[Shown]:
+def shown_of(lines: Iterable[SealedLine], wanted: Wanted) -> list[Shown]:
+    """Return the wanted entries that sealed postings, or such as are posted beside them, are of."""
     by_entry: dict[tuple[str, str, str], list[SealedLine]] = {}
     for one in lines:
         by_entry.setdefault(_entry_of(one), []).append(one)
     found = [_entry(wanted.book, some) for some in by_entry.values()]
-    return sorted((one for one in found if _is_wanted(one, wanted)), key=_place)
+    return sorted((one for one in found if is_wanted(one, wanted)), key=place_in)
 
 
 def _entry_of(line: SealedLine) -> tuple[str, str, str]:
     return (line.owner, line.entry, line.original_month)
 
 
-def _place(one: Shown) -> tuple[int, str]:
+def place_in(one: Shown) -> tuple[int, str]:
+    """Return what entries are in the order of."""
     return (one.at, one.entry)
 
 
@@ -188,7 +190,8 @@ def _entry(book: str, lines: list[SealedLine]) -> Shown:
     )
 
 
-def _is_wanted(one: Shown, wanted: Wanted) -> bool:
+def is_wanted(one: Shown, wanted: Wanted) -> bool:
+    """Tell whether an entry is the one that is asked for, or has what is asked for."""
     return (
         wanted.entry in {None, one.entry}
         and (wanted.account is None or any(line.account == wanted.account for line in one.lines))

@@ -14,22 +14,14 @@ import asyncpg
 
 from projections.builds import enter_both, enter_build
 from projections.mrr.intervals import Bounds
-from projections.mrr.query import (
-    Moved,
-    SumsOfKinds,
-    Wanted,
-    intervals_of,
-    read_movements,
-    read_opening,
-    read_sums,
-)
+from projections.mrr.query import Moved, SumsOfKinds, Wanted, intervals_of, read_movements
 from projections.mrr.rows import MovementRow
 from projections.periods.kept import fetch_kept
 from projections.periods.months import month_end, month_start
 from projections.periods.moved import Place, read_last, read_sealed, read_sealed_single
+from projections.periods.movements import Movements, OfBuild
 from projections.periods.query import Closed, enter_closed
 from projections.periods.reported import prior_movements
-from projections.periods.seal import SealedMovement
 from projections.periods.tables import NAME
 
 _ALL: Final = 2**62
@@ -51,13 +43,6 @@ HAVING sum(amount) <> 0
 """
 """Who is worth something else at the end of the closed months than was sealed: seldom many, so theirs alone is read."""
 
-LAST: Final = """
-SELECT DISTINCT ON (subject, currency) subject, currency, kind, at, before, after, paid_at, because
-FROM mrr_movement
-WHERE subject = ANY ($1) AND policy = $2 AND at < $3
-ORDER BY subject, currency, at DESC
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class Reported:
@@ -77,34 +62,41 @@ async def read_reported(
     known: int | None,
     detail: int,
     after: Place | None,
+    movements: Movements | None = None,
 ) -> Reported:
     """Return how worth moved, with up to ``detail`` single movements from after a given one on.
 
-    The connection has entered a build of revenue (None: the live one), and is back in it afterwards.
+    The connection has entered a build of revenue (None: the live one), and is back in it afterwards: its are the
+    movements as they are, where no others are given.
     """
     closed = await enter_closed(connection, wanted.book, known)
-    until = closed.until
+    until, movements = closed.until, movements or OfBuild(connection)
     if until is None or until < wanted.bounds.start:  # what changed in closed months came to be before
         await enter_build(connection, revenue, wanted.book, build)
-        single = await read_movements(connection, wanted, after, detail) if detail else []
-        opening = await read_opening(connection, wanted)
-        return Reported(intervals_of(wanted.bounds, opening, await read_sums(connection, wanted)), single, False)
+        return await as_they_are(movements, wanted, detail=detail, after=after)
     sealed = await read_sealed(connection, wanted, closed)
     single = await read_sealed_single(connection, wanted, closed, after, detail) if detail else []
-    changed = await _changed(connection, revenue, build, wanted, closed)
+    changed = await _changed(connection, revenue, build, wanted, closed, movements)
     await enter_build(connection, revenue, wanted.book, build)
     start, end, interval = wanted.bounds
     sums = dict(sealed.sums)
     if end > until:
         later = replace(wanted, bounds=Bounds(max(start, until), end, interval))
-        _add(sums, wanted.bounds, await read_sums(connection, later))
+        _add(sums, wanted.bounds, await movements.sums(later))
         if len(single) < detail:
             single += [row for row in changed if after is None or _place(row) > after]
-            single += await read_movements(connection, later, after, detail)
+            single += await movements.single(later, after, detail)
             single = sorted(single, key=_place)[:detail]
     for row in changed:
         _add(sums, wanted.bounds, {(row.at, row.currency, row.kind): row.amount})
     return Reported(intervals_of(wanted.bounds, sealed.opening, sums), single, is_sealed=True)
+
+
+async def as_they_are(movements: Movements, wanted: Wanted, *, detail: int, after: Place | None) -> Reported:
+    """Return how worth moved, whatever is closed."""
+    single = await movements.single(wanted, after, detail) if detail else []
+    opening = await movements.opening(wanted)
+    return Reported(intervals_of(wanted.bounds, opening, await movements.sums(wanted)), single, is_sealed=False)
 
 
 def _add(sums: SumsOfKinds, bounds: Bounds, more: SumsOfKinds) -> None:
@@ -129,7 +121,7 @@ async def movements_as_reported(
             rows = await read_sealed_single(connection, month, closed, None, _ALL)
             await enter_build(connection, revenue, wanted.book)
             yield rows
-    changed = await _changed(connection, revenue, None, wanted, closed)
+    changed = await _changed(connection, revenue, None, wanted, closed, OfBuild(connection))
     await enter_build(connection, revenue, wanted.book)
     rest = replace(wanted, bounds=Bounds(max(start, closed.until or start), end, interval))
     after: Place | None = None
@@ -146,7 +138,12 @@ def _place(row: MovementRow) -> Place:
 
 
 async def _changed(
-    connection: asyncpg.Connection, revenue: str, build: str | None, wanted: Wanted, closed: Closed
+    connection: asyncpg.Connection,
+    revenue: str,
+    build: str | None,
+    wanted: Wanted,
+    closed: Closed,
+    movements: Movements,
 ) -> list[MovementRow]:
     """Return what changed in closed months since, as movements at the start of the first open one.
 
@@ -162,14 +159,8 @@ async def _changed(
     last = await read_last(connection, wanted, closed, customers)
     await enter_build(connection, revenue, wanted.book, build)
     subjects = [f"{wanted.book}/{customer}" for customer in customers]
-    rows = await connection.fetch(LAST, subjects, wanted.policy, until)
-    now: dict[tuple[str, str, str], SealedMovement] = {
-        (row["subject"], wanted.policy, row["currency"]): SealedMovement(
-            row["subject"], wanted.policy, row["currency"], row["kind"], row["at"], row["before"], row["after"], False,
-            row["paid_at"] is not None, False, None, tuple(row["because"]),
-        )
-        for row in rows
-    }  # fmt: skip
+    rows = await movements.last(wanted, subjects, until)
+    now = {(one.owner, one.policy, one.currency): one for one in rows}
     return [
         MovementRow(
             one.owner, wanted.book, one.owner.removeprefix(f"{wanted.book}/"), one.policy, one.currency, one.kind,

@@ -30,8 +30,9 @@ SHELL = {
         "entitlements.changes", "entitlements.feed", "entitlements.holdings", "entitlements.known",
         "entitlements.preview", "entitlements.query", "entitlements.saying", "mrr.known", "mrr.query", "periods.ageing",
         "periods.bridge", "periods.closing", "periods.effective", "periods.entries", "periods.kept", "periods.lines",
-        "periods.moved", "periods.owners", "periods.query", "periods.sums", "periods.totals", "periods.unpaid",
-        "periods.worth", "revenue.dossier", "revenue.owed", "revenue.pages", "revenue.pieces", "revenue.query",
+        "periods.moved", "periods.movements", "periods.owners", "periods.query", "periods.recalled", "periods.sums",
+        "periods.totals", "periods.unpaid", "periods.worth", "revenue.dossier", "revenue.owed", "revenue.pages",
+        "revenue.pieces", "revenue.query",
     },
 }  # fmt: skip
 """The rooms that touch the world. Every other room of these packages is pure; ``api`` is all shell."""

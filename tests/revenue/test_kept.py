@@ -204,9 +204,11 @@ class Asking:
     async def movements(self, ends: list[int]) -> None:
         """Compare each month's sums, and every single movement, with the truth."""
         wanted = self.asked(ends[0], ends[-1])
+        opening = await mrr.read_opening(self.connection, wanted)
+        moved = mrr.intervals_of(wanted.bounds, opening, await mrr.read_sums(self.connection, wanted))
         found = {
             (int(one.since.timestamp()), one.currency): {"opening": one.opening, **one.by_kind, "closing": one.closing}
-            for one in await mrr.read_moved(self.connection, wanted)
+            for one in moved
         }
         for start, end in pairwise(ends):
             for currency, one in self.truth.movements(start, end).items():
