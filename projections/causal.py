@@ -177,6 +177,9 @@ class _Chain:
             if group.fits and ahead.fits:
                 return group, end, ahead
             wider = [n for n in range(end + 1, min(start + 3, len(groups)) + 1) if _second(groups[n - 1][0]) <= last]
+            if not (group.sure and ahead.sure):
+                # Of one time and at one point of their life, without prior states: no company tells them apart.
+                wider = [n for n in wider if any(fact.previous for some in groups[start:n] for fact in some)]
             unions = ((_settle([*chain.from_iterable(groups[start:n])], self._before), n) for n in wider)
             found = next((found for found in unions if found[0].fits), None)
             if found is None:

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pydantic import TypeAdapter
 
@@ -80,6 +80,14 @@ class Folded:
     ready: Kept | None = None
 
 
+class _Done(NamedTuple):
+    """What a finished fold had held, as it came and in order, and how much ``more`` it has gone on with since."""
+
+    came: list[Fact]
+    ordered: list[Fact]
+    more: int = 0
+
+
 _ADAPTERS: Final[dict[type[Any], TypeAdapter[Any]]] = {}
 
 
@@ -114,6 +122,8 @@ class Folding:
         self._seen = self._last_within = 0
         self._unsure = False
         self._kept_at_seen = 0
+        self._before: Mapping[str, Json] = {}
+        self._done: _Done | None = None
         if resume is None:
             self._state = projection.begin(subject)
             return
@@ -124,6 +134,7 @@ class Folding:
         self._anchors.update(resume.anchors)
         facts = anchors or {}
         self._shown = {key: facts[position].subject for key, position in resume.anchors if position in facts}
+        self._before = dict(self._shown)
 
     def feed(self, facts: Iterable[Fact]) -> None:
         """Fold more facts; later calls bring none older than ``REACH`` before the newest of these."""
@@ -153,10 +164,12 @@ class Folding:
         done = self._make_ready(ordering) if ready and total >= REMEMBER_FROM else 0
         ends = _settled(ordering) if total >= KEEP_FROM else ()
         self._take(ordering.facts[done:], ends, unsure=bool(ordering.unsure), last=True)
+        self._done = _Done(self._waiting, ordering.facts)
         self._waiting = []
         for table, rows in self._projection.rows(self._state).items():
             self._rows[table] += rows
-        return Folded(self._rows, self._with_first_after(until), self._unsure, self._ready if ready else None)
+        written, self._rows = self._rows, {}
+        return Folded(written, self._with_first_after(until), self._unsure, self._ready if ready else None)
 
     def _make_ready(self, ordering: Ordering) -> int:
         """Fold up to where the fold can best be taken up again; return how many facts that are."""
@@ -167,6 +180,28 @@ class Folding:
             first_after = min(fact.position for fact in facts[done:])
             self._ready = replace(self._state_now(facts[done - 1].created), first_after=first_after)
         return done
+
+    @property
+    def held(self) -> int:
+        """How many facts it holds, finished, to go on."""
+        return len(self._done.came) if self._done else 0
+
+    def go_on(self, facts: Sequence[Fact], terms: Terms | None = None) -> Folded | None:
+        """Fold facts that come after all that was held and finished; None where they do not, or a state is due.
+
+        The rows are those that were not final in the newest state kept so far.
+        """
+        if self._done is None or self._done.more + len(facts) > _RECENT_EVERY:
+            return None
+        ordered = order([*self._done.came, *facts], self._before).facts
+        stood = len(self._done.ordered)
+        if ordered[:stood] != self._done.ordered:
+            return None
+        for fact in ordered[stood:]:
+            self._projection.step(self._state, fact, terms or NoTerms())
+        self._done = _Done([*self._done.came, *facts], ordered, self._done.more + len(facts))
+        rows = self._projection.rows(self._state)
+        return Folded({table.name: list(rows.get(table.name, ())) for table in self._projection.tables})
 
     def stop_at(self, moment: datetime) -> Folded:
         """Fold what waits and keep the state there, as of ``moment``: the rows are those that are final by then."""
@@ -208,12 +243,12 @@ class Folding:
             return set()
         wanted: set[int] = set()
         since = self._kept_at_seen - self._seen
+        # The newest alone, which each fold replaces, would always be too new to go on from.
+        recent = count - _RECENT_KEPT * _RECENT_EVERY if last else count
         for end in ends:
-            if end - since >= KEEP_EVERY:
+            if end - since >= (KEEP_EVERY if end < recent else _RECENT_EVERY):
                 wanted.add(end)
                 since = end
-        if last and ends[-1] - since >= _RECENT_EVERY:
-            wanted.add(ends[-1])
         return wanted
 
     def _keep(self, at: datetime) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 import asyncpg
@@ -37,6 +37,9 @@ JOIN subject_state AS s ON s.subject = wanted.subject AND s.at = wanted.at
 """
 
 _LATE_MAX: Final = 64
+BUSY_AGE: Final = timedelta(minutes=1)
+"""A long subject is busy, and its fold remembered, when it goes on from a state that is no older than this."""
+
 _AT_ONCE: Final = 50
 """Subjects folded together: bounds what is in memory at a time."""
 
@@ -101,10 +104,13 @@ async def refold(
     """
     refolding = Refolding()
     known = {one.subject: found for one in wanted if warm and (found := _known(warm, one))}
-    if known:
+    if warm and known:
         going_on = [one for one in wanted if one.subject in known]
+        # A fold that goes on is no longer what was written: until that is committed, nothing is remembered.
+        warm.forget(known)
         await _fold_warm(connection, projection, book, going_on, known, until, terms, refolding)
-        wanted = [one for one in wanted if one.subject not in known]
+        folded = {one.subject for one in refolding.done} | refolding.failed.keys()
+        wanted = [one for one in wanted if one.subject not in folded]
     kept = await _kept(connection, [one.subject for one in wanted if one.news])
     whole: list[Wanted] = []
     resumed: list[tuple[Wanted, Kept]] = []
@@ -115,15 +121,16 @@ async def refold(
             await fold_long(connection, projection, book, one, until, terms, refolding)
         elif state is None:
             whole.append(one)
-        elif (target := _next_after(states, max(one.news)[0])) is None:
+        elif (target := _next_after(states, max(one.news)[0])) is None or not await _fold_up_to(
+            connection, projection, book, one, state, target, terms, refolding
+        ):
             resumed.append((one, state))
-        elif not await _fold_up_to(connection, projection, book, one, state, target, terms, refolding):
-            await _fold_on(connection, projection, book, [(one, state)], until, terms, refolding)
     for start in range(0, len(resumed), _AT_ONCE):
-        await _fold_on(connection, projection, book, resumed[start : start + _AT_ONCE], until, terms, refolding)
+        some = resumed[start : start + _AT_ONCE]
+        await _fold_on(connection, projection, book, some, until, terms, refolding, remember=warm is not None)
     for start in range(0, len(whole), _AT_ONCE):
-        some = whole[start : start + _AT_ONCE]
-        await _fold_whole(connection, projection, book, some, until, terms, refolding, remember=warm is not None)
+        others = whole[start : start + _AT_ONCE]
+        await _fold_whole(connection, projection, book, others, until, terms, refolding, remember=warm is not None)
     return refolding
 
 
@@ -148,10 +155,31 @@ async def _fold_warm(
     states = {one.subject: known[one.subject].state for one in wanted}
     found = await read_since(connection, projection, [(one.streams, states[one.subject]) for one in wanted], until)
     facts = {one.subject: [fact for stream in one.streams for fact in found[stream]] for one in wanted}
-    anchors = await read_anchors(connection, book, [(states[subject], some) for subject, some in facts.items()])
+    short = {subject: some for subject, some in facts.items() if known[subject].going is None}
+    anchors = await read_anchors(connection, book, [(states[subject], some) for subject, some in short.items()])
     for one in wanted:
+        if one.subject not in short:
+            _go_on(one, known[one.subject], facts.pop(one.subject), until, terms, refolding)
+            continue
         begun = Begun(one.streams, known[one.subject], anchors)
         fold_one(projection, Subject(book, one.subject), facts.pop(one.subject), until, terms, refolding, begun)
+
+
+def _go_on(
+    wanted: Wanted, known: Remembered, facts: Sequence[Fact], until: int, terms: KnownTerms, into: Refolding
+) -> None:
+    """Let a fold go on from its end, if its news come there; it is folded from a kept state otherwise."""
+    using = terms.noting_use()
+    try:
+        folded = known.going.go_on(facts, using) if known.going else None
+    except Exception as error:  # noqa: BLE001 - whatever one subject's history does, the others go on
+        into.failed[wanted.subject] = error
+        return
+    if folded is not None:
+        done = Refolded(wanted.subject, folded.rows, known.since, used=frozenset(using.used))
+        state = replace(known.state, first_after=until + 1)
+        done.remembered = replace(known, streams=wanted.streams, state=state)
+        into.done.append(done)
 
 
 async def _fold_whole(
@@ -234,6 +262,8 @@ async def _fold_on(
     until: int,
     terms: KnownTerms,
     into: Refolding,
+    *,
+    remember: bool,
 ) -> None:
     """Fold on from kept states to the end: busy subjects have news at the same time, and are read together."""
     kept = await _with_states(connection, [(one.subject, state) for one, state in resumed])
@@ -245,13 +275,17 @@ async def _fold_on(
         state, using = states[one.subject], terms.noting_use()
         try:
             folding = Folding(projection, Subject(book, one.subject), using, resume=state, anchors=anchors)
-            folding.feed(facts.pop(one.subject))
+            folding.hold(facts.pop(one.subject))
             folded = folding.finish(until)
         except Exception as error:  # noqa: BLE001 - whatever one subject's history does, the others go on
             into.failed[one.subject] = error
             continue
-        used = frozenset(using.used)
-        into.done.append(Refolded(one.subject, folded.rows, state.at, kept=folded.kept, used=used))
+        done = Refolded(one.subject, folded.rows, state.at, kept=folded.kept, used=frozenset(using.used))
+        if remember and max(one.news)[0] - state.at < BUSY_AGE:
+            since = folded.kept[-1].at if folded.kept else state.at
+            state = replace(state, first_after=until + 1)
+            done.remembered = Remembered(one.streams, state, going=folding, since=since)
+        into.done.append(done)
 
 
 async def _fold_up_to(

@@ -12,27 +12,39 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final
 
 from projections.contract import Row
-from projections.folding import Kept
+from projections.folding import Folding, Kept
 
 MOST_BYTES: Final = 16 * 2**20
 """So many bytes of states are remembered for a build: those of about a thousand customers of three years."""
 
+_FACT_BYTES: Final = 10_000
+_STATE_FACTOR: Final = 5
+"""About what a parsed fact takes, and a state that is not written down, of what its text takes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """A subject as it was last folded: its streams, a state before its last events, and its rows' digests by table."""
+    """A subject as it was last folded: its streams, a state before its last events, and its rows' digests by table.
+
+    Of a long one there is the fold itself, which can go on from its end: its rows ``since`` a time are then written.
+    The state says where what is new to it begins.
+    """
 
     streams: tuple[str, ...]
     state: Kept
-    digests: Mapping[str, bytes]
+    digests: Mapping[str, bytes] = field(default_factory=dict)
+    going: Folding | None = None
+    since: datetime | None = None
 
     @property
     def size(self) -> int:
         """About how many bytes it takes."""
-        return 1_000 + len(self.state.state) + 100 * (len(self.state.anchors) + len(self.streams))
+        size = 1_000 + len(self.state.state) + 100 * (len(self.state.anchors) + len(self.streams))
+        return size + self.going.held * _FACT_BYTES + _STATE_FACTOR * len(self.state.state) if self.going else size
 
 
 @dataclass(slots=True)

@@ -96,8 +96,8 @@ async def _write(connection: asyncpg.Connection, projection: Projection, some: S
     if parts:
         await connection.executemany(DROP_KEPT, [(one.subject, one.since, one.until) for one in parts])
     await keep(connection, some)
-    if parts:
-        await _thin(connection, [one.subject for one in parts])
+    if more := [one.subject for one in parts if one.kept]:
+        await _thin(connection, more)
     await _note_use(connection, some)
 
 

@@ -207,12 +207,12 @@ WATCH = Projection(
 )
 
 
-@settings(max_examples=1_500, deadline=None)
-@given(st.integers(0, 2**40))
-def test_pieces_are_seen_in_the_one_order_though_seconds_are_not_theirs(dice: int) -> None:
-    """Events up to two seconds off their true second: folding in pieces sees them as folding at once does."""
-    chance = random.Random(dice)
-    subject, at, value = Subject("self:live", "self:live/cus_1"), 0, 0
+WATCHED = Subject("self:live", "self:live/cus_1")
+
+
+def skewed(chance: random.Random) -> list[Fact]:
+    """Make updates of two objects up to two seconds off their true second."""
+    at = value = 0
     facts: list[Fact] = []
     for number in range(chance.randrange(4, 24)):
         at += chance.choice((0, 1, 1, 2, 3, 40))
@@ -222,10 +222,56 @@ def test_pieces_are_seen_in_the_one_order_though_seconds_are_not_theirs(dice: in
         previous = {"n": before} if before != value else {}
         name = f"evt_{chance.randrange(10**9)}"
         facts.append(Fact(name, "customer.subscription.updated", skewed, number + 1, state, previous, {}))
+    return facts
+
+
+@settings(max_examples=1_500, deadline=None)
+@given(st.integers(0, 2**40))
+def test_pieces_are_seen_in_the_one_order_though_seconds_are_not_theirs(dice: int) -> None:
+    """Events up to two seconds off their true second: folding in pieces sees them as folding at once does."""
+    facts = skewed(random.Random(dice))
     by_time = sorted(facts, key=lambda fact: (fact.created, fact.event_id))
-    pieces = Folding(WATCH, subject)
+    pieces, chance = Folding(WATCH, WATCHED), random.Random(dice)
     while by_time:
         size = chance.randrange(1, 9)
         pieces.feed(by_time[:size])
         by_time = by_time[size:]
-    assert pieces.finish().rows == rows_of(WATCH, subject, facts)
+    assert pieces.finish().rows == rows_of(WATCH, WATCHED, facts)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.integers(0, 2**40))
+def test_a_fold_goes_on_from_its_end_or_says_that_it_cannot(dice: int) -> None:
+    chance = random.Random(dice)
+    arrived = sorted(skewed(chance), key=lambda fact: (fact.position + chance.choice((0, 0, 0, 2)), fact.event_id))
+    first = chance.randrange(1, len(arrived))
+    folding_ = Folding(WATCH, WATCHED)
+    folding_.hold(arrived[:first])
+    folding_.finish()
+    for end in range(first + 1, len(arrived) + 1):
+        gone = folding_.go_on(arrived[end - 1 : end])
+        event("went on" if gone else "did not")
+        if gone is None:
+            break
+        assert gone.rows == rows_of(WATCH, WATCHED, arrived[:end])
+
+
+def test_a_busy_subject_goes_on_from_near_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten events a second, each folded as it comes: what is folded again is of the last seconds, for ever."""
+    monkeypatch.setattr(folding, "KEEP_EVERY", 250)
+    monkeypatch.setattr(folding, "_RECENT_EVERY", 16)
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    facts = [
+        Fact(f"evt_{n:03}", "customer.subscription.updated", start + timedelta(seconds=n // 10), n + 1,
+             {"id": "sub_1", "object": "subscription", "n": n}, {"n": n - 1}, {})
+        for n in range(800)
+    ]  # fmt: skip
+    kept, folded_again = fold(WATCH, WATCHED, facts[:400]).kept, []
+    for end in range(401, 801):
+        state = newest_before(kept, facts[end - 1].created)
+        assert state is not None
+        folding_ = Folding(WATCH, WATCHED, resume=state, anchors={fact.position: fact for fact in facts})
+        folding_.hold(facts[state.seen : end])
+        kept = [*(one for one in kept if one.at <= state.at), *folding_.finish(end).kept]
+        folded_again.append(end - state.seen)
+    assert max(folded_again) <= 90

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections import Counter
 from dataclasses import replace
@@ -18,7 +19,7 @@ from projections import folding, follower, refold
 from projections.builds import ensure_live
 from projections.certify import digest_of
 from projections.contract import Projection
-from projections.folding import Kept
+from projections.folding import Folded, Folding, Kept
 from projections.follower import CheckpointMovedError, follow
 from projections.refold import Refolding
 from projections.runner import connect_runner
@@ -72,6 +73,47 @@ async def test_live_through_disorder_equals_a_rebuild(
     assert (await digest_of(connection, projection, live))[0] == (await digest_of(connection, projection, fresh))[0]
     assert await connection.fetchval("SELECT count(*) FROM ledger.parked") == 0
     assert counted["known"] > counted["unknown"] / 4, counted
+    await connection.close()
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("name", PROJECTIONS)
+async def test_a_busy_subject_goes_on_from_its_end(
+    database: Database, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, name: str, seed: int
+) -> None:
+    """Nearly in order, a few events at a time, and now and then a step is not committed and taken again."""
+    monkeypatch.setattr(folding, "KEEP_FROM", 12)
+    monkeypatch.setattr(folding, "KEEP_EVERY", 40)
+    monkeypatch.setattr(refold, "BUSY_AGE", timedelta(days=10_000))
+    chance, counted, go_on, move = random.Random(seed), Counter[str](), Folding.go_on, follower._move
+
+    def counting(self: Folding, *given: Any) -> Folded | None:
+        gone = go_on(self, *given)
+        counted["went on" if gone else "did not"] += 1
+        return gone
+
+    async def failing(*given: Any) -> follower.Stand:
+        if chance.random() < 0.1:
+            raise CheckpointMovedError
+        return await move(*given)
+
+    monkeypatch.setattr(Folding, "go_on", counting)
+    monkeypatch.setattr(follower, "_move", failing)
+    warm, connection = Warm(), await connect_runner(database)
+    projection = replace(PROJECTIONS[name], consumer=None)
+    live = await ensure_live(connection, projection)
+    bodies = enumerate(company(50 + seed, 2)[0])
+    events = [body for _, body in sorted(bodies, key=lambda one: one[0] + chance.choice((0, 0, 0, 2, 50)))]
+    async with Appender(database, clock=clock) as appender:
+        await appender.append(new_events(events))
+    left = 1
+    while left:
+        with contextlib.suppress(CheckpointMovedError):
+            left = await follow(connection, projection, live, limit=chance.choice((1, 2, 4)), warm=warm)
+    monkeypatch.setattr(follower, "_move", move)
+    fresh = await rebuilt(connection, database, projection)
+    assert (await digest_of(connection, projection, live))[0] == (await digest_of(connection, projection, fresh))[0]
+    assert min(counted["went on"], counted["did not"]) > 0, counted
     await connection.close()
 
 
