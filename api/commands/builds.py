@@ -252,7 +252,7 @@ def parked(as_json: AsJson = False) -> None:
 
 def replay(
     subject: Annotated[
-        str | None, typer.Argument(help="The subject, as `ledger parked` lists it; all without.")
+        str | None, typer.Argument(help="The subject, as `ledger parked` lists it, or a customer; all without.")
     ] = None,
     name: Annotated[str | None, typer.Option("--projection", help="The projection; all without.")] = None,
     as_json: AsJson = False,

@@ -53,7 +53,9 @@ def reconcile(
             lines = [line for book, some in done.drift.items() for one in some for line in _lines(book, one)]
             show_table(["book", "object", "customer", "field", "log", "Stripe", "likely missing"], lines)
         for book, one in rows:
-            typer.echo(f"{book}: the log has {one.id} as Stripe has it, its rows do not: ledger replay {one.customer}")
+            typer.echo(
+                f"{book}: the log has {one.id} as Stripe has it, its rows do not: ledger replay {book}/{one.customer}"
+            )
         typer.echo(f"compared {done.compared} objects: {count} differ, {done.recorded} were recorded")
     for book, told in done.refused.items():
         typer.echo(f"{book} was not compared: {told}", err=True)
