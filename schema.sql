@@ -538,3 +538,15 @@ CREATE INDEX wanted_open ON ledger.wanted (next_try_at) WHERE state = 'open';
 SELECT ledger.distribute('ledger.wanted', 'event_id');
 
 GRANT SELECT, INSERT, UPDATE ON ledger.coverage, ledger.observer, ledger.wanted TO ledger_app;
+
+------------------------------------------------------------------------------------------------------- console --
+
+-- Sessions of the console that were ended before their time: a copy of the cookie opens nothing any more.
+
+CREATE TABLE ledger.signed_out (
+    session text        PRIMARY KEY,
+    until   timestamptz NOT NULL  -- when it would have ended by itself
+);
+SELECT ledger.distribute('ledger.signed_out', '');
+
+GRANT SELECT, INSERT, DELETE ON ledger.signed_out TO ledger_app;

@@ -13,6 +13,7 @@ from api.parameters import book_parameter
 from api.problems import Problem
 from api.secrets import ApiKey, find_key
 from api.services import Services
+from ledger.books import OF_STRIPE
 from ledger.reader import read_books
 
 _IDEMPOTENCY_KEY_CHARACTERS: Final = 255
@@ -64,6 +65,14 @@ async def book_of_request(request: Request, key: ApiKey) -> str:
     book = book_parameter(request) or key.book or await default_book(services(request))
     if not key.sees(book):
         raise Problem(403, f"this key is for another book than {book}")
+    return book
+
+
+async def book_to_change(request: Request, key: ApiKey) -> str:
+    """Return the book a decision is for, as ``book_of_request``. Raises 400 for one that is no Stripe account's."""
+    book = await book_of_request(request, key)
+    if not OF_STRIPE.fullmatch(book):
+        raise Problem(400, f"{book} is no Stripe account's book: those read like self:live or acct_123:test")
     return book
 
 

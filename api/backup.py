@@ -44,6 +44,14 @@ $$
 """
 """What a dump of one database leaves out: roles, and what is granted on the database itself."""
 
+NEVER_SAID: Final = """
+WITH said AS (DELETE FROM ledger.entitlement_change)
+UPDATE ledger.entitlement_feed
+SET seq = greatest(seq, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)
+"""
+"""Readers of the change stream may have heard what this history never said, or said otherwise: the next numbers are
+beyond any they know (none was said in so many milliseconds), so that all of them are told to begin anew."""
+
 IS_EMPTY: Final = "SELECT to_regnamespace('ledger') IS NULL"
 
 
@@ -129,6 +137,7 @@ async def _finish(url: str, *, embedded: bool) -> None:
     owner = await asyncpg.connect(url)
     try:
         await migrate(owner)
+        await owner.execute(NEVER_SAID)
         if embedded:
             await create_login(owner)
     finally:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.access import book_of_request, called_by, require, services
+from api.access import book_of_request, book_to_change, called_by, require, services
 from api.bodies import json_body, raw_body, reason_of, time_of
 from api.entitlements import NAME_CHARACTERS_MAX, customer_of
 from api.granting import (
@@ -44,7 +44,7 @@ async def put_catalog(request: Request) -> Response:
     ``position`` is null where that text holds already.
     """
     key = require(request, "admin")
-    book = await book_of_request(request, key)
+    book = await book_to_change(request, key)
     since = time_parameter(request, "effective_from")
     wait_seconds = seconds_parameter(request, "wait", 1, MAX_WAIT_SECONDS)
     text = await catalog_text(request)
@@ -104,7 +104,7 @@ async def _until_folded(serving: Services, book: str, position: int, wait_second
 async def create_grant(request: Request) -> Response:
     """Grant a feature to a customer or an organisation, for a time or for good."""
     key = require(request, "grants:write")
-    book = await book_of_request(request, key)
+    book = await book_to_change(request, key)
     known = {"customer", "feature", "value", "valid_from", "valid_until", "reason"}
     serving = services(request)
     grant = _grant(await json_body(request, known), serving.clock())
@@ -185,7 +185,7 @@ def _shown(value: str | None) -> bool | int | float | str:
 async def delete_grant(request: Request) -> Response:
     """Take a grant back."""
     key = require(request, "grants:write")
-    book = await book_of_request(request, key)
+    book = await book_to_change(request, key)
     reason = _storable(reason_of(await json_body(request, {"reason"})), "reason")
     serving, grant_id = services(request), path_value(request, "grant")
     async with serving.pool.acquire() as connection:

@@ -91,7 +91,7 @@ class Front:
             nonlocal status, answered
             if message["type"] == "http.response.start":
                 status, answered = message["status"], time.perf_counter()
-                message["headers"] = _completed(message["headers"], asked)
+                message["headers"] = completed(message["headers"], asked)
             await send(message)
 
         try:
@@ -148,10 +148,16 @@ def _request_id(scope: Scope) -> str:
             given: str = value.decode("latin-1")
             if _WELL_FORMED.fullmatch(given) and not is_personal(given):
                 return given
+    return new_request_id()
+
+
+def new_request_id() -> str:
+    """Name a request that has no name, or of which none could be read."""
     return f"req_{os.urandom(12).hex()}"
 
 
-def _completed(headers: list[tuple[bytes, bytes]], asked: AskedBy) -> list[tuple[bytes, bytes]]:
+def completed(headers: list[tuple[bytes, bytes]], asked: AskedBy) -> list[tuple[bytes, bytes]]:
+    """Return an answer's headers with those that every answer has."""
     said = {name for name, _ in headers}  # in small letters, as ASGI has it
     missing = [one for one in SAFE if one[0] not in said]
     return [*headers, _CONTRACT, (_NAME, asked.request_id.encode()), *missing]

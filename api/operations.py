@@ -48,7 +48,7 @@ PARKED: Final = """
 SELECT b.projection, p.build_id, p.subject, p.book, p.event_id, p.error, p.since
 FROM ledger.parked AS p
 JOIN ledger.build AS b USING (build_id)
-WHERE $1::text IS NULL OR p.subject = $1
+WHERE $1::text IS NULL OR p.subject = $1 OR p.subject = p.book || '/' || $1
 ORDER BY p.since, p.subject
 """
 
@@ -285,7 +285,7 @@ class Operations:
             return build, await rebuild.read_progress(connection, build)
 
     async def parked(self, subject: str | None = None) -> list[asyncpg.Record]:
-        """Return what is parked, with the event and the error."""
+        """Return what is parked, with the event and the error; a subject without its book is looked for in all."""
         async with self._builder() as connection:
             return list(await connection.fetch(PARKED, subject))
 

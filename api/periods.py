@@ -11,7 +11,7 @@ import asyncpg
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.access import book_of_request, require, services
+from api.access import book_to_change, require, services
 from api.bodies import json_body, reason_of
 from api.outward.coverage import first_hour, read_hours
 from api.parameters import MAX_WAIT_SECONDS, integer_parameter, path_value, seconds_parameter
@@ -24,6 +24,7 @@ from ledger.times import rfc3339
 from projections.builds import enter_build
 from projections.periods import tables
 from projections.periods.closing import Asked, Closing, Progress, close_month, read_checklist, reopen_month
+from projections.periods.decisions import PeriodError
 from projections.periods.effective import Objection
 from projections.periods.months import is_month, month_after, month_end, month_of, month_start
 from projections.periods.query import (
@@ -128,7 +129,7 @@ async def close_period(request: Request) -> Response:
     Answered as soon as reads count it, or after ``wait`` seconds (by default one); so is reopening.
     """
     key = require(request, SCOPE)
-    book = await book_of_request(request, key)
+    book = await book_to_change(request, key)
     body = await json_body(request, {"reason", "force"})
     force, wait_seconds = body.get("force", False), seconds_parameter(request, "wait", 1, MAX_WAIT_SECONDS)
     if not isinstance(force, bool):
@@ -154,6 +155,9 @@ async def close_period(request: Request) -> Response:
 
 async def close_checked(serving: Services, asked: Asked, progress: Progress = lambda _: None) -> Closing:
     """Close a month; where Stripe's API can be asked, hours that are not proven complete object as well."""
+    async with serving.pool.acquire() as connection:
+        if not await read_head(connection, asked.book):
+            raise PeriodError(f"{asked.book} has no event: there is nothing to close")
     others = await _others(serving, asked.book, asked.month, asked.now)
     return await close_month(serving.pool, serving.appender, serving.revenue, asked, others, progress)
 
@@ -177,7 +181,7 @@ async def unproven(pool: asyncpg.Pool, book: str, month: str, now: datetime) -> 
 async def reopen_period(request: Request) -> Response:
     """Open the latest closed month again; its seal stays readable."""
     key = require(request, SCOPE)
-    book = await book_of_request(request, key)
+    book = await book_to_change(request, key)
     reason = reason_of(await json_body(request, {"reason"}))
     serving, wait_seconds = services(request), seconds_parameter(request, "wait", 1, MAX_WAIT_SECONDS)
     month, now = _month(request), serving.clock()

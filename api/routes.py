@@ -79,7 +79,7 @@ REASON: Final = body(reason=TEXT)
 REASON_AND_FORCE: Final = body("force", reason=TEXT, force=TRUTH)
 GRANT: Final = body("value valid_from valid_until", customer=TEXT, feature=TEXT, value=VALUE, valid_from=TIME_OR_NULL,
                     valid_until=TIME_OR_NULL, reason=TEXT)  # fmt: skip
-CHECKS: Final = body(checks=some(body(customer=TEXT, feature=TEXT)) | {"minItems": 1, "maxItems": 500})
+CHECKS: Final = body(checks=some(body(customer=TEXT, feature=TEXT)) | {"maxItems": 500})
 REBUILD: Final = body("book until_position until_time reason", book=TEXT, until_position=WHOLE, until_time=TIME_OR_NULL,
                       reason=TEXT)  # fmt: skip
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import asyncpg
 from itsdangerous import BadData, URLSafeSerializer, URLSafeTimedSerializer
 from starlette.requests import Request
 from starlette.responses import Response
@@ -23,6 +24,16 @@ COOKIE: Final = "ledger_session"
 FLASH: Final = "ledger_flash"
 _MAX_AGE_SECONDS: Final = 12 * 3600
 _FLASH_SECONDS: Final = 60
+
+ENDED: Final = "SELECT EXISTS (SELECT FROM ledger.signed_out WHERE session = $1)"
+
+FORGET: Final = "DELETE FROM ledger.signed_out WHERE until < now()"
+
+END: Final = """
+INSERT INTO ledger.signed_out (session, until)
+VALUES ($1, now() + make_interval(secs => $2))
+ON CONFLICT (session) DO NOTHING
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +98,17 @@ def sessions_of(serving: Services) -> Sessions:
     return Sessions(serving.credentials.api_keys, secret)
 
 
-def end(response: Response) -> None:
-    """Sign out."""
+async def has_ended(pool: asyncpg.Pool, session: Session) -> bool:
+    """Tell whether somebody signed this session out, here or at another process: its cookie may have been copied."""
+    async with pool.acquire() as connection:
+        return bool(await connection.fetchval(ENDED, session.name))
+
+
+async def end(response: Response, pool: asyncpg.Pool, session: Session) -> None:
+    """Sign out, for everybody who has the cookie; those that would have ended by now are forgotten."""
+    async with pool.acquire() as connection:
+        await connection.execute(FORGET)
+        await connection.execute(END, session.name, float(_MAX_AGE_SECONDS))
     for name in (COOKIE, FLASH):
         response.delete_cookie(name, httponly=True, samesite="strict")
 

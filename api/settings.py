@@ -10,6 +10,7 @@ from typing import Final, Literal
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from ledger.books import CONTROL_BOOK
 from ledger.errors import SettingError
 
 PREFIX = "LEDGER_"
@@ -83,6 +84,13 @@ class Settings(BaseSettings):
         if url is not None and not _DATABASE_URL.match(url):
             raise ValueError("write it as postgresql://user@host:5432/name")
         return url
+
+    @field_validator("account")
+    @classmethod
+    def _is_not_ours(cls, account: str) -> str:
+        if account == CONTROL_BOOK.partition(":")[0]:
+            raise ValueError(f"books named {account}:… are the ledger's own")
+        return account
 
     @property
     def embedded(self) -> bool:

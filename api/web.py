@@ -8,9 +8,12 @@ import socket
 
 import uvicorn
 from starlette.applications import Starlette
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from api.app import create_app
 from api.children import supervisor_gone
+from api.front import AskedBy, completed, new_request_id
+from api.problems import Problem, ProblemResponse
 from api.services import open_services
 from api.settings import Settings
 from ledger.tasks import end
@@ -33,6 +36,7 @@ def web_server(app: Starlette, settings: Settings) -> uvicorn.Server:
     """Make the server that answers, as this process will run it."""
     config = uvicorn.Config(
         app,
+        http=Http,
         host=settings.host,
         port=settings.port,
         log_level="warning",
@@ -46,6 +50,19 @@ def web_server(app: Starlette, settings: Settings) -> uvicorn.Server:
     gc.freeze()  # modules and routes stay: no collection need look at them
     gc.set_threshold(_COLLECTED_AFTER)
     return _Server(config, app)
+
+
+class Http(HttpToolsProtocol):
+    """HTTP/1.1 whose refusal of what is no request is a problem, as every other refusal is."""
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what the parser could not read, and end the connection: where the next request begins is not known."""
+        asked = AskedBy(new_request_id())
+        refusal = ProblemResponse(Problem(400, "what was sent is no HTTP request", kind="no-http"), asked.request_id)
+        headers = [*completed(refusal.raw_headers, asked), (b"connection", b"close")]
+        lines = [b"HTTP/1.1 400 Bad Request", *(b"%b: %b" % one for one in headers), b"", bytes(refusal.body)]
+        self.transport.write(b"\r\n".join(lines))
+        self.transport.close()
 
 
 class _Server(uvicorn.Server):

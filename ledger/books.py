@@ -8,6 +8,9 @@ from typing import Final
 BOOK: Final = re.compile(r"[A-Za-z0-9_]+:[a-z]+")
 """How every book's name reads."""
 
+OF_STRIPE: Final = re.compile(r"(?!ledger:)[A-Za-z0-9_]+:(live|test)")
+"""How the name of a Stripe account's book reads."""
+
 CONTROL_BOOK = "ledger:control"
 """The book of our own housekeeping: promotions, public keys, dictionaries. No Stripe event is ever in it."""
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from api.catalog import feature_name, holder_of, value_text
+from api.commands.books import Book, BookToChange
 from api.commands.builds import AsJson, who
 from api.commands.reasons import Reason
 from api.database import running_database
@@ -27,7 +28,6 @@ from projections.entitlements.preview import Difference, count_holders, preview
 
 Found = TypeVar("Found")
 
-Book = Annotated[str | None, typer.Option(help="Which book; default: the default book.")]
 CatalogFile = Annotated[Path, typer.Argument(help="The catalog, as TOML.", exists=True, dir_okay=False)]
 
 app = typer.Typer(help="What gives which features: publish a catalog, show it, or see first what it would change.")
@@ -39,7 +39,7 @@ def publish(
     effective_from: Annotated[
         str | None, typer.Option(help="From when it holds (RFC 3339); default: now, a first one always held.")
     ] = None,
-    book: Book = None,
+    book: BookToChange = None,
     as_json: AsJson = False,
 ) -> None:
     """Publish a catalog. Answers count it at once; `ledger catalog diff FILE` says before what it would change.
@@ -127,7 +127,7 @@ def grant(
     valid_until: Annotated[str | None, typer.Option("--until", help="Until when; default: for good.")] = None,
     reason: Reason = "",
     revoke: Annotated[str | None, typer.Option(metavar="GRANT", help="Take this grant back instead.")] = None,
-    book: Book = None,
+    book: BookToChange = None,
     as_json: AsJson = False,
 ) -> None:
     """Give a customer or an organisation a feature by hand, or take that back.

@@ -89,14 +89,16 @@ def rebuild(
     if promote_if_equal and bound.bounded:
         raise MistakeError("an audit copy (--until, --until-position) is never promoted")
     with progress_bar() as bar:
-        build = _with(name, lambda ready: _rebuild(ready, bound, workers, reason, bar))
-    content = {"build": build.build_id, "phase": build.phase, "certificate": build.certificate}
+        build, parked = _with(name, lambda ready: _rebuild(ready, bound, workers, reason, bar))
+    content = {"build": build.build_id, "phase": build.phase, "certificate": build.certificate, "parked": parked}
     if promote_if_equal:
         content |= _with(name, lambda ready: _promote_if_equal(ready, build, reason or "a rebuild that is equal"))
     if as_json:
         show_json(content)
         return
     typer.echo(f"{build.build_id} is {build.phase}; digest {(build.certificate or {}).get('digest')}")
+    if parked:
+        typer.echo(f"{parked} subjects could not be folded: `ledger parked` says which and why")
     if promote_if_equal:
         typer.echo("promoted: it is equal" if content["promoted"] else "not promoted: it differs, see `ledger diff`")
 
@@ -110,7 +112,7 @@ def _moment(text: str | None) -> datetime | None:
         raise MistakeError(f"--until is a time such as 2026-04-01T00:00:00Z: {error}") from error
 
 
-async def _rebuild(ready: Operations, until: Until, workers: int, reason: str | None, bar: Bar) -> Build:
+async def _rebuild(ready: Operations, until: Until, workers: int, reason: str | None, bar: Bar) -> tuple[Build, int]:
     build = await ready.request_rebuild(by=who(), reason=reason, until=until)
     task = bar.add_task(f"{build.build_id} (events)", total=None)
 
@@ -118,7 +120,8 @@ async def _rebuild(ready: Operations, until: Until, workers: int, reason: str | 
         bar.update(task, completed=progress.events, total=progress.expected)
 
     await _rebuild_in_processes(build, workers, lambda: _tell(ready, build, report))
-    return (await ready.read(build.build_id))[0]
+    parked = sum(row["build_id"] == build.build_id for row in await ready.parked())
+    return (await ready.read(build.build_id))[0], parked
 
 
 async def _tell(ready: Operations, build: Build, report: Callable[[Progress], None]) -> None:
@@ -252,7 +255,7 @@ def parked(as_json: AsJson = False) -> None:
 
 def replay(
     subject: Annotated[
-        str | None, typer.Argument(help="The subject, as `ledger parked` lists it; all without.")
+        str | None, typer.Argument(help="The subject, as `ledger parked` lists it, or a customer; all without.")
     ] = None,
     name: Annotated[str | None, typer.Option("--projection", help="The projection; all without.")] = None,
     as_json: AsJson = False,

@@ -1,12 +1,15 @@
-"""``ledger erase``: the body of one event goes, and everything that was derived from it."""
+"""``ledger erase``: the bodies of events go, and everything that was derived from them."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 
+import asyncpg
 import typer
 
+from api.commands.books import Book
 from api.commands.builds import who
 from api.commands.reasons import Reason
 from api.database import running_database
@@ -24,66 +27,83 @@ from projections.runner import connect_runner
 
 
 def erase(
-    event: Annotated[str, typer.Argument(help="The event's id.")],
+    events: Annotated[list[str], typer.Argument(metavar="EVENT...", help="The event's id, or several.")],
     reason: Reason,
-    book: Annotated[str | None, typer.Option(help="Which book; default: the default book.")] = None,
+    book: Book = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Overwrite the body of one event with nothing, for good, after a signed event that says so. Needs the owner.
+    """Overwrite the bodies of events with nothing, for good, after signed events that say so. Needs the owner.
 
-    Every proof still holds. Stopped in the middle, the same command goes on. Uses LEDGER_OWNER_DATABASE_URL, or
-    LEDGER_DATABASE_URL, or the embedded database.
+    Where the book has not all of them, none is erased. Every proof still holds. Stopped in the middle, the same command
+    goes on. Uses LEDGER_OWNER_DATABASE_URL, or LEDGER_DATABASE_URL, or the embedded database.
 
     Example: ledger erase evt_1 --reason "the customer asked for it"
     """
     settings = load_settings()
     with running_database(settings) as database:
-        found, forgotten = asyncio.run(_erase(settings, database, book or settings.book_by_default, event, reason))
+        erased = asyncio.run(_erase(settings, database, book or settings.book_by_default, events, reason))
     if as_json:
-        show_json({
-            "event": found.event_id, "book": found.book, "position": found.position,
-            "folded_again": forgotten.folded, "untouched": forgotten.untouched,
-        })  # fmt: skip
+        contents = [_json(found, forgotten) for found, forgotten in erased]
+        show_json(contents[0] if len(contents) == 1 else contents)
         return
-    typer.echo(f"{found.event_id} is erased: position {found.position} of {found.book} has no body any more")
-    for build in forgotten.untouched:
+    for found, _ in erased:
+        typer.echo(f"{found.event_id} is erased: position {found.position} of {found.book} has no body any more")
+    for build in dict.fromkeys(build for _, forgotten in erased for build in forgotten.untouched):
         typer.echo(f"{build} was not folded again: it keeps what it made of the event until you drop it")
 
 
+def _json(found: StoredEvent, forgotten: Forgotten) -> dict[str, Any]:
+    return {
+        "event": found.event_id, "book": found.book, "position": found.position,
+        "folded_again": forgotten.folded, "untouched": forgotten.untouched,
+    }  # fmt: skip
+
+
 async def _erase(
-    settings: Settings, database: Database, book: str, event_id: str, reason: str
-) -> tuple[StoredEvent, Forgotten]:
+    settings: Settings, database: Database, book: str, event_ids: Sequence[str], reason: str
+) -> list[tuple[StoredEvent, Forgotten]]:
     async with open_services(settings, database=database) as services:
-        found = await _decide(services, book, event_id, reason)
+        found = await _decide(services, book, event_ids, reason)
         owner = await Database(_owner_url(settings)).connect(command_timeout=3600)
         try:
-            await overwrite(owner, found)
+            for one in found:
+                await overwrite(owner, one)
             await free_the_place(owner)
         finally:
             await owner.close()
     connection = await connect_runner(database)
     try:
-        return found, await forget(connection, projections_of(settings), found)
+        return [(one, await forget(connection, projections_of(settings), one)) for one in found]
     finally:
         await connection.close()
 
 
-async def _decide(services: Services, book: str, event_id: str, reason: str) -> StoredEvent:
-    """Write down that the event is erased, and sign that, before anything is."""
+async def _decide(services: Services, book: str, event_ids: Sequence[str], reason: str) -> list[StoredEvent]:
+    """Write down that the events are erased, and sign that, before anything is."""
+
+    def record(erasures: Erasures) -> None:
+        for one in found:
+            erasures.record(one, reason, who())
+
     async with services.pool.acquire() as connection:
-        found = await read_event(connection, book, event_id)
-        if found is None:
-            raise MistakeError(f"book {book} has no event {event_id}")
+        found = [await _read(connection, book, event_id) for event_id in dict.fromkeys(event_ids)]
         await decide(
             connection,
             services.appender,
             Erasures,
             book,
             ERASURES_STREAM,
-            lambda erasures: erasures.record(found, reason, who()),
+            record,
             now=services.clock(),
         )
     await services.notary.sign_all()
+    return found
+
+
+async def _read(connection: asyncpg.Connection, book: str, event_id: str) -> StoredEvent:
+    found = await read_event(connection, book, event_id)
+    if found is None:
+        raise MistakeError(f"book {book} has no event {event_id}")
     return found
 
 

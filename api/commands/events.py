@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from api.commands.books import Book
 from api.database import running_database
 from api.events import event_json
 from api.output import show_json, show_table
@@ -21,10 +22,10 @@ from ledger.times import rfc3339
 
 def events(
     event: Annotated[str | None, typer.Argument(help="Show this event alone.")] = None,
-    book: Annotated[str | None, typer.Option(help="Which book; default: the default book.")] = None,
+    book: Book = None,
     customer: Annotated[str | None, typer.Option(help="Only this customer's events.")] = None,
     type_: Annotated[str | None, typer.Option("--type", help="Only events of this type.")] = None,
-    after: Annotated[int, typer.Option(min=0, help="Only positions after this one.")] = 0,
+    after: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Only positions after this one.")] = 0,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many.")] = 20,
     raw: Annotated[bool, typer.Option("--raw", help="With EVENT: write its exact bytes.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

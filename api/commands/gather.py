@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
+from api.clock import wall_clock
 from api.commands.asking import asking_stripe
 from api.database import running_database
 from api.logs import configure_logging
@@ -36,9 +37,11 @@ def backfill(
     Example: ledger backfill --since 2026-01-01T00:00:00Z
     """
     try:
-        begin = parse_rfc3339(since) if since else None
+        begin = None if since is None else parse_rfc3339(since)
     except ValueError as error:
         raise typer.BadParameter(f"--since is no RFC 3339 time: {error}") from error
+    if begin is not None and begin > wall_clock():
+        raise typer.BadParameter("--since is in the future")
     _gather("backfill", lambda gathering: gathering.backfill(begin), begin, as_json=as_json)
 
 
@@ -97,7 +100,8 @@ def _gather(
             "books": {
                 book: {"listed": count, "appended": gathered.found[book], "unreadable": gathered.unreadable[book]}
                 for book, count in sorted(gathered.listed.items())
-            }
+            },
+            "refused": gathered.refused,
         })  # fmt: skip
     else:
         for book, count in sorted(gathered.listed.items()):
@@ -108,6 +112,9 @@ def _gather(
             typer.echo("Stripe has no events of the hours asked about")
     if gathered.unreadable.total():
         typer.echo("some events could not be read; their hours are not proven", err=True)
+    for book, told in gathered.refused.items():
+        typer.echo(f"{book} was not asked to the end: {told}", err=True)
+    if gathered.unreadable.total() or gathered.refused:
         raise typer.Exit(1)
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, TypeVar
 import typer
 from rich.progress import Progress
 
+from api.commands.books import Book
 from api.commands.reasons import Reason
 from api.database import running_database
 from api.output import progress_bar, show_json
@@ -106,7 +107,7 @@ async def _verify(
 
 def prove(
     event: Annotated[str, typer.Argument(help="The event's id.")],
-    book: Annotated[str | None, typer.Option(help="Which book; default: the default book.")] = None,
+    book: Book = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print the proof that one event stands in the log (C2SP tlog-proof), signing its head first where needed.

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from api.commands.books import BookToChange
 from api.commands.builds import who
 from api.commands.reasons import Reason
 from api.database import running_database
@@ -20,14 +21,13 @@ from ledger.times import rfc3339
 from projections.periods.closing import Asked, Closing, NotReadyToCloseError, reopen_month
 
 Month = Annotated[str, typer.Argument(help="The month, such as 2026-01.")]
-Book = Annotated[str | None, typer.Option(help="The book; by default the one that requests mean.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def close(
     month: Month,
     reason: Reason,
-    book: Book = None,
+    book: BookToChange = None,
     force: Annotated[bool, typer.Option("--force", help="Close in spite of what stands against it.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -65,7 +65,7 @@ def close(
         typer.echo(f"in spite of: {one.detail}")
 
 
-def reopen(month: Month, reason: Reason, book: Book = None, as_json: AsJson = False) -> None:
+def reopen(month: Month, reason: Reason, book: BookToChange = None, as_json: AsJson = False) -> None:
     """Open the latest closed month again; its seal stays readable.
 
     Example: ledger reopen 2026-01 --reason "an invoice was missing"

@@ -33,6 +33,8 @@ def reconcile(
 
     Example: ledger reconcile --customer cus_1
     """
+    if customer is not None and not customer.strip():
+        raise typer.BadParameter("--customer is empty")
     settings = load_settings()
     configure_logging(settings)
     with running_database(settings) as database, progress_bar() as progress:
@@ -44,15 +46,20 @@ def reconcile(
             "compared": done.compared, "recorded": done.recorded,
             "drift": [_json(book, one) for book, some in done.drift.items() for one in some],
             "rows": [_json(book, one) for book, one in rows],
+            "refused": done.refused,
         })  # fmt: skip
     else:
         if count:
             lines = [line for book, some in done.drift.items() for one in some for line in _lines(book, one)]
             show_table(["book", "object", "customer", "field", "log", "Stripe", "likely missing"], lines)
         for book, one in rows:
-            typer.echo(f"{book}: the log has {one.id} as Stripe has it, its rows do not: ledger replay {one.customer}")
+            typer.echo(
+                f"{book}: the log has {one.id} as Stripe has it, its rows do not: ledger replay {book}/{one.customer}"
+            )
         typer.echo(f"compared {done.compared} objects: {count} differ, {done.recorded} were recorded")
-    if count > done.recorded or rows:
+    for book, told in done.refused.items():
+        typer.echo(f"{book} was not compared: {told}", err=True)
+    if count > done.recorded or rows or done.refused:
         raise typer.Exit(1)
 
 

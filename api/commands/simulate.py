@@ -31,6 +31,7 @@ from ledger.simulator.versions import ENDIVE, VERSIONS
 DEMO_FOLDER: Final = ".ledger-demo"
 DEMO_MONTHS: Final = 36
 _MONTH: Final = re.compile(r"(\d{4})-(0[1-9]|1[0-2])")
+_LAST_YEAR: Final = 9_999
 _SHOWN_EVERY: Final = 500
 _LOOK_SECONDS: Final = 5
 """So soon a demo says where it is to be looked at, though folding its years goes on for a minute."""
@@ -72,6 +73,8 @@ def simulate(
     if api_version not in {*VERSIONS, MIXED}:
         raise MistakeError(f"--api-version is one of {', '.join(VERSIONS)}, {MIXED}")
     arguments = Arguments(customers, months, seed, api_version, _first_second(start))
+    if int(start[:4]) + months // 12 >= _LAST_YEAR:
+        raise MistakeError(f"{months} months from {start} on end after the last year there is, {_LAST_YEAR}")
     company = Company(arguments, keep_truth=truth is not None)
     deliveries = with_faults(company.deliveries(indented=post is not None), faults, seed)
     with progress_bar() as progress:

@@ -16,6 +16,7 @@ from rich.progress import Progress
 
 from api.basis import Basis
 from api.clock import wall_clock
+from api.commands.books import Book
 from api.comparing import cells_json
 from api.database import running_database
 from api.exporting import Export, all_months, export_books
@@ -99,7 +100,7 @@ def export(
     ] = None,
     since: Annotated[str | None, typer.Option("--from", help="The first month, such as 2026-01.")] = None,
     until: Annotated[str | None, typer.Option("--to", help="The month after the last one.")] = None,
-    book: Annotated[str | None, typer.Option(help="The book; by default the service's own live one.")] = None,
+    book: Book = None,
     basis: Annotated[str, typer.Option(help="Of closed months: `sealed`, or `restated` as known now.")] = "sealed",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON of what was written.")] = False,
 ) -> None:

@@ -63,7 +63,7 @@ def _opened(page: Page, pages: tuple[Page, ...]) -> Callable[[Request], Awaitabl
     async def endpoint(request: Request) -> Response:
         sessions = session.sessions_of(services(request))
         current = sessions.current(request)
-        if current is None:
+        if current is None or await session.has_ended(services(request).pool, current):
             return _to_sign_in(request)
         asked_by_whom(request.scope).key = current.key.name
         form = {}
@@ -113,10 +113,10 @@ async def sign_in(request: Request) -> Response:
     return response
 
 
-async def sign_out(_: Visit) -> Response:
+async def sign_out(visit: Visit) -> Response:
     """Forget who was signed in."""
     response = RedirectResponse("/sign-in", status_code=303, headers=rendering.HEADERS)
-    session.end(response)
+    await session.end(response, visit.services.pool, visit.session)
     return response
 
 

@@ -17,8 +17,9 @@ import asyncpg
 import structlog
 
 from api.outward.access import StripeAccess
-from api.outward.coverage import HOUR, KEPT, LATE, OVERLAP, Hour, hour_of, record, unproven_spans
-from api.outward.paging import PAGE, read_accounts, read_events
+from api.outward.coverage import HOUR, KEPT, LATE, OVERLAP, Hour, hour_of, read_hours, record, unproven_spans
+from api.outward.paging import FORBIDDEN, PAGE, read_accounts, read_events
+from api.outward.refused import StripeRefusedError
 from ledger.appender import Appender
 from ledger.books import book_of
 from ledger.errors import LedgerError, MalformedEventError
@@ -47,11 +48,12 @@ class WrongBookError(LedgerError):
 
 @dataclass(slots=True)
 class Gathered:
-    """What a look at Stripe came to, by book: events listed, and those the log lacked."""
+    """What a look at Stripe came to, by book: events listed, those the log lacked, what Stripe said when it refused."""
 
     listed: Counter[str] = field(default_factory=Counter)
     found: Counter[str] = field(default_factory=Counter)
     unreadable: Counter[str] = field(default_factory=Counter)
+    refused: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,22 +69,28 @@ class Gathering:
 
     async def backfill(self, since: datetime | None = None) -> Gathered:
         """Ask about every hour from ``since`` (at most 30 days back) that is not proven yet."""
-        gathered = Gathered()
-        for account in await read_accounts(self.access):
-            await self._gather(account, "backfill", None, since, self.clock(), gathered)
-        return gathered
+        return await self._every("backfill", None, since, self.clock())
 
     async def sweep(self, *, leave: timedelta = timedelta()) -> Gathered:
         """Ask about every hour that is not proven, and once more about the latest ones; ``leave`` out the very last."""
-        gathered = Gathered()
         now = self.clock() - leave
-        for account in await read_accounts(self.access):
-            await self._gather(account, "sweep", hour_of(now - OVERLAP), None, now, gathered)
-        return gathered
+        return await self._every("sweep", hour_of(now - OVERLAP), None, now)
 
     def book(self, account: str | None) -> str:
         """Name the book of an account, in the key's mode."""
         return book_of(account or self.platform_account, livemode=self.access.livemode)
+
+    async def _every(self, by: By, again_from: datetime | None, since: datetime | None, now: datetime) -> Gathered:
+        """Ask for every account; a connected one that refuses keeps no other from being asked for."""
+        gathered = Gathered()
+        for account in await read_accounts(self.access):
+            try:
+                await self._gather(account, by, again_from, since, now, gathered)
+            except StripeRefusedError as error:
+                if account is None or error.status not in FORBIDDEN:
+                    raise
+                gathered.refused[self.book(account)] = str(error)
+        return gathered
 
     async def _gather(
         self,
@@ -93,9 +101,12 @@ class Gathering:
         now: datetime,
         gathered: Gathered,
     ) -> None:
-        oldest = hour_of(now - KEPT) + HOUR
-        begin = max(oldest, hour_of(since)) if since else oldest
+        oldest = hour_of(now - KEPT)
         async with self.pool.acquire() as connection:
+            [edge] = await read_hours(connection, self.book(account), oldest, oldest + HOUR)
+            if edge.listed_at is not None:
+                oldest += HOUR  # what Stripe still had of it was asked for, and grows less
+            begin = max(oldest, hour_of(since)) if since else oldest
             spans = await unproven_spans(connection, self.book(account), begin, now, again_from=again_from)
         for start, end in spans:
             await _Span(self, account, by, gathered).read(start, end)
@@ -170,18 +181,18 @@ class _Span:
     async def _write_down(self, hour: datetime, until: datetime, *, last: bool) -> datetime:
         """Write down the hours that are read to their end, or as far as there is; return the first one left.
 
-        Proven is one that was read whole, asked for late enough, and had nothing in it that could not be read.
+        Proven is one that Stripe still had whole, asked for late enough, with nothing in it that could not be read.
         """
         done = []
         while hour + HOUR <= until or (last and hour < until):
             end = min(hour + HOUR, until)
             counts = self._counts.pop(hour, Counter())
-            late_enough = end == hour + HOUR and self._asked_at >= end + LATE
+            whole = end == hour + HOUR and hour >= self._asked_at - KEPT
             done.append(
                 Hour(
                     hour,
                     end,
-                    late_enough and hour not in self._unreadable,
+                    whole and self._asked_at >= end + LATE and hour not in self._unreadable,
                     self._by,
                     self._asked_at,
                     counts["listed"],

@@ -21,11 +21,19 @@ PAGE: Final = 100
 
 PAGES_AT_ONCE: Final = 10
 
-_FORBIDDEN: Final = frozenset({400, 401, 403, 404})
+FORBIDDEN: Final = frozenset({400, 401, 403, 404})
+"""Refusals that are an answer; after any other Stripe is away."""
 
 
 class EndlessListError(LedgerError):
     """A list says that there is more after a page that ends where it began."""
+
+
+class NoListError(LedgerError):
+    """What answers for Stripe lists something that Stripe would not: nothing can be concluded from it."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"{path} answers something that Stripe would not")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +72,7 @@ async def read_events(
     params = {"created": {"gte": since, "lt": until}}
     pages = 0
     async for page in read_pages(access, "/v1/events", params, account=account):
-        found += [(int(one["created"]), raw) for one, raw in zip(page.elements, page.raw, strict=True)]
+        found += [(_created(one), raw) for one, raw in zip(page.elements, page.raw, strict=True)]
         pages += 1
         if pages >= PAGES_AT_ONCE and page.reply.content.get("has_more") is True and until - since > 1:
             return None
@@ -79,7 +87,7 @@ async def read_accounts(access: StripeAccess) -> list[str | None]:
         async for page in read_pages(access, "/v1/accounts"):
             accounts += [one for one in map(identifier, page.elements) if one is not None]
     except StripeRefusedError as error:
-        if error.status not in _FORBIDDEN:
+        if error.status not in FORBIDDEN:
             raise  # it is away; that it is no platform, or may not list accounts, is an answer
     return accounts
 
@@ -87,4 +95,14 @@ async def read_accounts(access: StripeAccess) -> list[str | None]:
 def _page(reply: Reply) -> Page:
     data = reply.content.get("data")
     parsed = [one for one in data if isinstance(one, dict)] if isinstance(data, list) else []
-    return Page(reply, parsed, elements(reply.answer.body, "data"))
+    raw = elements(reply.answer.body, "data")
+    if len(parsed) != len(raw):
+        raise NoListError(reply.answer.path)
+    return Page(reply, parsed, raw)
+
+
+def _created(event: Json) -> int:
+    created = event.get("created")
+    if not isinstance(created, int):
+        raise NoListError("/v1/events")
+    return created

@@ -11,11 +11,12 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
+from urllib.parse import quote
 
 import asyncpg
 
 from api.outward.access import Reply, StripeAccess
-from api.outward.paging import read_accounts, read_pages
+from api.outward.paging import FORBIDDEN, NoListError, read_accounts, read_pages
 from api.outward.refused import StripeRefusedError
 from api.outward.standing import (
     caught_up,
@@ -26,6 +27,7 @@ from api.outward.standing import (
 )
 from ledger.appender import Appender
 from ledger.books import book_of
+from ledger.errors import MistakeError
 from ledger.event import Json, NewEvent, identifier, stream_of
 from ledger.observation import REFERENCES, Observation, names_of, observation_event, observation_id
 from ledger.reader import read_head
@@ -61,12 +63,14 @@ class Reconciled:
     """What a comparison came to: objects looked at, drift by book, and how many observations were recorded.
 
     ``rows`` is where the log agrees with Stripe and the entitlement projection does not: a subject to be replayed.
+    ``refused`` is what Stripe said of connected accounts that could not be compared.
     """
 
     compared: int = 0
     recorded: int = 0
     drift: dict[str, list[Drift]] = field(default_factory=dict)
     rows: dict[str, list[Drift]] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,17 +96,31 @@ class Reconciliation:
     progress: Callable[[int], None] = lambda _: None
 
     async def run(self, customer: str | None = None) -> Reconciled:
-        """Compare everything of every account, or one customer's objects where it is found."""
+        """Compare everything of every account, or one customer's objects where it is found.
+
+        A connected account that refuses keeps no other from being compared. Raises ``MistakeError`` where no account
+        has that customer.
+        """
         done = Reconciled()
         for account in await read_accounts(self.access):
             book = book_of(account or self.platform_account, livemode=self.access.livemode)
-            async for page in self._shown(account, book, customer):
-                drifted = await self._compare(book, page, done)
-                await self._compare_rows(book, [one.subject for one in page if one not in drifted], done)
-                if self.record:
-                    await self._append([self._observation(book, one) for one in drifted], done)
-            await self._compare_features(book, account, customer, done)
+            try:
+                await self._compare_account(account, book, customer, done)
+            except StripeRefusedError as error:
+                if account is None or error.status not in FORBIDDEN:
+                    raise
+                done.refused[book] = str(error)
+        if customer is not None and not done.compared and not done.refused:
+            raise MistakeError(f"Stripe has no customer {customer}")
         return done
+
+    async def _compare_account(self, account: str | None, book: str, customer: str | None, done: Reconciled) -> None:
+        async for page in self._shown(account, book, customer):
+            drifted = await self._compare(book, page, done)
+            await self._compare_rows(book, [one.subject for one in page if one not in drifted], done)
+            if self.record:
+                await self._append([self._observation(book, one) for one in drifted], done)
+        await self._compare_features(book, account, customer, done)
 
     async def _shown(self, account: str | None, book: str, customer: str | None) -> AsyncIterator[list[_Shown]]:
         if customer is None:
@@ -129,7 +147,7 @@ class Reconciliation:
     async def _one(self, customer: str, account: str | None) -> list[_Shown]:
         """Ask for one customer: a deleted one is still told of."""
         try:
-            reply = await self.access.get(f"/v1/customers/{customer}", account=account)
+            reply = await self.access.get(f"/v1/customers/{quote(customer, safe='')}", account=account)
         except StripeRefusedError as error:
             if error.status == _NOT_FOUND:
                 return []
@@ -146,6 +164,8 @@ class Reconciliation:
         if not shown:
             return []
         kind = str(shown[0].subject.get("object"))
+        if kind not in TYPES:
+            raise NoListError(shown[0].reply.answer.path)
         streams = sorted({stream_of(book, {"data": {"object": one.subject}}) for one in shown})
         async with self.pool.acquire() as connection:
             histories = await read_histories(connection, TYPES[kind], streams, await read_head(connection, book))

@@ -98,6 +98,8 @@ async def _on_a_timer(gathering: Gathering) -> None:
         except LedgerError as error:
             _log.error("sweep_failed", error=error)
         else:
+            for book, told in gathered.refused.items():
+                _log.error("account_not_swept", book=book, error=told)
             for book, count in gathered.found.items():
                 if count:
                     _log.warning("events_were_missing", book=book, count=count)

@@ -32,8 +32,13 @@ async def test_signing_out_needs_the_token_of_this_session(services: Services) -
             assert (answer.status_code, answer.headers["content-type"]) == (403, "text/html; charset=utf-8")
             assert "not from your session" in answer.text
         assert (await client.get("/")).status_code == 200
+        copied = client.cookies[session.COOKIE]
         assert (await client.post("/sign-out", data={"token": token})).status_code == 303
         assert (await client.get("/")).headers["location"] == "/sign-in"
+        client.cookies.set(session.COOKIE, copied, domain="ledger.test")
+        assert (await client.get("/")).headers["location"] == "/sign-in", "a copy of the cookie opens nothing either"
+        assert (await client.post("/sign-out", data={"token": token})).headers["location"] == "/sign-in"
+        assert (await other.get("/")).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,10 @@ WRONG: Final = (
     "promote entitlements x --reason ' '", "rollback entitlements --reason ''",
     "catalog show --version 0", "nonsense", "close --reason why", "close May --reason why", "close 2026-01",
     "reopen May --reason why", "replay --projection nonsense",
+    "grant cus_1 sso --reason why --book nobook", "grant cus_1 sso --reason why --book ledger:control",
+    "catalog publish {catalog} --book self:beta", "close 2026-01 --reason why --book ledger:live", "events --book ''",
+    "events --book nobook", "events --after 99999999999999999999", "backfill --since ''",
+    "backfill --since 2999-01-01", "reconcile --customer ' '", "simulate -o {out} --start 9999-12 --months 12",
 )  # fmt: skip
 """What somebody types by mistake."""
 

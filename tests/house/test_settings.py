@@ -31,6 +31,7 @@ WRONG = {
         "postgresql://u:p/hush@db/l",
     ),
     "LEDGER_OWNER_DATABASE_URL": ("db/hush", "postgresql://u:hush@[::1/l"),
+    "LEDGER_ACCOUNT": ("ledger", "hush:live", "hush hush"),
     "LEDGER_STRIPE_API_BASE": ("ftp://hush", "http://", "https://a hush/"),
     "LEDGER_STRIPE_API_KEY": ("hush hush", "hüsh", "\thush"),
 }

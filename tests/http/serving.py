@@ -10,6 +10,7 @@ import uvicorn
 
 from api.app import create_app
 from api.services import Services
+from api.web import Http
 
 
 @contextlib.asynccontextmanager
@@ -17,7 +18,7 @@ async def served(services: Services, port: int = 0) -> AsyncIterator[str]:
     """Serve on a port of its own; gives the address."""
     app = create_app(lambda: contextlib.nullcontext(services))
     app.state.services = services
-    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", timeout_graceful_shutdown=5)
+    config = uvicorn.Config(app, http=Http, host="127.0.0.1", port=port, log_level="error", timeout_graceful_shutdown=5)
     server = uvicorn.Server(config)
     task = asyncio.create_task(server._serve())
     while not server.started:  # noqa: ASYNC110 - the server tells it in no other way

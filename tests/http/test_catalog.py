@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 
@@ -213,3 +214,23 @@ async def test_scopes(services: Services) -> None:
     async with client_of(services, None) as nobody:
         assert (await publish(nobody, CATALOG)).status_code == 401
         assert (await grant(nobody)).status_code == 401
+
+
+@pytest.mark.parametrize("book", ["ledger:control", "ledger:live", "self:beta"])
+async def test_what_is_decided_stands_in_a_book_of_stripes(
+    client: httpx.AsyncClient, owner: asyncpg.Connection, book: str
+) -> None:
+    why: dict[str, Any] = {"reason": "why"}
+    asked = {"book": book}
+    answers = [
+        await client.post("/v1/grants", json=why | {"customer": "cus_1", "feature": "sso"}, params=asked),
+        await client.request("DELETE", "/v1/grants/grant_1", json=why, params=asked),
+        await client.put("/v1/catalog", content="", params=asked),
+        await client.post("/v1/periods/2026-01/close", json=why, params=asked),
+        await client.post("/v1/periods/2026-01/reopen", json=why, params=asked),
+    ]
+    assert [one.status_code for one in answers] == [400] * 5
+    assert all("no Stripe account's book" in one.json()["detail"] for one in answers)
+    empty = await client.post("/v1/periods/2025-11/close", json=why, params={"book": "acct_mistyped:live"})
+    assert (empty.status_code, "has no event" in empty.json()["detail"]) == (409, True)
+    assert not await owner.fetchval("SELECT EXISTS (SELECT FROM ledger.event WHERE book = ANY ($1))", [book])

@@ -293,7 +293,16 @@ async def test_many_checks_are_answered_in_order(
     one = {"customer": "cus_1", "feature": "seats"}
     full = await check([one] * 500)
     assert [found["value"] for found in full.json()["data"]] == [8] * 500
-    for wrong in ([one] * 501, [], "all", [{"customer": "cus_1"}], [one | {"more": 1}], [{"customer": "a b"} | one, 7]):
+    none = (await check([])).json()
+    assert (none["data"], none["freshness"]["position"]) == ([], 2)
+    for wrong in (
+        [one] * 501,
+        None,
+        "all",
+        [{"customer": "cus_1"}],
+        [one | {"more": 1}],
+        [{"customer": "a b"} | one, 7],
+    ):
         assert (await check(wrong)).status_code == 400
 
 

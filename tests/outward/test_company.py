@@ -22,6 +22,7 @@ from api.outward.observer import Observer
 from api.outward.reconcile import Reconciliation
 from api.services import Services, projections_of
 from api.settings import Settings
+from ledger.errors import MistakeError
 from ledger.postgres import Database
 from ledger.simulator.company import CONNECTED, Arguments, Company
 from ledger.simulator.truth import Truth
@@ -273,7 +274,9 @@ async def test_one_customer_alone(
     assert (drift.id, dict(drift.fields), drift.missing_event) == (
         subscription["id"], {"status": ("active", "past_due")}, "customer.subscription.updated",
     )  # fmt: skip
-    assert (await reconciliation.run("cus_nobody")).compared == 0
+    for nobody in ("cus_nobody", "../accounts", "cus_1?limit=1"):
+        with pytest.raises(MistakeError, match="Stripe has no customer"):
+            await reconciliation.run(nobody)
 
 
 class OnlyPostgres:

@@ -9,15 +9,17 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import orjson
 import pytest
+from starlette.responses import Response
 
 from api.outward.access import StripeAccess
-from api.outward.coverage import HOUR, hour_of, read_hours, spans
+from api.outward.coverage import HOUR, KEPT, hour_of, read_hours, spans
 from api.outward.gather import Gathering, WrongBookError
+from api.outward.paging import NoListError
 from api.outward.refused import StripeRefusedError
 from api.services import Services
 from ledger.reader import read_event
 from tests.conftest import ManualClock
-from tests.standin import StandIn
+from tests.standin import StandIn, World
 from tests.stripe_events import Json, event, new_event
 
 LOG = "SELECT event_id FROM ledger.event WHERE book = $1 ORDER BY position"
@@ -173,6 +175,49 @@ async def test_an_event_that_cannot_be_read_leaves_its_hour_unproven(
     async with services.pool.acquire() as connection:
         hours = await read_hours(connection, "self:test", clock.now - 7 * HOUR, clock.now - 4 * HOUR)
     assert [one.proven for one in hours] == [True, True, False]
+
+
+async def test_the_hour_that_stripe_is_about_to_forget_is_asked_for_once_and_not_proven(
+    gathering: Gathering, services: Services, standin: StandIn, clock: ManualClock, owner: asyncpg.Connection
+) -> None:
+    clock.now = datetime(2026, 1, 31, 12, 20, tzinfo=UTC)
+    edge = clock.now - KEPT
+    standin.world.put(told(1, edge + timedelta(minutes=10)), told(2, edge + HOUR))
+    await gathering.backfill()
+    assert await logged(owner) == ["evt_1", "evt_2"]
+    async with services.pool.acquire() as connection:
+        hours = await read_hours(connection, "self:test", hour_of(edge), hour_of(edge) + 2 * HOUR)
+    assert [one.proven for one in hours] == [False, True], "what happened in its first minutes is gone"
+    standin.requests.clear()
+    await gathering.backfill()
+    [_, asked] = standin.requests
+    assert int(asked[2]["created[gte]"]) == hour_of(clock.now).timestamp(), "all but the hour that is still going on"
+
+
+async def test_a_connected_account_that_refuses_keeps_no_other_from_being_swept(
+    gathering: Gathering, standin: StandIn, clock: ManualClock, owner: asyncpg.Connection
+) -> None:
+    for one in ("acct_A", "acct_B", "acct_C"):
+        standin.connect(one).put(told(1, clock.now - HOUR))
+    del standin.worlds["acct_B"]
+    gathered = await gathering.sweep()
+    assert gathered.found == {"acct_A:test": 1, "acct_C:test": 1}
+    assert list(gathered.refused) == ["acct_B:test"]
+    assert "no permission" in gathered.refused["acct_B:test"]
+
+
+@pytest.mark.parametrize("odd", [None, {"id": "evt_1"}, {"id": "evt_1", "created": "yesterday"}])
+async def test_what_stripe_would_never_list_proves_nothing(
+    gathering: Gathering, monkeypatch: pytest.MonkeyPatch, standin: StandIn, services: Services, odd: object
+) -> None:
+    def answer(world: World, listed: object, params: object, path: str) -> Response:
+        return Response(orjson.dumps({"object": "list", "data": [odd] if path == "/v1/events" else []}))
+
+    monkeypatch.setattr(standin, "_list", answer)
+    with pytest.raises(NoListError, match="/v1/events answers something"):
+        await gathering.sweep()
+    async with services.pool.acquire() as connection:
+        assert await connection.fetchval("SELECT count(*) FROM ledger.coverage") == 0
 
 
 def test_what_is_left_of_a_day() -> None:

@@ -335,6 +335,7 @@ async def test_what_was_parked_folds_again_after_the_fix(
     assert [(row["build_id"], row["subject"]) for row in parked] == [(build.build_id, victim)]
     assert ("not today" if failure == "fold" else "0x00") in parked[0]["error"]
     assert await broken.replay(victim) == (0, 1)
+    assert await broken.replay(victim.partition("/")[2]) == (0, 1), "without its book it is found too"
     with pytest.raises(MistakeError, match="not parked"):
         await broken.replay("self:live/cus_nobody")
     ready = operations(history, clock)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import httpx
 import orjson
 import pytest
 
@@ -24,6 +25,19 @@ def buy(service: Service, first: int, last: int) -> None:
         assert service.post(event(f"evt_{n}", "customer.subscription.created", bought)).status_code == 200
 
 
+def stream(service: Service, heard: int | None) -> tuple[int, str]:
+    """Return where the stream of changes begins for who has heard so much, and whether it is told to forget."""
+    headers = {"Authorization": f"Bearer {service.credentials['api_key']}"}
+    headers |= {} if heard is None else {"Last-Event-ID": str(heard)}
+    with httpx.stream("GET", f"{service.url}/v1/entitlements/stream", headers=headers, timeout=10) as answer:
+        name = ""
+        for line in answer.iter_lines():
+            name = line.removeprefix("event: ") if line.startswith("event: ") else name
+            if line.startswith("id: "):
+                return int(line.removeprefix("id: ")), name
+    raise AssertionError("the stream did not say where it begins")
+
+
 def verified(service: Service) -> str:
     done = service.run("verify", "--full")
     return done.stdout if done.returncode == 0 else f"NOT TRUE {done.stdout}{done.stderr}"
@@ -32,6 +46,7 @@ def verified(service: Service) -> str:
 def test_backup_loss_restore_verify(service: Service, tmp_path: Path) -> None:
     service.start()
     buy(service, 1, 20)
+    service.until(lambda: stream(service, None)[0] > 0, "an answer to be said to have changed")
     assert service.run("log", "checkpoint").returncode == 0
     folder = tmp_path / "backup"
     assert service.run("backup", str(folder)).returncode == 0  # while it serves
@@ -50,6 +65,10 @@ def test_backup_loss_restore_verify(service: Service, tmp_path: Path) -> None:
     # What was not folded when the backup was made is folded now.
     answer = service.get("/v1/customers/cus_7/entitlements/seats", min_position="20", wait="10").json()
     assert (answer["granted"], answer["value"]) == (True, 7), str(answer)
+    # Whatever a reader has heard, it may be what this history never said.
+    for heard in (0, 1, 30, 1_000):
+        assert stream(service, heard)[1] == "reset"
+    assert stream(service, stream(service, None)[0])[1] == ""
     buy(service, 21, 21)
     assert service.run("log", "checkpoint").returncode == 0
     assert verified(service).startswith("true: 25 events")

@@ -45,6 +45,15 @@ def test_an_event_is_erased_whatever_happens_meanwhile(service: Service, tmp_pat
     assert "erased    self:live: evt_3" in told
     assert told.splitlines()[-1].startswith("true: ")
     assert len(service.get("/v1/events", type="ledger.body.erased").json()["data"]) == 1
+    refused = service.run("erase", "evt_1", "evt_none", "--reason", "asked by both")
+    assert (refused.returncode, "has no event evt_none" in refused.stderr) == (2, True)
+    assert service.get("/v1/customers/cus_1/entitlements/seats").json()["granted"]
+    several = service.run("erase", "evt_1", "evt_2", "evt_1", "--reason", "asked by both", "--json")
+    assert [one["event"] for one in orjson.loads(several.stdout)] == ["evt_1", "evt_2"], several.stderr
+    assert not any(
+        service.get(f"/v1/customers/{one}/entitlements/seats").json()["granted"] for one in ("cus_1", "cus_2")
+    )
+    assert verified(service).splitlines()[-1].startswith("true: ")
     assert not service.get("/v1/customers/cus_3/entitlements/seats").json()["granted"]
     assert service.get("/v1/customers/cus_4/entitlements/seats").json()["granted"]
 
