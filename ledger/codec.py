@@ -6,7 +6,6 @@ a new encoding is for new rows. A dictionary's id is made of its content, so tha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from importlib import resources
 from typing import Final, NamedTuple
 
@@ -20,7 +19,6 @@ ZSTD_DICTIONARY: Final = 2
 
 _LEVEL: Final = 3
 _MAX_BODY_BYTES: Final = 16 * 1024 * 1024
-_MAX_TOGETHER_BYTES: Final = 32 * 1024 * 1024
 
 
 class UnknownDictionaryError(UndecodableBodyError):
@@ -84,22 +82,6 @@ class BodyCodec:
             return self._decompressor_of(encoding, dictionary_id).decompress(stored, max_output_size=_MAX_BODY_BYTES)
         except zstandard.ZstdError as error:
             raise UndecodableBodyError(f"the stored body is no such zstd frame: {error}") from error
-
-    def decode_together(self, dictionary_id: int | None, stored: Sequence[bytes]) -> list[bytes]:
-        """Return the exact bytes of bodies that were compressed with one dictionary; other threads go on meanwhile.
-
-        None where one is no such frame, or where they come to more than 32 MiB: those are decoded one by one.
-        """
-        try:
-            sizes = [zstandard.frame_content_size(frame) for frame in stored]
-            # Of a frame that comes to nothing, or of none at all, the library would free memory twice.
-            if min(sizes, default=0) <= 0 or sum(sizes) > _MAX_TOGETHER_BYTES:
-                return []
-            decompressor = self._decompressor_of(ZSTD_DICTIONARY, dictionary_id)
-            bodies = decompressor.multi_decompress_to_buffer(list(stored))
-        except (zstandard.ZstdError, ValueError, UndecodableBodyError):
-            return []
-        return [bodies[place].tobytes() for place in range(len(bodies))]
 
     def _decompressor_of(self, encoding: int, dictionary_id: int | None) -> zstandard.ZstdDecompressor:
         if encoding == ZSTD:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import asyncpg
 from eventsourcing.domain import event
 
-from ledger.codec import ZSTD_DICTIONARY, BodyCodec, dictionary_id_of
+from ledger.codec import BodyCodec, dictionary_id_of
 from ledger.operator import OperatorAggregate, Recorded
 
 STREAM: Final = "dictionaries"
@@ -68,18 +68,3 @@ class BodyReader:
         if not row["salt"]:
             return b""
         return self._codec.decode(row["encoding"], row["body"], row["dictionary_id"])
-
-    def decode_together(self, rows: Sequence[Mapping[str, Any]]) -> dict[int, bytes]:
-        """Return by position the bytes of those prepared rows that can be decoded together, which nearly all can.
-
-        Other threads go on meanwhile, each with a reader of its own.
-        """
-        by_dictionary: dict[int | None, list[Mapping[str, Any]]] = {}
-        for row in rows:
-            if row["salt"] and row["encoding"] == ZSTD_DICTIONARY:
-                by_dictionary.setdefault(row["dictionary_id"], []).append(row)
-        found: dict[int, bytes] = {}
-        for dictionary_id, some in by_dictionary.items():
-            bodies = self._codec.decode_together(dictionary_id, [row["body"] for row in some])
-            found |= zip([row["position"] for row in some[: len(bodies)]], bodies, strict=True)
-        return found

@@ -1,7 +1,4 @@
-"""Folding a rebuild's next piece of the log while the last one is written: the database works while Python does.
-
-What is read ahead is decompressed in a thread, so that a second processor does it while Python folds.
-"""
+"""Folding a rebuild's next piece of the log while the last one is written: the database works while Python does."""
 
 from __future__ import annotations
 
@@ -12,7 +9,6 @@ from typing import Final, Generic, NamedTuple, TypeVar
 
 import asyncpg
 
-from ledger.dictionary import BodyReader
 from ledger.tasks import end
 from projections.links import customers_of
 
@@ -61,18 +57,10 @@ Make = Callable[[asyncpg.Connection, Place], Awaitable[Made]]
 """Reads what begins at a place and makes something of it."""
 
 
-class Stretch(NamedTuple):
-    """Rows of a book's log, and the bodies of most, decompressed already, by position."""
-
-    rows: list[asyncpg.Record]
-    bodies: dict[int, bytes]
-
-
-async def read(connection: asyncpg.Connection, place: Place, limit: int, bodies: BodyReader) -> Stretch:
-    """Read up to so many rows of the piece that begins at a place. Nobody else uses the reader of bodies."""
-    rows = await connection.fetch(SUBJECTS, *place, customers_of(place.book), limit)
-    await bodies.prepare(connection, rows)
-    return Stretch(rows, await asyncio.to_thread(bodies.decode_together, rows))
+async def read(connection: asyncpg.Connection, place: Place, limit: int) -> list[asyncpg.Record]:
+    """Read up to so many rows of the piece that begins at a place."""
+    rows: list[asyncpg.Record] = await connection.fetch(SUBJECTS, *place, customers_of(place.book), limit)
+    return rows
 
 
 class Ahead(Generic[Made]):

@@ -77,14 +77,10 @@ async def prepare(connection: asyncpg.Connection, rows: Sequence[asyncpg.Record]
     await _bodies.prepare(connection, rows)
 
 
-def parsed(rows: Sequence[asyncpg.Record], bodies: dict[int, bytes] | None = None) -> list[Fact]:
-    """Decode and parse rows that were prepared for, but for those whose ``bodies`` are there by position: once each."""
-    decode, known = _bodies.decode, bodies or {}
-    return [
-        fact_of(row["event_id"], row["type"], row["created"], at, known.pop(at, b"") or decode(row))
-        for row in rows
-        for at in (row["position"],)
-    ]
+def parsed(rows: Sequence[asyncpg.Record]) -> list[Fact]:
+    """Decode and parse rows that were prepared for."""
+    decode = _bodies.decode
+    return [fact_of(row["event_id"], row["type"], row["created"], row["position"], decode(row)) for row in rows]
 
 
 async def read_histories(

@@ -21,9 +21,8 @@ from typing import Final, NamedTuple
 
 import asyncpg
 
-from ledger.dictionary import BodyReader
 from projections import joining, rivals
-from projections.ahead import PIECE_ROWS, Ahead, Place, Stretch, read, working_ahead
+from projections.ahead import PIECE_ROWS, Ahead, Place, read, working_ahead
 from projections.builds import Build, enter, set_phase
 from projections.claims import Claims, write_claims
 from projections.collecting import collector_paused
@@ -128,12 +127,11 @@ class _Piece:
     """Some whole subjects of a part, where the part stands after them, and what reads what comes next."""
 
     subjects: dict[str, _Rows]
-    bodies: dict[int, bytes]
     long: str | None
     after: str
     done: bool
     events: int
-    ahead: Ahead[Stretch]
+    ahead: Ahead[_Rows]
 
 
 class _Folded(NamedTuple):
@@ -172,7 +170,7 @@ async def folding_ahead(
     """Use a connection to fold a piece while the one before it is written over another, and to read the next one's rows
     while it is folded."""
     await enter(reading, build.schema_name)
-    read_some = partial(read, limit=_at_once(projection), bodies=BodyReader())
+    read_some = partial(read, limit=_at_once(projection))
     # Parsed events have no cycles, and looking through them all costs a third.
     with collector_paused():
         async with working_ahead(reading, read_some) as rows:
@@ -244,18 +242,18 @@ def _at_once(projection: Projection) -> int:
     return min(PIECE_ROWS, projection.step_events or PIECE_ROWS)
 
 
-async def _piece(connection: asyncpg.Connection, projection: Projection, place: Place, ahead: Ahead[Stretch]) -> _Piece:
+async def _piece(connection: asyncpg.Connection, projection: Projection, place: Place, ahead: Ahead[_Rows]) -> _Piece:
     """Read the whole subjects of a piece; the last stream of a full read may go on, and waits."""
-    rows, bodies = await ahead.piece(place)
+    rows = await ahead.piece(place)
     full = len(rows) == _at_once(projection)
     last = rows[-1]["stream_id"] if rows else ""
     if full and rows[0]["stream_id"] == last:
-        return _Piece({}, {}, last, last, done=False, events=_count(projection, rows), ahead=ahead)
+        return _Piece({}, last, last, done=False, events=_count(projection, rows), ahead=ahead)
     used = [row for row in rows if row["stream_id"] != last] if full else rows
     await prepare(connection, used)
     subjects = {stream: list(some) for stream, some in groupby(used, key=itemgetter("stream_id"))}
     after = used[-1]["stream_id"] if used else place.after
-    return _Piece(subjects, bodies, None, after, done=not full, events=_count(projection, used), ahead=ahead)
+    return _Piece(subjects, None, after, done=not full, events=_count(projection, used), ahead=ahead)
 
 
 def _count(projection: Projection, rows: Sequence[asyncpg.Record]) -> int:
@@ -263,7 +261,7 @@ def _count(projection: Projection, rows: Sequence[asyncpg.Record]) -> int:
 
 
 async def _fold(
-    connection: asyncpg.Connection, projection: Projection, place: Place, terms: KnownTerms, ahead: Ahead[Stretch]
+    connection: asyncpg.Connection, projection: Projection, place: Place, terms: KnownTerms, ahead: Ahead[_Rows]
 ) -> _Folded:
     piece = await _piece(connection, projection, place, ahead)
     if place.customers is None:
@@ -290,7 +288,7 @@ async def _fold_customers(
         facts: list[Fact] = []
         for start in range(0, len(rows), _UNINTERRUPTED):
             await asyncio.sleep(0)  # let in what is being written
-            facts += parsed(rows[start : start + _UNINTERRUPTED], piece.bodies)
+            facts += parsed(rows[start : start + _UNINTERRUPTED])
         claims.add(place.book, stream, facts)
         told[stream] = [fact for row, fact in zip(rows, facts, strict=True) if row["type"] in projection.types]
     standing = merged(await joining.read_around(connection, [*told, *claims.children]), claims.links)
@@ -338,7 +336,7 @@ async def _fold_subjects(
         # Decoded one by one: what is parsed is folded while it is at hand, and gone before the next.
         rows = [row for row in piece.subjects.pop(subject, ()) if row["type"] in projection.types]
         rows += [row for stream in streams for row in joined.pop(stream, ())]
-        facts = [*told.pop(subject, ()), *parsed(rows, piece.bodies)]
+        facts = [*told.pop(subject, ()), *parsed(rows)]
         if facts:
             fold_one(projection, Subject(place.book, subject), facts, place.target, terms, refolding)
     return refolding
