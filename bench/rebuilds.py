@@ -16,6 +16,7 @@ import asyncpg
 import orjson
 import psutil
 
+from api.children import fast_loop
 from api.operations import Operations
 from api.services import projections_of
 from api.settings import Settings
@@ -204,4 +205,5 @@ async def _worker(url: str, build_id: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_worker(sys.argv[1], sys.argv[2]))
+    with asyncio.Runner(loop_factory=fast_loop()) as runner:  # as every worker does
+        runner.run(_worker(sys.argv[1], sys.argv[2]))
