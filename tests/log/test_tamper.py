@@ -95,6 +95,11 @@ TAMPERS = {
         UPDATE ledger.event SET recorded_at = recorded_at + interval '1 microsecond' WHERE book = 'self:live';
         UPDATE ledger.head SET recorded_at = recorded_at + interval '1 microsecond' WHERE book = 'self:live'
     """,
+    "let a body claim to hold an exbibyte": """
+        UPDATE ledger.event
+        SET encoding = 1, dictionary_id = NULL, body = decode('28b52ffde00000000000000010010000', 'hex')
+        WHERE event_id = 'evt_9'
+    """,
     "take a body away": "UPDATE ledger.event SET salt = '', body = '' WHERE event_id = 'evt_9'",
 }
 
