@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from typing import Annotated, Final
 
 import typer
@@ -12,19 +14,15 @@ from ledger.errors import MistakeError
 _HELP: Final = "Which book; default: the default book."
 
 
-def named(book: str | None) -> str | None:
-    """Return a book's name that reads like one."""
-    if book is not None and not BOOK.fullmatch(book):
-        raise MistakeError("--book reads like self:live or acct_123:test")
-    return book
+def _reads_like(names: re.Pattern[str]) -> Callable[[str | None], str | None]:
+    def check(book: str | None) -> str | None:
+        if book is not None and not names.fullmatch(book):
+            raise MistakeError("--book reads like self:live or acct_123:test")
+        return book
+
+    return check
 
 
-def of_stripe(book: str | None) -> str | None:
-    """Return the name of a Stripe account's book: what is decided belongs in no other."""
-    if book is not None and not OF_STRIPE.fullmatch(book):
-        raise MistakeError("--book reads like self:live or acct_123:test")
-    return book
-
-
-Book = Annotated[str | None, typer.Option(help=_HELP, callback=named)]
-BookToChange = Annotated[str | None, typer.Option(help=_HELP, callback=of_stripe)]
+Book = Annotated[str | None, typer.Option(help=_HELP, callback=_reads_like(BOOK))]
+BookToChange = Annotated[str | None, typer.Option(help=_HELP, callback=_reads_like(OF_STRIPE))]
+"""What is decided belongs in the book of a Stripe account alone."""

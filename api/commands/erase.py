@@ -54,9 +54,12 @@ def erase(
 
 def _json(found: StoredEvent, forgotten: Forgotten) -> dict[str, Any]:
     return {
-        "event": found.event_id, "book": found.book, "position": found.position,
-        "folded_again": forgotten.folded, "untouched": forgotten.untouched,
-    }  # fmt: skip
+        "event": found.event_id,
+        "book": found.book,
+        "position": found.position,
+        "folded_again": forgotten.folded,
+        "untouched": forgotten.untouched,
+    }
 
 
 async def _erase(

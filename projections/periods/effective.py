@@ -125,9 +125,8 @@ def _earned(row: asyncpg.Record, abouts: Abouts, until: int) -> Iterator[SealedL
             )  # fmt: skip
 
 
-def movement_of(row: asyncpg.Record) -> SealedMovement:
+def movement_of(one: MovementRow) -> SealedMovement:
     """Return a movement as it is sealed."""
-    one = MovementRow(**dict(row))
     return SealedMovement(
         owner=one.subject,
         policy=one.policy,

@@ -13,10 +13,11 @@ from projections.mrr.known import Known
 from projections.mrr.query import SumsOfKinds, Wanted, read_movements, read_opening, read_sums
 from projections.mrr.rows import MovementRow
 from projections.periods.moved import Place
-from projections.periods.seal import SealedMovement
 
 LAST: Final = """
-SELECT DISTINCT ON (subject, currency) subject, currency, kind, at, before, after, paid_at, because
+SELECT DISTINCT ON (subject, currency)
+       subject, book, customer, policy, currency, kind, since, at, before, after, amount, paid_at, reason, involuntary,
+       subscriptions, because
 FROM mrr_movement
 WHERE subject = ANY ($1) AND policy = $2 AND at < $3
 ORDER BY subject, currency, at DESC
@@ -35,7 +36,7 @@ class Movements(Protocol):
     async def sums(self, wanted: Wanted) -> SumsOfKinds:
         """Return how much moved in which interval, by currency and kind."""
 
-    async def last(self, wanted: Wanted, subjects: Sequence[str], until: datetime) -> list[SealedMovement]:
+    async def last(self, wanted: Wanted, subjects: Sequence[str], until: datetime) -> list[MovementRow]:
         """Return the last movement of each of some before a time, in each currency."""
 
 
@@ -57,16 +58,10 @@ class OfBuild:
         """Return how much moved in which interval."""
         return await read_sums(self.connection, wanted)
 
-    async def last(self, wanted: Wanted, subjects: Sequence[str], until: datetime) -> list[SealedMovement]:
+    async def last(self, wanted: Wanted, subjects: Sequence[str], until: datetime) -> list[MovementRow]:
         """Return the last movement of each before a time."""
         rows = await self.connection.fetch(LAST, subjects, wanted.policy, until)
-        return [
-            SealedMovement(
-                row["subject"], wanted.policy, row["currency"], row["kind"], row["at"], row["before"], row["after"],
-                False, row["paid_at"] is not None, False, None, tuple(row["because"]),
-            )
-            for row in rows
-        ]  # fmt: skip
+        return [MovementRow(**dict(row)) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +82,7 @@ class AsKnown:
         """Return how much moved in which interval."""
         return replace(self.known, wanted=wanted).sums()
 
-    async def last(self, wanted: Wanted, subjects: Sequence[str], until: datetime) -> list[SealedMovement]:
+    async def last(self, wanted: Wanted, subjects: Sequence[str], until: datetime) -> list[MovementRow]:
         """Return the last movement of each before a time."""
-        found = {one.currency: one for one in self.known.movements if one.subject in subjects and one.at < until}
-        return [
-            SealedMovement(
-                one.subject, wanted.policy, one.currency, one.kind, one.at, one.before, one.after,
-                False, one.paid_at is not None, False, None, tuple(one.because),
-            )
-            for one in found.values()
-        ]  # fmt: skip
+        theirs = (one for one in self.known.movements if one.subject in subjects and one.at < until)
+        return list({one.currency: one for one in theirs}.values())

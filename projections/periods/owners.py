@@ -15,6 +15,7 @@ from typing import Any, Final, Self
 import asyncpg
 
 from projections.builds import enter_build
+from projections.mrr.rows import MovementRow
 from projections.periods import effective
 from projections.periods.query import sealed_line_of, sealed_movement_of
 from projections.periods.seal import SealedLine, SealedMovement
@@ -120,7 +121,7 @@ async def by_owner(
         yield Owned(
             owner,
             effective.lines_of(posted, earned, effective.abouts_of(abouts), until),
-            [effective.movement_of(row) for row in moved],
+            [effective.movement_of(MovementRow(**dict(row))) for row in moved],
             [sealed_line_of(row) for row in sealed_lines],
             [sealed_movement_of(row) for row in sealed_moved],
         )

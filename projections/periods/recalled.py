@@ -68,5 +68,13 @@ def _lines_of(books: Books, until: int) -> Iterable[SealedLine]:
         at = time_of(one.at)
         for line in one.lines:
             yield SealedLine(
-                owner, one.entry, one.kind, one.kind, at, month_of(at), one.currency, *line, one.because,
-            )  # fmt: skip
+                owner,
+                one.entry,
+                one.kind,
+                one.kind,
+                at,
+                month_of(at),
+                one.currency,
+                *line,
+                one.because,
+            )

@@ -16,6 +16,7 @@ from projections.builds import enter_both, enter_build
 from projections.mrr.intervals import Bounds
 from projections.mrr.query import Moved, SumsOfKinds, Wanted, intervals_of, read_movements
 from projections.mrr.rows import MovementRow
+from projections.periods.effective import movement_of
 from projections.periods.kept import fetch_kept
 from projections.periods.months import month_end, month_start
 from projections.periods.moved import Place, read_last, read_sealed, read_sealed_single
@@ -159,8 +160,8 @@ async def _changed(
     last = await read_last(connection, wanted, closed, customers)
     await enter_build(connection, revenue, wanted.book, build)
     subjects = [f"{wanted.book}/{customer}" for customer in customers]
-    rows = await movements.last(wanted, subjects, until)
-    now = {(one.owner, one.policy, one.currency): one for one in rows}
+    ours = [movement_of(one) for one in await movements.last(wanted, subjects, until)]
+    now = {(one.owner, one.policy, one.currency): one for one in ours}
     return [
         MovementRow(
             one.owner, wanted.book, one.owner.removeprefix(f"{wanted.book}/"), one.policy, one.currency, one.kind,

@@ -20,6 +20,7 @@ from projections.builds import enter_build
 from projections.mrr.intervals import INTERVALS, Bounds
 from projections.mrr.movements import KINDS
 from projections.mrr.query import SIGNS
+from projections.mrr.rows import MovementRow
 from projections.mrr.worth import POLICIES
 from projections.periods.closing import Asked, close_month
 from projections.periods.effective import MOVEMENTS, movement_of
@@ -161,7 +162,7 @@ async def reported(database: Database, services: Services) -> list[SealedMovemen
         await enter_build(connection, services.revenue.name, BOOK)
         rows = await connection.fetch(MOVEMENTS, BOOK, datetime.max.replace(tzinfo=UTC))
     await connection.close()
-    effective = [movement_of(row) for row in rows]
+    effective = [movement_of(MovementRow(**dict(row))) for row in rows]
     return [*sealed, *reported_movements(effective, sealed, closed.first_open or "")]
 
 

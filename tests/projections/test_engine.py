@@ -262,10 +262,17 @@ def test_a_busy_subject_goes_on_from_near_its_end(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(folding, "_RECENT_EVERY", 16)
     start = datetime(2026, 1, 1, tzinfo=UTC)
     facts = [
-        Fact(f"evt_{n:03}", "customer.subscription.updated", start + timedelta(seconds=n // 10), n + 1,
-             {"id": "sub_1", "object": "subscription", "n": n}, {"n": n - 1}, {})
+        Fact(
+            f"evt_{n:03}",
+            "customer.subscription.updated",
+            start + timedelta(seconds=n // 10),
+            n + 1,
+            {"id": "sub_1", "object": "subscription", "n": n},
+            {"n": n - 1},
+            {},
+        )
         for n in range(800)
-    ]  # fmt: skip
+    ]
     kept, folded_again = fold(WATCH, WATCHED, facts[:400]).kept, []
     for end in range(401, 801):
         state = newest_before(kept, facts[end - 1].created)

@@ -258,9 +258,17 @@ async def test_what_had_not_joined_a_customer_by_then_is_not_theirs(
 ) -> None:
     """A payment names nobody, and only later its intent says whose it is: it was a guest's sale until then."""
     charge = {
-        "id": "ch_1", "object": "charge", "amount": 700, "amount_captured": 700, "amount_refunded": 0, "captured": True,
-        "status": "succeeded", "currency": "usd", "payment_intent": "pi_1", "created": 1_767_312_000,
-    }  # fmt: skip
+        "id": "ch_1",
+        "object": "charge",
+        "amount": 700,
+        "amount_captured": 700,
+        "amount_refunded": 0,
+        "captured": True,
+        "status": "succeeded",
+        "currency": "usd",
+        "payment_intent": "pi_1",
+        "created": 1_767_312_000,
+    }
     intent = {"id": "pi_1", "object": "payment_intent", "customer": "cus_1", "status": "succeeded"}
     at = 1_767_312_000
     events = [
