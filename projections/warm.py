@@ -11,15 +11,18 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
+
+import orjson
+import zstandard
 
 from projections.contract import Row
 from projections.folding import Folding, Kept
 
-MOST_BYTES: Final = 16 * 2**20
-"""So many bytes of states are remembered for a build: those of about a thousand customers of three years."""
+MOST_BYTES: Final = 6 * 2**20
+"""So many bytes of states are remembered for a build: those of about a thousand customers of two years."""
 
 _FACT_BYTES: Final = 10_000
 _STATE_FACTOR: Final = 5
@@ -40,11 +43,14 @@ class Remembered:
     going: Folding | None = None
     since: datetime | None = None
 
-    @property
-    def size(self) -> int:
-        """About how many bytes it takes."""
-        size = 1_000 + len(self.state.state) + 100 * (len(self.state.anchors) + len(self.streams))
-        return size + self.going.held * _FACT_BYTES + _STATE_FACTOR * len(self.state.state) if self.going else size
+
+@dataclass(frozen=True, slots=True)
+class _Packed:
+    """What is remembered, its state and anchors compressed to a fifth; about how many bytes that takes in all."""
+
+    remembered: Remembered
+    packed: bytes
+    size: int
 
 
 @dataclass(slots=True)
@@ -52,7 +58,9 @@ class Warm:
     """The subjects of one build that were folded last, and how each book's checkpoint stood then."""
 
     most_bytes: int = MOST_BYTES
-    _subjects: OrderedDict[str, Remembered] = field(default_factory=OrderedDict)
+    _compressor: zstandard.ZstdCompressor = field(default_factory=lambda: zstandard.ZstdCompressor(level=1))
+    _decompressor: zstandard.ZstdDecompressor = field(default_factory=zstandard.ZstdDecompressor)
+    _subjects: OrderedDict[str, _Packed] = field(default_factory=OrderedDict)
     _stands: dict[str, tuple[int, int]] = field(default_factory=dict)
     _size: int = 0
 
@@ -68,7 +76,8 @@ class Warm:
 
     def get(self, subject: str) -> Remembered | None:
         """Return what is remembered of a subject."""
-        return self._subjects.get(subject)
+        found = self._subjects.get(subject)
+        return self._unpack(found) if found else None
 
     def keep(self, book: str, stand: tuple[int, int], folded: Iterable[tuple[str, Remembered | None]]) -> None:
         """Remember what a step has written that is committed and left the checkpoint so."""
@@ -76,8 +85,8 @@ class Warm:
         for subject, remembered in folded:
             self.forget([subject])
             if remembered is not None:
-                self._subjects[subject] = remembered
-                self._size += remembered.size
+                self._subjects[subject] = packed = self._pack(remembered)
+                self._size += packed.size
         while self._size > self.most_bytes:
             self.forget([next(iter(self._subjects))])
 
@@ -86,6 +95,20 @@ class Warm:
         for subject in subjects:
             if (known := self._subjects.pop(subject, None)) is not None:
                 self._size -= known.size
+
+    def _pack(self, remembered: Remembered) -> _Packed:
+        kept = remembered.state
+        packed = self._compressor.compress(b"\n".join((orjson.dumps(kept.anchors), kept.state)))
+        size = 1_000 + len(packed) + 100 * len(remembered.streams)
+        if remembered.going:
+            size += remembered.going.held * _FACT_BYTES + _STATE_FACTOR * len(kept.state)
+        return _Packed(replace(remembered, state=replace(kept, state=b"", anchors=())), packed, size)
+
+    def _unpack(self, found: _Packed) -> Remembered:
+        anchors, _, state = self._decompressor.decompress(found.packed).partition(b"\n")
+        bare = found.remembered
+        known = tuple((key, position) for key, position in orjson.loads(anchors))
+        return replace(bare, state=replace(bare.state, state=state, anchors=known))
 
 
 def digests_of(rows: Mapping[str, Sequence[Row]]) -> dict[str, bytes]:

@@ -249,8 +249,19 @@ async def test_what_somebody_else_wrote_meanwhile_is_not_written_over(
 
 
 def remembered(size: int) -> Remembered:
-    state = Kept(datetime(2026, 1, 1, tzinfo=UTC), 1, 1, 1, b"x" * size, ())
-    return Remembered(("a",), state, {})
+    incompressible = random.Random(size).randbytes(size)
+    state = Kept(datetime(2026, 1, 1, tzinfo=UTC), 1, 1, 1, incompressible, (("charge:ch_1", 7), ("invoice:in_1", 9)))
+    return Remembered(("a",), state, {"t": b"digest"})
+
+
+def test_what_is_remembered_comes_back_as_it_was_and_takes_less() -> None:
+    one = remembered(3_000)
+    text = replace(one, state=replace(one.state, state=b'{"said":"' + b"again and " * 10_000 + b'"}'))
+    warm = Warm(most_bytes=5_000)
+    warm.keep("b", (10, 1), [("b/0", one)])
+    assert warm.get("b/0") == one
+    warm.keep("b", (20, 2), [("b/0", text)])
+    assert warm.get("b/0") == text
 
 
 def test_the_oldest_is_forgotten_first() -> None:
