@@ -13,6 +13,8 @@ from ledger.embedded import SUPERUSER, EmbeddedPostgres
 from ledger.migrate import migrate
 from ledger.postgres import Database
 
+MADE = r"SELECT datname FROM pg_database WHERE datname LIKE 'bench\_%'"
+
 
 class Ground:
     """One embedded server with its ordinary, durable settings."""
@@ -34,6 +36,14 @@ class Ground:
         await create_login(owner)
         await owner.close()
         return Database(self.embedded.url(database=self._name))
+
+    async def clear(self) -> None:
+        """Forget every ledger made so far, and have nothing left to be written: what is measured next is alone."""
+        server = await asyncpg.connect(self.embedded.url(SUPERUSER, "postgres"))
+        for row in await server.fetch(MADE):
+            await server.execute(f"DROP DATABASE {row['datname']} WITH (FORCE)")
+        await server.execute("CHECKPOINT")
+        await server.close()
 
     def back_to(self, database: Database) -> None:
         """Work on an earlier ledger again."""
