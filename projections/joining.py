@@ -15,7 +15,7 @@ import asyncpg
 from ledger.reader import Heading
 from projections.contract import Projection
 from projections.links import Link, is_customer, linking, links, losing, merged, path_of, root_of
-from projections.reading import facts_of, read_positions
+from projections.reading import facts_of, read_each
 from projections.refold import Wanted
 from projections.terms import KnownTerms
 from projections.warm import Warm
@@ -110,8 +110,8 @@ async def join(
         await _join_links(connection, projection, news, own, joined, warm)
     terms_changed = [event for event in news if event.type in projection.references]
     if terms_changed:
-        facts = await read_positions(connection, book, [event.position for event in terms_changed])
-        named = sorted({f"{book}/{fact.subject.get('id')}" for fact in facts})
+        changing = read_each(connection, book, [event.position for event in terms_changed])
+        named = sorted({f"{book}/{fact.subject.get('id')}" async for fact in changing})
         joined.dirty |= {row["subject"] for row in await connection.fetch(USERS, named)}
     return joined
 
@@ -125,8 +125,8 @@ async def _join_links(
     warm: Warm | None,
 ) -> None:
     telling = linking(projection.types)
-    facts = await read_positions(connection, joined.book, [event.position for event in news if event.type in telling])
-    new = [link for fact in facts for link in links(joined.book, fact)]
+    positions = [event.position for event in news if event.type in telling]
+    new = [link async for fact in read_each(connection, joined.book, positions) for link in links(joined.book, fact)]
     streams = sorted({event.stream_id for event in own} | {end for link in new for end in (link.child, link.parent)})
     before = await read_up(connection, streams)
     after = merged(before, new)

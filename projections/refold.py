@@ -6,7 +6,7 @@ past is folded up to the next kept state, and where that comes out the same, eve
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -19,7 +19,15 @@ from projections.causal import REACH
 from projections.contract import Projection, Row, Subject
 from projections.facts import Fact
 from projections.folding import Folding, Kept, newest_before
-from projections.reading import PIECE_EVENTS, read_anchors, read_histories, read_in_pieces, read_late, read_since
+from projections.reading import (
+    PIECE_EVENTS,
+    parsed,
+    read_anchors,
+    read_in_pieces,
+    read_late,
+    read_since,
+    read_unparsed,
+)
 from projections.terms import KnownTerms
 from projections.warm import Remembered, Warm, digests_of
 
@@ -41,7 +49,8 @@ BUSY_AGE: Final = timedelta(minutes=1)
 """A long subject is busy, and its fold remembered, when it goes on from a state that is no older than this."""
 
 _AT_ONCE: Final = 50
-"""Subjects folded together: bounds what is in memory at a time."""
+_NEWS_AT_ONCE: Final = 500
+"""Subjects folded together, and their news that are parsed together: bounds what is in memory at a time."""
 
 
 @dataclass(slots=True)
@@ -108,7 +117,8 @@ async def refold(
         going_on = [one for one in wanted if one.subject in known]
         # A fold that goes on is no longer what was written: until that is committed, nothing is remembered.
         warm.forget(known)
-        await _fold_warm(connection, projection, book, going_on, known, until, terms, refolding)
+        for some in _portions(going_on):
+            await _fold_warm(connection, projection, book, going_on[some], known, until, terms, refolding)
         folded = {one.subject for one in refolding.done} | refolding.failed.keys()
         wanted = [one for one in wanted if one.subject not in folded]
     kept = await _kept(connection, [one.subject for one in wanted if one.news])
@@ -125,13 +135,24 @@ async def refold(
             connection, projection, book, one, state, target, terms, refolding
         ):
             resumed.append((one, state))
-    for start in range(0, len(resumed), _AT_ONCE):
-        some = resumed[start : start + _AT_ONCE]
-        await _fold_on(connection, projection, book, some, until, terms, refolding, remember=warm is not None)
+    for some in _portions([one for one, _ in resumed]):
+        await _fold_on(connection, projection, book, resumed[some], until, terms, refolding, remember=warm is not None)
     for start in range(0, len(whole), _AT_ONCE):
         others = whole[start : start + _AT_ONCE]
         await _fold_whole(connection, projection, book, others, until, terms, refolding, remember=warm is not None)
     return refolding
+
+
+def _portions(wanted: Sequence[Wanted]) -> Iterator[slice]:
+    """Divide subjects that go on from somewhere into portions to fold together, by how much news each has."""
+    start = news = 0
+    for place, one in enumerate(wanted):
+        if place > start and (place - start == _AT_ONCE or news + len(one.news) > _NEWS_AT_ONCE):
+            yield slice(start, place)
+            start, news = place, 0
+        news += len(one.news)
+    if start < len(wanted):
+        yield slice(start, len(wanted))
 
 
 def _known(warm: Warm, wanted: Wanted) -> Remembered | None:
@@ -194,10 +215,10 @@ async def _fold_whole(
     remember: bool,
 ) -> None:
     streams = [stream for one in wanted for stream in one.streams]
-    histories = await read_histories(connection, projection.types, streams, until)
+    histories = await read_unparsed(connection, projection.types, streams, until)
     for one in wanted:
         begun = Begun(tuple(stream for stream in one.streams if stream in histories)) if remember else None
-        facts = [fact for stream in one.streams for fact in histories.pop(stream, ())]
+        facts = parsed([row for stream in one.streams for row in histories.pop(stream, ())])
         fold_one(projection, Subject(book, one.subject), facts, until, terms, refolding, begun)
 
 

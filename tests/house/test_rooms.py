@@ -26,7 +26,8 @@ SHELL = {
     },
     "projections": {
         "ahead", "builds", "certify", "claims", "compare", "follower", "forgetting", "joining", "leases", "parts",
-        "promotion", "reading", "rebuild", "recall", "refold", "rivals", "runner", "traces", "writing", "dunning.query",
+        "promotion", "reading", "rebuild", "recall", "refold", "rivals", "runner", "traces", "warm", "writing",
+        "dunning.query",
         "entitlements.changes", "entitlements.feed", "entitlements.holdings", "entitlements.known",
         "entitlements.preview", "entitlements.query", "entitlements.saying", "mrr.known", "mrr.query", "periods.ageing",
         "periods.bridge", "periods.closing", "periods.effective", "periods.entries", "periods.kept", "periods.lines",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import random
 from collections import Counter
 from dataclasses import replace
@@ -10,6 +11,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from api.services import projections_of
 from api.settings import Settings
@@ -21,7 +24,7 @@ from projections.certify import digest_of
 from projections.contract import Projection
 from projections.folding import Folded, Folding, Kept
 from projections.follower import CheckpointMovedError, follow
-from projections.refold import Refolding
+from projections.refold import Refolding, Wanted
 from projections.runner import connect_runner
 from projections.warm import Remembered, Warm, digests_of
 from tests.conftest import ManualClock
@@ -56,6 +59,7 @@ async def test_live_through_disorder_equals_a_rebuild(
     monkeypatch.setattr(folding, "REMEMBER_FROM", 2)
     monkeypatch.setattr(folding, "KEEP_FROM", 512 if seed % 2 else 40)
     monkeypatch.setattr(folding, "KEEP_EVERY", 20)
+    monkeypatch.setattr(refold, "_NEWS_AT_ONCE", 1 + 3 * seed)
     chance, counted = random.Random(seed), Counter[str]()
     warm = [Counting(10**6, counted), Counting(20_000, counted)]
     projection = replace(PROJECTIONS[name], consumer=None)
@@ -246,6 +250,19 @@ async def test_what_somebody_else_wrote_meanwhile_is_not_written_over(
         assert len(await table_of(connection, live, "moved")) == 5
     await connection.close()
     await other.close()
+
+
+@given(st.lists(st.integers(1, 700), max_size=150))
+def test_what_goes_on_is_folded_in_portions_that_fit_in_memory(news: list[int]) -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    wanted = [Wanted(f"b/{place}", (), ((now, 1),) * count) for place, count in enumerate(news)]
+    portions = [wanted[one] for one in refold._portions(wanted)]
+    assert [one for some in portions for one in some] == wanted
+    for some in portions:
+        assert 1 <= len(some) <= 50
+        assert len(some) == 1 or sum(len(one.news) for one in some) <= 500
+    for some, following in itertools.pairwise(portions):
+        assert len(some) == 50 or sum(len(one.news) for one in (*some, following[0])) > 500
 
 
 def remembered(size: int) -> Remembered:
