@@ -267,7 +267,7 @@ async def _lost(load: Load) -> list[str]:
 
 def main(
     minutes: Annotated[float, typer.Option(min=0.5)] = 20.0,
-    probe_events: Annotated[int, typer.Option(min=100)] = 24_000,
+    probe_events: Annotated[int, typer.Option(min=100)] = 48_000,
 ) -> None:
     """Soak a service; status 1 where memory or lag is not flat, or anything was lost."""
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
