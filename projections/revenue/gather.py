@@ -45,6 +45,7 @@ from projections.shapes.payment import (
 )
 
 _FINAL: Final = frozenset({"open", "paid", "uncollectible", "void"})
+_ENDED: Final = frozenset({"canceled", "incomplete_expired"})
 _LONGEST: Final = 50 * 366 * 86_400
 """A service longer than this is a mistake: it is earned at once rather than month by month for centuries."""
 
@@ -308,19 +309,21 @@ def subscription_changed(facts: Facts, fact: Fact) -> None:
     key, status = identifier(source), text(source.get("status")) or ""
     if key is None:
         return
+    if fact.type == "customer.subscription.deleted":
+        status = "canceled"
     known = facts.subscriptions.get(key)
     if known is None:
         created = seconds(moment(source.get("created"))) or _at(fact)
         customer = identifier(source.get("customer")) or identifier(source.get("customer_account"))
         known = SubscriptionFact(key, customer, status, currency(source), created)
         facts.subscriptions[key] = known
+    if known.status in _ENDED and status not in _ENDED:
+        return  # a snapshot from before the end that was rendered late
     if status == "incomplete":
         known.incomplete = known.incomplete or known.active_at is None
-    elif status != "incomplete_expired" and known.incomplete and known.active_at is None:
+    elif status not in _ENDED and known.incomplete and known.active_at is None:
         known.active_at = _at(fact)
-    if known.status in {"canceled", "incomplete_expired"} and status not in {"canceled", "incomplete_expired"}:
-        return  # a snapshot from before the end that was rendered late
-    known.status = "canceled" if fact.type == "customer.subscription.deleted" else status
+    known.status = status
     known.currency = currency(source) or known.currency
     known.cancel_at_period_end = source.get("cancel_at_period_end") is True
     known.canceled_at = seconds(moment(source.get("canceled_at")))

@@ -9,7 +9,7 @@ from projections.contract import Projection
 from projections.revenue import fold
 
 NAME: Final = "revenue"
-VERSION: Final = 7
+VERSION: Final = 8
 
 JOINS: Final = frozenset(
     type_

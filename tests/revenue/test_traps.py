@@ -235,6 +235,19 @@ def test_an_expired_first_invoice_was_never_revenue() -> None:
     assert at(made(teller.events), "2026-06-01") == {}
 
 
+@pytest.mark.parametrize("ended", ["canceled", "incomplete_expired"])
+def test_a_first_invoice_whose_subscription_ends_before_it_is_paid_earns_only_once_it_is_paid(ended: str) -> None:
+    teller = Teller("endive")
+    teller.tell(AT, "customer.subscription.created", subscription(status="incomplete", created=AT))
+    teller.invoice(AT, QUARTER, reason="subscription_create")
+    teller.tell(AT + 3_600, "customer.subscription.deleted", subscription(status=ended, created=AT))
+    assert at(made(list(teller.events)), "2026-06-01") == {"accounts_receivable": 9000, "deferred_revenue": 9000}
+    teller.paid(seconds("2026-02-01"))
+    books = made(teller.events)
+    assert at(books, "2026-01-31").get("revenue") is None
+    assert at(books, "2026-02-01") == {"stripe_balance": 9000, "deferred_revenue": 5900, "revenue": 3100}
+
+
 def test_an_inquiry_takes_nothing_until_it_is_a_dispute() -> None:
     teller = told()
     inquiry = {"id": "dp_1", "object": "dispute", "charge": "ch_1", "payment_intent": "pi_1", "amount": 9000,
