@@ -56,6 +56,7 @@ def _invoice(state: State, fact: Fact) -> None:
     if bill.status in CLOSED and snapshot.status not in CLOSED:
         _told_late(bill, snapshot)
     else:
+        bill.automatic = invoice.collection_method != "send_invoice"  # a draft may still change its mind
         _append(bill, snapshot)
 
 

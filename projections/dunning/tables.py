@@ -12,7 +12,7 @@ from projections.dunning.rows import CaseRow, ChurnRow, MomentRow, NewestRow, Wo
 from projections.mrr import portfolio
 
 NAME: Final = "dunning"
-VERSION: Final = 3
+VERSION: Final = 4
 
 CASES: Final = Table(
     name="dunning_case",

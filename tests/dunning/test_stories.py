@@ -193,6 +193,16 @@ STORIES: dict[str, tuple[str, dict[str, str]]] = {
         """,
         {"20": "none", "30": "none", "31": "overdue 0/1", "49": "overdue 0/1", "50": "recovered 0/1 by customer"},
     ),
+    "a draft that was to be charged is sent instead": (
+        """
+        0     customer.subscription.created  sub_1 active
+        1     invoice.updated                in_1 draft made=1
+        1+60  invoice.updated                in_1 draft made=1 collect=send_invoice due_at=31
+        2     invoice.finalized              in_1 open made=1 collect=send_invoice due_at=31
+        50    invoice.paid                   in_1 paid made=1 collect=send_invoice due_at=31 paid=3100 asked
+        """,
+        {"30": "none", "31": "overdue 0/0", "50": "recovered 0/0 by customer"},
+    ),
     "an invoice paid before it was due has no case": (
         """
         1     invoice.finalized  in_1 open made=1 collect=send_invoice due_at=31

@@ -16,7 +16,7 @@ from projections.contract import Projection
 
 KNOWN = {
     ("entitlements", 6): "25cb613ca7f592941d4de28c92b3de3e3b428f46cc58f93a9012e33fc40d1239",
-    ("dunning", 3): "247ecb5baba15b453bb93b74e9e9f9c8e58f88f0d7dde81d3f987d17eadfbe44",
+    ("dunning", 4): "1b28711a20faddecb9e694d494719b91de00a1ffda5eb960a335663b888135cc",
     ("revenue", 8): "da7be48baa32667028db0e085b883185d1d7fc9988ef71c496cf0a331efa225e",
     ("periods", 6): "23f22b9eec82d3fcfd60ad8d30d27203889902c806285135f6d147ae09f7071e",
 }
