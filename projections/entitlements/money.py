@@ -5,7 +5,7 @@ A payment is joined to what it paid for by its intent or charge, whichever objec
 
 from __future__ import annotations
 
-from ledger.event import identifier, mapping
+from ledger.event import Json, identifier, mapping
 from projections.entitlements.purchases import dispute_state, invoice_paid, is_refunded, payment_key, restate
 from projections.entitlements.state import Invoice, Payment, State, note, unnote
 from projections.facts import Fact
@@ -50,13 +50,19 @@ def _owed(state: State, key: str, subscription: str, fact: Fact) -> None:
 
 
 def _paid(state: State, key: str, subscription: str, fact: Fact) -> None:
-    if (amount(fact.subject.get("amount_due")) or 0) > 0:
+    if (amount(fact.subject.get("amount_due")) or 0) > 0 or _used_credit(fact.subject):
         note(state, "paid", subscription, subscription, fact.created, fact)
     elif fact.subject.get("billing_reason") == "subscription_create" and subscription not in state.free:
         state.free.append(subscription)
         state.evidence.pop(f"paid:{subscription}", None)  # its status alone said so
     if key not in state.invoices and (period := period_of_lines(fact.subject)) is not None:
         state.invoices[key] = Invoice(subscription, *period)
+
+
+def _used_credit(invoice: Json) -> bool:
+    """Tell whether the customer's credit with the seller paid something of an invoice: that is money, too."""
+    before, after = (amount(invoice.get(f"{when}_balance")) or 0 for when in ("starting", "ending"))
+    return before < 0 and before < after
 
 
 def _joined_before(state: State, key: str, fact: Fact) -> None:
@@ -84,7 +90,8 @@ def _tie(state: State, key: str, payment: Payment, invoice: str) -> bool:
 def invoice_payment_paid(state: State, fact: Fact) -> None:
     """Join a payment to the invoice it is for."""
     paid = mapping(fact.subject.get("payment"))
-    key, invoice = payment_key(state, paid.get("payment_intent"), paid.get("charge")), fact.subject.get("invoice")
+    key = payment_key(state, paid.get("payment_intent"), paid.get("charge")) or identifier(paid.get("payment_record"))
+    invoice = fact.subject.get("invoice")
     if key is not None and (named := identifier(invoice)) is not None:
         _join(state, key, named, amount(fact.subject.get("amount_paid")), fact)
 

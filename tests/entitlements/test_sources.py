@@ -106,9 +106,17 @@ def test_a_paid_line_that_sells_once_grants_as_long_as_its_payment_stands(line: 
     assert [told(facts, at, "seats") for at in (0, 10, 49, 50, 60)] == ["never", 3, 3, "refunded", 3]
 
 
-@pytest.mark.parametrize(("due", "then"), [(0, "grace_over"), (500, 1)])
-def test_what_began_for_nothing_has_paid_nothing(due: int, then: object) -> None:
-    first = invoice(subscription="sub_1", amount_due=due, billing_reason="subscription_create")
+@pytest.mark.parametrize(
+    ("shown", "then"),
+    [
+        ({"amount_due": 0}, "grace_over"),
+        ({"amount_due": 500}, 1),
+        ({"amount_due": 0, "starting_balance": -700, "ending_balance": -200}, 1),  # credit is money that was paid
+        ({"amount_due": 0, "starting_balance": 0, "ending_balance": 500}, "grace_over"),  # too little to charge: a debt
+    ],
+)
+def test_what_began_for_nothing_has_paid_nothing(shown: Json, then: object) -> None:
+    first = invoice(subscription="sub_1", billing_reason="subscription_create") | shown
     facts = [
         fact(0, "customer.subscription.created", subscription(status="active")),
         fact(0, "invoice.paid", first),
@@ -116,6 +124,22 @@ def test_what_began_for_nothing_has_paid_nothing(due: int, then: object) -> None
         fact(100, "customer.subscription.updated", subscription(status="past_due")),
     ]
     assert [told(facts, at, "seats") for at in (0, 100, 100 + 3 * DAY)] == [1, 1, then]
+
+
+def test_a_purchase_stands_while_what_was_paid_outside_of_stripe_has_not_come_back() -> None:
+    def payment(amount: int, kind: str, key: str) -> Json:
+        return {"id": f"inpay_{key}", "object": "invoice_payment", "invoice": "in_1", "status": "paid",
+                "amount_paid": amount, "payment": {"type": kind, kind: key}}  # fmt: skip
+
+    charge = {"id": "ch_1", "object": "charge", "amount": 100, "amount_refunded": 100, "payment_intent": "pi_1"}
+    facts = [
+        fact(0, "invoice.paid", invoice(lines={"data": [NEW_LINE]})),
+        fact(0, "invoice_payment.paid", payment(400, "payment_record", "pr_1")),
+        fact(0, "invoice_payment.paid", payment(100, "payment_intent", "pi_1")),
+        fact(10, "charge.refunded", charge),
+    ]
+    assert [told(facts, at, "seats") for at in (9, 10)] == [3, 3]
+    assert told([facts[0], *facts[2:]], 10, "seats") == "refunded"
 
 
 def test_prorations_and_subscription_lines_grant_nothing_by_themselves() -> None:

@@ -15,7 +15,7 @@ from projections.certify import source_digest
 from projections.contract import Projection
 
 KNOWN = {
-    ("entitlements", 6): "25cb613ca7f592941d4de28c92b3de3e3b428f46cc58f93a9012e33fc40d1239",
+    ("entitlements", 7): "d209b5ab0057f84df814e764fd1c30ce83fd67a5f88f70b373bd0191d3104c49",
     ("dunning", 4): "1b28711a20faddecb9e694d494719b91de00a1ffda5eb960a335663b888135cc",
     ("revenue", 8): "da7be48baa32667028db0e085b883185d1d7fc9988ef71c496cf0a331efa225e",
     ("periods", 6): "23f22b9eec82d3fcfd60ad8d30d27203889902c806285135f6d147ae09f7071e",
