@@ -128,7 +128,10 @@ class CreditNoteLineFact:
 
 @dataclass(slots=True)
 class CreditNoteFact:
-    """A credit note. ``pre_payment`` is None where its shape does not say; a refund's None is the whole refund."""
+    """A credit note. ``pre_payment`` is None where its shape does not say; a refund's None is the whole refund.
+
+    ``incomplete`` while only the first page of its lines is known.
+    """
 
     key: str
     invoice: str
@@ -138,6 +141,7 @@ class CreditNoteFact:
     out_of_band: int
     refunds: list[tuple[str, int | None]]
     lines: list[CreditNoteLineFact]
+    incomplete: bool
     created: int
     voided_at: int | None = None
     because: dict[str, str] = field(default_factory=dict)

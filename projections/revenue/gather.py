@@ -6,7 +6,7 @@ paid has been finalised, with the time it says itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime
 from typing import Final
 
@@ -34,9 +34,11 @@ from projections.revenue.facts import (
 from projections.shapes.common import amount, currency, moment, text
 from projections.shapes.invoice import Invoice, Line, invoice_of, line_of, standing_of
 from projections.shapes.payment import (
+    CreditNoteLine,
     Refund,
     balance_transaction_of,
     charge_of,
+    credit_note_lines_of,
     credit_note_of,
     dispute_of,
     invoice_payment_of,
@@ -231,14 +233,21 @@ def credit_note_changed(facts: Facts, fact: Fact) -> None:
             pre_payment=shown.pre_payment,
             out_of_band=shown.out_of_band,
             refunds=list(shown.refunds),
-            lines=[CreditNoteLineFact(line.invoice_line, line.amount + line.tax) for line in shown.lines],
+            lines=_credited(shown.lines),
+            incomplete=shown.incomplete,
             created=seconds(shown.created) or _at(fact),
             because={"credit_note": fact.event_id},
         )
+    if known.incomplete and not shown.incomplete:
+        known.lines, known.incomplete = _credited(shown.lines), False
     known.refunds = list(shown.refunds) or known.refunds
     if (shown.status == "void" or fact.type == "credit_note.voided") and known.voided_at is None:
         known.voided_at = seconds(shown.voided_at) or _at(fact)
         known.because["void"] = fact.event_id
+
+
+def _credited(lines: Iterable[CreditNoteLine]) -> list[CreditNoteLineFact]:
+    return [CreditNoteLineFact(line.invoice_line, line.amount + line.tax) for line in lines]
 
 
 def dispute_changed(facts: Facts, fact: Fact) -> None:
@@ -332,7 +341,7 @@ def subscription_changed(facts: Facts, fact: Fact) -> None:
 
 
 def observed(facts: Facts, fact: Fact) -> None:
-    """Note what Stripe answered when it was asked: all lines of an invoice, payments' invoices, fees."""
+    """Note what Stripe answered when it was asked: all lines of an invoice or credit note, payments' invoices, fees."""
     source = fact.subject
     if source.get("object") == "balance_transaction":
         _transaction(facts, fact)
@@ -346,6 +355,11 @@ def observed(facts: Facts, fact: Fact) -> None:
         known.lines = [_line(line, known.subscription) for line in each_once.values()]
         known.incomplete = False
         known.because["lines"] = fact.event_id
+    note = facts.credit_notes.get(str(source.get("of")))
+    if source.get("kind") == "credit_note.lines" and note is not None and note.incomplete:
+        note.lines = _credited(credit_note_lines_of({"lines": source.get("data")}))
+        note.incomplete = False
+        note.because["lines"] = fact.event_id
 
 
 def _transaction(facts: Facts, fact: Fact) -> None:

@@ -266,6 +266,11 @@ def _credit_note(books: Books, note: CreditNoteFact) -> None:
         because=[note.because["credit_note"]],
     )
     books.act(note.invoice, note.created, Rank.CREDIT, note.key, credit)
+    if note.incomplete:
+        because = (note.because["credit_note"],)
+        missing = note.amount - sum(line.amount for line in note.lines)
+        problem = Problem("lines_incomplete", note.key, note.currency, missing, note.created, because)
+        books.journal.problems.append(problem)
     if note.voided_at is not None:
         uncredit = partial(bill.uncredit, note.key, because=[note.because["void"]])
         books.act(note.invoice, note.voided_at, Rank.UNCREDIT, note.key, uncredit)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ledger.event import Json, identifier, mapping
 from projections.facts import listing
-from projections.shapes.common import amount, currency, first_id, moment, text, total
+from projections.shapes.common import amount, currency, first_id, has_more, moment, text, total
 from projections.shapes.invoice import billing_credits_of, taxes_of
 
 
@@ -127,7 +127,10 @@ class CreditNoteLine(NamedTuple):
 
 
 class CreditNote(NamedTuple):
-    """A credit note. ``refunds`` are (refund, amount); the amounts before and after payment are None in old shapes."""
+    """A credit note. ``refunds`` are (refund, amount); the amounts before and after payment are None in old shapes.
+
+    ``incomplete`` says that only the first page of lines is shown.
+    """
 
     id: str
     invoice: str | None
@@ -142,6 +145,7 @@ class CreditNote(NamedTuple):
     refunds: tuple[tuple[str, int | None], ...]
     customer_balance_transaction: str | None
     lines: tuple[CreditNoteLine, ...]
+    incomplete: bool
     created: datetime | None
     voided_at: datetime | None
 
@@ -321,7 +325,8 @@ def credit_note_of(source: Json) -> CreditNote | None:
         out_of_band=amount(source.get("out_of_band_amount")) or 0,
         refunds=tuple(_credited_refunds(source)),
         customer_balance_transaction=identifier(source.get("customer_balance_transaction")),
-        lines=tuple(_credit_note_lines(source)),
+        lines=tuple(credit_note_lines_of(source)),
+        incomplete=has_more(source.get("lines")),
         created=moment(source.get("created")),
         voided_at=moment(source.get("voided_at")),
     )
@@ -343,7 +348,8 @@ def _credited_refunds(source: Json) -> list[tuple[str, int | None]]:
     return [(refund, refunded) for refund, refunded in named if refund is not None]
 
 
-def _credit_note_lines(source: Json) -> list[CreditNoteLine]:
+def credit_note_lines_of(source: Json) -> list[CreditNoteLine]:
+    """Return the lines that a credit note shows."""
     found = []
     for line in listing(source.get("lines")):
         if (key := identifier(line.get("id"))) is not None:

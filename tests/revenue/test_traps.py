@@ -491,6 +491,28 @@ def test_a_long_invoice_is_billed_at_once_and_earned_when_its_lines_are_known() 
     assert known.journal.problems == []
 
 
+def test_a_long_credit_note_takes_of_its_lines_once_all_of_them_are_known() -> None:
+    teller = Teller("endive")
+    teller.invoice(AT, "5000@2026-01-01..2026-02-01", "3000@2026-01-01..2026-03-01")
+    teller.credit(AT, "cn_1", "4000")
+    note = next(one["data"]["object"] for one in teller.events if one["type"] == "credit_note.created")
+    lines = [
+        {"id": f"cnli_{n}", "invoice_line_item": f"il_1_{n}", "amount": amount} for n, amount in ((1, 1000), (2, 3000))
+    ]
+    note["lines"] = {"data": lines[:1], "has_more": True}
+    books = made(list(teller.events))
+    assert at(books, "2026-01-01") == {"accounts_receivable": 4000, "deferred_revenue": 4000}
+    assert [(one.kind, one.key, one.amount) for one in books.journal.problems] == [("lines_incomplete", "cn_1", 3000)]
+    observation = {
+        "id": "obs_1", "object": "event", "type": "ledger.observation.recorded", "created": AT, "livemode": True,
+        "data": {"object": {"object": "ledger.observation", "kind": "credit_note.lines", "of": "cn_1",
+                            "customer": "cus_1", "responses": [{"object": "list", "data": lines}]}},
+    }  # fmt: skip
+    known = made([*teller.events, observation])
+    assert at(known, "2026-02-01") == {"accounts_receivable": 4000, "revenue": 4000}
+    assert known.journal.problems == []
+
+
 def test_fees_and_conversion_come_from_what_was_observed() -> None:
     teller = told()
     transaction = {"id": "txn_1", "object": "balance_transaction", "source": "ch_1", "amount": 8100, "fee": 290,
