@@ -30,7 +30,10 @@ class Sold(NamedTuple):
 
 
 class Agreement(NamedTuple):
-    """A subscription as one snapshot shows it. ``collection`` is how its collection is paused, empty if it is not."""
+    """A subscription as one snapshot shows it. ``collection`` is how its collection is paused, empty if it is not.
+
+    ``contained_tax`` is that of items which name no rates of their own; ``truncated`` says that there are more items.
+    """
 
     subscription: str
     currency: str
@@ -43,6 +46,7 @@ class Agreement(NamedTuple):
     ended_at: datetime | None
     cancel_reason: str | None
     pause_reason: str | None
+    contained_tax: Decimal | None
     truncated: bool
 
     def shows_price_of(self, sold: Sold) -> bool:
@@ -58,7 +62,8 @@ def agreement_of(source: Json) -> Agreement | None:
     if key is None:
         return None
     pause = mapping(source.get("pause_collection"))
-    items = _items(source)
+    contained_tax = inclusive_percent(source)
+    items = _items(source, contained_tax)
     return Agreement(
         subscription=key,
         # Subscriptions of old shapes say no currency: it is their prices'.
@@ -72,8 +77,20 @@ def agreement_of(source: Json) -> Agreement | None:
         ended_at=moment(source.get("ended_at")),
         cancel_reason=text(mapping(source.get("cancellation_details")).get("reason")),
         pause_reason=_pause_reason(source),
+        contained_tax=contained_tax,
         truncated=has_more(source.get("items")),
     )
+
+
+def completed(agreement: Agreement, items: object) -> Agreement:
+    """Return an agreement of which all items are known now."""
+    return agreement._replace(items=_items({"items": items}, agreement.contained_tax), truncated=False)
+
+
+def with_more_of(agreement: Agreement, before: Agreement) -> Agreement:
+    """Return an agreement that shows only its first items with what is known of others: none is gone for that."""
+    shown = {sold.item for sold in agreement.items}
+    return agreement._replace(items=(*agreement.items, *(sold for sold in before.items if sold.item not in shown)))
 
 
 def discounts_in(source: Json) -> list[Discount]:
@@ -84,7 +101,7 @@ def discounts_in(source: Json) -> list[Discount]:
     return [one for one in found if one is not None and one.coupon is not None]
 
 
-def _items(source: Json) -> tuple[Sold, ...]:
+def _items(source: Json, contained_tax: Decimal | None) -> tuple[Sold, ...]:
     whole = {identifier(one.get("id")): one for one in listing(source.get("items"))} or {
         identifier(source.get("id")): source
     }
@@ -100,7 +117,7 @@ def _items(source: Json) -> tuple[Sold, ...]:
                 price=price,
                 discounts=() if shown is source else tuple(_ids(shown.get("discounts"))),
                 trial_end=moment(mapping(shown.get("current_trial")).get("end_date")),
-                contained_tax=inclusive_percent(shown, source),
+                contained_tax=inclusive_percent(shown) if listing(shown.get("tax_rates")) else contained_tax,
             )
         )
     return tuple(found)

@@ -15,7 +15,7 @@ from ledger.event import Json, identifier, mapping
 from ledger.observation import OBSERVED, TERMS_OBSERVED
 from projections.contract import Terms
 from projections.facts import Fact, listing
-from projections.mrr.agreement import Agreement, agreement_of, discounts_in
+from projections.mrr.agreement import Agreement, agreement_of, completed, discounts_in, with_more_of
 from projections.mrr.amounts import Billed
 from projections.mrr.worth import EARNS, Known, Worth, priced, turning_points, worth_of
 from projections.shapes.common import amount, first_list, moment, text
@@ -102,6 +102,8 @@ def _subscription(portfolio: Portfolio, fact: Fact, terms: Terms) -> None:
         return  # a snapshot from before the end that was rendered late
     if life is not None and agreement.status == "paused" and agreement.pause_reason is None:
         agreement = agreement._replace(pause_reason=_why_paused(life.agreement))
+    if life is not None and agreement.truncated:
+        agreement = with_more_of(agreement, life.agreement)
     if life is None:
         paid_at = portfolio.paid.get(agreement.subscription)
         life = portfolio.lives[agreement.subscription] = Life(agreement, fact.event_id, paid_at=paid_at)
@@ -209,7 +211,9 @@ def _customer_deleted(portfolio: Portfolio, fact: Fact, terms: Terms) -> None:
 
 
 def _observed(portfolio: Portfolio, fact: Fact, terms: Terms) -> None:
-    """Take in the discounts that a subscription only named, as they were asked of Stripe."""
+    """Take in what a subscription only named, as it was asked of Stripe: its discounts, or all of its items."""
+    if fact.subject.get("kind") == "subscription.items":
+        _all_items(portfolio, fact, terms)
     if fact.subject.get("kind") != "subscription.discounts":
         return
     for source in listing(fact.subject):
@@ -217,6 +221,17 @@ def _observed(portfolio: Portfolio, fact: Fact, terms: Terms) -> None:
         life = portfolio.lives.get(identifier(source) or "")
         if life is not None:
             _revalue(portfolio, life, fact.created, fact.event_id)
+
+
+def _all_items(portfolio: Portfolio, fact: Fact, terms: Terms) -> None:
+    life = portfolio.lives.get(identifier(fact.subject.get("of")) or "")
+    if life is None or not life.agreement.truncated:
+        return
+    life.agreement = completed(life.agreement, fact.subject.get("data"))
+    _learn_discounts(portfolio, discounts_in({"items": fact.subject.get("data")}), fact, terms)
+    _learn_prices(portfolio, life.agreement, fact, terms)
+    life.origins = {name: life.origins.get(name, fact.event_id) for name in _names(life.agreement)}
+    _revalue(portfolio, life, _from(life, fact), fact.event_id)
 
 
 def _running(portfolio: Portfolio) -> list[Life]:

@@ -278,6 +278,36 @@ def test_items_that_are_not_all_shown_are_missed() -> None:
     assert worth(shown).incomplete == ("items",)
 
 
+def test_items_that_are_not_all_shown_are_counted_once_stripe_has_named_them() -> None:
+    items = [item(f"si_{n} 1 x 100/month", discounts=["di_1"] if n == 12 else []) for n in range(1, 13)]
+
+    def observed(history: History, when: str, data: list[Json]) -> None:
+        answer = {"object": "list", "kind": "subscription.items", "of": "sub_1", "data": data}
+        history.event(when, "ledger.observation.recorded", answer)
+
+    def says(history: History, when: str, kind: str = "updated", **more: Any) -> None:
+        shown = subscription(*items[:10], default_tax_rates=[{"inclusive": True, "percentage": 25.0}])
+        shown["items"]["has_more"] = True
+        history.says(when, shown | more, kind)
+
+    history = History()
+    says(history, "02-01", "created")
+    assert worth_in(history.portfolio(), "02-02")[1:4] == (800, 800, 800)
+    observed(history, "02-01", items)
+    history.event("02-02", "coupon.created", {"id": "c", "object": "coupon", "duration": "forever", "percent_off": 50})
+    discount = {"id": "di_1", "object": "discount", "source": {"coupon": "c"}, "subscription_item": "si_12"}
+    history.event("02-02", "customer.discount.created", discount)
+    says(history, "03-01", latest_invoice="in_2")
+    folded = history.portfolio()
+    assert [(worth_in(folded, when).gross, worth_in(folded, when).incomplete) for when in ("02-01", "03-01")] == [
+        (960, ("discounts",)), (960, ("items",))
+    ]  # fmt: skip
+    assert worth_in(folded, "03-01").net_forever == 920
+    observed(history, "03-01", items[1:])
+    found = worth_in(history.portfolio(), "03-01")
+    assert (found.gross, found.net_forever, found.incomplete) == (880, 840, ())
+
+
 def test_a_subscription_older_than_items_and_prices() -> None:
     plan = {
         "id": "gold",
