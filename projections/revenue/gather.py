@@ -6,19 +6,17 @@ paid has been finalised, with the time it says itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from typing import Final
 
 from ledger.event import Json, identifier, mapping
 from ledger.observation import OBSERVED
 from projections.facts import Fact, listing
-from projections.revenue import granting
+from projections.revenue import crediting, granting
 from projections.revenue.facts import (
     BalanceFact,
     ChargeFact,
-    CreditNoteFact,
-    CreditNoteLineFact,
     DisputeFact,
     DisputeMoveFact,
     Facts,
@@ -34,12 +32,9 @@ from projections.revenue.facts import (
 from projections.shapes.common import amount, currency, moment, text
 from projections.shapes.invoice import Invoice, Line, invoice_of, line_of, standing_of
 from projections.shapes.payment import (
-    CreditNoteLine,
     Refund,
     balance_transaction_of,
     charge_of,
-    credit_note_lines_of,
-    credit_note_of,
     dispute_of,
     invoice_payment_of,
     refund_of,
@@ -218,38 +213,6 @@ def _refund(facts: Facts, shown: Refund, fact: Fact) -> None:
         known.because["failed"] = fact.event_id
 
 
-def credit_note_changed(facts: Facts, fact: Fact) -> None:
-    """Note a credit note, and when it was voided."""
-    shown = credit_note_of(fact.subject)
-    if shown is None or shown.invoice is None:
-        return
-    known = facts.credit_notes.get(shown.id)
-    if known is None:
-        known = facts.credit_notes[shown.id] = CreditNoteFact(
-            key=shown.id,
-            invoice=shown.invoice,
-            currency=shown.currency,
-            amount=shown.amount,
-            pre_payment=shown.pre_payment,
-            out_of_band=shown.out_of_band,
-            refunds=list(shown.refunds),
-            lines=_credited(shown.lines),
-            incomplete=shown.incomplete,
-            created=seconds(shown.created) or _at(fact),
-            because={"credit_note": fact.event_id},
-        )
-    if known.incomplete and not shown.incomplete:
-        known.lines, known.incomplete = _credited(shown.lines), False
-    known.refunds = list(shown.refunds) or known.refunds
-    if (shown.status == "void" or fact.type == "credit_note.voided") and known.voided_at is None:
-        known.voided_at = seconds(shown.voided_at) or _at(fact)
-        known.because["void"] = fact.event_id
-
-
-def _credited(lines: Iterable[CreditNoteLine]) -> list[CreditNoteLineFact]:
-    return [CreditNoteLineFact(line.invoice_line, line.amount + line.tax) for line in lines]
-
-
 def dispute_changed(facts: Facts, fact: Fact) -> None:
     """Note each movement of money a dispute made."""
     shown = dispute_of(fact.subject)
@@ -355,11 +318,7 @@ def observed(facts: Facts, fact: Fact) -> None:
         known.lines = [_line(line, known.subscription) for line in each_once.values()]
         known.incomplete = False
         known.because["lines"] = fact.event_id
-    note = facts.credit_notes.get(str(source.get("of")))
-    if source.get("kind") == "credit_note.lines" and note is not None and note.incomplete:
-        note.lines = _credited(credit_note_lines_of({"lines": source.get("data")}))
-        note.incomplete = False
-        note.because["lines"] = fact.event_id
+    crediting.lines_observed(facts, fact)
 
 
 def _transaction(facts: Facts, fact: Fact) -> None:
@@ -383,7 +342,7 @@ STEPS: Final[dict[str, Callable[[Facts, Fact], None]]] = {
         charge_changed,
     ),
     **dict.fromkeys(("refund.created", "refund.updated", "refund.failed", "charge.refund.updated"), refund_changed),
-    **dict.fromkeys(("credit_note.created", "credit_note.updated", "credit_note.voided"), credit_note_changed),
+    **crediting.STEPS,
     **dict.fromkeys(
         ("charge.dispute.created", "charge.dispute.updated", "charge.dispute.closed",
          "charge.dispute.funds_withdrawn", "charge.dispute.funds_reinstated"),
