@@ -88,12 +88,17 @@ class InvoicePaymentFact:
 
 @dataclass(slots=True)
 class ChargeFact:
-    """A charge that took money, or (``pending_at``) is about to; ``held`` is what was only authorised of it."""
+    """A charge that took money, or (``pending_at``) is about to; ``held`` is what was only authorised of it.
+
+    ``refunded`` is what it says went back, whichever refunds are known, and since when.
+    """
 
     key: str
     currency: str
     amount: int = 0
     held: int = 0
+    refunded: int = 0
+    refunded_at: int = 0
     payment_intent: str | None = None
     invoice: str | None = None
     pending_at: int | None = None

@@ -171,6 +171,9 @@ def charge_changed(facts: Facts, fact: Fact) -> None:
     known.payment_intent = shown.payment_intent or known.payment_intent
     known.invoice = shown.invoice or known.invoice
     known.held = shown.amount - shown.captured if shown.status == "succeeded" else 0
+    if shown.refunded > known.refunded:
+        known.refunded, known.refunded_at = shown.refunded, _at(fact)
+        known.because["refunded"] = fact.event_id
     created = seconds(shown.created) or _at(fact)
     if shown.status == "pending" and known.pending_at is None and known.taken_at is None:
         known.pending_at, known.pending = created, shown.amount

@@ -124,6 +124,7 @@ def books_of(facts: Facts, policy: Policy | None = None) -> Books:
             _credit_note(books, note)
     for _, refund in sorted(returned.items()):
         _refund(books, refund)
+    _check_refunds(books)
     for _, dispute in sorted(facts.disputes.items()):
         _dispute(books, dispute)
     books.run()
@@ -307,6 +308,20 @@ def _refund(books: Books, refund: RefundFact) -> None:
         books.journal.problems.append(problem)
     for invoice in sorted({*shares, *covering}):
         _refund_of_bill(books, refund, invoice, shares.get(invoice, 0), covering.get(invoice, []))
+
+
+def _check_refunds(books: Books) -> None:
+    """Say aloud what a charge says went back that no refund tells of: there are shapes that show none."""
+    told: dict[str | None, int] = {}
+    for refund in books.facts.refunds.values():
+        key = refund.charge or refund.payment_intent
+        told[key] = told.get(key, 0) + refund.amount
+    for key, charge in sorted(books.facts.charges.items()):
+        known = told.get(key, 0) + (told.get(charge.payment_intent, 0) if charge.payment_intent else 0)
+        missing = charge.refunded - max(charge.held, 0) - max(known, 0)
+        if charge.taken_at is not None and missing > 0:
+            because, at = (charge.because["refunded"],), charge.refunded_at
+            books.journal.problems.append(Problem("refund_not_told", key, charge.currency, missing, at, because))
 
 
 def _refund_of_bill(

@@ -528,6 +528,17 @@ def test_fees_and_conversion_come_from_what_was_observed() -> None:
     assert balances([entry for entry in entries if entry.currency == "usd"])["stripe_balance"] == 0
 
 
+def test_what_only_its_charge_says_went_back_is_said_aloud_until_its_refund_is_known() -> None:
+    teller = told()
+    back = teller.charges["ch_1"] | {"amount_refunded": 900}
+    teller.tell(seconds("2026-02-01"), "charge.refunded", back)
+    books = made(list(teller.events))
+    [problem] = books.journal.problems
+    assert problem[:5] == ("refund_not_told", "ch_1", "usd", 900, seconds("2026-02-01"))
+    teller.refund(seconds("2026-02-01"), "re_1", "900")
+    assert made(teller.events).journal.problems == []
+
+
 @pytest.mark.parametrize("currency", ["jpy", "kwd", "ugx", "isk"])
 def test_currencies_are_worlds_apart(currency: str) -> None:
     teller = Teller("endive")
