@@ -12,8 +12,9 @@ from projections.revenue.schedule import NEVER
 def billed_lines(invoice: InvoiceFact) -> tuple[list[LineFact], list[Problem]]:
     """Return the lines to bill: they come to the invoice's total, whatever its snapshot leaves out.
 
-    A rounding difference goes to the largest line. Where lines are missing, the difference is billed as one line that
-    is never earned until the lines are known, and is said aloud. Nothing is guessed.
+    A rounding difference goes to the largest line; tax that no line shows is a line of its own. Where lines are
+    missing, the difference is billed as one line that is never earned until the lines are known, and is said aloud.
+    Nothing is guessed.
     """
     problems = [
         Problem(kind, invoice.key, invoice.currency, amount, invoice.finalized_at, (invoice.because["finalize"],))
@@ -27,12 +28,17 @@ def billed_lines(invoice: InvoiceFact) -> tuple[list[LineFact], list[Problem]]:
     missing, tax = net - sum(line.net for line in lines), invoice.tax - sum(line.tax for line in lines)
     if not missing and not tax:
         return lines, problems
-    if lines and not invoice.incomplete and abs(missing) <= len(lines) and abs(tax) <= len(lines):
+    because = (invoice.because["finalize"],)
+    if lines and not invoice.incomplete and abs(missing) <= len(lines):
+        if abs(tax) > len(lines):  # old shapes show tax on the whole alone: what is earned is known all the same
+            problem = Problem("tax_not_on_lines", invoice.key, invoice.currency, tax, invoice.finalized_at, because)
+            problems.append(problem)
+            lines.append(LineFact(f"{invoice.key}:tax", 0, tax, 0, 0, invoice.subscription))
+            tax = 0
         largest = max(range(len(lines)), key=lambda place: (abs(lines[place].net), -place))
         lines[largest] = replace(lines[largest], net=lines[largest].net + missing, tax=lines[largest].tax + tax)
         return lines, problems
     kind = "lines_incomplete" if invoice.incomplete else "lines_differ_from_total"
-    because = (invoice.because["finalize"],)
     problems.append(Problem(kind, invoice.key, invoice.currency, missing + tax, invoice.finalized_at, because))
     return [LineFact(f"{invoice.key}:unscheduled", net, invoice.tax, NEVER, NEVER + 1, invoice.subscription)], problems
 

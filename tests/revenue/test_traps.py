@@ -550,6 +550,23 @@ def test_currencies_are_worlds_apart(currency: str) -> None:
         assert (found["revenue"], found["accounts_receivable"]) == (revenue, 2 * revenue + revenue // 15)
 
 
+def test_tax_that_only_the_whole_invoice_shows_keeps_no_line_from_being_earned() -> None:
+    teller = Teller("2020")
+    teller.invoice(AT, QUARTER, "1000@2026-01-01..2026-02-01", tax="1800,200")
+    for line in teller.invoices["in_1"]["lines"]["data"] + teller.events[0]["data"]["object"]["lines"]["data"]:
+        line["tax_amounts"] = []
+    teller.paid(AT)
+    teller.refund(seconds("2026-02-01"), "re_1", "6000")
+    books = made(teller.events)
+    assert at(books, "2026-01-31T23:59:59") == {
+        "stripe_balance": 12000, "deferred_revenue": 5900, "revenue": 4100, "tax_liability": 2000
+    }  # fmt: skip
+    assert at(books, "2026-06-01") == {
+        "stripe_balance": 6000, "revenue": 7050, "refunds": 2050, "tax_liability": 1000
+    }  # fmt: skip
+    assert [(one.kind, one.amount) for one in books.journal.problems] == [("tax_not_on_lines", 2000)]
+
+
 def test_an_invoice_that_contradicts_itself_is_billed_by_its_total_and_said_so() -> None:
     teller = Teller("endive")
     teller.invoice(AT, QUARTER)
