@@ -22,6 +22,7 @@ from api.parameters import (
     time_parameter,
 )
 from api.problems import Problem
+from api.reads import key_parameter, page_of
 from ledger.reader import read_head
 from ledger.times import from_unix, rfc3339
 
@@ -61,10 +62,13 @@ async def list_observations(request: Request) -> Response:
     if state is not None and state not in _STATES:
         raise Problem(400, f"state must be one of {', '.join(sorted(_STATES))}")
     limit = integer_parameter(request, "limit", 100, 1, MAX_LIMIT)
+    after = key_parameter(request, datetime, str)
+    as_of = time_parameter(request, "as_of", "at")
     async with services(request).pool.acquire() as connection:
-        found = await list_wanted(connection, book, state, limit, time_parameter(request, "as_of", "at"))
+        found = await list_wanted(connection, book, state, limit + 1, as_of, after)
         head = await read_head(connection, book)
-    return answer_at_head({"data": [wanted_json(one) for one in found], "next_cursor": None}, book, head)
+    page, cursor = page_of(found, limit, lambda one: (one.created, one.event_id))
+    return answer_at_head({"data": [wanted_json(one) for one in page], "next_cursor": cursor}, book, head)
 
 
 def _hour_of_cursor(request: Request) -> datetime | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Final
 
 import asyncpg
@@ -12,6 +13,7 @@ from starlette.responses import Response
 from api.access import book_of_request, require, services
 from api.comparing import cells_json
 from api.parameters import (
+    FORGED_CURSOR,
     MAX_LIMIT,
     cursor_parameter,
     encode_cursor,
@@ -20,7 +22,7 @@ from api.parameters import (
     path_value,
 )
 from api.problems import JSONResponse, Problem, json_bytes, may_exceed_64_bits, read_answer
-from api.reads import Asked, asked_by, look_until
+from api.reads import Asked, asked_by, key_parameter, look_until, page_of
 from api.services import Services, projections_of
 from ledger.conflicts import Conflict, conflicts_of, newest_conflicts
 from ledger.event import mapping
@@ -112,11 +114,21 @@ async def list_conflicts(request: Request) -> Response:
     key = require(request, "events:read")
     book = await book_of_request(request, key)
     limit = integer_parameter(request, "limit", 100, 1, MAX_LIMIT)
+    after = _copy_of_cursor(request)
     async with services(request).pool.acquire() as connection:
-        found = await newest_conflicts(connection, book, limit)
+        found = await newest_conflicts(connection, book, limit + 1, after)
         head = await read_head(connection, book)
-    data = [{"event": event_id} | _conflict_json(conflict) for event_id, conflict in found]
-    return answer_at_head({"data": data, "next_cursor": None}, book, head)
+    page, cursor = page_of(found, limit, lambda one: (one[1].received_at, one[0], one[1].body_sha256.hex()))
+    data = [{"event": event_id} | _conflict_json(conflict) for event_id, conflict in page]
+    return answer_at_head({"data": data, "next_cursor": cursor}, book, head)
+
+
+def _copy_of_cursor(request: Request) -> tuple[datetime, str, bytes] | None:
+    key = key_parameter(request, datetime, str, str)
+    try:
+        return None if key is None else (key[0], key[1], bytes.fromhex(key[2]))
+    except ValueError as error:
+        raise Problem(400, FORGED_CURSOR) from error
 
 
 async def list_rows(request: Request) -> Response:

@@ -14,7 +14,7 @@ from api.catalog import catalog_text
 from api.entitlements import value_json
 from api.parameters import MAX_LIMIT, integer_parameter
 from api.problems import JSONResponse
-from api.reads import answer, asked_by, read_build, time_json
+from api.reads import answer, asked_by, key_parameter, page_of, read_build, time_json
 from projections.catalog import Catalog, check_catalog
 from projections.entitlements.preview import Difference, count_holders, preview
 
@@ -22,6 +22,7 @@ GRANTS: Final = """
 SELECT source, customer, feature, value, note, status, valid_from, expires_at, because
 FROM entitlement_source
 WHERE book = $1 AND kind = 'grant' AND valid_to IS NULL
+  AND ($3::timestamptz IS NULL OR valid_from < $3 OR (valid_from = $3 AND source > $4))
 ORDER BY valid_from DESC, source
 LIMIT $2
 """
@@ -35,12 +36,14 @@ async def list_grants(request: Request) -> Response:
     asked = await asked_by(request, "entitlements:read")
     serving = services(request)
     limit = integer_parameter(request, "limit", 100, 1, MAX_LIMIT)
+    after = key_parameter(request, datetime, str) or (None, None)
 
     async def rows(connection: asyncpg.Connection) -> list[asyncpg.Record]:
-        return list(await connection.fetch(GRANTS, asked.book, limit))
+        return list(await connection.fetch(GRANTS, asked.book, limit + 1, *after))
 
     found = await read_build(serving, serving.entitlements.name, asked, rows)
-    return answer(asked, {"data": [_grant_json(row, asked.now) for row in found.value], "next_cursor": None}, found)
+    page, cursor = page_of(found.value, limit, lambda row: (row["valid_from"], row["source"]))
+    return answer(asked, {"data": [_grant_json(row, asked.now) for row in page], "next_cursor": cursor}, found)
 
 
 def _grant_json(row: asyncpg.Record, now: datetime) -> dict[str, Any]:

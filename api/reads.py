@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Generic, TypeVar
@@ -237,6 +237,16 @@ def time_json(moment: datetime | None) -> str | None:
 def encode_key(*parts: str | int) -> str:
     """Write the key of a page's last row as a cursor, opaque to the caller."""
     return base64.urlsafe_b64encode(orjson.dumps(parts)).decode().rstrip("=")
+
+
+def page_of(
+    rows: Sequence[T], limit: int, key: Callable[[T], tuple[str | int | datetime, ...]]
+) -> tuple[Sequence[T], str | None]:
+    """Return the first ``limit`` of one row more than that, and the cursor of the next page, if there is one."""
+    page = rows[:limit]
+    if len(rows) <= limit:
+        return page, None
+    return page, encode_key(*(rfc3339(part) if isinstance(part, datetime) else part for part in key(page[-1])))
 
 
 def key_parameter(request: Request, *kinds: type) -> tuple[Any, ...] | None:

@@ -17,7 +17,7 @@ from api.access import services
 from api.basis import Reporting, basis_json
 from api.parameters import MAX_LIMIT, bound_parameter, integer_parameter, time_parameter
 from api.problems import Problem
-from api.reads import Asked, Found, answer, asked_by, build_for, fresh_as_known, read_build
+from api.reads import Asked, Found, answer, asked_by, build_for, fresh_as_known, key_parameter, page_of, read_build
 from ledger.times import rfc3339
 from projections.builds import enter_build
 from projections.revenue import pages, query
@@ -157,13 +157,16 @@ async def get_problems(request: Request) -> Response:
     """List what does not add up or is not known yet, with its amount."""
     asked, _ = await asked_of_book(request)
     limit = integer_parameter(request, "limit", MAX_LIMIT, 1, MAX_LIMIT)
+    after = key_parameter(request, datetime, str, str, str)
 
     async def rows(connection: asyncpg.Connection) -> list[dict[str, Any]]:
-        return await query.problems(connection, asked.book, asked.as_of or asked.now, limit)
+        return await query.problems(connection, asked.book, asked.as_of or asked.now, limit + 1, after)
 
     found = await read_build(services(request), services(request).revenue.name, asked, rows)
-    data = [one | {"at": rfc3339(one["at"])} for one in found.value]
-    return answer(asked, {"data": data}, found)
+    page, cursor = page_of(found.value, limit, lambda one: (one["at"], one["kind"], one["key"], one["subject"]))
+    names = ("kind", "key", "currency", "amount", "at", "because")
+    data = [{name: one[name] for name in names} | {"at": rfc3339(one["at"])} for one in page]
+    return answer(asked, {"data": data, "next_cursor": cursor}, found)
 
 
 def roll_forward(

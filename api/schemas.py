@@ -152,7 +152,7 @@ SCHEMAS: Final[dict[str, Json]] = {
                           classes=by_key(TEXT)),
     "Recognition": fresh("waterfall", policy=TEXT, basis=TEXT, months=by_key(by_key(MONTH)),
                          waterfall=some({"type": "object"})),
-    "Problems": fresh(data=some({"type": "object"})),
+    "Problems": page({"type": "object"}),
     "Journal": fresh("next_cursor group_by", policy=TEXT, data=some({"type": "object"}),
                      next_cursor=TEXT_OR_NULL, group_by=TEXTS, left_out_at=TIME_OR_NULL),
     "Explained": fresh("entry line movement", policy=TEXT, because=TEXTS, entry=TEXT, line=TEXT, movement=TEXT),

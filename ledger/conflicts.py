@@ -38,7 +38,8 @@ NEWEST = """
 SELECT event_id, received_at, source, api_version, body_sha256
 FROM ledger.event_conflict
 WHERE book = $1
-ORDER BY received_at DESC, event_id
+  AND ($3::timestamptz IS NULL OR received_at < $3 OR (received_at = $3 AND (event_id, body_sha256) > ($4, $5)))
+ORDER BY received_at DESC, event_id, body_sha256
 LIMIT $2
 """
 
@@ -82,9 +83,11 @@ async def conflicts_of(connection: asyncpg.Connection, book: str, event_id: str)
     return [Conflict(**record) for record in await connection.fetch(CONFLICTS, event_id, book)]
 
 
-async def newest_conflicts(connection: asyncpg.Connection, book: str, limit: int) -> list[tuple[str, Conflict]]:
-    """Return the later copies of a book's events, newest first, each with the id of its event."""
-    rows = await connection.fetch(NEWEST, book, limit)
+async def newest_conflicts(
+    connection: asyncpg.Connection, book: str, limit: int, after: tuple[datetime, str, bytes] | None = None
+) -> list[tuple[str, Conflict]]:
+    """Return the later copies of a book's events, newest first (or from one on), each with the id of its event."""
+    rows = await connection.fetch(NEWEST, book, limit, *(after or (None, None, None)))
     return [(row["event_id"], Conflict(*tuple(row)[1:])) for row in rows]
 
 

@@ -161,7 +161,7 @@ async def show_tie_out(visit: Visit) -> Response:
 
 async def show_problems(visit: Visit) -> Response:
     """List what does not add up or is not known yet."""
-    problems = await visit.part("/v1/revenue/problems", limit=_PROBLEMS)
+    problems = await visit.part("/v1/revenue/problems", limit=_PROBLEMS, cursor=visit.query("cursor") or None)
     return render(visit, "problems.html", problems=problems)
 
 

@@ -87,7 +87,8 @@ async def _hours(visit: Visit) -> list[dict[str, Any]]:
 
 async def show_hours(visit: Visit) -> Response:
     """Show hour by hour what is proven complete, and by what; and what Stripe is still to be asked."""
-    hours, observations = await asyncio.gather(_hours(visit), visit.part("/v1/observations", limit=_PAGE))
+    asked = visit.part("/v1/observations", limit=_PAGE, cursor=visit.query("cursor") or None)
+    hours, observations = await asyncio.gather(_hours(visit), asked)
     days = [(day, _by_hour(some)) for day, some in groupby(reversed(hours), key=lambda one: one["hour"][:10])]
     return render(
         visit,

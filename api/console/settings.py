@@ -19,7 +19,9 @@ _GRANTS: Final = 100
 async def show(visit: Visit, refused: Problem | None = None) -> Response:
     """Show settings, keys, the catalogs and the grants, as far as the key may see them."""
     settings, catalogs, grants = await asyncio.gather(
-        visit.part("/v1/settings"), visit.part("/v1/catalog"), visit.part("/v1/grants", limit=_GRANTS)
+        visit.part("/v1/settings"),
+        visit.part("/v1/catalog"),
+        visit.part("/v1/grants", limit=_GRANTS, cursor=visit.query("cursor") or None),
     )
     return render(
         visit,

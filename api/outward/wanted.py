@@ -76,6 +76,7 @@ LISTED: Final = """
 SELECT event_id, book, kind, of, because, created, names, state, tries, next_try_at, error
 FROM ledger.wanted
 WHERE book = $1 AND ($2::text IS NULL OR state = $2) AND ($4::timestamptz IS NULL OR created <= $4)
+  AND ($5::timestamptz IS NULL OR (created, event_id) > ($5, $6))
 ORDER BY created, event_id
 LIMIT $3
 """
@@ -167,10 +168,16 @@ async def try_again(connection: asyncpg.Connection, now: datetime) -> int:
 
 
 async def list_wanted(
-    connection: asyncpg.Connection, book: str, state: str | None, limit: int, as_of: datetime | None = None
+    connection: asyncpg.Connection,
+    book: str,
+    state: str | None,
+    limit: int,
+    as_of: datetime | None = None,
+    after: tuple[datetime, str] | None = None,
 ) -> list[Wanted]:
-    """Return the requests of a book, by the time of what they describe; up to a time where one is given."""
-    return [_wanted(row) for row in await connection.fetch(LISTED, book, state, limit, as_of)]
+    """Return the requests of a book, by the time of what they describe; up to a time, after one, where given."""
+    rows = await connection.fetch(LISTED, book, state, limit, as_of, *(after or (None, None)))
+    return [_wanted(row) for row in rows]
 
 
 async def counts(connection: asyncpg.Connection) -> dict[tuple[str, str], int]:

@@ -129,10 +129,10 @@ WHERE c.book = $1
 """
 
 PROBLEMS: Final = """
-SELECT kind, key, currency, amount, at, because
+SELECT subject, kind, key, currency, amount, at, because
 FROM revenue_problem
-WHERE book = $1 AND at <= $2
-ORDER BY at, kind, key
+WHERE book = $1 AND at <= $2 AND ($4::timestamptz IS NULL OR (at, kind, key, subject) > ($4, $5, $6, $7))
+ORDER BY at, kind, key, subject
 LIMIT $3
 """
 
@@ -290,9 +290,15 @@ def seconds(day: date) -> int:
     return midnight(day)
 
 
-async def problems(connection: asyncpg.Connection, book: str, at: datetime, limit: int) -> list[dict[str, Any]]:
-    """Return what does not add up, oldest first."""
-    return [dict(row) for row in await connection.fetch(PROBLEMS, book, at, limit)]
+async def problems(
+    connection: asyncpg.Connection,
+    book: str,
+    at: datetime,
+    limit: int,
+    after: tuple[datetime, str, str, str] | None = None,
+) -> list[dict[str, Any]]:
+    """Return what does not add up, oldest first, or after one; each with the subject whose it is."""
+    return [dict(row) for row in await connection.fetch(PROBLEMS, book, at, limit, *(after or (None,) * 4))]
 
 
 def _columns(row: Mapping[str, Any]) -> dict[str, int]:
