@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final, cast
 
+import asyncpg
 from starlette.requests import Request
 from starlette.types import Scope
 
@@ -85,7 +86,12 @@ async def default_book(serving: Services) -> str:
     if preferred in serving.live.tail.states():
         return preferred  # once it has an event, for good
     async with serving.pool.acquire() as connection:
-        books = [head.book for head in await read_books(connection) if head.is_stripe]
+        return await book_meant(connection, preferred)
+
+
+async def book_meant(connection: asyncpg.Connection, preferred: str) -> str:
+    """Return what no ``book`` means, as ``default_book``, here and on the command line."""
+    books = [head.book for head in await read_books(connection) if head.is_stripe]
     if preferred in books or not books:
         return preferred
     if len(books) == 1:

@@ -16,6 +16,7 @@ from api.granting import (
     Grant,
     MisfitError,
     NoSuchGrantError,
+    ends_too_soon,
     make_grant,
     publish_catalog,
     read_publications,
@@ -125,7 +126,7 @@ def _grant(body: dict[str, Any], now: datetime) -> Grant:
     if not isinstance(customer, str):
         raise Problem(400, "name a customer (cus_…) or an organisation (org:NAME)")
     start, end = time_of(body, "valid_from"), time_of(body, "valid_until")
-    if end is not None and end <= (start or now.replace(microsecond=0)):
+    if ends_too_soon(start, end, now):
         raise Problem(400, "valid_until is not after the grant begins")
     return Grant(
         customer=holder_of(customer),

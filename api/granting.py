@@ -103,6 +103,11 @@ async def publish_catalog(
     return decided.aggregate.published[-1], decided.places[0].position if decided.places else None
 
 
+def ends_too_soon(start: datetime | None, end: datetime | None, now: datetime) -> bool:
+    """Tell whether a grant would be over before it begins: from ``now`` on, where no beginning is given."""
+    return end is not None and end <= (start or now.replace(microsecond=0))
+
+
 async def make_grant(
     connection: asyncpg.Connection,
     appender: Appender,

@@ -7,7 +7,7 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.access import called_by, require, services
+from api.access import called_by, default_book, require, services
 from api.bodies import json_body, reason_of, text_of, time_of
 from api.building import build_json, live_json, read_builds, read_decisions
 from api.comparing import comparison_json, difference_json
@@ -69,8 +69,10 @@ async def start_rebuild(request: Request) -> Response:
         raise Problem(400, "until_time and until_position exclude each other")
     if position is not None and (isinstance(position, bool) or not isinstance(position, int) or position < 0):
         raise Problem(400, "until_position is a position, a whole number from 0")
-    book = body.get("book") or services(request).settings.book_by_default
-    until = Until(moment, position, str(book))
+    book = body.get("book")
+    if position is not None and book is None:
+        book = await default_book(services(request))
+    until = Until(moment, position, None if book is None else str(book))
     reason, called = text_of(body, "reason"), called_by(request)
     if called is None:
         build = await ready.request_rebuild(by=by, reason=reason, until=until)

@@ -11,12 +11,13 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from api.catalog import feature_name, holder_of, value_text
-from api.commands.books import Book, BookToChange
+from api.clock import wall_clock
+from api.commands.books import Book, BookToChange, book_of
 from api.commands.builds import AsJson, who
 from api.commands.reasons import Reason
 from api.database import running_database
 from api.entitlements import value_json
-from api.granting import Grant, make_grant, publish_catalog, read_publications, revoke_grant
+from api.granting import Grant, ends_too_soon, make_grant, publish_catalog, read_publications, revoke_grant
 from api.output import progress_bar, show_json, show_table
 from api.problems import Problem
 from api.services import Services, open_services
@@ -48,15 +49,10 @@ def publish(
     """
     text, since = _read(file), _moment(effective_from, "--effective-from")
     made, position = _with(
-        lambda serving, connection: publish_catalog(
-            connection,
-            serving.appender,
-            book or serving.settings.book_by_default,
-            text,
-            effective_from=since,
-            by=who(),
-            now=serving.clock(),
-        )
+        book,
+        lambda serving, connection, of_book: publish_catalog(
+            connection, serving.appender, of_book, text, effective_from=since, by=who(), now=serving.clock()
+        ),
     )
     if as_json:
         show_json({"version": made.number, "effective_from": made.effective_from, "position": position})
@@ -76,7 +72,7 @@ def show(
 
     Example: ledger catalog show > catalog.toml
     """
-    known = _with(lambda serving, connection: read_publications(connection, book or serving.settings.book_by_default))
+    known = _with(book, lambda serving, connection, of_book: read_publications(connection, of_book))
     if as_json:
         show_json({"data": [one._asdict() for one in known]})
         return
@@ -94,7 +90,7 @@ def diff(file: CatalogFile, book: Book = None, as_json: AsJson = False) -> None:
     Example: ledger catalog diff catalog.toml
     """
     catalog = check_catalog(_read(file))
-    found = _with(lambda serving, connection: _differences(serving, connection, book, catalog))
+    found = _with(book, lambda serving, connection, of_book: _differences(serving, connection, of_book, catalog))
     summary = {kind: sum(one.change == kind for one in found) for kind in ("gained", "lost", "changed")}
     summary = {"customers": len({one.customer for one in found}), **summary}
     rows = [(one.customer, one.feature, one.change, value_json(one.before), value_json(one.after)) for one in found]
@@ -107,8 +103,7 @@ def diff(file: CatalogFile, book: Book = None, as_json: AsJson = False) -> None:
     typer.echo(", ".join(f"{name} {count}" for name, count in summary.items()))
 
 
-async def _differences(serving: Services, connection: Any, book: str | None, catalog: Catalog) -> list[Difference]:
-    of_book = book or serving.settings.book_by_default
+async def _differences(serving: Services, connection: Any, of_book: str, catalog: Catalog) -> list[Difference]:
     found: list[Difference] = []
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         with progress_bar() as bar:
@@ -137,32 +132,20 @@ def grant(
     if revoke is not None:
         if customer is not None or feature is not None:
             raise MistakeError("--revoke names the grant; it takes no customer and no feature")
-        grant_id, position = (
-            revoke,
-            _with(
-                lambda serving, connection: revoke_grant(
-                    connection,
-                    serving.appender,
-                    book or serving.settings.book_by_default,
-                    revoke,
-                    reason=reason,
-                    by=who(),
-                    now=serving.clock(),
-                )
+        grant_id = revoke
+        position = _with(
+            book,
+            lambda serving, connection, of_book: revoke_grant(
+                connection, serving.appender, of_book, revoke, reason=reason, by=who(), now=serving.clock()
             ),
         )
     else:
         wanted = _grant(customer, feature, value, valid_from, valid_until, reason)
         grant_id, position = _with(
-            lambda serving, connection: make_grant(
-                connection,
-                serving.appender,
-                book or serving.settings.book_by_default,
-                wanted,
-                by=who(),
-                called=None,
-                now=serving.clock(),
-            )
+            book,
+            lambda serving, connection, of_book: make_grant(
+                connection, serving.appender, of_book, wanted, by=who(), called=None, now=serving.clock()
+            ),
         )
     if as_json:
         show_json({"id": grant_id, "position": position})
@@ -181,8 +164,8 @@ def _grant(
     if customer is None or feature is None:
         raise MistakeError("name a customer and a feature: ledger grant cus_1 seats")
     start, end = _moment(valid_from, "--from"), _moment(valid_until, "--until")
-    if start is not None and end is not None and end <= start:
-        raise MistakeError("--until is not after --from")
+    if ends_too_soon(start, end, wall_clock()):
+        raise MistakeError("--until is not after the grant begins")
     try:
         amount = int(value) if value is not None and value.isdecimal() else value
         return Grant(holder_of(customer), feature_name(feature), value_text(amount), start, end, reason)
@@ -206,12 +189,13 @@ def _read(file: Path) -> str:
         raise MistakeError(f"{file} cannot be read: {error}") from error
 
 
-def _with(work: Callable[[Services, Any], Coroutine[Any, Any, Found]]) -> Found:
+def _with(book: str | None, work: Callable[[Services, Any, str], Coroutine[Any, Any, Found]]) -> Found:
     settings = load_settings()
     with running_database(settings) as database:
+        of_book = book_of(settings, database, book)
 
         async def run() -> Found:
             async with open_services(settings, database=database) as serving, serving.pool.acquire() as connection:
-                return await work(serving, connection)
+                return await work(serving, connection, of_book)
 
         return asyncio.run(run())

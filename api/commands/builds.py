@@ -8,6 +8,7 @@ import getpass
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal, TypeVar
 
@@ -15,6 +16,7 @@ import typer
 from rich.progress import Progress as Bar
 
 from api.clock import wall_clock
+from api.commands.books import default_book
 from api.commands.reasons import Reason
 from api.comparing import ROW_COLUMNS, comparison_csv, comparison_json, comparison_rows
 from api.database import running_database
@@ -85,7 +87,7 @@ def rebuild(
     """
     if until is not None and until_position is not None:
         raise MistakeError("--until and --until-position exclude each other")
-    bound = Until(_moment(until), until_position, book or load_settings().book_by_default)
+    bound = Until(_moment(until), until_position, book)
     if promote_if_equal and bound.bounded:
         raise MistakeError("an audit copy (--until, --until-position) is never promoted")
     with progress_bar() as bar:
@@ -113,6 +115,8 @@ def _moment(text: str | None) -> datetime | None:
 
 
 async def _rebuild(ready: Operations, until: Until, workers: int, reason: str | None, bar: Bar) -> tuple[Build, int]:
+    if until.position is not None and until.book is None:
+        until = replace(until, book=await default_book(load_settings(), ready.database))
     build = await ready.request_rebuild(by=who(), reason=reason, until=until)
     task = bar.add_task(f"{build.build_id} (events)", total=None)
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import asyncpg
 import typer
 
-from api.commands.books import Book
+from api.commands.books import Book, book_of
 from api.commands.builds import who
 from api.commands.reasons import Reason
 from api.database import running_database
@@ -41,7 +41,7 @@ def erase(
     """
     settings = load_settings()
     with running_database(settings) as database:
-        erased = asyncio.run(_erase(settings, database, book or settings.book_by_default, events, reason))
+        erased = asyncio.run(_erase(settings, database, book_of(settings, database, book), events, reason))
     if as_json:
         contents = [_json(found, forgotten) for found, forgotten in erased]
         show_json(contents[0] if len(contents) == 1 else contents)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from api.commands.books import Book
+from api.commands.books import Book, book_of
 from api.database import running_database
 from api.events import event_json
 from api.output import show_json, show_table
@@ -34,9 +34,11 @@ def events(
 
     Example: ledger events --customer cus_1 --type invoice.paid --limit 50
     """
+    if raw and event is None:
+        raise MistakeError("--raw writes one event's bytes: name it")
     settings = load_settings()
-    of_book = book or settings.book_by_default
     with running_database(settings) as database:
+        of_book = book_of(settings, database, book)
         if event is not None:
             found, conflicts = asyncio.run(_one(database, of_book, event))
             _show_one(found, conflicts, raw=raw)

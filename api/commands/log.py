@@ -10,7 +10,7 @@ from typing import Annotated, TypeVar
 import typer
 from rich.progress import Progress
 
-from api.commands.books import Book
+from api.commands.books import Book, book_of
 from api.commands.reasons import Reason
 from api.database import running_database
 from api.output import progress_bar, show_json
@@ -118,12 +118,14 @@ def prove(
 
     async def work(services: Services) -> tuple[StoredEvent, str]:
         async with services.pool.acquire() as connection:
-            found = await read_event(connection, book or settings.book_by_default, event)
+            found = await read_event(connection, of_book, event)
         if found is None:
-            raise MistakeError(f"book {book or settings.book_by_default} has no event {event}")
+            raise MistakeError(f"book {of_book} has no event {event}")
         return found, (await services.notary.prove(found)).encode()
 
-    found, proof = _with_services(settings, work)
+    with running_database(settings) as database:
+        of_book = book_of(settings, database, book)
+        found, proof = asyncio.run(_in_services(settings, database, work))
     if as_json:
         show_json({"event": found.event_id, "book": found.book, "position": found.position, "proof": proof})
     else:
@@ -172,9 +174,10 @@ def fork(
 
 
 def _with_services(settings: Settings, work: Callable[[Services], Awaitable[T]]) -> T:
-    async def run(database: Database) -> T:
-        async with open_services(settings, database=database) as services:
-            return await work(services)
-
     with running_database(settings) as database:
-        return asyncio.run(run(database))
+        return asyncio.run(_in_services(settings, database, work))
+
+
+async def _in_services(settings: Settings, database: Database, work: Callable[[Services], Awaitable[T]]) -> T:
+    async with open_services(settings, database=database) as services:
+        return await work(services)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from api.commands.books import BookToChange
+from api.commands.books import BookToChange, book_of
 from api.commands.builds import who
 from api.commands.reasons import Reason
 from api.database import running_database
@@ -86,7 +86,7 @@ def reopen(month: Month, reason: Reason, book: BookToChange = None, as_json: AsJ
 def _with_services(book: str | None, run: Callable[[Services, str], Awaitable[Any]]) -> Any:
     settings = load_settings()
     with running_database(settings) as database:
-        return asyncio.run(_run(settings, database, book or settings.book_by_default, run))
+        return asyncio.run(_run(settings, database, book_of(settings, database, book), run))
 
 
 async def _run(

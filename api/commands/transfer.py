@@ -16,7 +16,7 @@ from rich.progress import Progress
 
 from api.basis import Basis
 from api.clock import wall_clock
-from api.commands.books import Book
+from api.commands.books import Book, book_of
 from api.comparing import cells_json
 from api.database import running_database
 from api.exporting import Export, all_months, export_books
@@ -127,7 +127,8 @@ def export(
     settings = load_settings()
     with running_database(settings) as database, progress_bar() as progress:
         if as_format is not None:
-            wanted = replace(_books(settings, what, as_format, since, until, book, output), basis=_basis(basis))
+            of_book = book_of(settings, database, book)
+            wanted = replace(_books(what, as_format, since, until, of_book, output), basis=_basis(basis))
             task = progress.add_task(f"export {what} (rows)", total=None)
             count = asyncio.run(export_books(database, wanted, lambda count: progress.advance(task, count)))
             what_written = {"entries" if as_format == "beancount" else "rows": count, "book": wanted.book}
@@ -145,14 +146,12 @@ def export(
         typer.echo(f"{output}: {said}")
 
 
-def _books(
-    settings: Settings, what: str, as_format: str, since: str | None, until: str | None, book: str | None, output: Path
-) -> Export:
+def _books(what: str, as_format: str, since: str | None, until: str | None, book: str, output: Path) -> Export:
     first, last = all_months(int(wall_clock().timestamp()))
     months = (_month(since, first), _month(until, last))
     if months[0] >= months[1]:
         raise typer.BadParameter("--from must be before --to")
-    return Export(what, book or settings.book_by_default, *months, as_format, output)
+    return Export(what, book, *months, as_format, output)
 
 
 def _basis(text: str) -> Basis:

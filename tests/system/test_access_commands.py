@@ -59,3 +59,31 @@ def test_catalogs_and_grants_from_the_command_line(service: Service, tmp_path: P
     assert seats(gone["position"]) == 16
     assert service.run("grant", "--revoke", "grant_x", "--reason", "none such").returncode == 2
     assert service.stop() == 0
+
+
+def test_no_book_means_what_it_means_over_http(service: Service, tmp_path: Path) -> None:
+    service.start()
+    sold = subscription(items="si_1:prod_1*8")
+    service.post(event("evt_1", "customer.subscription.created", sold, live=False))
+    granted = json_of(service, "grant", "cus_1", "beta", "--reason", "a promise")
+    asked = {"min_position": str(granted["position"]), "wait": "10"}
+    beta = service.get("/v1/customers/cus_1/entitlements/beta", **asked).json()
+    assert (beta["granted"], beta["freshness"]["book"]) == (True, "self:test")
+    assert [one["id"] for one in json_of(service, "events")["data"]] == ["evt_1", f"{granted['id']}-created"]
+    audit = json_of(service, "rebuild", "entitlements", "--until-position", "1")
+    assert audit["certificate"]["books"].keys() == {"self:test"}
+    journal = json_of(service, "export", "journal", "--format", "csv", "-o", str(tmp_path / "journal.csv"))
+    assert journal["book"] == "self:test"
+
+    service.post(event("evt_1", "customer.subscription.created", sold, live=False, account="acct_1"))
+    unclear = service.run("grant", "cus_1", "beta", "--reason", "a promise")
+    assert (unclear.returncode, "acct_1:test, self:test" in unclear.stderr) == (2, True), unclear.stderr
+    assert service.run("events").returncode == 2
+
+
+def test_what_would_give_nothing_is_refused(service: Service) -> None:
+    service.start()
+    over = service.run("grant", "cus_1", "beta", "--until", "2020-01-01", "--reason", "a promise")
+    assert (over.returncode, "--until" in over.stderr) == (2, True), over.stderr
+    bare = service.run("events", "--raw")
+    assert (bare.returncode, "--raw" in bare.stderr) == (2, True), bare.stderr
