@@ -73,7 +73,7 @@ def build_json(build: Build, progress: Progress, parked: int, now: datetime) -> 
     """Write a build and how far it is. Until its parts are cut, it is about as much as its books have."""
     return {
         "build": build.build_id,
-        "phase": build.phase,
+        "phase": _phase(build),
         "done": progress.events,
         "total": progress.expected if progress.parts else sum(build.targets.values()),
         **_speed(build, progress, now),
@@ -89,6 +89,11 @@ def build_json(build: Build, progress: Progress, parked: int, now: datetime) -> 
         "changed_at": rfc3339(build.changed_at),
         "started": progress.parts > 0 or build.phase != "folding",
     }
+
+
+def _phase(build: Build) -> str:
+    """Name a build's phase; it is ready once its digest is there, and it answers what it will go on answering."""
+    return "catching_up" if build.phase == "ready" and build.certificate is None else build.phase
 
 
 def _speed(build: Build, progress: Progress, now: datetime) -> dict[str, Any]:

@@ -37,7 +37,7 @@ KEPT_AT: Final = """
 SELECT b.build_id
 FROM ledger.build AS b
 JOIN ledger.checkpoint AS c ON c.build_id = b.build_id AND c.book = $2
-WHERE b.projection = $1 AND b.bounded AND b.phase = 'ready' AND c.position = $3
+WHERE b.projection = $1 AND b.bounded AND b.phase = 'ready' AND b.certificate IS NOT NULL AND c.position = $3
 ORDER BY b.number DESC
 LIMIT 1
 """

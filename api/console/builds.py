@@ -22,7 +22,7 @@ async def show(visit: Visit, refused: Problem | None = None) -> Response:
     build, projections = await asyncio.gather(
         visit.ask("/v1/projections/{name}/builds/{build}", name=name, build=build_id), visit.ask("/v1/projections")
     )
-    going_on = build["phase"] in UNFINISHED or (build["phase"] == "ready" and build["certificate"] is None)
+    going_on = build["phase"] in UNFINISHED
     response = render(
         visit,
         "build.html",

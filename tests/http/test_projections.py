@@ -12,8 +12,9 @@ import pytest
 from api.operations import Operations
 from api.services import Services
 from ledger.reader import Filter, read_page
-from projections.builds import ensure_live
+from projections.builds import ensure_live, read_build
 from projections.follower import follow
+from projections.rebuild import finish
 from projections.runner import connect_runner
 from tests.conftest import client_of
 from tests.stripe_events import event, new_event, product, subscription
@@ -140,8 +141,15 @@ async def test_a_build_answers_nothing_before_it_is_folded(served: Services, cli
     early = await client.get(f"/v1/customers/cus_1/entitlements?build={asked['build']}")
     assert (early.status_code, early.json()["type"], early.headers["retry-after"]) == (503, "not-yet", "5")
     await rebuilder(served).fold(asked["build"])
+    connection = await connect_runner(served.database)
+    await finish(connection, await read_build(connection, asked["build"]))  # and is stopped before its digest is taken
+    await connection.close()
+    path = f"/v1/projections/entitlements/builds/{asked['build']}"
+    almost = (await client.get(path)).json()
+    assert (almost["phase"], almost["digest"]) == ("catching_up", None)
     await rebuilder(served).complete(asked["build"])
-    ready = (await client.get(f"/v1/projections/entitlements/builds/{asked['build']}")).json()
+    ready = (await client.get(path)).json()
+    assert len(ready["digest"]) == 64
     assert (ready["done"], ready["total"], ready["phase"]) == (2, 2, "ready")
     assert (await client.get(f"/v1/customers/cus_1/entitlements?build={asked['build']}")).status_code == 200
 
