@@ -6,6 +6,8 @@ found wrong, and what could not be done.
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from collections import UserDict
 from importlib import import_module
@@ -91,8 +93,13 @@ def _() -> None:
     """The event-sourced billing ledger for companies on Stripe."""
 
 
+_NOT_WRITTEN: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
+"""What a file or standard output answers that takes no more; a database that is away never does."""
+
+
 def main() -> None:
     """Run the command line."""
+    _replace_what_is_closed()
     # Standard output is for answers: what is logged while they are made never goes there.
     structlog.configure(logger_factory=structlog.WriteLoggerFactory(sys.stderr))
     try:
@@ -105,11 +112,20 @@ def main() -> None:
         # A file of the user's has a name; a socket that nobody listens on has none.
         if isinstance(error, OSError) and error.filename is not None:
             _end(f"{error.filename}: {error.strerror}", 2)
+        if isinstance(error, OSError) and error.errno in _NOT_WRITTEN:
+            _end(f"what was to be written could not be: {error.strerror}", 1)
         _end(f"the database cannot be reached: {said_by(error)}", 1)
     except asyncpg.PostgresError as error:
         _end(f"the database refuses: {error}", 1)
     except KeyboardInterrupt:
         _end("interrupted", 130)
+
+
+def _replace_what_is_closed() -> None:
+    """Let what is said into a closed stream be lost, instead of into the next file or connection that is opened."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
 
 
 def _end(message: str, status: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -44,7 +45,7 @@ WRONG: Final = (
     "simulate -o {out} --customers 0",
     "simulate -o {out} --truth {missing}/truth.json --customers 1 --months 1",
     "simulate --post nowhere --secret whsec_1",
-    "events --limit 0", "rebuild nonsense", "rebuild entitlements --until yesterday",
+    "events --limit 0", "events --raw", "rebuild nonsense", "rebuild entitlements --until yesterday",
     "rebuild entitlements --until 2026-01-01T00:00:00Z --until-position 1",
     "rebuild entitlements --until-position 1 --promote-if-equal", "diff nonsense x", "diff entitlements x --format xml",
     "promote entitlements x", "rollback entitlements", "verify --archive {missing}", "verify --archive {folder}",
@@ -155,6 +156,18 @@ def test_a_folder_that_cannot_be_written_is_said(
     monkeypatch.setenv("LEDGER_DATA_DIR", folder.format(**world))
     status, said = run(monkeypatch, f"{name} {GOOD[name].format(**world)}")
     assert status in (1, 2), said
+
+
+@pytest.mark.parametrize("command", ["--help", "keys create app --scope admin", "keys init --json"])
+def test_where_nothing_can_be_written_is_said(command: str) -> None:
+    ledger = str(Path(sys.executable).with_name("ledger"))
+    full = subprocess.run(["sh", "-c", f"{ledger} {command} > /dev/full"], capture_output=True, text=True, check=False)
+    assert (full.returncode, full.stderr) == (
+        1,
+        "ledger: what was to be written could not be: No space left on device\n",
+    )
+    closed = subprocess.run(["sh", "-c", f"{ledger} {command} >&-"], capture_output=True, text=True, check=False)
+    assert (closed.returncode, closed.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("command", WRONG)
