@@ -26,7 +26,7 @@ class SlashesInPaths:
     """ASGI middleware: a percent-encoded slash belongs to a path's value and does not separate values.
 
     Servers hand routes a path decoded whole. Here ``%2F`` becomes NUL, which no value may hold, until
-    ``path_value`` turns it back.
+    ``path_value`` turns it back; a NUL that is sent becomes U+FFFD, as other bytes do that are no text.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -35,8 +35,8 @@ class SlashesInPaths:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on with its path decoded value by value."""
         raw_path = scope.get("raw_path") if scope["type"] == "http" else None
-        if raw_path and b"%2" in raw_path:
-            text = raw_path.decode("latin-1").replace("%2F", "%00").replace("%2f", "%00")
+        if raw_path and (b"%2" in raw_path or b"%00" in raw_path):
+            text = raw_path.decode("latin-1").replace("%00", "%EF%BF%BD").replace("%2F", "%00").replace("%2f", "%00")
             scope["path"] = unquote(text)  # no copy: whoever is further out sees which route was taken
         await self._app(scope, receive, send)
 

@@ -379,3 +379,11 @@ async def test_a_customer_that_waits_to_be_folded_anew_says_so(
     assert (refused.status_code, refused.json()["type"]) == (503, "not-yet")
     await fold_everything(database, services)
     assert (await client.get(path, params={"min_position": "2"})).json()["freshness"]["stale"] is False
+
+
+async def test_a_nul_in_a_path_is_no_slash(client: httpx.AsyncClient, database: Database, services: Services) -> None:
+    await fold_everything(database, services)
+    slash = await client.get("/v1/customers/org:acme%2Feu/entitlements")
+    nul = await client.get("/v1/customers/org:acme%00eu/entitlements")
+    assert (slash.json()["org"], nul.json()["org"]) == ("acme/eu", "acme\ufffdeu")
+    assert (await client.get("/v1/customers/%00/entitlements")).status_code == 400
