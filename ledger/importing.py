@@ -16,6 +16,9 @@ from ledger.event import NewEvent, Source, parse_envelope, received_event
 BATCH_EVENTS: Final = 1_000
 _BATCHES_AT_ONCE: Final = 4
 
+_TOLD: Final = {"book", "position", "recorded_at"}
+"""What stands in an exported event alone. Mode and account do not: it would be stored in another book, rewritten."""
+
 
 class ImportLineError(MistakeError):
     """A line of the file is no event; everything before it is imported, and importing again goes on there."""
@@ -96,8 +99,14 @@ def _batches(path: Path, platform_account: str, now: datetime) -> Iterator[tuple
 
 
 def _event(body: bytes, platform_account: str, now: datetime) -> NewEvent:
+    envelope = parse_envelope(body)
+    if envelope.parsed.keys() >= _TOLD:
+        raise MalformedEventError(
+            "this is an event as the ledger tells it, not as Stripe sent it: `ledger backup` takes a log elsewhere, "
+            "`ledger events EVENT --raw` writes the bytes of one"
+        )
     return received_event(
-        parse_envelope(body),
+        envelope,
         body,
         platform_account=platform_account,
         source=Source.IMPORT,

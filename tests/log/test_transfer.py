@@ -13,6 +13,7 @@ import asyncpg
 import orjson
 import pytest
 
+from api.exporting import Export, all_months, export_books
 from api.services import Services
 from ledger.appender import Appender, Limits
 from ledger.errors import LogUnavailableError
@@ -60,6 +61,19 @@ async def test_a_bad_line_is_named_and_what_came_before_it_stays(
         await import_file(services.appender, file, platform_account="self", now=clock.now)
     assert caught.value.line == 651
     assert len(await read_tail(owner, "self:live", 0, 2_000)) == 650
+
+
+async def test_an_export_of_events_is_no_import(
+    services: Services, owner: asyncpg.Connection, clock: ManualClock, tmp_path: Path
+) -> None:
+    await services.appender.append(
+        [new_event(event("evt_1", "customer.created", {"id": "cus_1", "object": "customer"}))]
+    )
+    wanted = Export("events", "self:live", *all_months(int(clock.now.timestamp())), "jsonl", tmp_path / "events.jsonl")
+    assert await export_books(services.database, wanted, lambda _: None) == 1
+    with pytest.raises(ImportLineError, match="not as Stripe sent it"):
+        await import_file(services.appender, wanted.path, platform_account="self", now=clock.now)
+    assert await read_tail(owner, "self:test", 0, 10) == []
 
 
 async def test_an_import_that_loses_the_database_fails_once(
