@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
 from dataclasses import replace
 from datetime import timedelta
 
@@ -116,6 +118,21 @@ async def test_a_signed_body_that_is_no_event_is_refused_and_counted(
     assert (answer.status_code, answer.json()["type"]) == (400, "malformed-event")
     assert await stored(owner) == 0
     assert await unparsable(client) == before + 1
+
+
+async def test_signed_bytes_that_are_no_text_are_counted_too(client: httpx.AsyncClient, clock: ManualClock) -> None:
+    body, stamp = b'{"id":"evt_1","type":"x.y","created":1,"name":"\xff"}', int(clock.now.timestamp())
+    signed = hmac.new(SECRET.encode(), b"%d." % stamp + body, hashlib.sha256).hexdigest()
+    forged = hmac.new(b"whsec_other", b"%d." % stamp + body, hashlib.sha256).hexdigest()
+    for header, said, counted in (
+        (f"t={stamp},v1={signed}", "malformed-event", 1), (f"t={stamp},v1={forged},v1={signed}", "malformed-event", 1),
+        (f"t={stamp - 301},v1={signed}", "signature", 0), (f"t={stamp},v1={forged}", "signature", 0),
+        (f"v1={signed}", "signature", 0), (f"t={stamp},v0={signed}", "signature", 0), ("t=x,v1", "signature", 0),
+    ):  # fmt: skip
+        before = await unparsable(client)
+        answer = await client.post(WEBHOOK, content=body, headers={"Stripe-Signature": header})
+        assert (answer.status_code, answer.json()["type"]) == (400, said), header
+        assert await unparsable(client) == before + counted
 
 
 async def unparsable(client: httpx.AsyncClient) -> float:
