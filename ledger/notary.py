@@ -12,7 +12,7 @@ from ledger.appender import Appender
 from ledger.errors import LedgerError
 from ledger.identity import Identity, establish
 from ledger.merkle import prove_inclusion, root, tiles_for_inclusion
-from ledger.note import Checkpoint, SignerKey, parse_checkpoint, parse_note, sign_note, to_base64
+from ledger.note import Checkpoint, Note, SignerKey, open_note, parse_checkpoint, parse_note, sign_note, to_base64
 from ledger.outside import Outside
 from ledger.reader import StoredEvent, read_books
 from ledger.tiles import fetch_tiles, grow_tiles
@@ -96,7 +96,18 @@ class Notary:
                 note = await connection.fetchval(NEWEST, book, identity.origin_of(book))
             if note is None or _size(note) < at_least:
                 raise NotProvableError(f"book {book} has no event at position {at_least}")
-            return str(note)
+            return self._vouched(note, identity)
+
+    def _vouched(self, note: str, identity: Identity) -> str:
+        """Return a note with the present key's signature beside that of an earlier one: the key to check it is told.
+
+        Raises ``NoteError`` where no key of the log's has signed it.
+        """
+        own = self.signer.verifier
+        known = open_note(note, identity.keys)
+        if any((one.name, one.key_id) == (own.name, own.key_id) for one in known.signatures):
+            return note
+        return Note(known.text, (*known.signatures, self.signer.sign(known.text))).encode()
 
     async def prove(self, event: StoredEvent) -> LogProof:
         """Prove that the event stands in the log, under a signed checkpoint."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import httpx
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from api.services import Services
 from ledger.merkle import extend, root
-from ledger.note import open_note, parse_checkpoint, parse_verifier_key
+from ledger.note import SignerKey, open_note, parse_checkpoint, parse_verifier_key
 from ledger.tlog_proof import ForeignOriginError, NotIncludedError, parse_log_proof, verify_log_proof
-from tests.conftest import ManualClock
+from tests.conftest import ManualClock, client_of
 from tests.http.test_access import post
 from tests.stripe_events import event, new_event
 
@@ -46,6 +49,23 @@ async def test_a_checkpoint_is_the_signed_root_of_the_leaves(client: httpx.Async
     assert (await client.get("/v1/log/checkpoint")).text == note
     fresh = (await client.get("/v1/log/checkpoint", params={"min_position": "4"})).text
     assert parse_checkpoint(open_note(fresh, [key]).text).size == 4
+
+
+async def test_a_key_that_was_changed_vouches_for_what_the_old_one_signed(
+    client: httpx.AsyncClient, services: Services, clock: ManualClock
+) -> None:
+    await post(client, clock, event("evt_1", "x.y", {"id": "o_1"}))
+    old = parse_verifier_key((await client.get("/v1/log/verifier-key")).text.strip())
+    before = (await client.get("/v1/log/checkpoint")).text
+    signer = SignerKey("ledger-new", Ed25519PrivateKey.from_private_bytes(bytes(32)))
+    async with client_of(replace(services, notary=replace(services.notary, signer=signer))) as later:
+        new = parse_verifier_key((await later.get("/v1/log/verifier-key")).text.strip())
+        note = (await later.get("/v1/log/checkpoint")).text
+        proof = parse_log_proof((await later.get("/v1/log/proof/evt_1")).text)
+        header = (await later.get("/v1/events/evt_1")).json()["leaf"]["header"].encode()
+    for key in (old, new):
+        assert open_note(note, [key]).text == open_note(before, [old]).text
+        assert verify_log_proof(proof, header, f"{old.name}/self:live", [key]).size == 1
 
 
 async def test_what_is_not_there_cannot_be_proved(client: httpx.AsyncClient, clock: ManualClock) -> None:
