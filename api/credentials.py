@@ -46,15 +46,11 @@ def load_credentials(settings: Settings) -> Credentials:
     keys = parse_api_keys(settings.api_keys or "")
     if settings.embedded:
         kept = _kept(settings)
-        if not secrets:
-            secrets = [WebhookSecret(kept["webhook_secret"])]
-        if not keys:
-            keys = [ApiKey("generated", frozenset({"admin"}), None, digest_of(kept["api_key"]))]
         return Credentials(
-            tuple(secrets),
-            tuple(keys),
-            None if settings.stripe_webhook_secrets else kept["webhook_secret"],
-            None if settings.api_keys else kept["api_key"],
+            tuple(secrets or [WebhookSecret(kept["webhook_secret"])]),
+            tuple(keys or [ApiKey("generated", frozenset({"admin"}), None, digest_of(kept["api_key"]))]),
+            None if secrets else kept["webhook_secret"],
+            None if keys else kept["api_key"],
         )
     if not secrets:
         raise SettingError("LEDGER_STRIPE_WEBHOOK_SECRETS", "needed with LEDGER_DATABASE_URL; see `ledger keys init`")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from api.credentials import load_credentials
 from api.doctor import place_checks
 from api.secrets import parse_api_keys
 from api.serve import serve
@@ -41,6 +42,14 @@ WRONG = {
 def test_what_is_written_well_is_taken(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, value)
     assert getattr(load_settings(), name.removeprefix("LEDGER_").lower()) == value
+
+
+def test_a_list_of_nothing_is_as_good_as_none(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, stripe_webhook_secrets=",", api_keys=" , ")
+    found = load_credentials(settings)
+    assert [one.secret for one in found.webhook_secrets] == [found.generated_secret]
+    assert found.generated_key is not None
+    assert [one.name for one in found.api_keys] == ["generated"]
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in WRONG.items() for value in values])
