@@ -98,7 +98,9 @@ class Warm:
 
     def _pack(self, remembered: Remembered) -> _Packed:
         kept = remembered.state
-        packed = self._compressor.compress(b"\n".join((orjson.dumps(kept.anchors), kept.state)))
+        written = b"\n".join((orjson.dumps(kept.anchors), kept.state))
+        # A copy: what the compressor returns still takes as many bytes as it might have needed.
+        packed = bytes(memoryview(self._compressor.compress(written)))
         size = 1_000 + len(packed) + 100 * len(remembered.streams)
         if remembered.going:
             size += remembered.going.held * _FACT_BYTES + _STATE_FACTOR * len(kept.state)

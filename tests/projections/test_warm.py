@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import random
+import tracemalloc
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -277,8 +278,12 @@ def test_what_is_remembered_comes_back_as_it_was_and_takes_less() -> None:
     warm = Warm(most_bytes=5_000)
     warm.keep("b", (10, 1), [("b/0", one)])
     assert warm.get("b/0") == one
+    tracemalloc.start()
     warm.keep("b", (20, 2), [("b/0", text)])
+    taken = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
     assert warm.get("b/0") == text
+    assert taken < len(text.state.state) / 5
 
 
 def test_the_oldest_is_forgotten_first() -> None:
