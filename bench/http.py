@@ -17,9 +17,9 @@ import orjson
 from stripe import WebhookSignature
 
 from bench.events import EventSource
+from bench.pump import pump_once
 from bench.table import Row, percentiles_ms, rate
 
-CONNECTIONS = 64
 _SECRET = "whsec_bench"
 _PACED_CONNECTIONS = 8
 _IDLE_SECONDS = 10
@@ -164,24 +164,9 @@ async def _answers(port: int, path: str) -> None:
 
 async def send(port: int, bodies: Iterable[bytes]) -> tuple[float, list[float]]:
     """Send webhooks over 64 connections; return how long all took, and each."""
-    requests = [webhook(body) for body in bodies][::-1]
-    latencies: list[float] = []
-
-    async def connection() -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        while requests:
-            request = requests.pop()
-            began = time.perf_counter()
-            writer.write(request)
-            head = await reader.readuntil(b"\r\n\r\n")
-            body = await reader.readexactly(_length(head))
-            latencies.append(time.perf_counter() - began)
-            if not orjson.loads(body).get("received"):
-                raise AssertionError(body)
-        writer.close()
-
+    requests = [webhook(body) for body in bodies]
     began = time.perf_counter()
-    await asyncio.gather(*(connection() for _ in range(CONNECTIONS)))
+    latencies = await pump_once(port, requests)
     return time.perf_counter() - began, latencies
 
 

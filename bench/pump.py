@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, cast
 
 import uvloop
@@ -13,9 +14,9 @@ CONNECTIONS: Final = 64
 
 
 class _Pump(asyncio.Protocol):
-    def __init__(self, requests: Sequence[bytes], first: int, deadline: float, latencies: list[float]) -> None:
-        self._requests, self._deadline, self._latencies = requests, deadline, latencies
-        self._number, self._buffer = first, b""
+    def __init__(self, requests: Iterator[bytes], latencies: list[float]) -> None:
+        self._requests, self._latencies = requests, latencies
+        self._buffer = b""
         self.done = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -23,13 +24,13 @@ class _Pump(asyncio.Protocol):
         self._send()
 
     def _send(self) -> None:
-        self._began = time.perf_counter()
-        if self._began > self._deadline:
+        request = next(self._requests, None)
+        if request is None:
             self._transport.close()
             self.done.set_result(None)
             return
-        self._number += 1
-        self._transport.write(self._requests[self._number % len(self._requests)])
+        self._began = time.perf_counter()
+        self._transport.write(request)
 
     def connection_lost(self, error: Exception | None) -> None:
         if not self.done.done():
@@ -52,19 +53,36 @@ class _Pump(asyncio.Protocol):
 
 
 async def pump(port: int, requests: Sequence[bytes], seconds: float) -> list[float]:
-    """Send requests for so long, on a loop of its own; return how long each took."""
-    return await asyncio.to_thread(lambda: uvloop.run(_pump(port, requests, seconds)))
-
-
-async def _pump(port: int, requests: Sequence[bytes], seconds: float) -> list[float]:
-    latencies: list[float] = []
+    """Send requests again and again for so long, on a loop of its own; return how long each took."""
     deadline = time.perf_counter() + seconds
-    loop = asyncio.get_running_loop()
+
+    def until_then(first: int) -> Iterator[bytes]:
+        for number in itertools.count(first):
+            if time.perf_counter() > deadline:
+                return
+            yield requests[number % len(requests)]
+
     # Each begins elsewhere: in step, all would ask the same at the same time.
-    starts = [number * len(requests) // CONNECTIONS for number in range(CONNECTIONS)]
+    return await _on_its_own_loop(
+        port, [until_then(number * len(requests) // CONNECTIONS) for number in range(CONNECTIONS)]
+    )
+
+
+async def pump_once(port: int, requests: Sequence[bytes]) -> list[float]:
+    """Send every request once, on a loop of its own; return how long each took."""
+    return await _on_its_own_loop(port, [iter(requests)] * CONNECTIONS)
+
+
+async def _on_its_own_loop(port: int, requests: Sequence[Iterator[bytes]]) -> list[float]:
+    return await asyncio.to_thread(lambda: uvloop.run(_pump(port, requests)))
+
+
+async def _pump(port: int, requests: Sequence[Iterator[bytes]]) -> list[float]:
+    latencies: list[float] = []
+    loop = asyncio.get_running_loop()
     pumps = [
-        (await loop.create_connection(lambda: _Pump(requests, first, deadline, latencies), "127.0.0.1", port))[1]  # noqa: B023
-        for first in starts
+        (await loop.create_connection(lambda: _Pump(own, latencies), "127.0.0.1", port))[1]  # noqa: B023
+        for own in requests
     ]
     await asyncio.gather(*(one.done for one in pumps))
     return latencies

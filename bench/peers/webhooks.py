@@ -20,6 +20,7 @@ import orjson
 from bench import http
 from bench.ground import Ground
 from bench.peers.installed import NotInstalledError, dj_stripe, stripe_sync
+from bench.pump import CONNECTIONS
 from bench.table import Row, percentiles_ms, rate
 from ledger.embedded import SUPERUSER
 from ledger.simulator.company import Arguments, Company
@@ -75,7 +76,7 @@ async def peer_rows(ground: Ground, count: int, seconds: float = 6) -> list[Row]
 async def _stripe_sync(ground: Ground, file: Path, seconds: float) -> tuple[float, str]:
     folder = await asyncio.to_thread(stripe_sync)
     url = await _database(ground, "stripe_sync")
-    command = ["node", str(_HERE / "stripe_sync.mjs"), url, str(file), str(seconds), str(http.CONNECTIONS)]
+    command = ["node", str(_HERE / "stripe_sync.mjs"), url, str(file), str(seconds), str(CONNECTIONS)]
     [done] = await _measured([command], folder)
     if done["failures"]:
         raise AssertionError(done["failures"])
