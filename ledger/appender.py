@@ -3,7 +3,8 @@
 A caller waits until its events are durable. While one commit runs, the next callers gather; they are numbered,
 hashed and written together with one call. The heads are remembered between batches, so that the common batch is
 one round trip; where another process was faster, or an event is a duplicate, the database says so and the batch is
-computed again, the third time under the heads' locks. While others keep being faster, it starts with the locks.
+computed again, the third time under the heads' locks. While others keep being faster, it starts with the locks, and
+writes whoever waits once it has them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NamedTuple, Self
@@ -34,6 +36,9 @@ _log = structlog.get_logger()
 
 _SALT_BYTES: Final = 16
 _OPTIMISTIC_TRIES: Final = 2
+_LOCKED_FIRST: Final = 16
+"""Once others were faster, so many batches begin with the heads' locks: losing a race costs more than they do."""
+
 _RECONNECT_SECONDS: Final = 0.25
 
 
@@ -62,6 +67,11 @@ class _Waiting:
     events: list[Prepared]
     size: int
     answer: asyncio.Future[list[Appended]]
+
+    @property
+    def books(self) -> set[str]:
+        """The books it writes to."""
+        return {one.event.book for one in self.events}
 
 
 class Appender:
@@ -94,7 +104,7 @@ class Appender:
         self._queued_bytes = 0
         self._arrived = asyncio.Event()
         self._heads: dict[str, Head] = {}
-        self._contended = False
+        self._locked_first = 0
         self._connection: asyncpg.Connection | None = None
         self._away: str | None = None
         self._flusher: asyncio.Task[None] | None = None
@@ -160,8 +170,8 @@ class Appender:
                 self._stay_away(error)
                 await asyncio.sleep(_RECONNECT_SECONDS)
                 continue
-            if callers := self._take_batch():
-                await self._flush(connection, callers)
+            if self._queue:
+                await self._flush(connection, [] if self._locked_first else self._take_batch())
 
     async def _connected(self) -> asyncpg.Connection:
         if self._connection is None or self._connection.is_closed():
@@ -199,7 +209,8 @@ class Appender:
         self._away = "the database cannot be reached"
         self._refuse(self._take_everything(), self._away)
 
-    def _take_batch(self) -> list[_Waiting]:
+    def _take_batch(self, books: AbstractSet[str] | None = None) -> list[_Waiting]:
+        """Take who waits, as far as a commit has room and, where ``books`` are locked, as they want no others."""
         callers: list[_Waiting] = []
         events = size = 0
         while self._queue:
@@ -207,6 +218,8 @@ class Appender:
             events += len(caller.events)
             size += caller.size
             if callers and (events > self._limits.batch_events or size > self._limits.batch_bytes):
+                break
+            if books is not None and not caller.books <= books:
                 break
             callers.append(self._take_first())
         if not self._queue:
@@ -226,6 +239,7 @@ class Appender:
         return [self._take_first() for _ in range(len(self._queue))]
 
     async def _flush(self, connection: asyncpg.Connection, callers: list[_Waiting]) -> None:
+        """Write callers' events; of nobody: of those who wait once the heads are locked, which become ``callers``."""
         try:
             await self._write(connection, callers)
         except AWAY as error:
@@ -243,18 +257,36 @@ class Appender:
                 middle = len(callers) // 2
                 await self._flush(connection, callers[:middle])
                 await self._flush(connection, callers[middle:])
-            else:
+            elif callers:
                 _log.error("append_failed", event_id=callers[0].events[0].event.event_id, error=error)
                 self._refuse(callers, "the database refused the event")
+            else:
+                await self._disconnect()
+                self._stay_away(error)
 
     async def _write(self, connection: asyncpg.Connection, callers: list[_Waiting]) -> None:
-        flush = _Flush(callers, self._heads, self._recorded_at)
-        self._contended = await flush.run(connection, lock_first=self._contended)
+        flush = _Flush(callers, self._heads, self._recorded_at) if callers else None
+        if flush is None or self._locked_first or not await flush.is_written_at_once(connection):
+            flush = await self._write_under_locks(connection, callers, flush)
         if flush.wrote:
             self._on_commit()
         for copy in await record_conflicts(connection, self._bodies, flush.copies):
             _log.warning("event_conflict", book=copy.event.book, event_id=copy.event.event_id)
         flush.answer()
+
+    async def _write_under_locks(
+        self, connection: asyncpg.Connection, callers: list[_Waiting], flush: _Flush | None
+    ) -> _Flush:
+        """Write where other processes write too: a batch gathers for as long as it is somebody else's turn."""
+        books = {book for caller in callers or self._queue for book in caller.books}
+        async with connection.transaction():
+            heads = await lock_heads(connection, list(books))
+            if flush is None:
+                callers += self._take_batch(books)
+                flush = _Flush(callers, self._heads, self._recorded_at)
+            overtaken = await flush.write_on(connection, heads) or not self._locked_first
+        self._locked_first = _LOCKED_FIRST if overtaken else self._locked_first - 1
+        return flush
 
     def _recorded_at(self) -> Callable[[NewEvent], datetime]:
         if self._simulated:
@@ -288,18 +320,20 @@ class _Flush:
         self.wrote = False
         self._refuse_rivals()
 
-    async def run(self, connection: asyncpg.Connection, *, lock_first: bool) -> bool:
-        """Write the batch, learning what it did not know as often as it takes; return whether others write too."""
-        for _ in range(0 if lock_first else _OPTIMISTIC_TRIES):
+    async def is_written_at_once(self, connection: asyncpg.Connection) -> bool:
+        """Write on top of the heads as they were last seen, learning what it did not know; False: others are faster."""
+        for _ in range(_OPTIMISTIC_TRIES):
             if await self._attempt(connection):
-                return False
-        async with connection.transaction():
-            heads = await lock_heads(connection, list({one.event.book for one in self._first_copies()}))
-            overtaken = any(self._heads.get(book) != head for book, head in heads.items())
-            self._heads.update(heads)
-            while not await self._attempt(connection):
-                pass  # under the locks each miss teaches of duplicates or taken versions, and there are finitely many
-        return overtaken or not lock_first
+                return True
+        return False
+
+    async def write_on(self, connection: asyncpg.Connection, heads: Mapping[str, Head]) -> bool:
+        """Write on top of locked heads; return whether anybody else has written since they were last seen."""
+        overtaken = any(self._heads.get(book) != head for book, head in heads.items())
+        self._heads.update(heads)
+        while not await self._attempt(connection):
+            pass  # under the locks each miss teaches of duplicates or taken versions, and there are finitely many
+        return overtaken
 
     def answer(self) -> None:
         """Tell every caller where its events stand, or which version was taken."""

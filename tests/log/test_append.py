@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import asyncpg
@@ -20,6 +23,10 @@ from tests.conftest import ManualClock
 from tests.stripe_events import event, new_event, subscription
 
 SCANNED = "SELECT n_tup_ins, seq_scan FROM pg_stat_user_tables WHERE relid = 'ledger.event_key'::regclass"
+
+WAITING = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')"
+
+COMMITS = "SELECT count(DISTINCT xmin::text) FROM ledger.event WHERE event_id = ANY ($1)"
 
 
 def made(event_id: str, *, live: bool = True, customer: str = "cus_1") -> NewEvent:
@@ -78,6 +85,50 @@ async def test_many_callers_and_processes_share_one_order(database: Database, cl
     assert sorted(position for positions in written for position in positions) == list(range(1, 201))
     assert all(positions == sorted(positions) for positions in written)
     assert [one.position for one in await log_of(database)] == list(range(1, 201))
+
+
+class Overtaken:
+    """A clock under whose eyes another process appends, twice: who asked it so often has lost two races."""
+
+    def __init__(self, database: Database, clock: ManualClock) -> None:
+        self._database, self._clock = database, clock
+        self._others: Iterator[NewEvent] = iter([made("evt_other_1"), made("evt_other_2")])
+
+    def __call__(self) -> datetime:
+        if (event := next(self._others, None)) is not None:
+            other = threading.Thread(target=lambda: asyncio.run(self._append(event)))
+            other.start()
+            other.join()
+        return self._clock()
+
+    async def _append(self, event: NewEvent) -> None:
+        async with Appender(self._database, clock=self._clock) as appender:
+            await appender.append([event])
+
+
+async def test_who_waits_for_others_gathers_meanwhile_and_is_written_at_once(
+    database: Database, clock: ManualClock, owner: asyncpg.Connection
+) -> None:
+    async with Appender(database, clock=clock) as appender:
+        await appender.append([made("evt_1")])
+    async with Appender(database, clock=Overtaken(database, clock)) as appender:
+        await appender.append([made("evt_2")])
+        async with owner.transaction():
+            await owner.execute("SELECT FROM ledger.head WHERE book = 'self:live' FOR UPDATE")
+            waiting = [asyncio.ensure_future(appender.append([made("evt_3")]))]
+            async with asyncio.timeout(10):
+                while not await owner.fetchval(WAITING):  # noqa: ASYNC110 - the database does not say when
+                    await asyncio.sleep(0.01)
+            waiting += [asyncio.ensure_future(appender.append([made(f"evt_{n}")])) for n in range(4, 10)]
+            await asyncio.sleep(0.05)
+            # Of another book, whose head it could lock too late only: it comes after.
+            waiting.append(asyncio.ensure_future(appender.append([made("evt_10", live=False)])))
+            await asyncio.sleep(0.05)
+            assert not any(one.done() for one in waiting)
+        places = [place for one in waiting for place in await one]
+    assert places == [Appended(n + 2, False) for n in range(3, 10)] + [Appended(1, False)]
+    assert await owner.fetchval(COMMITS, [f"evt_{n}" for n in range(3, 10)]) == 1
+    assert await owner.fetchval(COMMITS, ["evt_9", "evt_10"]) == 2
 
 
 async def test_the_same_events_from_two_processes_are_stored_once(database: Database, clock: ManualClock) -> None:
