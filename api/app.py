@@ -44,8 +44,13 @@ class Application(Starlette):
         return Front(Intake(Present(routes, self.state)), self.state.metrics)
 
 
-def create_app(open_: Callable[[], AbstractAsyncContextManager[Services]]) -> Starlette:
-    """Make the application; ``open_`` opens its services when the server starts."""
+def create_app(
+    open_: Callable[[], AbstractAsyncContextManager[Services]], *, shares_metrics: bool = False
+) -> Starlette:
+    """Make the application; ``open_`` opens its services when the server starts.
+
+    With ``shares_metrics`` it is one of several processes that answer ``/metrics`` for one another.
+    """
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -66,7 +71,7 @@ def create_app(open_: Callable[[], AbstractAsyncContextManager[Services]]) -> St
         exception_handlers={**dict.fromkeys(HANDLED, doors.answer_error), Exception: doors.answer_error},
         lifespan=lifespan,
     )
-    app.state.metrics = Metrics()
+    app.state.metrics = Metrics(shares=shares_metrics)
     return app
 
 

@@ -1,49 +1,75 @@
-"""What one web process counts of itself, in a registry of its own; ``api.scrape`` adds what the database knows.
+"""What the web processes of one ``serve`` count of themselves; ``api.scrape`` adds what the database knows.
 
-One ``serve`` has one web process and is one target of Prometheus, so a process's counters need no sum here and no
-shared files: Prometheus tells targets apart by their ``instance``. Whatever must be right over all processes (how many
-events were appended, what is parked) is read from the database when it is asked for, and is the same on every target.
+One ``serve`` is one target of Prometheus. Where it has several web processes they count in files they share, and
+whichever of them is asked answers for all; where it has one, that counts in memory, and says what it takes of the
+machine too. Whatever must be right over all of a database's services (how many events were appended, what is parked)
+is read from the database when it is asked for, and is the same on every target.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.multiprocess import MultiProcessCollector
+
+SHARED: Final = "PROMETHEUS_MULTIPROC_DIR"
+"""The library's own variable: where processes that have it when they begin count in files of that folder."""
 
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 class Metrics:
-    """The counters of one web process."""
+    """What a web process counts; ``registry`` is what is told of it, and of those it ``shares`` its files with."""
 
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
+    def __init__(self, *, shares: bool = False) -> None:
+        own = CollectorRegistry()
+        self.registry = CollectorRegistry() if shares else own
+        if shares:
+            MultiProcessCollector(self.registry)  # type: ignore[no-untyped-call]
+        else:
+            ProcessCollector(registry=own)
         self.webhooks = Counter(
             "ledger_webhooks",
             "Webhooks by what became of them: appended, duplicate, refused, unavailable",
             ["outcome"],
-            registry=self.registry,
+            registry=own,
         )
         self.refused = Counter(
-            "ledger_webhooks_refused", "Refused webhooks by the problem's type", ["type"], registry=self.registry
+            "ledger_webhooks_refused", "Refused webhooks by the problem's type", ["type"], registry=own
         )
         self.unparsable = Counter(
             "ledger_webhook_unparsable",
             "Signed bodies that are no event: an alarm, look at the sender",
-            registry=self.registry,
+            registry=own,
         )
         self._requests = Histogram(
             "ledger_http_request_seconds",
             "Until an answer began, by method, route and status",
             ["method", "route", "status"],
             buckets=_SECONDS,
-            registry=self.registry,
+            registry=own,
+        )
+        self._queue = Gauge(
+            "ledger_append_queue_events",
+            "Events that wait to be written",
+            registry=own,
+            multiprocess_mode="livesum",
+        )
+        self._readers = Gauge(
+            "ledger_stream_readers",
+            "Who follows the stream of changes",
+            registry=own,
+            multiprocess_mode="livesum",
         )
         self._known: dict[tuple[str, str, int], Histogram] = {}
         for outcome in ("appended", "duplicate", "refused", "unavailable"):
             self.webhooks.labels(outcome)
+
+    def measured(self, *, waiting: int, readers: int) -> None:
+        """Note how things are now in this process."""
+        self._queue.set(waiting)
+        self._readers.set(readers)
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one answer."""

@@ -21,6 +21,7 @@ from starlette.responses import Response
 
 from api.access import metrics_of, services
 from api.front import CONTRACT
+from api.metrics import Metrics
 from api.outward.alarms import alarms
 from api.services import Services
 from ledger.postgres import AWAY
@@ -70,8 +71,9 @@ async def prometheus(request: Request) -> Response:
             families = [_one("ledger_database_up", "Whether the database answers", 1), *await _measure(serving)]
     except (*AWAY, asyncpg.PostgresError):
         families = [_one("ledger_database_up", "Whether the database answers", 0)]
+    measure(metrics_of(request), serving)
     now = CollectorRegistry()
-    now.register(_Measured([*_process(serving), *families]))
+    now.register(_Measured([_release(), *families]))
     content = generate_latest(metrics_of(request).registry) + generate_latest(now)
     return Response(content, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
@@ -91,14 +93,15 @@ def _one(name: str, about: str, value: float) -> GaugeMetricFamily:
     return GaugeMetricFamily(name, about, value)
 
 
-def _process(serving: Services) -> list[Metric]:
+def measure(metrics: Metrics, serving: Services) -> None:
+    """Note how things are in this process, for itself and for those who answer for it."""
+    metrics.measured(waiting=serving.appender.waiting, readers=serving.live.streams.count)
+
+
+def _release() -> Metric:
     about = GaugeMetricFamily("ledger_info", "This release, and the contract it keeps", labels=["version", "contract"])
     about.add_metric([version("ledger"), CONTRACT], 1)
-    return [
-        about,
-        _one("ledger_append_queue_events", "Events that wait to be written by this process", serving.appender.waiting),
-        _one("ledger_stream_readers", "Who follows this process's stream of changes", serving.live.streams.count),
-    ]
+    return about
 
 
 async def _measure(serving: Services) -> list[Metric]:

@@ -1,4 +1,4 @@
-"""``ledger serve``: prepare the database, then supervise one web process, one follower, and one that asks Stripe."""
+"""``ledger serve``: prepare the database, then supervise web processes, one follower, and one that asks Stripe."""
 
 from __future__ import annotations
 
@@ -6,21 +6,25 @@ import asyncio
 import contextlib
 import errno
 import http.client
+import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Final
 
 import asyncpg
 import structlog
+from prometheus_client.multiprocess import mark_process_dead
 
 from api.credentials import Credentials, load_credentials, publish_url
 from api.database import database_of, prepare_embedded
+from api.metrics import SHARED
 from api.settings import WEBHOOKS, Settings
 from api.signing import load_signer, open_checkpoint_dir
 from ledger.embedded import EmbeddedPostgres
@@ -37,6 +41,8 @@ _BACKOFF_SECONDS_MIN: Final = 0.2
 _BACKOFF_SECONDS_MAX: Final = 5.0
 _HEALTHY_SECONDS: Final = 30
 
+_CHILD: Final = (sys.executable, "-m", "api.processes")
+
 
 @dataclass(slots=True)
 class Child:
@@ -45,6 +51,8 @@ class Child:
     name: str
     command: Sequence[str]
     pass_fds: Sequence[int] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    ended: Callable[[int], None] = lambda _: None
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     not_before: float = 0.0
@@ -54,6 +62,7 @@ class Child:
         """Start the process when it is not running; after failures, not at once."""
         if self.process is not None and self.process.poll() is not None:
             _log.warning("child_ended", child=self.name, status=self.process.returncode)
+            self.ended(self.process.pid)
             self.process = None
             if now - self.started > _HEALTHY_SECONDS:
                 self.backoff_seconds = _BACKOFF_SECONDS_MIN
@@ -63,7 +72,11 @@ class Child:
             self.started = now
             # A session of its own: Ctrl-C is for us, and we tell the children in order.
             self.process = subprocess.Popen(
-                self.command, stdin=subprocess.PIPE, pass_fds=self.pass_fds, start_new_session=True
+                self.command,
+                stdin=subprocess.PIPE,
+                pass_fds=self.pass_fds,
+                start_new_session=True,
+                env=os.environ | self.environment,
             )
 
     def stop(self) -> None:
@@ -102,7 +115,8 @@ def serve(
             else:
                 asyncio.run(_check_external(settings, migrate_first=migrate_first))
             deadline = time.monotonic() + ready_seconds
-            _supervise(settings, listening, embedded, stopping, lambda: _greet(settings, credentials, say), deadline)
+            with _web(settings, listening) as web:
+                _supervise(settings, web, embedded, stopping, lambda: _greet(settings, credentials, say), deadline)
     finally:
         listening.close()
         if embedded is not None:
@@ -143,24 +157,37 @@ async def _check_external(settings: Settings, *, migrate_first: bool) -> None:
         raise LedgerError(f"LEDGER_DATABASE_URL: {error}; its login needs ledger_app and ledger_builder") from error
 
 
+@contextlib.contextmanager
+def _web(settings: Settings, listening: socket.socket) -> Iterator[list[Child]]:
+    """Give the web processes: they share the socket, and where they are several what they count."""
+    one = Child("web", [*_CHILD, "web", str(listening.fileno())], pass_fds=(listening.fileno(),))
+    if settings.web_processes == 1:
+        yield [one]
+        return
+    with tempfile.TemporaryDirectory(prefix="ledger-metrics-") as folder:
+        shared = {SHARED: folder}
+        yield [
+            replace(one, environment=shared, ended=lambda pid: mark_process_dead(pid, folder))  # type: ignore[no-untyped-call]
+            for _ in range(settings.web_processes)
+        ]
+
+
 def _supervise(
     settings: Settings,
-    listening: socket.socket,
+    web: Sequence[Child],
     embedded: EmbeddedPostgres | None,
     stopping: Callable[[], bool],
     greet: Callable[[], None],
     deadline: float,
 ) -> None:
-    child = [sys.executable, "-m", "api.processes"]
-    web = Child("web", [*child, "web", str(listening.fileno())], pass_fds=(listening.fileno(),))
-    others = [Child("follower", [*child, "follower"])]
+    others = [Child("follower", [*_CHILD, "follower"])]
     if settings.stripe_api_key is not None:
-        others.append(Child("outward", [*child, "outward"]))
+        others.append(Child("outward", [*_CHILD, "outward"]))
     greeted = False
     try:
         while not stopping():
             now = time.monotonic()
-            for one in (web, *others):
+            for one in (*web, *others):
                 one.keep_running(now)
             if not greeted and (_answers(settings) or now > deadline):
                 greeted = True
@@ -169,9 +196,8 @@ def _supervise(
                 _keep_postgres_running(embedded)
             time.sleep(_TICK_SECONDS)
     finally:
-        # The web process first: what it has taken, it finishes.
-        web.stop()
-        for one in others:
+        # The web processes first: what they have taken, they finish.
+        for one in (*web, *others):
             one.stop()
 
 

@@ -1,4 +1,4 @@
-"""The web process of ``serve``: it alone imports routes, pages and what verifies webhooks."""
+"""A web process of ``serve``: no other process imports routes, pages and what verifies webhooks."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from api.app import create_app
 from api.children import supervisor_gone
 from api.front import AskedBy, completed, new_request_id
 from api.problems import Problem, ProblemResponse
+from api.scrape import measure
 from api.services import open_services
 from api.settings import Settings
 from ledger.tasks import end
@@ -21,15 +22,21 @@ from ledger.tasks import end
 _COLLECTED_AFTER = 20_000
 """Objects. Python looks for cycles after 700, which few requests make: a fifth of what an uncached check costs."""
 
+_MEASURED_SECONDS = 1.0
+
 
 async def serve_web(settings: Settings, listening: socket.socket) -> None:
     """Answer HTTP on a socket the supervisor has bound."""
-    server = web_server(create_app(lambda: open_services(settings)), settings)
-    watcher = asyncio.create_task(_stop_when_orphaned(server))
+    several = settings.web_processes > 1
+    app = create_app(lambda: open_services(settings), shares_metrics=several)
+    server = web_server(app, settings)
+    watchers = [asyncio.create_task(_stop_when_orphaned(server))]
+    if several:
+        watchers.append(asyncio.create_task(_measure(app)))
     try:
         await server.serve(sockets=[listening])
     finally:
-        await end(watcher)
+        await end(*watchers)
 
 
 def web_server(app: Starlette, settings: Settings) -> uvicorn.Server:
@@ -77,6 +84,14 @@ class _Server(uvicorn.Server):
         if (serving := getattr(self._app.state, "services", None)) is not None:
             serving.live.end()
         await super().shutdown(sockets)
+
+
+async def _measure(app: Starlette) -> None:
+    """Note again and again how things are: another process may be asked."""
+    while True:
+        if (serving := getattr(app.state, "services", None)) is not None:
+            measure(app.state.metrics, serving)
+        await asyncio.sleep(_MEASURED_SECONDS)
 
 
 async def _stop_when_orphaned(server: uvicorn.Server) -> None:

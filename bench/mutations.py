@@ -79,7 +79,7 @@ LOG: Final = (
             "or self._queued_bytes + size > self._limits.waiting_bytes", "or size < 0", _APPEND),
     mutant("log", "one event that cannot be written fails its whole batch", "ledger/appender.py",
             "if len(callers) > 1:\n                # Something", "if len(callers) < 0:\n                # Something", _APPEND),
-    mutant("log", "who comes second for a version is never told", "ledger/appender.py",
+    mutant("log", "who comes second for a version is never told", "ledger/flush.py",
             "answer.taken - self._own(one.key)", "set()", f"{_APPEND}::test_a_version_conflict_fails_its_caller_alone"),
     mutant("log", "the log may be changed by its owner", _SCHEMA,
             "ALTER TABLE ledger.event ENABLE ALWAYS TRIGGER event_is_immutable;",

@@ -16,8 +16,8 @@ from api.logs import configure_logging
 from api.services import Services
 from api.settings import load_settings
 from api.web import web_server
-from ledger.appender import Appended
 from ledger.event import NewEvent
+from ledger.flush import Appended
 
 
 class Forgetting:

@@ -12,41 +12,34 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, NamedTuple, Self
+from typing import Final, Self
 
 import asyncpg
 import structlog
 
-from ledger.append_call import Answer, Place, append_batch, lock_heads
-from ledger.batch import Head, Key, Numbered, Prepared, number, prepare
+from ledger.append_call import lock_heads
+from ledger.batch import Head, Prepared, prepare
 from ledger.books import CONTROL_BOOK
 from ledger.codec import BodyCodec, shipped_dictionary
 from ledger.conflicts import record_conflicts
 from ledger.dictionary import BodyReader, read_dictionaries
-from ledger.errors import LedgerError, LogUnavailableError, VersionConflictError
+from ledger.errors import LedgerError, LogUnavailableError
 from ledger.event import NewEvent
+from ledger.flush import Appended, Flush, Waiting
 from ledger.postgres import AWAY, Database
 from ledger.tasks import end
 
 _log = structlog.get_logger()
 
 _SALT_BYTES: Final = 16
-_OPTIMISTIC_TRIES: Final = 2
 _LOCKED_FIRST: Final = 16
 """Once others were faster, so many batches begin with the heads' locks: losing a race costs more than they do."""
 
 _RECONNECT_SECONDS: Final = 0.25
-
-
-class Appended(NamedTuple):
-    """Where an event stands in its book; ``duplicate`` when it stood there already."""
-
-    position: int
-    duplicate: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,20 +51,6 @@ class Limits:
     batch_events: int = 1_000
     batch_bytes: int = 16 * 1024 * 1024
     commit_seconds: float = 15.0
-
-
-@dataclass(eq=False, slots=True)
-class _Waiting:
-    """One caller: its events are written together or not at all."""
-
-    events: list[Prepared]
-    size: int
-    answer: asyncio.Future[list[Appended]]
-
-    @property
-    def books(self) -> set[str]:
-        """The books it writes to."""
-        return {one.event.book for one in self.events}
 
 
 class Appender:
@@ -99,7 +78,7 @@ class Appender:
         self._codec = BodyCodec()
         self._bodies = BodyReader()
         self._dictionary = shipped_dictionary()
-        self._queue: deque[_Waiting] = deque()
+        self._queue: deque[Waiting] = deque()
         self._queued_events = 0
         self._queued_bytes = 0
         self._arrived = asyncio.Event()
@@ -137,7 +116,7 @@ class Appender:
         prepared = [self._prepare(event) for event in events]
         if not prepared:
             return []
-        waiting = _Waiting(prepared, size, asyncio.get_running_loop().create_future())
+        waiting = Waiting(prepared, size, asyncio.get_running_loop().create_future())
         self._queue.append(waiting)
         self._queued_events += len(events)
         self._queued_bytes += size
@@ -193,7 +172,7 @@ class Appender:
         while self._dictionary not in (registered := await read_dictionaries(connection)).contents:
             registered.add(self._dictionary)
             events = [self._prepare(event) for event in registered.new_events(CONTROL_BOOK, self._clock())]
-            caller = _Waiting(events, 0, asyncio.get_running_loop().create_future())
+            caller = Waiting(events, 0, asyncio.get_running_loop().create_future())
             await self._write(connection, [caller])
             caller.answer.exception()  # another process may have registered one first: look again
         self._codec.use(self._dictionary)
@@ -209,9 +188,9 @@ class Appender:
         self._away = "the database cannot be reached"
         self._refuse(self._take_everything(), self._away)
 
-    def _take_batch(self, books: AbstractSet[str] | None = None) -> list[_Waiting]:
+    def _take_batch(self, books: AbstractSet[str] | None = None) -> list[Waiting]:
         """Take who waits, as far as a commit has room and, where ``books`` are locked, as they want no others."""
-        callers: list[_Waiting] = []
+        callers: list[Waiting] = []
         events = size = 0
         while self._queue:
             caller = self._queue[0]
@@ -228,17 +207,17 @@ class Appender:
         # to somebody who sends them again.
         return callers
 
-    def _take_first(self) -> _Waiting:
+    def _take_first(self) -> Waiting:
         caller = self._queue.popleft()
         self._queued_events -= len(caller.events)
         self._queued_bytes -= caller.size
         return caller
 
-    def _take_everything(self) -> list[_Waiting]:
+    def _take_everything(self) -> list[Waiting]:
         self._arrived.clear()
         return [self._take_first() for _ in range(len(self._queue))]
 
-    async def _flush(self, connection: asyncpg.Connection, callers: list[_Waiting]) -> None:
+    async def _flush(self, connection: asyncpg.Connection, callers: list[Waiting]) -> None:
         """Write callers' events; of nobody: of those who wait once the heads are locked, which become ``callers``."""
         try:
             await self._write(connection, callers)
@@ -264,8 +243,8 @@ class Appender:
                 await self._disconnect()
                 self._stay_away(error)
 
-    async def _write(self, connection: asyncpg.Connection, callers: list[_Waiting]) -> None:
-        flush = _Flush(callers, self._heads, self._recorded_at) if callers else None
+    async def _write(self, connection: asyncpg.Connection, callers: list[Waiting]) -> None:
+        flush = Flush(callers, self._heads, self._recorded_at) if callers else None
         if flush is None or self._locked_first or not await flush.is_written_at_once(connection):
             flush = await self._write_under_locks(connection, callers, flush)
         if flush.wrote:
@@ -275,15 +254,15 @@ class Appender:
         flush.answer()
 
     async def _write_under_locks(
-        self, connection: asyncpg.Connection, callers: list[_Waiting], flush: _Flush | None
-    ) -> _Flush:
+        self, connection: asyncpg.Connection, callers: list[Waiting], flush: Flush | None
+    ) -> Flush:
         """Write where other processes write too: a batch gathers for as long as it is somebody else's turn."""
         books = {book for caller in callers or self._queue for book in caller.books}
         async with connection.transaction():
             heads = await lock_heads(connection, list(books))
             if flush is None:
                 callers += self._take_batch(books)
-                flush = _Flush(callers, self._heads, self._recorded_at)
+                flush = Flush(callers, self._heads, self._recorded_at)
             overtaken = await flush.write_on(connection, heads) or not self._locked_first
         self._locked_first = _LOCKED_FIRST if overtaken else self._locked_first - 1
         return flush
@@ -295,115 +274,7 @@ class Appender:
         return lambda _: now
 
     @staticmethod
-    def _refuse(callers: Sequence[_Waiting], why: str) -> None:
+    def _refuse(callers: Sequence[Waiting], why: str) -> None:
         for caller in callers:
             if not caller.answer.done():
                 caller.answer.set_exception(LogUnavailableError(why))
-
-
-class _Flush:
-    """One batch on its way into the log: who is in it, what is known of its events, and what came of it."""
-
-    def __init__(
-        self,
-        callers: list[_Waiting],
-        heads: dict[str, Head],
-        recorded_at: Callable[[], Callable[[NewEvent], datetime]],
-    ) -> None:
-        self._callers = callers
-        self._heads = heads
-        self._recorded_at = recorded_at
-        self._places: dict[Key, Place] = {}
-        self._known: set[Key] = set()
-        self._refused: dict[int, VersionConflictError] = {}
-        self.copies: list[tuple[Prepared, Place]] = []
-        self.wrote = False
-        self._refuse_rivals()
-
-    async def is_written_at_once(self, connection: asyncpg.Connection) -> bool:
-        """Write on top of the heads as they were last seen, learning what it did not know; False: others are faster."""
-        for _ in range(_OPTIMISTIC_TRIES):
-            if await self._attempt(connection):
-                return True
-        return False
-
-    async def write_on(self, connection: asyncpg.Connection, heads: Mapping[str, Head]) -> bool:
-        """Write on top of locked heads; return whether anybody else has written since they were last seen."""
-        overtaken = any(self._heads.get(book) != head for book, head in heads.items())
-        self._heads.update(heads)
-        while not await self._attempt(connection):
-            pass  # under the locks each miss teaches of duplicates or taken versions, and there are finitely many
-        return overtaken
-
-    def answer(self) -> None:
-        """Tell every caller where its events stand, or which version was taken."""
-        first_seen: set[Key] = set(self._known)
-        for index, caller in enumerate(self._callers):
-            if caller.answer.done():
-                continue
-            if index in self._refused:
-                caller.answer.set_exception(self._refused[index])
-                continue
-            places = []
-            for one in caller.events:
-                places.append(Appended(self._places[one.key].position, one.key in first_seen))
-                first_seen.add(one.key)
-            caller.answer.set_result(places)
-
-    async def _attempt(self, connection: asyncpg.Connection) -> bool:
-        rows, advanced = number(self._first_copies(), self._heads, self._recorded_at())
-        if rows:
-            believed = {book: self._heads.get(book, Head()) for book in advanced}
-            answer = await append_batch(connection, believed, advanced, rows)
-            if not answer.appended:
-                self._learn(answer)
-                return False
-            self.wrote = True
-            self._heads.update(advanced)
-        self._settle(rows)
-        return True
-
-    def _refuse_rivals(self) -> None:
-        """Where two callers of this batch want the same version of a stream, the first has it."""
-        claims: dict[tuple[str, int], Key] = {}
-        for index, caller in enumerate(self._callers):
-            for one in caller.events:
-                stream_id, version = one.event.stream_id, one.event.version
-                if version is not None and claims.setdefault((stream_id, version), one.key) != one.key:
-                    self._refused[index] = VersionConflictError(stream_id, version)
-
-    def _first_copies(self) -> list[Prepared]:
-        """The events to write: of callers not refused, not in the log already, each identity once."""
-        wanted: dict[Key, Prepared] = {}
-        for index, caller in enumerate(self._callers):
-            if index not in self._refused:
-                for one in caller.events:
-                    if one.key not in self._known:
-                        wanted.setdefault(one.key, one)
-        return list(wanted.values())
-
-    def _own(self, key: Key) -> set[tuple[str, int]]:
-        """The version a known event itself takes: appending it again is no conflict."""
-        place = self._places.get(key)
-        return {(place.stream_id, place.version)} if place else set()
-
-    def _learn(self, answer: Answer) -> None:
-        self._heads.update(answer.heads)
-        self._places.update(answer.duplicates)
-        self._known.update(answer.duplicates)
-        for index, caller in enumerate(self._callers):
-            for one in caller.events:
-                version = one.event.version
-                if version is not None and (one.event.stream_id, version) in answer.taken - self._own(one.key):
-                    self._refused[index] = VersionConflictError(one.event.stream_id, version)
-
-    def _settle(self, rows: Sequence[Numbered]) -> None:
-        written: dict[Key, Prepared] = {}
-        for prepared, position, version, _, _ in rows:
-            self._places[prepared.key] = Place(position, prepared.event.stream_id, version)
-            written[prepared.key] = prepared
-        for index, caller in enumerate(self._callers):
-            if index not in self._refused:
-                self.copies += [
-                    (one, self._places[one.key]) for one in caller.events if written.get(one.key) is not one
-                ]

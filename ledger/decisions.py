@@ -13,9 +13,10 @@ from typing import Final, Generic, TypeVar
 
 import asyncpg
 
-from ledger.appender import Appended, Appender
+from ledger.appender import Appender
 from ledger.dictionary import BodyReader
 from ledger.errors import VersionConflictError
+from ledger.flush import Appended
 from ledger.operator import OperatorAggregate, Recorded
 
 A = TypeVar("A", bound=OperatorAggregate)

@@ -9,9 +9,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from ledger.appender import Appended, Appender
+from ledger.appender import Appender
 from ledger.errors import MalformedEventError, MistakeError
 from ledger.event import NewEvent, Source, parse_envelope, received_event
+from ledger.flush import Appended
 
 BATCH_EVENTS: Final = 1_000
 _BATCHES_AT_ONCE: Final = 4

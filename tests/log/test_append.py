@@ -12,9 +12,10 @@ from typing import Any
 import asyncpg
 import pytest
 
-from ledger.appender import Appended, Appender, Limits
+from ledger.appender import Appender, Limits
 from ledger.errors import LogUnavailableError, VersionConflictError
 from ledger.event import NewEvent, Source
+from ledger.flush import Appended
 from ledger.leaf import EMPTY_ENVELOPE, body_digest, chain_envelope, header_of
 from ledger.merkle import extend, leaf_hash
 from ledger.postgres import Database

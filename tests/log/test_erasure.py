@@ -11,11 +11,11 @@ import pytest
 
 from api.services import Services
 from ledger import offline_verify
-from ledger.appender import Appended
 from ledger.decisions import Decided, decide
 from ledger.erasure import ERASURES_STREAM, Erasures, NotErasableError, free_the_place, overwrite
 from ledger.event import NewEvent
 from ledger.export import export_archive
+from ledger.flush import Appended
 from ledger.postgres import Database
 from ledger.reader import StoredEvent, read_event
 from ledger.verify import Report, verify_log
