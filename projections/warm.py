@@ -11,9 +11,9 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 import orjson
 import zstandard
@@ -21,8 +21,11 @@ import zstandard
 from projections.contract import Row
 from projections.folding import Folding, Kept
 
-MOST_BYTES: Final = 6 * 2**20
-"""So many bytes of states are remembered for a build: those of about a thousand customers of two years."""
+MOST_BYTES: Final = 4 * 2**20
+"""So many bytes are remembered for a build: those of about a thousand customers of two years."""
+
+_ENTRY_BYTES: Final = 600
+"""What a subject takes beside what is compressed: its name, its place among the others, and the objects around them."""
 
 _FACT_BYTES: Final = 10_000
 _STATE_FACTOR: Final = 5
@@ -44,12 +47,11 @@ class Remembered:
     since: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Packed:
-    """What is remembered, its state and anchors compressed to a fifth; about how many bytes that takes in all."""
+class _Packed(NamedTuple):
+    """What is remembered, compressed, but for a fold that can go on; and about how many bytes both take."""
 
-    remembered: Remembered
-    packed: bytes
+    written: bytes
+    going: Folding | None
     size: int
 
 
@@ -98,19 +100,30 @@ class Warm:
 
     def _pack(self, remembered: Remembered) -> _Packed:
         kept = remembered.state
-        written = b"\n".join((orjson.dumps(kept.anchors), kept.state))
+        digests = {table: digest.hex() for table, digest in remembered.digests.items()}
+        about = (remembered.streams, digests, remembered.since, *_but_state(kept))
         # A copy: what the compressor returns still takes as many bytes as it might have needed.
-        packed = bytes(memoryview(self._compressor.compress(written)))
-        size = 1_000 + len(packed) + 100 * len(remembered.streams)
+        written = bytes(memoryview(self._compressor.compress(b"\n".join((orjson.dumps(about), kept.state)))))
+        size = _ENTRY_BYTES + len(written)
         if remembered.going:
             size += remembered.going.held * _FACT_BYTES + _STATE_FACTOR * len(kept.state)
-        return _Packed(replace(remembered, state=replace(kept, state=b"", anchors=())), packed, size)
+        return _Packed(written, remembered.going, size)
 
     def _unpack(self, found: _Packed) -> Remembered:
-        anchors, _, state = self._decompressor.decompress(found.packed).partition(b"\n")
-        bare = found.remembered
-        known = tuple((key, position) for key, position in orjson.loads(anchors))
-        return replace(bare, state=replace(bare.state, state=state, anchors=known))
+        about, _, state = self._decompressor.decompress(found.written).partition(b"\n")
+        streams, digests, since, at, seen, first_after, last_within, anchors, unsure, late = orjson.loads(about)
+        known = tuple((key, position) for key, position in anchors)
+        kept = Kept(_moment(at), seen, first_after, last_within, state, known, unsure, tuple(late))
+        rows = {table: bytes.fromhex(digest) for table, digest in digests.items()}
+        return Remembered(tuple(streams), kept, rows, found.going, _moment(since) if since else None)
+
+
+def _but_state(kept: Kept) -> tuple[object, ...]:
+    return kept.at, kept.seen, kept.first_after, kept.last_within, kept.anchors, kept.unsure, kept.late
+
+
+def _moment(written: str) -> datetime:
+    return datetime.fromisoformat(written)
 
 
 def digests_of(rows: Mapping[str, Sequence[Row]]) -> dict[str, bytes]:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -286,8 +287,29 @@ def test_what_is_remembered_comes_back_as_it_was_and_takes_less() -> None:
     assert taken < len(text.state.state) / 5
 
 
+def life(number: int) -> Remembered:
+    """Return what is remembered of a customer with forty objects, nothing of it shared with another's."""
+    ids = [f"self:live/pi_{number}_{place}" for place in range(40)]
+    told = [{"id": one, "amount": number * place, "status": "paid"} for place, one in enumerate(ids)]
+    anchors = tuple((f"payment_intent:{one}", number + place) for place, one in enumerate(ids[-8:]))
+    at = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=number)
+    state = Kept(at, 160, 10**6 + number, 10**6 + number, orjson.dumps(told), anchors, late=(number,))
+    return Remembered(tuple(ids), state, {f"table_{n}": f"{number:8}{n:8}".encode() for n in range(9)})
+
+
+def test_no_more_is_taken_than_is_allowed() -> None:
+    warm = Warm(most_bytes=2**20)
+    tracemalloc.start()
+    warm.keep("b", (10, 1), ((f"b/cus_{number}", life(number)) for number in range(3_000)))
+    taken = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert warm.get("b/cus_2999") == life(2_999)
+    assert warm.get("b/cus_0") is None
+    assert 2**19 < taken < 1.1 * 2**20
+
+
 def test_the_oldest_is_forgotten_first() -> None:
-    warm = Warm(most_bytes=10_000)
+    warm = Warm(most_bytes=8_000)
     warm.keep("b", (10, 1), [(f"b/{n}", remembered(3_000)) for n in range(2)])
     warm.keep("b", (20, 2), [("b/0", remembered(3_000)), ("b/2", remembered(1_000)), ("b/3", None)])
     assert [warm.get(f"b/{n}") is not None for n in range(4)] == [True, False, True, False]
