@@ -30,11 +30,16 @@ async def webhook_rows(folder: Path, count: int) -> list[Row]:
     """Send webhooks over 64 connections to ``ledger serve``, and to the same server that only verifies."""
     async with service(folder / "http", "ledger") as port:
         ours, latencies = await send(port, EventSource(port).bodies(count))
+    async with service(folder / "http", "ledger", LEDGER_WEB_PROCESSES="2") as port:
+        two, of_two = await send(port, EventSource(port).bodies(count))
     async with service(folder / "http", "verify_only") as port:
         limit, _ = await send(port, EventSource(port).bodies(count))
-    p50, p99 = percentiles_ms(latencies)
-    beside = f"{rate(count, limit)} verify only"
-    return [Row("HTTP webhooks, 64 connections", rate(count, ours), beside, limit / ours, "≥ 0.5", p50, p99)]
+    name, beside = "HTTP webhooks, 64 connections", f"{rate(count, limit)} verify only"
+    return [
+        Row(name, rate(count, ours), beside, limit / ours, "≥ 0.5", *percentiles_ms(latencies)),
+        Row(f"{name}, two web processes", rate(count, two), f"{rate(count, ours)} one", ours / two, "",
+            *percentiles_ms(of_two)),
+    ]  # fmt: skip
 
 
 async def during_rebuild_row(folder: Path, events: int) -> Row:
@@ -131,10 +136,10 @@ def _free_port() -> int:
 
 
 @contextlib.asynccontextmanager
-async def service(folder: Path, kind: str, *arguments: str) -> AsyncIterator[int]:
+async def service(folder: Path, kind: str, *arguments: str, **settings: str) -> AsyncIterator[int]:
     """Run ``ledger serve`` (``ledger``), or one of the servers it is measured beside; gives the port."""
     port = _free_port()
-    environment = _environment(folder, port)
+    environment = _environment(folder, port) | settings
     ours = [str(Path(sys.executable).parent / "ledger"), "serve"]
     command = ours if kind == "ledger" else [sys.executable, "-m", f"bench.{kind}", *arguments]
     # A session of its own, as the service gives its processes: Linux may weigh sessions against each other.

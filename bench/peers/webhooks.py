@@ -51,7 +51,8 @@ async def peer_rows(ground: Ground, count: int, seconds: float = 6) -> list[Row]
     sent = await asyncio.to_thread(bodies, count)
     file = ground.folder / "webhooks.jsonl"
     file.write_bytes(b"".join(orjson.dumps(body.decode()) + b"\n" for body in sent))
-    async with http.service(ground.folder / "beside", "ledger") as port:
+    # The peers take both cores, too.
+    async with http.service(ground.folder / "beside", "ledger", LEDGER_WEB_PROCESSES="2") as port:
         warm, measured = sent[: count // 10], sent[count // 10 :]
         await http.send(port, warm)
         took, latencies = await http.send(port, measured)
