@@ -8,10 +8,11 @@ import random
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import httpx
+import psutil
 
 from tests.conftest import KEY
 from tests.faults.schedule import Fault
@@ -30,17 +31,22 @@ def kill_service(world: World, fault: Fault, dice: random.Random) -> Iterator[No
     world.start_service(service)
 
 
+def _some(processes: Sequence[psutil.Process], dice: random.Random) -> list[psutil.Process]:
+    """Choose one of several alike, or more of them."""
+    return dice.sample(processes, dice.randint(min(1, len(processes)), len(processes)))
+
+
 def _kill_child(name: str) -> Begin:
-    def kill_child(world: World, fault: Fault, _: random.Random) -> Iterator[None]:
-        world.kill(world.children(fault.target, name))
+    def kill_child(world: World, fault: Fault, dice: random.Random) -> Iterator[None]:
+        world.kill(_some(world.children(fault.target, name), dice))
         yield
 
     return kill_child
 
 
 def _freeze_child(name: str) -> Begin:
-    def freeze_child(world: World, fault: Fault, _: random.Random) -> Iterator[None]:
-        world.freeze(world.children(fault.target, name))
+    def freeze_child(world: World, fault: Fault, dice: random.Random) -> Iterator[None]:
+        world.freeze(_some(world.children(fault.target, name), dice))
         yield
         world.thaw()
 

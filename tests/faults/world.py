@@ -76,6 +76,7 @@ class World:
             "LEDGER_STRIPE_WEBHOOK_SECRETS": SECRET,
             "LEDGER_API_KEYS": f"fire:admin:{digest_of(KEY)}",
             "LEDGER_SIGNING_KEY": SIGNING_KEY,
+            "LEDGER_WEB_PROCESSES": str(1 + number),
         }
         if self.clock_can_jump is not None:
             (folder / "clock").write_text("+0")

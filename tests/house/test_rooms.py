@@ -19,8 +19,8 @@ GPL = {"localstripe", "pymerkle", "beancount"}
 
 SHELL = {
     "ledger": {
-        "append_call", "appender", "flush", "client", "client.aio", "client.options", "client.sync", "codec", "conflicts",
-        "decisions", "dictionary", "embedded", "erasure", "export", "fork", "identity", "importing", "migrate",
+        "append_call", "appender", "client", "client.aio", "client.options", "client.sync", "codec", "conflicts",
+        "decisions", "dictionary", "embedded", "erasure", "export", "flush", "fork", "identity", "importing", "migrate",
         "notary", "offline_verify", "outside", "postgres", "priority", "reader", "recorder", "simulated", "tasks",
         "tiles", "verify", "wakeup",
     },
