@@ -7,11 +7,11 @@ import contextlib
 import errno
 import http.client
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -164,12 +164,22 @@ def _web(settings: Settings, listening: socket.socket) -> Iterator[list[Child]]:
     if settings.web_processes == 1:
         yield [one]
         return
-    with tempfile.TemporaryDirectory(prefix="ledger-metrics-") as folder:
-        shared = {SHARED: folder}
+    # Of this port, which nobody else has: what a killed service has left there is begun anew.
+    folder = settings.data_dir.absolute() / f"metrics-{settings.port}"
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        why = f"several web processes count in files there: {folder}: {error.strerror}"
+        raise SettingError("LEDGER_DATA_DIR", why) from error
+    try:
+        shared = {SHARED: str(folder)}
         yield [
-            replace(one, environment=shared, ended=lambda pid: mark_process_dead(pid, folder))  # type: ignore[no-untyped-call]
+            replace(one, environment=shared, ended=lambda pid: mark_process_dead(pid, str(folder)))  # type: ignore[no-untyped-call]
             for _ in range(settings.web_processes)
         ]
+    finally:
+        shutil.rmtree(folder)
 
 
 def _supervise(

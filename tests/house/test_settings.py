@@ -97,6 +97,15 @@ def test_serving_wants_a_folder_for_checkpoints(tmp_path: Path, monkeypatch: pyt
         serve(settings, migrate_first=False, say=print)
 
 
+def test_several_web_processes_want_a_folder_to_count_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.serve.prepare_embedded", lambda _: None)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    (tmp_path / f"metrics-{port}").touch()
+    with pytest.raises(SettingError, match=f"LEDGER_DATA_DIR: several web processes .*metrics-{port}: File exists"):
+        serve(Settings(port=port, data_dir=tmp_path, web_processes=2), migrate_first=False, say=print)
+
+
 def test_a_stripe_key_that_is_none_is_found() -> None:
     for key, ok in (("rk_live_1", True), ("pk_live_1", False)):
         assert [one.ok for one in place_checks(Settings(stripe_api_key=key))] == [True, ok]
