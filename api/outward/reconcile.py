@@ -16,7 +16,7 @@ from urllib.parse import quote
 import asyncpg
 
 from api.outward.access import Reply, StripeAccess
-from api.outward.paging import FORBIDDEN, NoListError, read_accounts, read_pages
+from api.outward.paging import FORBIDDEN, NoListError, Page, read_accounts, read_pages
 from api.outward.refused import StripeRefusedError
 from api.outward.standing import (
     caught_up,
@@ -199,14 +199,26 @@ class Reconciliation:
             customers = await customers_with_stripes_own(connection, book)
             ours = {one: await features_of(connection, book, one) for one in customers if customer in (None, one)}
         for one, features in ours.items():
-            pages = read_pages(self.access, "/v1/entitlements/active_entitlements", {"customer": one}, account=account)
-            shown = [page async for page in pages]
+            shown = await self._listed_for(one, account)
+            if shown is None:
+                continue
             drift = features_differing(one, features, [each for page in shown for each in page.elements])
             done.compared += 1
             if drift is not None:
                 done.drift.setdefault(book, []).append(drift)
                 if self.record:
                     await self._append([self._entitlements(book, one, [page.reply for page in shown])], done)
+
+    async def _listed_for(self, customer: str, account: str | None) -> list[Page] | None:
+        """Ask for a customer's active entitlements; None where Stripe has no such customer any more."""
+        asked = {"customer": customer}
+        try:
+            pages = read_pages(self.access, "/v1/entitlements/active_entitlements", asked, account=account)
+            return [page async for page in pages]
+        except StripeRefusedError as error:
+            if error.error.code == "resource_missing":
+                return None
+            raise
 
     async def _append(self, events: Sequence[NewEvent], done: Reconciled) -> None:
         places = await self.appender.append(events)

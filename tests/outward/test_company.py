@@ -252,6 +252,19 @@ async def test_rows_and_stripes_own_entitlements_are_compared_too(
     assert all(ours.startswith("paused: ") and theirs.startswith("active: ") for ours, theirs in row.fields.values())
 
 
+async def test_a_customer_that_stripe_has_no_more_keeps_no_other_from_being_compared(
+    reconciliation: Reconciliation, services: Services, company: Lossy, standin: StandIn
+) -> None:
+    await append(services, company.events)
+    await fold(services)
+    customers = standin.world.objects["customer"]
+    gone = next(key for key, one in customers.items() if one.get("_entitlements") and not one.get("deleted"))
+    del customers[gone]
+    seen = await replace(reconciliation, record=False).run()
+    assert (seen.refused, seen.rows) == ({}, {})
+    assert seen.compared > len(customers)
+
+
 async def test_without_record_nothing_is_written(
     reconciliation: Reconciliation, services: Services, company: Lossy
 ) -> None:
