@@ -29,6 +29,7 @@ from starlette.routing import Route
 Json = dict[str, Any]
 
 API_KEY = "rk_test_standin"
+AFTER = "0.05"
 
 COLLECTIONS = {
     "accounts": "account",
@@ -51,6 +52,14 @@ COLLECTIONS = {
 """What the last part of a list's path lists."""
 
 SUBLISTS = {"lines": "lines", "line_items": "line_items", "active_entitlements": "entitlements"}
+
+BODIES = {
+    "empty": "{}",
+    "cut": '{"object": "list", "data": [{"id": "il',
+    "page": "<html>sign in</html>",
+    "null": "null",
+}
+"""Answers of status 200 that Stripe never gives, and something in between may."""
 
 _HIDDEN = {"price": ("tiers", "currency_options"), "checkout.session": ("line_items",)}
 """What is only shown when it is asked for."""
@@ -133,6 +142,8 @@ class StandIn:
             await asyncio.sleep(self.slow_seconds)
         elif fault == "reset":
             return StreamingResponse(_broken(), headers={"Content-Length": "1000"})
+        elif fault in BODIES:
+            return Response(BODIES[fault], media_type="application/json")
         elif fault:
             return self._refuse(int(fault), f"fault {fault}")
         if headers.get("authorization") != f"Bearer {self.api_key}":
@@ -222,7 +233,7 @@ class StandIn:
         }
 
     def _refuse(self, status: int, message: str, **more: str) -> Response:
-        headers = {"Retry-After": "0.05"} if status in (429, 503) else {}
+        headers = {"Retry-After": AFTER} if status in (429, 503) else {}
         error = {"type": "invalid_request_error", "message": message} | more
         return self._json({"error": error}, status, headers)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ import stamina
 import stripe
 from stripe import HTTPXClient, StripeClient, StripeError
 
-from api.outward.refused import StripeRefusedError
+from api.outward.refused import REFUSAL, StripeRefusedError
 from api.settings import Settings
 from ledger.errors import SettingError
 from ledger.event import Json, mapping
@@ -88,9 +89,17 @@ class StripeAccess:
 
     async def _ask(self, method: Method, path: str, params: dict[str, Any], options: dict[str, str]) -> Any:
         patience = self._patience
+        until = time.monotonic() + patience.seconds
+
+        def wait(error: Exception) -> bool | float:
+            """Wait as long as Stripe says, where that ends in time."""
+            seconds = wait_before_retry(error)
+            is_too_long = not isinstance(seconds, bool) and time.monotonic() + seconds > until
+            return False if is_too_long else seconds
+
         try:
             async for attempt in stamina.retry_context(
-                on=wait_before_retry,
+                on=wait,
                 attempts=patience.attempts,
                 timeout=patience.seconds,
                 wait_initial=patience.wait_seconds_min,
@@ -98,7 +107,10 @@ class StripeAccess:
                 wait_jitter=patience.wait_seconds_min,
             ):
                 with attempt:
-                    return await self._client.raw_request_async(method, path, **params, **options)
+                    response = await self._client.raw_request_async(method, path, **params, **options)
+                    if not isinstance(mapping(response.data).get("object"), str):
+                        raise stripe.APIError(http_status=response.code)
+                    return response
         except StripeError as error:
             raise StripeRefusedError(f"{method.upper()} {path}", told_by(error), error) from error
         raise AssertionError("a request either answers or raises")
@@ -115,7 +127,7 @@ def wait_before_retry(error: Exception) -> bool | float:
     if isinstance(error, stripe.APIConnectionError):
         return True
     status = error.http_status if isinstance(error, StripeError) else None
-    if status is None or (status < _SERVER_ERROR and status not in _TRY_AGAIN):
+    if status is None or (REFUSAL <= status < _SERVER_ERROR and status not in _TRY_AGAIN):
         return False
     headers = dict(getattr(error, "headers", None) or {})
     after = {name.lower(): value for name, value in headers.items()}.get("retry-after", "")
@@ -130,6 +142,8 @@ def told_by(error: StripeError) -> str:
         return f"it does not accept {API_KEY}"
     if isinstance(error, stripe.PermissionError):
         return f"{API_KEY} has no permission for it"
+    if error.http_status is not None and error.http_status < REFUSAL:
+        return "what answered is not Stripe, or broke off"
     text = re.sub(r"(sk|rk|pk|whsec)_\S+", "(a key)", error.user_message or "") or type(error).__name__
     return f"{text} (status {error.http_status})"
 

@@ -14,7 +14,7 @@ import structlog
 
 from api.outward import wanted as wants
 from api.outward.access import Reply, StripeAccess
-from api.outward.paging import EndlessListError, read_pages
+from api.outward.paging import EndlessListError, NoListError, read_pages
 from api.outward.refused import StripeRefusedError
 from api.outward.wanted import Wanted
 from ledger.appender import Appender
@@ -95,7 +95,7 @@ class Observer:
                 return Observed()
         try:
             await self._observe(wanted)
-        except (StripeRefusedError, EndlessListError) as error:
+        except (StripeRefusedError, EndlessListError, NoListError) as error:
             return await self._fail(wanted, error)
         async with self.pool.acquire() as connection:
             await wants.answered(connection, wanted)

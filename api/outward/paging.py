@@ -94,7 +94,9 @@ async def read_accounts(access: StripeAccess) -> list[str | None]:
 
 def _page(reply: Reply) -> Page:
     data = reply.content.get("data")
-    parsed = [one for one in data if isinstance(one, dict)] if isinstance(data, list) else []
+    if not isinstance(data, list) or not all(isinstance(one, dict) for one in data):
+        raise NoListError(reply.answer.path)
+    parsed: list[Json] = data
     raw = elements(reply.answer.body, "data")
     if len(parsed) != len(raw):
         raise NoListError(reply.answer.path)

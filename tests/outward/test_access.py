@@ -15,7 +15,7 @@ from api.settings import Settings
 from ledger.errors import SettingError
 from tests.conftest import ManualClock
 from tests.outward.conftest import QUICK
-from tests.standin import API_KEY, StandIn
+from tests.standin import API_KEY, BODIES, StandIn
 from tests.stripe_events import event
 
 
@@ -41,6 +41,30 @@ async def test_retry_after_is_honoured(access: StripeAccess, standin: StandIn) -
     begun = time.monotonic()
     await access.get("/v1/coupons/free")
     assert time.monotonic() - begun >= 4 * 0.05
+
+
+async def test_nobody_waits_longer_than_patience_lasts(
+    access: StripeAccess, standin: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.standin.AFTER", "21")  # of the 20 seconds it has
+    standin.faults = iter(["429"])
+    begun = time.monotonic()
+    with pytest.raises(StripeRefusedError, match="fault 429"):
+        await access.get("/v1/coupons/free")
+    assert (len(standin.requests), time.monotonic() - begun < 10) == (1, True)
+
+
+@pytest.mark.parametrize("fault", BODIES)
+async def test_what_is_no_answer_of_stripes_is_never_taken_for_one(
+    access: StripeAccess, standin: StandIn, fault: str
+) -> None:
+    standin.world.put({"id": "free", "object": "coupon"})
+    standin.faults = itertools.chain([fault, fault, ""], itertools.repeat(fault))
+    assert (await access.get("/v1/coupons/free")).content["id"] == "free"
+    with pytest.raises(StripeRefusedError, match="what answered is not Stripe, or broke off") as refused:
+        await access.get("/v1/coupons/free")
+    assert refused.value.status is None
+    assert BODIES[fault] not in str(refused.value)
 
 
 async def test_what_cannot_help_is_not_tried_again(access: StripeAccess, standin: StandIn) -> None:

@@ -29,7 +29,7 @@ from projections.builds import ensure_live
 from projections.follower import follow
 from projections.runner import connect_runner
 from tests.conftest import KEY, SIGNING_KEY, ManualClock, client_of
-from tests.standin import API_KEY, StandIn
+from tests.standin import API_KEY, BODIES, StandIn
 from tests.stripe_events import Json, body_of, event, product, signature, subscription
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "checkout.md"
@@ -153,6 +153,16 @@ async def test_what_stripe_refuses_is_a_problem_without_a_secret(client: httpx.A
     standin.faults = itertools.repeat("500")
     away = await client.post("/v1/checkout-sessions", json=WANTED)
     assert (away.status_code, away.json()["type"], away.headers["retry-after"]) == (503, "stripe-unavailable", "5")
+
+
+@pytest.mark.parametrize("fault", BODIES)
+@pytest.mark.parametrize("before", [[], [""]])
+async def test_what_is_no_answer_of_stripes_is_none(
+    client: httpx.AsyncClient, standin: StandIn, fault: str, before: list[str]
+) -> None:
+    standin.faults = itertools.chain(before, itertools.repeat(fault))
+    answer = await client.post("/v1/checkout-sessions", json=WANTED)
+    assert (answer.status_code, answer.json()["type"]) == (503, "stripe-unavailable")
 
 
 async def test_without_a_key_it_says_what_to_set(

@@ -11,7 +11,7 @@ import pytest
 
 from api.outward import wanted as wants
 from api.outward.access import StripeAccess
-from api.outward.observer import Observer
+from api.outward.observer import Observed, Observer
 from api.outward.wanted import TRIES
 from api.services import Services
 from ledger.observation import OBSERVATIONS, responses_of
@@ -19,7 +19,7 @@ from ledger.reader import Filter, StoredEvent, read_page
 from projections.facts import fact_of
 from projections.wanted import Want, wanted_by
 from tests.conftest import ManualClock
-from tests.standin import StandIn
+from tests.standin import BODIES, StandIn
 from tests.stripe_events import Json, event, new_event, subscription
 
 LINES = {"object": "list", "data": [{"id": "il_1"}], "has_more": True}
@@ -29,6 +29,10 @@ INVOICE: Json = {"id": "in_1", "object": "invoice", "customer": "cus_1", "status
 @pytest.fixture
 def observer(services: Services, access: StripeAccess, clock: ManualClock) -> Observer:
     return Observer(access, services.pool, services.appender, "self", clock)
+
+
+def came_to(observed: Observed) -> tuple[int, int, int]:
+    return (observed.answered, observed.waiting, observed.given_up)
 
 
 async def append(services: Services, *contents: Json) -> None:
@@ -186,6 +190,35 @@ async def test_what_stays_away_is_asked_again_later_and_given_up_in_the_end(
         standin.faults = itertools.repeat("")
         assert await wants.try_again(connection, clock.now) == 1
     assert (await observer.work_off()).answered == 1
+
+
+@pytest.mark.parametrize("fault", BODIES)
+async def test_what_is_no_answer_of_stripes_is_never_recorded(
+    observer: Observer, services: Services, standin: StandIn, clock: ManualClock, fault: str
+) -> None:
+    standin.world.put(INVOICE | {"_lines": []}, {"id": "txn_1", "object": "balance_transaction"})
+    charge = {"id": "ch_1", "object": "charge", "customer": "cus_1", "balance_transaction": "txn_1"}
+    await append(services, told("evt_1", "invoice.finalized", INVOICE), told("evt_2", "charge.succeeded", charge))
+    standin.faults = itertools.repeat(fault)
+    assert came_to(await observer.work_off()) == (0, 2, 0)
+    assert await observations(services) == []
+    standin.faults = itertools.repeat("")
+    clock.forward(hours=7)
+    assert came_to(await observer.work_off()) == (2, 0, 0)
+
+
+async def test_a_list_that_is_none_keeps_nothing_else_from_being_asked(
+    observer: Observer, services: Services, standin: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    standin.world.put({"id": "txn_1", "object": "balance_transaction"})
+    monkeypatch.setitem(BODIES, "empty", '{"object": "list"}')
+    charge = {"id": "ch_1", "object": "charge", "customer": "cus_1", "balance_transaction": "txn_1"}
+    later = {"created": 1_768_000_900}
+    await append(services, told("evt_1", "invoice.finalized", INVOICE))
+    standin.faults = iter(["empty"])
+    assert came_to(await observer.work_off()) == (0, 1, 0)
+    await append(services, told("evt_2", "charge.succeeded", charge, **later))
+    assert came_to(await observer.work_off()) == (1, 0, 0)
 
 
 async def test_what_is_gone_is_given_up_at_once(observer: Observer, services: Services, standin: StandIn) -> None:
