@@ -63,17 +63,23 @@ class Cache:
         if kept is None or heard is None or not kept.live:
             return None
         answer, age = kept.answer, self._clock() - heard
-        if age > self._stale_after or (answer.valid_until is not None and answer.valid_until <= self._now()):
+        if age > self._stale_after or self._has_ended(answer):
             return None
         if min_position is not None and (answer.freshness is None or answer.freshness.position < min_position):
             return None
         return answer if age < SETTLE_SECONDS else replace(answer, age_seconds=age)
 
+    def _has_ended(self, answer: Answer) -> bool:
+        return answer.valid_until is not None and answer.valid_until <= self._now()
+
     def last_known(self, key: Key) -> tuple[Answer | None, float]:
-        """Return the last answer, right or not, and how long ago it was last known to be right."""
+        """Return the last answer, right or not, and how long ago it was last known to be right.
+
+        None for a grant that has ended by time since: that is known without the service.
+        """
         with self._lock:
             kept = self._kept.get(key)
-            if kept is None:
+            if kept is None or (kept.answer.granted and self._has_ended(kept.answer)):
                 return None, 0.0
             right_at = max(kept.right_at, self._heard or 0.0) if kept.live else kept.right_at
             return kept.answer, self._clock() - right_at

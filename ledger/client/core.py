@@ -150,6 +150,8 @@ def _content(reply: Reply) -> Any:
     if reply.status != HTTPStatus.OK:
         problem = content if isinstance(content, dict) else {}
         raise RefusedError(reply.status, str(problem.get("type")), str(problem.get("detail")))
+    if not isinstance(content, dict) or "freshness" not in content:
+        raise UnreachableError("what answered 200 is not the service")
     return content
 
 

@@ -128,6 +128,18 @@ def test_what_ends_by_time_ends_by_the_clock() -> None:
     assert cache.get(KEY, None) is None
 
 
+def test_what_has_ended_by_time_is_known_no_more() -> None:
+    time = Time()
+    cache = heard(time)
+    for feature, granted in (("sso", True), ("seats", False)):
+        cache.keep(answer(feature, granted=granted, valid_until=time.now() + timedelta(seconds=60)), time.seconds)
+    time.seconds += 59
+    assert cache.last_known(KEY)[0] is not None
+    time.seconds += 1
+    assert cache.last_known(KEY) == (None, 0.0), "nobody is given what the service would no longer give"
+    assert cache.last_known(("cus_1", "seats"))[0] is not None, "a no stays one"
+
+
 def test_what_the_service_itself_calls_stale_is_not_kept() -> None:
     time = Time()
     cache = heard(time)

@@ -99,8 +99,8 @@ def unreachable(_: httpx.Request) -> httpx.Response:
 
 @pytest.mark.parametrize(
     "handler",
-    [unreachable, answering({}, 503), lambda _: httpx.Response(502, text="<html>")],
-    ids=["unreachable", "away", "a proxy's page"],
+    [unreachable, answering({}, 503), lambda _: httpx.Response(502, text="<html>"), answering({}), answering([1])],
+    ids=["unreachable", "away", "a proxy's page", "no answer", "no object"],
 )
 def test_the_policy_holds_while_the_service_cannot_be_reached(handler: Handler) -> None:
     assert ask_both(handler, "check", "cus_1", "read").granted
