@@ -216,6 +216,22 @@ class TransactionFact:
 
 
 @dataclass(slots=True)
+class ConnectFact:
+    """A fee taken of a connected account (``application_fee``), or a ``transfer`` to one.
+
+    ``back`` says since when how much of it was given back, and which event said so.
+    """
+
+    key: str
+    kind: str
+    currency: str
+    amount: int
+    at: int
+    because: str
+    back: list[tuple[int, int, str]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class CreditGrantFact:
     """Billing credits that a customer got: bought (``paid``), or given."""
 
@@ -280,6 +296,7 @@ class Facts:
     sessions: dict[str, SessionFact] = field(default_factory=dict)
     payouts: dict[str, PayoutFact] = field(default_factory=dict)
     transactions: dict[str, TransactionFact] = field(default_factory=dict)
+    connect: dict[str, ConnectFact] = field(default_factory=dict)
     credit_grants: dict[str, CreditGrantFact] = field(default_factory=dict)
     credit_moves: dict[str, CreditMoveFact] = field(default_factory=dict)
     balances: list[BalanceFact] = field(default_factory=list)

@@ -13,7 +13,7 @@ from typing import Final
 from ledger.event import Json, identifier, mapping
 from ledger.observation import OBSERVED
 from projections.facts import Fact, listing
-from projections.revenue import crediting, granting
+from projections.revenue import connecting, crediting, granting
 from projections.revenue.facts import (
     BalanceFact,
     ChargeFact,
@@ -355,6 +355,7 @@ STEPS: Final[dict[str, Callable[[Facts, Fact], None]]] = {
     "checkout.session.async_payment_succeeded": session_changed,
     **dict.fromkeys(("payout.created", "payout.updated", "payout.paid", "payout.failed", "payout.canceled"),
                     payout_changed),
+    **connecting.STEPS,
     **granting.STEPS,
     OBSERVED: observed,
     "customer.created": customer_changed,

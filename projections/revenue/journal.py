@@ -15,6 +15,7 @@ from typing import NamedTuple
 from projections.revenue.balance import post_balance_changes
 from projections.revenue.bill import Bill
 from projections.revenue.cash import post_cash, post_conversion
+from projections.revenue.connecting import post_connect
 from projections.revenue.entries import Journal, Posting, Problem
 from projections.revenue.facts import CreditMoveFact, CreditNoteFact, DisputeFact, Facts, InvoiceFact, RefundFact
 from projections.revenue.identities import billed_lines
@@ -129,6 +130,7 @@ def books_of(facts: Facts, policy: Policy | None = None) -> Books:
         _dispute(books, dispute)
     books.run()
     post_cash(facts, returned.values(), books.journal)
+    post_connect(facts, books.journal)
     post_balance_changes(facts, books.journal)
     books.journal.entries.sort(key=lambda entry: (entry.at, entry.key))
     return books

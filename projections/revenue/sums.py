@@ -68,6 +68,9 @@ _FLOW: Final = {
 }
 """Which flow a kind of entry is, by what it does to deferred (and unbilled) revenue."""
 
+_AT_ONCE: Final = frozenset({"sale", "credits_ended", "application_fee", "transfer", "transfer_reversal"})
+"""Kinds of entries that bill and earn in one."""
+
 Sums = dict[tuple[str, date], dict[str, int]]
 """Accounts and flows by currency and first day."""
 
@@ -112,7 +115,7 @@ def post(into: dict[str, int], kind: str, account: str, amount: int) -> None:
 
 def flow_of(kind: str, account: str, amount: int) -> tuple[str, int] | None:
     """Return which flow a posting of a kind of entry is part of, and with how much."""
-    if kind in {"sale", "credits_ended"}:
+    if kind in _AT_ONCE:
         return ("billed", -amount) if account == "revenue" else None
     flow = _FLOW.get(kind)
     if flow is None or account not in {"deferred_revenue", "unbilled_receivable"}:
