@@ -125,3 +125,10 @@ async def first_hour(connection: asyncpg.Connection, book: str) -> datetime | No
 async def covered_books(connection: asyncpg.Connection) -> list[str]:
     """Return every book whose hours count."""
     return [row["book"] for row in await connection.fetch(BOOKS)]
+
+
+async def covered_accounts(connection: asyncpg.Connection, platform_account: str, *, livemode: bool) -> list[str]:
+    """Return every other account than the platform's own that has a book in a mode."""
+    mode = "live" if livemode else "test"
+    parted = (book.rpartition(":") for book in await covered_books(connection))
+    return [account for account, _, of in parted if of == mode and account != platform_account]

@@ -17,7 +17,18 @@ import asyncpg
 import structlog
 
 from api.outward.access import StripeAccess
-from api.outward.coverage import HOUR, KEPT, LATE, OVERLAP, Hour, hour_of, read_hours, record, unproven_spans
+from api.outward.coverage import (
+    HOUR,
+    KEPT,
+    LATE,
+    OVERLAP,
+    Hour,
+    covered_accounts,
+    hour_of,
+    read_hours,
+    record,
+    unproven_spans,
+)
 from api.outward.paging import FORBIDDEN, PAGE, read_accounts, read_events
 from api.outward.refused import StripeRefusedError
 from ledger.appender import Appender
@@ -56,6 +67,13 @@ class Gathered:
     refused: dict[str, str] = field(default_factory=dict)
 
 
+async def accounts_to_ask(access: StripeAccess, pool: asyncpg.Pool, platform_account: str) -> list[str | None]:
+    """Return the accounts to ask Stripe about: those it lists, else those that the log knows."""
+    async with pool.acquire() as connection:
+        known = await covered_accounts(connection, platform_account, livemode=access.livemode)
+    return await read_accounts(access, known)
+
+
 @dataclass(frozen=True, slots=True)
 class Gathering:
     """What gathers events: Stripe, the log, and a clock. ``progress`` is told of seconds of history passed."""
@@ -83,7 +101,7 @@ class Gathering:
     async def _every(self, by: By, again_from: datetime | None, since: datetime | None, now: datetime) -> Gathered:
         """Ask for every account; a connected one that refuses keeps no other from being asked for."""
         gathered = Gathered()
-        for account in await read_accounts(self.access):
+        for account in await accounts_to_ask(self.access, self.pool, self.platform_account):
             try:
                 await self._gather(account, by, again_from, since, now, gathered)
             except StripeRefusedError as error:

@@ -6,7 +6,7 @@ round; one with too much in it is read in narrower pieces, so that memory is bou
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -80,8 +80,11 @@ async def read_events(
     return sorted(found, key=lambda one: one[0])
 
 
-async def read_accounts(access: StripeAccess) -> list[str | None]:
-    """Return the accounts a key may ask for: its own (None), and those connected to it."""
+async def read_accounts(access: StripeAccess, known: Iterable[str] = ()) -> list[str | None]:
+    """Return the accounts a key may ask for: its own (None), and those connected to it.
+
+    Where it may not list these, they are those that are ``known``: whether it may ask for them is for each to say.
+    """
     accounts: list[str | None] = [None]
     try:
         async for page in read_pages(access, "/v1/accounts"):
@@ -89,6 +92,7 @@ async def read_accounts(access: StripeAccess) -> list[str | None]:
     except StripeRefusedError as error:
         if error.status not in FORBIDDEN:
             raise  # it is away; that it is no platform, or may not list accounts, is an answer
+        accounts = list(dict.fromkeys([*accounts, *known]))
     return accounts
 
 

@@ -16,7 +16,8 @@ from urllib.parse import quote
 import asyncpg
 
 from api.outward.access import Reply, StripeAccess
-from api.outward.paging import FORBIDDEN, NoListError, Page, read_accounts, read_pages
+from api.outward.gather import accounts_to_ask
+from api.outward.paging import FORBIDDEN, NoListError, Page, read_pages
 from api.outward.refused import StripeRefusedError
 from api.outward.standing import (
     caught_up,
@@ -102,7 +103,7 @@ class Reconciliation:
         has that customer.
         """
         done = Reconciled()
-        for account in await read_accounts(self.access):
+        for account in await accounts_to_ask(self.access, self.pool, self.platform_account):
             book = book_of(account or self.platform_account, livemode=self.access.livemode)
             try:
                 await self._compare_account(account, book, customer, done)

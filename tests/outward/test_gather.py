@@ -206,6 +206,20 @@ async def test_a_connected_account_that_refuses_keeps_no_other_from_being_swept(
     assert "no permission" in gathered.refused["acct_B:test"]
 
 
+async def test_accounts_that_are_known_are_swept_though_the_key_may_not_list_them(
+    gathering: Gathering, standin: StandIn, clock: ManualClock
+) -> None:
+    connected = standin.connect("acct_A")
+    connected.put(told(1, clock.now - HOUR))
+    await gathering.sweep()
+    connected.put(told(2, clock.now - HOUR))
+    standin.faults = iter(["403"])
+    assert (await gathering.sweep()).found["acct_A:test"] == 1
+    del standin.worlds["acct_A"]
+    standin.faults = iter(["403"])
+    assert list((await gathering.sweep()).refused) == ["acct_A:test"], "said, where it was not asked"
+
+
 @pytest.mark.parametrize("odd", [None, {"id": "evt_1"}, {"id": "evt_1", "created": "yesterday"}])
 async def test_what_stripe_would_never_list_proves_nothing(
     gathering: Gathering, monkeypatch: pytest.MonkeyPatch, standin: StandIn, services: Services, odd: object
