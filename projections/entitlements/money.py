@@ -142,8 +142,9 @@ def touched(state: State, key: str, fact: Fact) -> None:
     for purchase in payment.purchases:
         restate(state, purchase, fact)
     for invoice in payment.invoices:
-        if invoice in state.purchases:
-            restate(state, invoice, fact)
+        for sold in (invoice, state.session_of.get(invoice)):
+            if sold in state.purchases:
+                restate(state, sold, fact)
         if (known := state.invoices.get(invoice)) is not None:
             _bear(state, invoice, known, fact)
 

@@ -161,6 +161,21 @@ def test_an_invoice_of_a_checkout_grants_once() -> None:
     )
 
 
+@pytest.mark.parametrize("metadata", [{"ledger_product": "prod_2"}, {}], ids=["named", "by its lines"])
+def test_what_a_checkout_sold_by_an_invoice_goes_back_with_that_invoice_s_payment(metadata: Json) -> None:
+    line: Json = NEW_LINE | {"pricing": {"price_details": {"price": "price_2", "product": "prod_2"}}}
+    payment = {"id": "inpay_1", "invoice": "in_1", "amount_paid": 500, "payment": {"payment_intent": "pi_1"}}
+    charge = {"id": "ch_1", "object": "charge", "amount": 500, "amount_refunded": 500, "payment_intent": "pi_1"}
+    facts = [
+        fact(0, "invoice.paid", invoice(lines={"data": [line]})),
+        fact(0, "invoice_payment.paid", payment),
+        fact(1, "checkout.session.completed", session(invoice="in_1", payment_intent=None, metadata=metadata)),
+        fact(50, "charge.refunded", charge),
+        fact(60, "refund.failed", {"id": "re_1", "payment_intent": "pi_1", "amount": 500, "status": "failed"}),
+    ]
+    assert [told(facts, at, "course") for at in (2, 50, 60)] == [True, "refunded", True]
+
+
 def test_what_was_bought_is_learned_from_an_observation() -> None:
     facts = [fact(0, "checkout.session.completed", session(metadata={}))]
     [row] = holdings_of(facts).sources

@@ -15,7 +15,7 @@ from projections.certify import source_digest
 from projections.contract import Projection
 
 KNOWN = {
-    ("entitlements", 7): "f171552b579edcbdff50d96e04bc5e5bc560cfe94ee2fe2ad42bab82c4b10342",
+    ("entitlements", 8): "a12af29fe838be5d99041b6935a2bfe6c9e14355c4dbfa08ab4e27b3340c06d4",
     ("dunning", 4): "9ffdd7e486d58dce09aa7363c2c2af93f7796cf558de83b07f4a2eeeeb2c2c67",
     ("revenue", 9): "9c5130ef2912ab999a6b06ed00ee9e43a41625f93054dead6f7797a7b12d5db5",
     ("periods", 6): "9bba48186962a6ca746eacf3992969d9ae43a2afdaf585c556aae06aa932a816",
