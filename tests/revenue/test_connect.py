@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import httpx
 
 from api.services import Services
 from ledger.postgres import Database
+from tests.conftest import ManualClock
+from tests.periods.test_close import Book
 from tests.revenue.stories import seconds
 from tests.revenue.test_reads import ask, load
 from tests.revenue.test_traps import at, made
-from tests.stripe_events import Json, event
+from tests.stripe_events import Json, event, new_event
 
 
 def told(date: str, type_: str, subject: Json) -> Json:
@@ -89,3 +93,20 @@ async def test_months_roll_forward_and_tie_out(
     tied = (await ask(client, "tie-out", month="2026-01"))["currencies"]["usd"]
     assert (tied["recognized"], tied["cash"]) == (700, 700)
     assert [(one["class"], one["amount"]) for one in tied["differences"]] == [("not_recurring", 700)]
+
+
+async def test_a_closed_month_keeps_them_and_a_late_one_is_reported_later(
+    client: httpx.AsyncClient, services: Services, database: Database, clock: ManualClock
+) -> None:
+    clock.now = datetime(2026, 4, 15, tzinfo=UTC)
+    book = Book(client, database, services)
+    await services.appender.append([new_event(one) for one in [*DIRECT, *SEPARATE]])
+    await book.fold()
+    await book.close("2026-01", force=True)  # nobody says what the charge is for
+    late = fee() | {"id": "fee_2", "amount": 70, "charge": "ch_B"}
+    await services.appender.append([new_event(told("2026-01-20", "application_fee.created", late))])
+    await book.fold()
+    found = (await book.get("revenue/recognition", **{"from": "2026-01", "to": "2026-03"}))["months"]
+    january, february = found["2026-01"]["usd"], found["2026-02"]["usd"]
+    assert (january["billed"], january["recognized"]) == (700, 700)
+    assert (february["billed"], february["recognized"]) == (1070, 1070)
