@@ -17,10 +17,13 @@ _MANY: Final = 1_000
 
 
 class _Seen(NamedTuple):
+    """What a balance was said to be, and what is posted in that moment but came after it."""
+
     at: int
     key: str
     balance: int
     because: str
+    after: int = 0
 
 
 def post_balance_changes(facts: Facts, journal: Journal) -> None:
@@ -48,7 +51,8 @@ def _shown(facts: Facts, currency: str) -> list[_Seen]:
     """Return what the customer's events and the invoices' starting balances said."""
     seen = [_Seen(one.at, f"{one.because}:balance", one.balance, one.because)
             for one in facts.balances if one.currency in {currency, ""}]  # fmt: skip
-    seen += [_Seen(one.finalized_at, f"{key}:starting_balance", one.starting_balance, one.because["finalize"])
+    seen += [_Seen(one.finalized_at, f"{key}:starting_balance", one.starting_balance, one.because["finalize"],
+                   one.balance)
              for key, one in facts.invoices.items() if one.currency == currency and one.starting_balance]  # fmt: skip
     return sorted(seen)
 
@@ -63,7 +67,7 @@ def _compare(seen: Sequence[_Seen], changes: Sequence[tuple[int, int]], currency
             expected |= {one + amount for one in expected} if len(expected) < _MANY else {sum(near) + far + adjusted}
         if one.balance in expected:
             continue
-        now = sum(amount for at, amount in changes if at <= one.at) + adjusted
+        now = sum(amount for at, amount in changes if at <= one.at) + adjusted - one.after
         difference = one.balance - now
         adjusted += difference
         postings = [Posting("customer_balance", difference), Posting("customer_balance_adj", -difference)]

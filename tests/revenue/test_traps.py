@@ -472,6 +472,22 @@ def test_a_balance_changed_by_hand_is_an_adjustment_and_one_that_vanishes_is_non
     assert "customer_balance_adj" not in at(made(teller.events), "2026-02-01")
 
 
+@pytest.mark.parametrize("told_after", [False, True])
+@pytest.mark.parametrize(("starting", "used"), [(-1000, 1000), (-1000, 600), (1000, -1000)])
+def test_a_balance_that_only_an_invoice_tells_of_is_what_it_was_before_that_invoice(
+    starting: int, used: int, told_after: bool
+) -> None:
+    teller = Teller("endive")
+    customer = {"id": "cus_1", "object": "customer", "currency": "usd"}
+    teller.tell(seconds("2025-12-01"), "customer.updated", customer | {"balance": 0})
+    teller.invoice(AT, "3000@2026-01-01..2026-02-01", starting=str(starting), balance=str(used))
+    if told_after:
+        teller.tell(AT, "customer.updated", customer | {"balance": starting + used})
+    found = at(made(teller.events), "2026-03-01")
+    assert found.get("customer_balance", 0) == -(starting + used), "as Stripe has it after the invoice"
+    assert found["customer_balance_adj"] == -starting
+
+
 def test_a_long_invoice_is_billed_at_once_and_earned_when_its_lines_are_known() -> None:
     teller = Teller("endive")
     teller.invoice(AT, QUARTER, "3000@2026-01-01..2026-02-01")
