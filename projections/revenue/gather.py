@@ -273,9 +273,9 @@ def customer_changed(facts: Facts, fact: Fact) -> None:
     balance, money = amount(fact.subject.get("balance")), currency(fact.subject)
     if balance is None or fact.subject.get("deleted") is True or (not money and not balance):
         return
-    last = facts.balances[-1] if facts.balances else None
-    if last is None or (last.balance, last.currency) != (balance, money):
-        facts.balances.append(BalanceFact(_at(fact), money, balance, fact.event_id))
+    if [(one.balance, one.currency) for one in facts.balances[-2:]] == [(balance, money)] * 2:
+        facts.balances.pop()  # of those that say the same the first and the last are enough
+    facts.balances.append(BalanceFact(_at(fact), money, balance, fact.event_id))
 
 
 def subscription_changed(facts: Facts, fact: Fact) -> None:

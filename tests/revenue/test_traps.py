@@ -488,6 +488,20 @@ def test_a_balance_that_only_an_invoice_tells_of_is_what_it_was_before_that_invo
     assert found["customer_balance_adj"] == -starting
 
 
+def test_a_balance_that_is_said_again_is_compared_again() -> None:
+    teller = Teller("endive")
+    customer = {"id": "cus_1", "object": "customer", "currency": "usd", "balance": 0}
+    teller.tell(seconds("2025-12-01"), "customer.updated", customer)
+    teller.tell(seconds("2025-12-02"), "customer.updated", customer)
+    teller.invoice(AT, "-400@2026-01-01..2026-02-01", balance="-400")  # and somebody took the credit back: not told
+    teller.tell(seconds("2026-01-15"), "customer.updated", customer)
+    teller.tell(seconds("2026-02-15"), "customer.updated", customer)
+    books = made(teller.events)
+    assert at(books, "2026-01-02")["customer_balance"] == 400
+    after = at(books, "2026-03-01")
+    assert (after.get("customer_balance"), after["customer_balance_adj"]) == (None, -400)
+
+
 def test_a_long_invoice_is_billed_at_once_and_earned_when_its_lines_are_known() -> None:
     teller = Teller("endive")
     teller.invoice(AT, QUARTER, "3000@2026-01-01..2026-02-01")
