@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Final
 
@@ -11,18 +12,19 @@ import orjson
 from ledger.books import CONTROL_BOOK
 from ledger.dictionary import BodyReader
 from ledger.times import rfc3339
-from projections.builds import Build, builds_of, list_builds
+from projections.builds import Build, list_builds
 from projections.rebuild import Progress, read_progress
 
 DECISIONS: Final = ("requested", "certified", "promoted", "rolled_back", "dropped")
 _TOPIC: Final = "ledger.build."
+_LAST_POSITION: Final = 2**63 - 1
 
 DECIDED: Final = """
 SELECT stream_id, position, event_id, type, created, encoding, dictionary_id, salt, body
 FROM ledger.event
-WHERE book = $1 AND position < $2 AND type = ANY ($3) AND stream_id ~ $4
+WHERE book = $1 AND position < $2 AND type = ANY ($3) AND stream_id ~ $4 AND created <= $5
 ORDER BY position DESC
-LIMIT $5
+LIMIT $6
 """
 
 PARKED: Final = "SELECT build_id, count(*) AS parked FROM ledger.parked GROUP BY build_id"
@@ -30,8 +32,8 @@ PARKED: Final = "SELECT build_id, count(*) AS parked FROM ledger.parked GROUP BY
 _bodies = BodyReader()
 
 
-def live_json(rows: list[asyncpg.Record], now: datetime) -> list[dict[str, Any]]:
-    """Write the live builds: how far each has folded every book, its digest, what is parked."""
+def live_json(rows: list[asyncpg.Record], now: datetime, book: str | None = None) -> list[dict[str, Any]]:
+    """Write the live builds: how far each has folded every book (or one), its digest, what is parked."""
     found: dict[str, dict[str, Any]] = {}
     for row in rows:
         one = found.setdefault(
@@ -45,7 +47,7 @@ def live_json(rows: list[asyncpg.Record], now: datetime) -> list[dict[str, Any]]
                 "parked": row["parked"],
             },
         )
-        if row["book"] is not None:
+        if row["book"] is not None and book in (None, row["book"]):
             one["books"].append(_place_json(row, now))
     return list(found.values())
 
@@ -55,17 +57,19 @@ def _place_json(row: asyncpg.Record, now: datetime) -> dict[str, Any]:
     return {"book": row["book"], "position": row["position"], "head": row["head"], "lag_seconds": round(lag, 3)}
 
 
-async def read_builds(connection: asyncpg.Connection, projection: str, now: datetime) -> list[dict[str, Any]]:
-    """Return every build of a projection that is kept, newest first, with how far it is."""
+async def read_builds(
+    connection: asyncpg.Connection, builds: Iterable[Build], now: datetime, book: str | None = None
+) -> list[dict[str, Any]]:
+    """Write builds, with how far each is in every book, or in one."""
     parked = {row["build_id"]: row["parked"] for row in await connection.fetch(PARKED)}
     places: dict[str, list[dict[str, Any]]] = {}
     for row in await list_builds(connection, every=True):
-        if row["book"] is not None:
+        if row["book"] is not None and book in (None, row["book"]):
             places.setdefault(row["build_id"], []).append(_place_json(row, now))
     return [
         build_json(build, await read_progress(connection, build), parked.get(build.build_id, 0), now)
         | {"books": places.get(build.build_id, [])}
-        for build in reversed(await builds_of(connection, projection))
+        for build in builds
     ]
 
 
@@ -108,12 +112,13 @@ def _speed(build: Build, progress: Progress, now: datetime) -> dict[str, Any]:
 
 
 async def read_decisions(
-    connection: asyncpg.Connection, projection: str, before: int, limit: int
+    connection: asyncpg.Connection, projection: str, before: tuple[int] | None, until: datetime, limit: int
 ) -> list[dict[str, Any]]:
-    """Return what was decided about a projection's builds, newest first, as the control book has it."""
+    """Return what was decided about a projection's builds up to a moment, newest first, as the control book has it."""
     types = [f"{_TOPIC}{one}" for one in DECISIONS]
     streams = f"^{CONTROL_BOOK}/{projection}-[0-9]+$"
-    rows = await connection.fetch(DECIDED, CONTROL_BOOK, before, types, streams, limit)
+    position = before[0] if before else _LAST_POSITION
+    rows = await connection.fetch(DECIDED, CONTROL_BOOK, position, types, streams, until, limit)
     await _bodies.prepare(connection, rows)
     return [_decision_json(row) for row in rows]
 

@@ -9,9 +9,10 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.access import book_of_request, book_to_change, called_by, require, services
+from api.access import book_to_change, called_by, require, services
 from api.bodies import json_body, raw_body, reason_of, time_of
 from api.entitlements import NAME_CHARACTERS_MAX, customer_of
+from api.events import answer_at_head, asked_of_log
 from api.granting import (
     Grant,
     MisfitError,
@@ -24,7 +25,7 @@ from api.granting import (
 )
 from api.parameters import MAX_WAIT_SECONDS, path_value, seconds_parameter, time_parameter
 from api.problems import JSONResponse, Problem
-from api.reads import look_until
+from api.reads import look_until, page_through
 from api.services import Services
 from ledger.catalogs import Publication
 from ledger.times import parse_rfc3339
@@ -69,13 +70,14 @@ async def catalog_text(request: Request) -> str:
 
 async def list_catalogs(request: Request) -> Response:
     """List every catalog a book has published, oldest first; with ``as_of``, those that hold by then."""
-    key = require(request, "entitlements:read")
-    book, as_of = await book_of_request(request, key), time_parameter(request, "as_of", "at")
+    asked, head = await asked_of_log(request, "entitlements:read")
     async with services(request).pool.acquire() as connection:
-        found = await read_publications(connection, book)
-    if as_of is not None:
-        found = [one for one in found if one.effective_from is None or parse_rfc3339(one.effective_from) <= as_of]
-    return JSONResponse({"data": [_publication_json(one) | {"content": one.content} for one in found]})
+        found = await read_publications(connection, asked.book)
+    if asked.as_of is not None:
+        found = [one for one in found if one.effective_from is None or parse_rfc3339(one.effective_from) <= asked.as_of]
+    page, cursor = page_through(request, found, lambda one: (one.number,), int)
+    data = [_publication_json(one) | {"content": one.content} for one in page]
+    return answer_at_head({"data": data, "next_cursor": cursor}, asked.book, head)
 
 
 def _publication_json(made: Publication) -> dict[str, Any]:

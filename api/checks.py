@@ -17,6 +17,7 @@ from api.outward import wanted
 from api.outward.alarms import LAST_WEBHOOK, overdue, usual_silence
 from api.outward.coverage import HOUR, KEPT, covered_books, first_hour, hour_of, read_hours
 from api.problems import JSONResponse, Problem
+from api.reads import page_through
 from api.services import Services, projections_of
 from ledger.postgres import AWAY
 from projections.builds import enter_build, list_builds
@@ -67,7 +68,9 @@ async def list_checks(request: Request) -> Response:
         for one in found
     ]
     failed = sum(one["state"] == "failed" for one in data)
-    return JSONResponse({"ok": failed == 0, "failed": failed, "data": data})
+    page, cursor = page_through(request, list(enumerate(data)), lambda one: one[:1], int)
+    content = {"ok": failed == 0, "failed": failed, "data": [one for _, one in page], "next_cursor": cursor}
+    return JSONResponse(content)
 
 
 async def _readiness(request: Request) -> Finding:

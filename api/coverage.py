@@ -8,75 +8,50 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.access import book_of_request, require, services
-from api.events import answer_at_head
+from api.access import services
+from api.events import SCOPE, answer_at_head, asked_of_log
 from api.outward.coverage import HOUR, KEPT, Hour, first_hour, hour_of, read_hours
 from api.outward.wanted import Wanted, list_wanted
-from api.parameters import (
-    FORGED_CURSOR,
-    MAX_LIMIT,
-    bound_parameter,
-    cursor_parameter,
-    encode_cursor,
-    integer_parameter,
-    time_parameter,
-)
+from api.parameters import MAX_LIMIT, bound_parameter
 from api.problems import Problem
-from api.reads import key_parameter, page_of
-from ledger.reader import read_head
-from ledger.times import from_unix, rfc3339
+from api.reads import encode_key, page_of, page_parameters
+from ledger.times import rfc3339
 
 _STATES: Final = frozenset({"open", "answered", "given_up"})
 
 
 async def get_coverage(request: Request) -> Response:
     """Answer every hour of a book: whether it is proven complete, by what. By default, as far back as Stripe lists."""
-    key = require(request, "events:read")
-    serving = services(request)
-    book = await book_of_request(request, key)
-    now = serving.clock()
-    limit = integer_parameter(request, "limit", MAX_LIMIT, 1, MAX_LIMIT)
-    cursor = _hour_of_cursor(request)
-    async with serving.pool.acquire() as connection:
+    asked, head = await asked_of_log(request, SCOPE)
+    book, now = asked.book, asked.now
+    limit, after = page_parameters(request, datetime, default=MAX_LIMIT)
+    async with services(request).pool.acquire() as connection:
         oldest = max(await first_hour(connection, book) or now, now - KEPT)
         since = hour_of(bound_parameter(request, "from") or oldest)
-        until = bound_parameter(request, "to") or time_parameter(request, "as_of", "at") or now
-        begin = since if cursor is None else cursor
+        until = bound_parameter(request, "to") or asked.as_of or now
+        begin = since if after is None else hour_of(after[0])
         end = begin + min(until - begin, limit * HOUR)
         hours = await read_hours(connection, book, begin, end) if begin < end else []
-        head = await read_head(connection, book)
     content = {
         "proven": sum(one.proven for one in hours),
         "unproven": sum(not one.proven for one in hours),
         "data": [hour_json(one) for one in hours],
-        "next_cursor": encode_cursor(int(end.timestamp())) if begin < end < until else None,
+        "next_cursor": encode_key(rfc3339(end)) if begin < end < until else None,
     }
     return answer_at_head(content, book, head)
 
 
 async def list_observations(request: Request) -> Response:
     """List what events left to be asked of Stripe: open, answered (by which event), or given up, and why."""
-    key = require(request, "events:read")
-    book = await book_of_request(request, key)
+    asked, head = await asked_of_log(request, SCOPE)
     state = request.query_params.get("state")
     if state is not None and state not in _STATES:
         raise Problem(400, f"state must be one of {', '.join(sorted(_STATES))}")
-    limit = integer_parameter(request, "limit", 100, 1, MAX_LIMIT)
-    after = key_parameter(request, datetime, str)
-    as_of = time_parameter(request, "as_of", "at")
+    limit, after = page_parameters(request, datetime, str)
     async with services(request).pool.acquire() as connection:
-        found = await list_wanted(connection, book, state, limit + 1, as_of, after)
-        head = await read_head(connection, book)
+        found = await list_wanted(connection, asked.book, state, limit + 1, asked.as_of, after)
     page, cursor = page_of(found, limit, lambda one: (one.created, one.event_id))
-    return answer_at_head({"data": [wanted_json(one) for one in page], "next_cursor": cursor}, book, head)
-
-
-def _hour_of_cursor(request: Request) -> datetime | None:
-    seconds = cursor_parameter(request)
-    try:
-        return None if seconds is None else hour_of(from_unix(seconds))
-    except ValueError as error:
-        raise Problem(400, FORGED_CURSOR) from error
+    return answer_at_head({"data": [wanted_json(one) for one in page], "next_cursor": cursor}, asked.book, head)
 
 
 def hour_json(hour: Hour) -> dict[str, Any]:

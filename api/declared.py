@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from starlette.datastructures import QueryParams
@@ -202,6 +202,21 @@ READ: Final = (BOOK, AS_OF, AT, KNOWN_AT, KNOWN_POSITION, BUILD, MIN_POSITION, W
 
 LOG_READ: Final = (BOOK, AS_OF, AT, KNOWN_AT, KNOWN_POSITION, MIN_POSITION, WAIT)
 """What every read of the log takes: it is of no build."""
+
+BESIDE_LOG: Final = (BOOK, AS_OF, AT, MIN_POSITION, WAIT)
+"""What a read takes of what is kept beside a book's log."""
+
+_OF_ALL: Final = replace(BOOK, about="Only what is of this book. Default: what is of any.")
+_NOW: Final = "Taken as on every read; what is told is as it is now, whatever the moment."
+
+NOW: Final = (replace(AS_OF, about=_NOW), replace(AT, about=_NOW))
+"""The moment, where what is told has no past."""
+
+OF_ALL: Final = (_OF_ALL, AS_OF, AT)
+"""What a read of all books takes, which a key for one book may not ask."""
+
+NOW_OF_ALL: Final = (_OF_ALL, *NOW)
+"""The same, where what is told has no past."""
 
 PAGE: Final = (LIMIT, CURSOR)
 """What every list takes."""

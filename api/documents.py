@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import asyncpg
 from starlette.requests import Request
 from starlette.responses import Response
 
 from api.access import services
-from api.parameters import MAX_LIMIT, integer_parameter
 from api.reads import (
+    DEFAULT_LIMIT,
     Asked,
     Found,
     answer,
     asked_by,
     customer_in_path,
-    encode_key,
     fresh_as_known,
-    key_parameter,
+    page_through,
     read_build,
     time_json,
 )
@@ -32,8 +31,6 @@ from projections.revenue.dossier import Dossier, fold_dossier, read_dossier
 from projections.revenue.query import position_of
 
 Row = TypeVar("Row", InvoiceRow, SubscriptionRow)
-
-_LIMIT: Final = 100
 
 
 async def list_subscriptions(request: Request) -> Response:
@@ -75,15 +72,10 @@ def _page(
     name: Callable[[Row], str],
     written: Callable[[Row], dict[str, Any]],
 ) -> Response:
-    limit = integer_parameter(request, "limit", _LIMIT, 1, MAX_LIMIT)
-    after = key_parameter(request, str, str)
-    rest = [one for one in rows if after is None or (rfc3339(one.created), name(one)) < after]
-    last = rest[limit - 1] if len(rest) > limit else None
-    content = {
-        "customer": customer_in_path(request),
-        "data": [written(one) for one in rest[:limit]],
-        "next_cursor": None if last is None else encode_key(rfc3339(last.created), name(last)),
-    }
+    page, cursor = page_through(
+        request, rows, lambda one: (one.created, name(one)), datetime, str, default=DEFAULT_LIMIT, descending=True
+    )
+    content = {"customer": customer_in_path(request), "data": [written(one) for one in page], "next_cursor": cursor}
     return answer(asked, content, found)
 
 

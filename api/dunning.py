@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.access import services
-from api.parameters import MAX_LIMIT, bound_parameter, integer_parameter, path_value, read_identifier
+from api.parameters import bound_parameter, path_value, read_identifier
 from api.problems import Problem
 from api.reads import (
     Asked,
@@ -20,9 +20,10 @@ from api.reads import (
     asked_by,
     build_for,
     customer_in_path,
-    encode_key,
     fresh_as_known,
-    key_parameter,
+    page_of,
+    page_parameters,
+    page_through,
     read_build,
     time_json,
 )
@@ -37,7 +38,6 @@ from projections.dunning.summary import Group, Sums, Wanted
 SCOPE: Final = "dunning:read"
 STATES: Final = get_args(CaseState)
 CATEGORIES: Final = get_args(Category)
-_LIMIT: Final = 100
 
 
 async def get_customer(request: Request) -> Response:
@@ -45,12 +45,18 @@ async def get_customer(request: Request) -> Response:
     asked = await asked_by(request, SCOPE)
     customer = customer_in_path(request)
     found = await _read_customer(services(request), asked, customer)
+    page, cursor = page_through(request, found.value.cases, _opening, datetime, str)
     content = {
         "customer": customer,
-        "data": [case_json(one) for one in found.value.cases],
+        "data": [case_json(one) for one in page],
+        "next_cursor": cursor,
         "timeline": [moment_json(one) for one in found.value.timeline],
     }
     return answer(asked, content, found)
+
+
+def _opening(one: Standing) -> tuple[datetime, str]:
+    return one.case.opened_at, one.case.case_id
 
 
 async def get_case(request: Request) -> Response:
@@ -89,16 +95,14 @@ async def list_cases(request: Request) -> Response:
     asked, moment = await _of_book(request)
     state = _word(request, "state", STATES)
     wanted = query.Filter(state, bound_parameter(request, "opened_from"), bound_parameter(request, "opened_to"))
-    limit = integer_parameter(request, "limit", _LIMIT, 1, MAX_LIMIT)
-    after = key_parameter(request, datetime, str)
+    limit, after = page_parameters(request, datetime, str)
 
     async def read(connection: Any) -> list[Standing]:
         return await query.read_cases(connection, asked.book, moment, wanted, after, limit + 1)
 
     found = await read_build(services(request), services(request).dunning.name, asked, read)
-    last = found.value[limit - 1].case if len(found.value) > limit else None
-    cursor = None if last is None else encode_key(last.opened_at.isoformat(), last.case_id)
-    content = {"data": [case_json(one) for one in found.value[:limit]], "next_cursor": cursor}
+    page, cursor = page_of(found.value, limit, _opening)
+    content = {"data": [case_json(one) for one in page], "next_cursor": cursor}
     return answer(asked, content, found)
 
 
@@ -108,17 +112,15 @@ async def list_attention(request: Request) -> Response:
     currency = request.query_params.get("currency")
     if currency is not None and not (len(currency) == 3 and currency.isascii() and currency.isalpha()):
         raise Problem(400, "currency must be three letters")
-    limit = integer_parameter(request, "limit", _LIMIT, 1, MAX_LIMIT)
-    after = key_parameter(request, str, int, str)
+    limit, after = page_parameters(request, str, int, str)
 
     async def read(connection: Any) -> list[Standing]:
         wanted = None if currency is None else currency.lower()
         return await query.read_attention(connection, asked.book, moment, wanted, after, limit + 1)
 
     found = await read_build(services(request), services(request).dunning.name, asked, read)
-    last = found.value[limit - 1].case if len(found.value) > limit else None
-    cursor = None if last is None else encode_key(last.currency, last.open_amount, last.case_id)
-    content = {"data": [case_json(one) for one in found.value[:limit]], "next_cursor": cursor}
+    page, cursor = page_of(found.value, limit, lambda one: (one.case.currency, one.case.open_amount, one.case.case_id))
+    content = {"data": [case_json(one) for one in page], "next_cursor": cursor}
     return answer(asked, content, found)
 
 

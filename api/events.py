@@ -10,25 +10,24 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.access import book_of_request, require, services
+from api.access import require, services
 from api.comparing import cells_json
 from api.parameters import (
     FORGED_CURSOR,
-    MAX_LIMIT,
-    cursor_parameter,
-    encode_cursor,
+    book_parameter,
     identifier_parameter,
     integer_parameter,
     path_value,
 )
 from api.problems import JSONResponse, Problem, json_bytes, may_exceed_64_bits, read_answer
-from api.reads import Asked, asked_by, key_parameter, look_until, page_of
-from api.services import Services, projections_of
+from api.reads import Asked, asked_by, key_parameter, look_until, page_of, page_parameters, page_through
+from api.services import projections_of
+from ledger.books import CONTROL_BOOK
 from ledger.conflicts import Conflict, conflicts_of, newest_conflicts
 from ledger.event import mapping
 from ledger.reader import Filter, StoredEvent, read_event, read_head, read_page
 from ledger.times import rfc3339
-from projections.traces import rows_of_event
+from projections.traces import Until, rows_of_event, rows_until
 
 SCOPE: Final = "events:read"
 _LAST_POSITION: Final = 2**63 - 1
@@ -47,80 +46,68 @@ async def list_events(request: Request) -> Response:
     With ``as_of`` those that had happened by then; with ``known_at`` those that had been recorded. ``data=false``
     leaves out what is in them, and so does not read it.
     """
-    asked = await asked_by(request, SCOPE)
+    asked, head = await asked_of_log(request, SCOPE)
     with_data = request.query_params.get("data") != "false"
     newest_first = _newest_first(request)
-    limit = integer_parameter(request, "limit", 100, 1, MAX_LIMIT)
-    wanted = _filter(request, asked, newest_first=newest_first)
-    head = await head_reached(services(request), asked)
+    limit, cursor = page_parameters(request, int)
+    wanted = _filter(request, asked, cursor, newest_first=newest_first)
     async with services(request).pool.acquire() as connection:
         events = await read_page(
             connection, asked.book, wanted, limit + 1, newest_first=newest_first, with_bodies=with_data
         )
-    page = events[:limit]
+    page, next_cursor = page_of(events, limit, lambda one: (one.position,))
     data = [event_json(event, []) for event in page]
-    next_cursor = encode_cursor(page[-1].position) if len(events) > limit else None
     return answer_at_head({"data": data, "next_cursor": next_cursor}, asked.book, head)
 
 
 async def get_event(request: Request) -> Response:
     """Answer one event, with the later copies that say something else."""
-    asked = await asked_by(request, SCOPE)
-    head = await head_reached(services(request), asked)
+    asked, head = await asked_of_log(request, SCOPE)
     async with services(request).pool.acquire() as connection:
-        event = _visible(await find_event(request, connection, asked.book), asked)
+        event = await find_event(request, connection, asked)
         conflicts = await conflicts_of(connection, asked.book, event.event_id)
     return answer_at_head(event_json(event, list(conflicts)), asked.book, head)
 
 
 async def get_raw(request: Request) -> Response:
     """Answer the exact bytes that were received."""
-    asked = await asked_by(request, SCOPE)
-    await head_reached(services(request), asked)
+    asked, _ = await asked_of_log(request, SCOPE)
     async with services(request).pool.acquire() as connection:
-        event = _visible(await find_event(request, connection, asked.book), asked)
+        event = await find_event(request, connection, asked)
     if not event.salt:
         raise Problem(410, f"the body of {event.event_id} was erased")
     return Response(event.body, media_type="application/json", headers={"Ledger-Position": str(event.position)})
 
 
-async def head_reached(serving: Services, asked: Asked) -> int:
-    """Return the head of the book once it is at ``min_position``; the log itself is never behind. Raises 503."""
-    head = 0
+async def asked_of_log(request: Request, scope: str) -> tuple[Asked, int]:
+    """Read what is asked of the log, and its head once that is at ``min_position``: the log is never behind itself.
+
+    Raises 503 where it takes longer than ``wait``.
+    """
+    asked, head = await asked_by(request, scope), 0
 
     async def look() -> bool | None:
         nonlocal head
-        async with serving.pool.acquire() as connection:
+        async with services(request).pool.acquire() as connection:
             head = await read_head(connection, asked.book)
         return head >= asked.min_position or None
 
     if await look_until(look, asked.wait_seconds) is None:
         detail = f"the log is at position {head}, not yet {asked.min_position}"
         raise Problem(503, detail, kind="not-yet", headers={"Retry-After": "1"})
-    return head
-
-
-def _visible(event: StoredEvent, asked: Asked) -> StoredEvent:
-    """Return the event. Raises 404 where it had not happened by ``as_of``, or was not known."""
-    if asked.as_of is not None and event.created > asked.as_of:
-        raise Problem(404, f"{event.event_id} happened later, at {rfc3339(event.created)}")
-    if asked.known is not None and event.position > asked.known:
-        raise Problem(404, f"{event.event_id} was recorded later, at position {event.position}")
-    return event
+    return asked, head
 
 
 async def list_conflicts(request: Request) -> Response:
     """List later copies of events that say something else than the first, which stands; newest first."""
-    key = require(request, "events:read")
-    book = await book_of_request(request, key)
-    limit = integer_parameter(request, "limit", 100, 1, MAX_LIMIT)
+    asked, head = await asked_of_log(request, SCOPE)
+    limit, _ = page_parameters(request, datetime, str, str)
     after = _copy_of_cursor(request)
     async with services(request).pool.acquire() as connection:
-        found = await newest_conflicts(connection, book, limit + 1, after)
-        head = await read_head(connection, book)
+        found = await newest_conflicts(connection, asked.book, limit + 1, after, asked.as_of)
     page, cursor = page_of(found, limit, lambda one: (one[1].received_at, one[0], one[1].body_sha256.hex()))
     data = [{"event": event_id} | _conflict_json(conflict) for event_id, conflict in page]
-    return answer_at_head({"data": data, "next_cursor": cursor}, book, head)
+    return answer_at_head({"data": data, "next_cursor": cursor}, asked.book, head)
 
 
 def _copy_of_cursor(request: Request) -> tuple[datetime, str, bytes] | None:
@@ -132,23 +119,30 @@ def _copy_of_cursor(request: Request) -> tuple[datetime, str, bytes] | None:
 
 
 async def list_rows(request: Request) -> Response:
-    """List the rows of the live builds that rest on an event, of those projections that the key may read."""
-    key = require(request, "events:read")
-    book = await book_of_request(request, key)
+    """List the rows of the live builds that rest on an event, of those projections that the key may read.
+
+    As of a moment, or as known: what the event's subject came to by then, folded now.
+    """
+    key = require(request, SCOPE)
+    asked, head = await asked_of_log(request, SCOPE)
     serving = services(request)
     readable = [one for one in projections_of(serving.settings) if key.allows(_SCOPES.get(one.name, "admin"))]
     async with (
         serving.pool.acquire() as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),
     ):
-        event = await find_event(request, connection, book)
-        head = await read_head(connection, book)
-        found = await rows_of_event(connection, readable, book, event.stream_id, event.event_id)
+        event = await find_event(request, connection, asked)
+        if asked.as_of is None and asked.known is None:
+            found = await rows_of_event(connection, readable, asked.book, event.stream_id, event.event_id)
+        else:
+            until = Until(asked.as_of, asked.known)
+            found = await rows_until(connection, readable, asked.book, event.stream_id, event.event_id, until)
+    page, cursor = page_through(request, list(enumerate(found)), lambda one: one[:1], int)
     data = [
         {"projection": one.projection, "build": one.build, "table": one.table, "row": cells_json(one.row)}
-        for one in found
+        for _, one in page
     ]
-    return answer_at_head({"data": data, "next_cursor": None}, book, head)
+    return answer_at_head({"data": data, "next_cursor": cursor}, asked.book, head)
 
 
 def event_json(event: StoredEvent, conflicts: list[Conflict]) -> dict[str, Any]:
@@ -197,12 +191,16 @@ def data_of(event: StoredEvent) -> bytes | None:
     return json_bytes(mapping(read_answer(event.body).get("data"))) if may_exceed_64_bits(event.body) else data
 
 
-async def find_event(request: Request, connection: asyncpg.Connection, book: str) -> StoredEvent:
-    """Return the event a request's path names. Raises 404 where the book has none."""
+async def find_event(request: Request, connection: asyncpg.Connection, asked: Asked) -> StoredEvent:
+    """Return the event a request's path names. Raises 404 where its book has none, or had none by then."""
     event_id = path_value(request, "event_id")
-    event = await read_event(connection, book, event_id)
+    event = await read_event(connection, asked.book, event_id)
     if event is None:
-        raise Problem(404, f"book {book} has no event {event_id}")
+        raise Problem(404, f"book {asked.book} has no event {event_id}")
+    if asked.as_of is not None and event.created > asked.as_of:
+        raise Problem(404, f"{event_id} happened later, at {rfc3339(event.created)}")
+    if asked.known is not None and event.position > asked.known:
+        raise Problem(404, f"{event_id} was recorded later, at position {event.position}")
     return event
 
 
@@ -213,12 +211,11 @@ def _newest_first(request: Request) -> bool:
     return order == "desc"
 
 
-def _filter(request: Request, asked: Asked, *, newest_first: bool) -> Filter:
+def _filter(request: Request, asked: Asked, cursor: tuple[int] | None, *, newest_first: bool) -> Filter:
     after = integer_parameter(request, "after", 0, 0, _LAST_POSITION)
     before = integer_parameter(request, "before", _LAST_POSITION, 0, _LAST_POSITION)
-    cursor = cursor_parameter(request)
     if cursor is not None:
-        after, before = (after, min(before, cursor)) if newest_first else (max(after, cursor), before)
+        after, before = (after, min(before, *cursor)) if newest_first else (max(after, *cursor), before)
     if asked.known is not None:
         before = min(before, asked.known + 1)
     customer = identifier_parameter(request, "customer")
@@ -243,3 +240,10 @@ def answer_at_head(content: dict[str, Any], book: str, head: int) -> Response:
         "parked": False,
     }
     return JSONResponse(content, headers={"Ledger-Position": str(head)})
+
+
+async def answer_of_all(request: Request, content: dict[str, Any]) -> Response:
+    """Answer what is of all books: with the head of the one that is asked about, else of our own decisions."""
+    book = book_parameter(request) or CONTROL_BOOK
+    async with services(request).pool.acquire() as connection:
+        return answer_at_head(content, book, await read_head(connection, book))

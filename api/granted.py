@@ -12,9 +12,9 @@ from starlette.responses import Response
 from api.access import book_of_request, require, services
 from api.catalog import catalog_text
 from api.entitlements import value_json
-from api.parameters import MAX_LIMIT, integer_parameter
+from api.parameters import MAX_LIMIT
 from api.problems import JSONResponse
-from api.reads import answer, asked_by, key_parameter, page_of, read_build, time_json
+from api.reads import answer, asked_by, build_for, page_of, page_parameters, read_build, time_json
 from projections.catalog import Catalog, check_catalog
 from projections.entitlements.preview import Difference, count_holders, preview
 
@@ -27,32 +27,52 @@ ORDER BY valid_from DESC, source
 LIMIT $2
 """
 
+GRANTS_AS_OF: Final = """
+SELECT source, customer, feature, value, note, status, valid_from, expires_at, because
+FROM (
+    SELECT DISTINCT ON (s.source) s.*
+    FROM entitlement_source AS s
+    JOIN ledger.event_key AS k ON k.event_id = s.because[cardinality(s.because)] AND k.book = s.book
+    JOIN ledger.event AS e ON e.stream_id = k.stream_id AND e.version = k.version
+    WHERE s.book = $1 AND s.kind = 'grant' AND e.created <= $5
+    ORDER BY s.source, s.valid_from DESC
+) AS standing
+WHERE $3::timestamptz IS NULL OR valid_from < $3 OR (valid_from = $3 AND source > $4)
+ORDER BY valid_from DESC, source
+LIMIT $2
+"""
+"""Each grant as its newest event up to a moment made it. One that was taken back before it began was never there."""
+
 HOLDERS_AT_MOST: Final = 1_000
 """How many customers a request looks at; `ledger catalog diff` looks at all."""
 
 
 async def list_grants(request: Request) -> Response:
-    """List what was granted by hand, newest first: what is in force, and what has ended."""
-    asked = await asked_by(request, "entitlements:read")
+    """List what was granted by hand, newest first: what is in force, planned, and ended."""
     serving = services(request)
-    limit = integer_parameter(request, "limit", 100, 1, MAX_LIMIT)
-    after = key_parameter(request, datetime, str) or (None, None)
+    asked = await build_for(serving, serving.entitlements.name, await asked_by(request, "entitlements:read"))
+    limit, after = page_parameters(request, datetime, str)
 
     async def rows(connection: asyncpg.Connection) -> list[asyncpg.Record]:
-        return list(await connection.fetch(GRANTS, asked.book, limit + 1, *after))
+        wanted = (asked.book, limit + 1, *(after or (None, None)))
+        if asked.as_of is None:
+            return list(await connection.fetch(GRANTS, *wanted))
+        return list(await connection.fetch(GRANTS_AS_OF, *wanted, asked.as_of))
 
     found = await read_build(serving, serving.entitlements.name, asked, rows)
     page, cursor = page_of(found.value, limit, lambda row: (row["valid_from"], row["source"]))
-    return answer(asked, {"data": [_grant_json(row, asked.now) for row in page], "next_cursor": cursor}, found)
+    return answer(
+        asked, {"data": [_grant_json(row, asked.as_of or asked.now) for row in page], "next_cursor": cursor}, found
+    )
 
 
-def _grant_json(row: asyncpg.Record, now: datetime) -> dict[str, Any]:
+def _grant_json(row: asyncpg.Record, at: datetime) -> dict[str, Any]:
     return {
         "id": row["source"],
         "customer": row["customer"],
         "feature": row["feature"],
         "value": True if row["value"] is None else row["value"],
-        "state": _state(row, now),
+        "state": _state(row, at),
         "since": time_json(row["valid_from"]),
         "valid_until": time_json(row["expires_at"]),
         "reason": row["note"],
@@ -60,12 +80,12 @@ def _grant_json(row: asyncpg.Record, now: datetime) -> dict[str, Any]:
     }
 
 
-def _state(row: asyncpg.Record, now: datetime) -> str:
+def _state(row: asyncpg.Record, at: datetime) -> str:
     if row["status"] != "granted":
         return str(row["status"])
-    if row["expires_at"] is not None and row["expires_at"] <= now:
+    if row["expires_at"] is not None and row["expires_at"] <= at:
         return "expired"
-    return "granted" if row["valid_from"] <= now else "planned"
+    return "granted" if row["valid_from"] <= at else "planned"
 
 
 async def preview_catalog(request: Request) -> Response:

@@ -13,9 +13,20 @@ from starlette.responses import Response
 from api.access import services
 from api.basis import Reporting, basis_json
 from api.mrr import events_json, explain_movement
-from api.parameters import MAX_LIMIT, bound_parameter, identifier_parameter, integer_parameter
+from api.parameters import MAX_LIMIT, bound_parameter, identifier_parameter
 from api.problems import Problem
-from api.reads import Asked, answer, asked_by, build_for, encode_key, key_parameter, read_build, time_json
+from api.reads import (
+    DEFAULT_LIMIT,
+    Asked,
+    answer,
+    asked_by,
+    build_for,
+    page_of,
+    page_parameters,
+    page_through,
+    read_build,
+    time_json,
+)
 from api.revenue import SCOPE, Whose, policy_name, policy_parameter, read_books, seconds_of
 from ledger.times import rfc3339
 from projections.revenue.accounts import CLASSES
@@ -39,8 +50,8 @@ async def list_journal(request: Request) -> Response:
     policy = policy_parameter(request)
     customer = identifier_parameter(request, "customer")
     by = _dimensions(request)
-    limit = integer_parameter(request, "limit", MAX_LIMIT if by else 100, 1, MAX_LIMIT)
-    after = key_parameter(request, *([str, *[str for _ in by]] if by else [int, str]))
+    kinds = [str, *[str for _ in by]] if by else [int, str]
+    limit, after = page_parameters(request, *kinds, default=MAX_LIMIT if by else DEFAULT_LIMIT)
     asked = await _asked(request, policy)
     wanted = _wanted(request, asked, customer)
     page: Page | None = None if by else (after, limit)
@@ -57,24 +68,14 @@ async def list_journal(request: Request) -> Response:
     content: dict[str, Any] = {"policy": policy_name(policy), "basis": basis_json(is_sealed=reporting.is_sealed)}
     content["left_out_at"] = time_json(reporting.left_out_at)
     if by:
-        content |= {"group_by": by, **_sums(entries, by, after, limit)}
-        return answer(asked, content, found)
-    shown = entries[:limit]
-    more = len(entries) > limit
-    content |= {
-        "data": [entry_json(one) for one in shown],
-        "next_cursor": encode_key(shown[-1].at, shown[-1].entry) if more else None,
-    }
+        # All of them are summed for any page of what they come to.
+        sums = grouped(entries, by, {one.entry: month_name(one.at) for one in entries})
+        some, cursor = page_through(request, sums, lambda row: place_of(row, by), *kinds)
+        content |= {"group_by": by, "data": some, "next_cursor": cursor}
+    else:
+        shown, cursor = page_of(entries, limit, lambda one: (one.at, one.entry))
+        content |= {"data": [entry_json(one) for one in shown], "next_cursor": cursor}
     return answer(asked, content, found)
-
-
-def _sums(entries: list[Shown], by: list[str], after: tuple[Any, ...] | None, limit: int) -> dict[str, Any]:
-    """Give a page of what entries come to: all of them are summed for any page."""
-    months = {one.entry: month_name(one.at) for one in entries}
-    keyed = [(place_of(row, by), row) for row in grouped(entries, by, months)]
-    left = [(place, row) for place, row in keyed if after is None or place > after]
-    more = encode_key(*left[limit - 1][0]) if len(left) > limit else None
-    return {"data": [row for _, row in left[:limit]], "next_cursor": more}
 
 
 async def explain(request: Request) -> Response:

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from api.access import services
 from api.basis import basis_json, honours_closes, sealed_month, wants_sealed
-from api.parameters import MAX_LIMIT, identifier_parameter, integer_parameter
+from api.parameters import MAX_LIMIT, identifier_parameter
 from api.problems import Problem
 from api.reads import (
     Asked,
@@ -21,9 +21,9 @@ from api.reads import (
     answer,
     asked_by,
     build_for,
-    encode_key,
     fresh_as_known,
-    key_parameter,
+    page_of,
+    page_parameters,
     read_build,
     time_json,
 )
@@ -123,8 +123,7 @@ async def list_movements(request: Request) -> Response:
     policy, sealed = policy_parameter(request), wants_sealed(request)
     customer = identifier_parameter(request, "customer")
     detail = flag_parameter(request, "detail")
-    limit = integer_parameter(request, "limit", MAX_LIMIT, 1, MAX_LIMIT)
-    after = key_parameter(request, datetime, str, str) if detail else None
+    limit, after = page_parameters(request, datetime, str, str, default=MAX_LIMIT) if detail else (0, None)
     serving = services(request)
     asked = await _asked(request, customer)
     bounds = bounds_of(request, asked.now)
@@ -144,9 +143,9 @@ async def list_movements(request: Request) -> Response:
         "intervals": [interval_json(one) for one in found.value.moved],
     }
     if detail:
-        shown, last = single[:limit], single[limit - 1 : limit] if len(single) > limit else []
-        content["movements"] = [movement_json(one, asked.as_of or asked.now) for one in shown]
-        content["next_cursor"] = encode_key(rfc3339(last[0].at), last[0].customer, last[0].currency) if last else None
+        page, cursor = page_of(single, limit, lambda one: (one.at, one.customer, one.currency))
+        content["movements"] = [movement_json(one, asked.as_of or asked.now) for one in page]
+        content["next_cursor"] = cursor
     return answer(asked, content, found)
 
 

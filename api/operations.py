@@ -49,7 +49,7 @@ SELECT b.projection, p.build_id, p.subject, p.book, p.event_id, p.error, p.since
 FROM ledger.parked AS p
 JOIN ledger.build AS b USING (build_id)
 WHERE $1::text IS NULL OR p.subject = $1 OR p.subject = p.book || '/' || $1
-ORDER BY p.since, p.subject
+ORDER BY p.since, p.subject COLLATE "C", p.build_id COLLATE "C"
 """
 
 BY_HTTP: Final = "key:"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from datetime import datetime
 from urllib.parse import unquote
@@ -125,23 +123,3 @@ def read_book(name: str, text: str) -> str:
     if not BOOK.fullmatch(text):
         raise Problem(400, f"{name} must read like self:live or acct_123:test")
     return text
-
-
-def encode_cursor(position: int) -> str:
-    """Write where the next page starts, opaque to the caller."""
-    return base64.urlsafe_b64encode(f"p{position}".encode()).decode().rstrip("=")
-
-
-def cursor_parameter(request: Request) -> int | None:
-    """Read a ``next_cursor`` that was handed out before."""
-    text = request.query_params.get("cursor")
-    if text is None:
-        return None
-    try:
-        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-        match = re.fullmatch(rb"p([0-9]{1,18})", raw)
-    except (binascii.Error, ValueError):
-        match = None
-    if match is None:
-        raise Problem(400, FORGED_CURSOR)
-    return int(match[1])

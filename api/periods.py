@@ -17,7 +17,7 @@ from api.outward.coverage import first_hour, read_hours
 from api.parameters import MAX_WAIT_SECONDS, integer_parameter, path_value, seconds_parameter
 from api.problems import JSONResponse, Problem
 from api.reads import Asked as Question
-from api.reads import answer, asked_by, look_until, read_build, time_json
+from api.reads import answer, asked_by, look_until, page_through, read_build, time_json
 from api.services import Services
 from ledger.reader import read_head
 from ledger.times import rfc3339
@@ -67,7 +67,8 @@ async def list_periods(request: Request) -> Response:
     while month is not None and month <= last:
         data.append(_month_json(month, closed.get(month), [one for one in periods if one.month == month]))
         month = month_after(month)
-    return answer(asked, {"data": data}, found)
+    page, cursor = page_through(request, data, lambda one: (one["month"],), str)
+    return answer(asked, {"data": page, "next_cursor": cursor}, found)
 
 
 async def get_period(request: Request) -> Response:
@@ -106,18 +107,19 @@ async def _verified(connection: asyncpg.Connection, book: str, period: Period) -
 
 
 async def get_checklist(request: Request) -> Response:
-    """Say what stands against closing a month as things are: what closing it would be refused for."""
+    """Say what stands against closing a month as things are, or were: what closing it would be refused for."""
     asked = await asked_by(request, "revenue:read")
     serving, month = services(request), _month(request)
+    at = asked.as_of or asked.now
 
     async def read(connection: asyncpg.Connection) -> list[Objection]:
-        return await read_checklist(connection, serving.revenue, asked.book, month)
+        return await read_checklist(connection, serving.revenue, asked.book, month, asked.as_of)
 
     found = await read_build(serving, serving.revenue.name, asked, read)
-    objections = [*found.value, *await _others(serving, asked.book, month, asked.now)]
+    objections = [*found.value, *await _others(serving, asked.book, month, at)]
     content = {
         "month": month,
-        "ended": asked.now >= month_end(month),
+        "ended": at >= month_end(month),
         "exceptions": [one.content for one in objections],
     }
     return answer(asked, content, found)
@@ -171,7 +173,7 @@ async def unproven(pool: asyncpg.Pool, book: str, month: str, now: datetime) -> 
     async with pool.acquire() as connection:
         first = await first_hour(connection, book)
         since = max(month_start(month), first or now)
-        until = month_end(month)
+        until = min(month_end(month), now)
         hours = await read_hours(connection, book, since, until) if since < until else []
     missing = [rfc3339(one.hour) for one in hours if not one.proven]
     detail = f"{len(missing)} hours are not proven complete: `ledger sweep` asks Stripe for them"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -11,26 +13,24 @@ from api.access import called_by, default_book, require, services
 from api.bodies import json_body, reason_of, text_of, time_of
 from api.building import build_json, live_json, read_builds, read_decisions
 from api.comparing import comparison_json, difference_json
+from api.events import answer_of_all
 from api.operations import BY_HTTP, Operations, Until, replay_parked
 from api.parameters import (
-    MAX_LIMIT,
     MAX_WAIT_SECONDS,
-    cursor_parameter,
-    encode_cursor,
+    book_parameter,
     identifier_parameter,
-    integer_parameter,
     path_value,
     seconds_parameter,
+    time_parameter,
 )
 from api.problems import JSONResponse, Problem
+from api.reads import DEFAULT_LIMIT, page_of, page_parameters, page_through
 from api.services import find_projection, projections_of
 from ledger.errors import MistakeError
 from ledger.times import rfc3339
-from projections.builds import NoSuchBuildError, list_builds
+from projections.builds import Build, NoSuchBuildError, builds_of, list_builds
 from projections.compare import NotComparableError
 from projections.promotion import PromotionRefusedError, Swapped
-
-_LAST_POSITION: Final = 2**63 - 1
 
 
 async def list_projections(request: Request) -> Response:
@@ -38,26 +38,30 @@ async def list_projections(request: Request) -> Response:
     require(request, "admin")
     async with services(request).pool.acquire() as connection:
         rows = await list_builds(connection)
-    return JSONResponse({"data": live_json(rows, services(request).clock())})
+    found = live_json(rows, services(request).clock(), book_parameter(request))
+    page, cursor = page_through(request, found, lambda one: (one["name"],), str)
+    return await answer_of_all(request, {"data": page, "next_cursor": cursor})
 
 
 async def list_all_builds(request: Request) -> Response:
     """List every build of a projection that is kept, newest first."""
     ready, _ = _ready(request)
     async with services(request).pool.acquire() as connection:
-        found = await read_builds(connection, ready.projection.name, ready.clock())
-    return JSONResponse({"data": found})
+        builds = await builds_of(connection, ready.projection.name)
+        asked = [one for one in builds if one.created_at <= _until(request)]
+        page, cursor = page_through(request, asked[::-1], _made, datetime, str, descending=True)
+        found = await read_builds(connection, page, ready.clock(), book_parameter(request))
+    return await answer_of_all(request, {"data": found, "next_cursor": cursor})
 
 
 async def list_decisions(request: Request) -> Response:
     """List who asked for builds, made them live, went back or threw them away, and why; newest first."""
     ready, _ = _ready(request)
-    limit = integer_parameter(request, "limit", 100, 1, MAX_LIMIT)
-    before = cursor_parameter(request) or _LAST_POSITION
+    limit, before = page_parameters(request, int)
     async with services(request).pool.acquire() as connection:
-        found = await read_decisions(connection, ready.projection.name, before, limit + 1)
-    next_cursor = encode_cursor(found[limit - 1]["position"]) if len(found) > limit else None
-    return JSONResponse({"data": found[:limit], "next_cursor": next_cursor})
+        found = await read_decisions(connection, ready.projection.name, before, _until(request), limit + 1)
+    page, cursor = page_of(found, limit, lambda one: (one["position"],))
+    return await answer_of_all(request, {"data": page, "next_cursor": cursor})
 
 
 async def start_rebuild(request: Request) -> Response:
@@ -84,7 +88,7 @@ async def start_rebuild(request: Request) -> Response:
 async def get_build(request: Request) -> Response:
     """Say how far a build is."""
     ready, _ = _ready(request)
-    return JSONResponse(await _build_json(ready, path_value(request, "build")))
+    return await answer_of_all(request, await _build_json(ready, path_value(request, "build")))
 
 
 async def get_diff(request: Request) -> Response:
@@ -93,17 +97,19 @@ async def get_diff(request: Request) -> Response:
     customer = identifier_parameter(request, "customer")
     try:
         if {"limit", "cursor", "wait", "again"} & request.query_params.keys():
-            return JSONResponse(await _diff_page(request, ready, by, customer))
+            return await answer_of_all(request, await _diff_page(request, ready, by, customer))
         comparison = await ready.compare(path_value(request, "build"), by=by, customer=customer)
     except NotComparableError as error:
         raise Problem(409, str(error), kind="not-comparable") from error
-    return JSONResponse(comparison_json(comparison, ready.projection))
+    if (book := book_parameter(request)) is not None:
+        comparison.differences = [one for one in comparison.differences if one.subject.startswith(f"{book}/")]
+    return await answer_of_all(request, comparison_json(comparison, ready.projection) | {"next_cursor": None})
 
 
 async def _diff_page(request: Request, ready: Operations, by: str, customer: str | None) -> dict[str, Any]:
     """Return a page of a comparison that is kept while it is looked through."""
     build, table = path_value(request, "build"), request.query_params.get("table")
-    limit, offset = integer_parameter(request, "limit", 100, 1, MAX_LIMIT), cursor_parameter(request) or 0
+    book = book_parameter(request)
     again, wait = request.query_params.get("again") == "true", seconds_parameter(request, "wait", 5, MAX_WAIT_SECONDS)
     made = await services(request).comparisons.read(ready, build, by, again=again, wait_seconds=wait)
     if made is None:
@@ -111,9 +117,11 @@ async def _diff_page(request: Request, ready: Operations, by: str, customer: str
     chosen = [
         one
         for one in made.comparison.differences
-        if (customer is None or one.subject.endswith(f"/{customer}")) and table in (None, one.table)
+        if (customer is None or one.subject.endswith(f"/{customer}"))
+        and (book is None or one.subject.startswith(f"{book}/"))
+        and table in (None, one.table)
     ]
-    page, end = chosen[offset : offset + limit], offset + limit
+    page, cursor = page_through(request, list(enumerate(chosen)), lambda one: one[:1], int, default=DEFAULT_LIMIT)
     return {
         "build": made.comparison.build,
         "live": made.comparison.live,
@@ -121,8 +129,8 @@ async def _diff_page(request: Request, ready: Operations, by: str, customer: str
         "made_at": rfc3339(made.made_at),
         "summary": made.summary,
         "count": len(chosen),
-        "data": [difference_json(one) for one in page],
-        "next_cursor": encode_cursor(end) if end < len(chosen) else None,
+        "data": [difference_json(one) for _, one in page],
+        "next_cursor": cursor,
     }
 
 
@@ -156,12 +164,15 @@ async def delete_build(request: Request) -> Response:
 async def list_parked(request: Request) -> Response:
     """List the subjects that could not be folded."""
     ready, _ = _ready(request, None)
+    book, until = book_parameter(request), _until(request)
+    found = [row for row in await ready.parked() if book in (None, row["book"]) and row["since"] <= until]
+    page, cursor = page_through(request, found, _parked, datetime, str, str)
     names = ("projection", "subject", "error")
     data = [
         {**{name: row[name] for name in names}, "event": row["event_id"], "since": rfc3339(row["since"])}
-        for row in await ready.parked()
+        for row in page
     ]
-    return JSONResponse({"data": data})
+    return await answer_of_all(request, {"data": data, "next_cursor": cursor})
 
 
 async def replay_subject(request: Request) -> Response:
@@ -173,6 +184,18 @@ async def replay_subject(request: Request) -> Response:
     except MistakeError as error:
         raise Problem(404, str(error)) from error
     return JSONResponse({"subject": subject, "cleared": cleared, "still_parked": still})
+
+
+def _until(request: Request) -> datetime:
+    return time_parameter(request, "as_of", "at") or datetime.max.replace(tzinfo=UTC)
+
+
+def _made(one: Build) -> tuple[datetime, str]:
+    return one.created_at, one.build_id
+
+
+def _parked(row: Mapping[str, Any]) -> tuple[datetime, str, str]:
+    return row["since"], row["subject"], row["build_id"]
 
 
 def _ready(request: Request, name: str | None = "name") -> tuple[Operations, str]:

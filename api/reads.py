@@ -18,6 +18,7 @@ from starlette.responses import Response
 from api.access import book_of_request, require, services
 from api.parameters import (
     FORGED_CURSOR,
+    MAX_LIMIT,
     MAX_WAIT_SECONDS,
     integer_parameter,
     path_value,
@@ -50,6 +51,8 @@ SELECT EXISTS (SELECT FROM dirty WHERE book = $1 AND ($2::text[] IS NULL OR subj
 """
 """Whether somebody is to be refolded. Whatever is read then is planned for what it asks about: the plan for any month
 takes two to three times as long for a busy one, and the sixth time a statement is run PostgreSQL would turn to it."""
+
+DEFAULT_LIMIT: Final = 100
 
 _LAST_POSITION: Final = 2**63 - 1
 _POLL_SECONDS: Final = 0.02
@@ -239,9 +242,25 @@ def encode_key(*parts: str | int) -> str:
     return base64.urlsafe_b64encode(orjson.dumps(parts)).decode().rstrip("=")
 
 
-def page_of(
-    rows: Sequence[T], limit: int, key: Callable[[T], tuple[str | int | datetime, ...]]
+Key = Callable[[T], tuple[Any, ...]]
+"""Gives what a list is ordered by, of each row another: texts, whole numbers and times."""
+
+
+def page_parameters(request: Request, *kinds: type, default: int = DEFAULT_LIMIT) -> tuple[int, tuple[Any, ...] | None]:
+    """Return how many rows a page has, and the key of the last row of the page before."""
+    return integer_parameter(request, "limit", default, 1, MAX_LIMIT), key_parameter(request, *kinds)
+
+
+def page_through(
+    request: Request, rows: Sequence[T], key: Key[T], *kinds: type, default: int = MAX_LIMIT, descending: bool = False
 ) -> tuple[Sequence[T], str | None]:
+    """Return the page that is asked for of a list that was read whole, and the cursor of the next, if there is one."""
+    limit, after = page_parameters(request, *kinds, default=default)
+    left = [one for one in rows if after is None or (key(one) < after if descending else key(one) > after)]
+    return page_of(left, limit, key)
+
+
+def page_of(rows: Sequence[T], limit: int, key: Key[T]) -> tuple[Sequence[T], str | None]:
     """Return the first ``limit`` of one row more than that, and the cursor of the next page, if there is one."""
     page = rows[:limit]
     if len(rows) <= limit:

@@ -15,9 +15,9 @@ from starlette.responses import Response
 
 from api.access import services
 from api.basis import Reporting, basis_json
-from api.parameters import MAX_LIMIT, bound_parameter, integer_parameter, time_parameter
+from api.parameters import MAX_LIMIT, bound_parameter, time_parameter
 from api.problems import Problem
-from api.reads import Asked, Found, answer, asked_by, build_for, fresh_as_known, key_parameter, page_of, read_build
+from api.reads import Asked, Found, answer, asked_by, build_for, fresh_as_known, page_of, page_parameters, read_build
 from ledger.times import rfc3339
 from projections.builds import enter_build
 from projections.revenue import pages, query
@@ -156,8 +156,7 @@ async def _unpaid(
 async def get_problems(request: Request) -> Response:
     """List what does not add up or is not known yet, with its amount."""
     asked, _ = await asked_of_book(request)
-    limit = integer_parameter(request, "limit", MAX_LIMIT, 1, MAX_LIMIT)
-    after = key_parameter(request, datetime, str, str, str)
+    limit, after = page_parameters(request, datetime, str, str, str, default=MAX_LIMIT)
 
     async def rows(connection: asyncpg.Connection) -> list[dict[str, Any]]:
         return await query.problems(connection, asked.book, asked.as_of or asked.now, limit + 1, after)

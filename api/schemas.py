@@ -111,8 +111,10 @@ PERIOD: Final = shape(month=TEXT, status={"enum": ["open", "closed", "reopened"]
                       forced={"type": ["boolean", "null"]}, exceptions=some({"type": "object"}),
                       policies={"type": ["object", "null"]}, code=TEXT_OR_NULL,
                       reopened={"type": ["object", "null"]}, seals=some(WHOLE))  # fmt: skip
-BUILD: Final = shape(build=TEXT, phase=TEXT, done=WHOLE, total=WHOLE, rate=NUMBER_OR_NULL, eta_seconds=NUMBER_OR_NULL,
-                     digest=TEXT_OR_NULL, parked=WHOLE)  # fmt: skip
+BUILD_PROPERTIES: Final[Json] = {
+    "build": TEXT, "phase": TEXT, "done": WHOLE, "total": WHOLE, "rate": NUMBER_OR_NULL, "eta_seconds": NUMBER_OR_NULL,
+    "digest": TEXT_OR_NULL, "parked": WHOLE,
+}  # fmt: skip
 PLACE: Final = shape(book=TEXT, position=WHOLE, head=WHOLE, lag_seconds=NUMBER)
 
 SCHEMAS: Final[dict[str, Json]] = {
@@ -129,7 +131,7 @@ SCHEMAS: Final[dict[str, Json]] = {
                    valid_from=TIME_OR_NULL, valid_until=TIME_OR_NULL, position=WHOLE),
     "Case": CASE,
     "Cases": page(ref("Case")),
-    "CustomerDunning": fresh(customer=TEXT, data=some(ref("Case")), timeline=some(
+    "CustomerDunning": fresh(customer=TEXT, data=some(ref("Case")), next_cursor=TEXT_OR_NULL, timeline=some(
         shape(at=TIME, kind=TEXT, case=TEXT_OR_NULL, event=TEXT_OR_NULL))),
     "CaseTold": fresh(case=ref("Case"), timeline=some(
         shape(at=TIME, kind=TEXT, case=TEXT_OR_NULL, event=TEXT_OR_NULL))),
@@ -153,7 +155,7 @@ SCHEMAS: Final[dict[str, Json]] = {
     "Recognition": fresh("waterfall", policy=TEXT, basis=TEXT, months=by_key(by_key(MONTH)),
                          waterfall=some({"type": "object"})),
     "Problems": page({"type": "object"}),
-    "Journal": fresh("next_cursor group_by", policy=TEXT, data=some({"type": "object"}),
+    "Journal": fresh("group_by", policy=TEXT, data=some({"type": "object"}),
                      next_cursor=TEXT_OR_NULL, group_by=TEXTS, left_out_at=TIME_OR_NULL),
     "Explained": fresh("entry line movement", policy=TEXT, because=TEXTS, entry=TEXT, line=TEXT, movement=TEXT),
     "Ageing": fresh(at=TIME, basis=TEXT, currencies=by_key(shape(buckets=BUCKETS, total=WHOLE, data=some(
@@ -161,7 +163,7 @@ SCHEMAS: Final[dict[str, Json]] = {
     "TieOut": fresh(month=TEXT, policy=TEXT, basis=TEXT, currencies=by_key(shape(
         mrr=WHOLE, recognized=WHOLE, cash=WHOLE, differences=some(shape(class_=TEXT, between={}, amount=WHOLE))))),
     "Period": PERIOD,
-    "Periods": {"type": "object", "required": ["data"], "properties": {"data": some(ref("Period"))}},
+    "Periods": page(ref("Period")),
     "Seal": {"type": "object"},
     "Checklist": fresh(month=TEXT, ended=TRUTH, exceptions=some(shape(check=TEXT, detail=TEXT, about=some({})))),
     "Closed": shape(month=TEXT, status=TEXT, seal=WHOLE, digest=TEXT, position=WHOLE, by=TEXT, at=TIME, reason=TEXT,
@@ -170,21 +172,22 @@ SCHEMAS: Final[dict[str, Json]] = {
     "Catalog": shape("content book position", version=WHOLE, effective_from=TEXT_OR_NULL,
                      revenue_from=TEXT_OR_NULL, by=TEXT, features=TEXTS, plans=WHOLE, content=TEXT, book=TEXT,
                      position=WHOLE_OR_NULL),
-    "Catalogs": shape(data=some(ref("Catalog"))),
+    "Catalogs": page(ref("Catalog")),
     "Revoked": shape(id=TEXT, revoked=TRUTH, position=WHOLE_OR_NULL, book=TEXT),
     "Session": shape(id=TEXT, url=TEXT),
     "Portal": shape(url=TEXT),
-    "Projections": shape(data=some(shape(name=TEXT, version=WHOLE, build=TEXT, digest=TEXT_OR_NULL, books=some(PLACE),
-                                         parked=WHOLE))),
-    "Build": BUILD,
-    "Diff": shape(summary=shape(added=WHOLE, removed=WHOLE, changed=WHOLE), data=some(
+    "Projections": page(shape(name=TEXT, version=WHOLE, build=TEXT, digest=TEXT_OR_NULL, books=some(PLACE),
+                              parked=WHOLE)),
+    "Build": shape(**BUILD_PROPERTIES),
+    "OneBuild": fresh(**BUILD_PROPERTIES),
+    "Diff": fresh(summary=shape(added=WHOLE, removed=WHOLE, changed=WHOLE), next_cursor=TEXT_OR_NULL, data=some(
         shape(table=TEXT, key={}, change=TEXT, old={}, new={}, first_event=TEXT_OR_NULL))),
     "Swapped": shape(build=TEXT, previous=TEXT_OR_NULL, positions=by_key(WHOLE), lag_seconds=NUMBER_OR_NULL),
-    "Parked": shape(data=some(shape(projection=TEXT, subject=TEXT, event=TEXT_OR_NULL, error=TEXT, since=TIME))),
+    "Parked": page(shape(projection=TEXT, subject=TEXT, event=TEXT_OR_NULL, error=TEXT, since=TIME)),
     "Replayed": shape(subject=TEXT, cleared={}, still_parked={}),
-    "Builds": shape(data=some(ref("Build"))),
-    "Decisions": shape(next_cursor=TEXT_OR_NULL, data=some(shape(at=TIME, what=TEXT, build=TEXT, previous=TEXT_OR_NULL,
-        by=TEXT_OR_NULL, reason=TEXT_OR_NULL, event=TEXT, position=WHOLE))),
+    "Builds": page(ref("Build")),
+    "Decisions": page(shape(at=TIME, what=TEXT, build=TEXT, previous=TEXT_OR_NULL, by=TEXT_OR_NULL,
+                            reason=TEXT_OR_NULL, event=TEXT, position=WHOLE)),
     "EventRows": page(shape(projection=TEXT, build=TEXT, table=TEXT, row={"type": "object"})),
     "Conflicts": page(shape(event=TEXT, received_at=TIME, source=TEXT, api_version=TEXT_OR_NULL, body_sha256=TEXT)),
     "Grants": page(shape(id=TEXT, customer=TEXT, feature=TEXT, value=VALUE, state=TEXT, since=TIME,
@@ -195,8 +198,8 @@ SCHEMAS: Final[dict[str, Json]] = {
     "Settings": shape(settings=some(shape(name=TEXT, value=TEXT, about=TEXT)), api_keys=some(
         shape(name=TEXT, scopes=TEXTS, book=TEXT_OR_NULL)), webhook_secrets=some({"type": "object"}),
         verifier_key=TEXT, default_book=TEXT),
-    "Checks": shape(ok=TRUTH, failed=WHOLE, data=some(shape(area=TEXT, name=TEXT, state=TEXT, value=TEXT, how=TEXT,
-                                                            todo=TEXT))),
+    "Checks": shape(ok=TRUTH, failed=WHOLE, next_cursor=TEXT_OR_NULL, data=some(
+        shape(area=TEXT, name=TEXT, state=TEXT, value=TEXT, how=TEXT, todo=TEXT))),
     "Coverage": {"type": "object"},
     "Observations": page({"type": "object"}),
 }  # fmt: skip

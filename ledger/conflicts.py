@@ -38,6 +38,7 @@ NEWEST = """
 SELECT event_id, received_at, source, api_version, body_sha256
 FROM ledger.event_conflict
 WHERE book = $1
+  AND ($6::timestamptz IS NULL OR received_at <= $6)
   AND ($3::timestamptz IS NULL OR received_at < $3 OR (received_at = $3 AND (event_id, body_sha256) > ($4, $5)))
 ORDER BY received_at DESC, event_id, body_sha256
 LIMIT $2
@@ -84,10 +85,17 @@ async def conflicts_of(connection: asyncpg.Connection, book: str, event_id: str)
 
 
 async def newest_conflicts(
-    connection: asyncpg.Connection, book: str, limit: int, after: tuple[datetime, str, bytes] | None = None
+    connection: asyncpg.Connection,
+    book: str,
+    limit: int,
+    after: tuple[datetime, str, bytes] | None = None,
+    as_of: datetime | None = None,
 ) -> list[tuple[str, Conflict]]:
-    """Return the later copies of a book's events, newest first (or from one on), each with the id of its event."""
-    rows = await connection.fetch(NEWEST, book, limit, *(after or (None, None, None)))
+    """Return the later copies of a book's events, newest first (or from one on), each with the id of its event.
+
+    As of a moment, those that had come by then.
+    """
+    rows = await connection.fetch(NEWEST, book, limit, *(after or (None, None, None)), as_of)
     return [(row["event_id"], Conflict(*tuple(row)[1:])) for row in rows]
 
 

@@ -31,6 +31,14 @@ ORDER BY position DESC
 LIMIT 1
 """
 
+NEWEST_BY = """
+SELECT note
+FROM ledger.log_checkpoint
+WHERE book = $1 AND origin = $2 AND signed_at <= $3
+ORDER BY position DESC
+LIMIT 1
+"""
+
 SINCE = """
 SELECT position, note
 FROM ledger.log_checkpoint
@@ -83,13 +91,19 @@ class Notary:
                 signed += await self._sign(connection, identity, head.book)
         return signed
 
-    async def checkpoint(self, book: str, at_least: int = 1) -> str:
+    async def checkpoint(self, book: str, at_least: int = 1, as_of: datetime | None = None) -> str:
         """Return the book's newest signed note that covers position ``at_least``, signing one where needed.
 
-        Raises ``NotProvableError`` when the log is not that long.
+        As of a moment that has passed, the newest that had been signed. Raises ``NotProvableError`` when the log is not
+        that long, or was not.
         """
         async with self.pool.acquire() as connection:
             identity = await self._identity(connection)
+            if as_of is not None and as_of < self.clock():
+                note = await connection.fetchval(NEWEST_BY, book, identity.origin_of(book), as_of)
+                if note is None or _size(note) < at_least:
+                    raise NotProvableError(f"nothing of book {book} had been signed by then that covers {at_least}")
+                return self._vouched(note, identity)
             note = await connection.fetchval(NEWEST, book, identity.origin_of(book))
             if note is None or _size(note) < at_least:
                 await self._sign(connection, identity, book)

@@ -7,7 +7,7 @@ import contextlib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 import asyncpg
@@ -136,12 +136,20 @@ async def close_month(
     return Closing(asked.month, numbers[-1], report.digest, report.position, objections)
 
 
-async def read_checklist(connection: asyncpg.Connection, revenue: Projection, book: str, month: str) -> list[Objection]:
-    """Return what stands against closing a month as things are; of one snapshot in the caller's transaction."""
+async def read_checklist(
+    connection: asyncpg.Connection, revenue: Projection, book: str, month: str, as_of: datetime | None = None
+) -> list[Objection]:
+    """Return what stands against closing a month, of what happened up to a moment (None: its end).
+
+    Of one snapshot in the caller's transaction.
+    """
+    before = month_end(month)
+    if as_of is not None:
+        before = min(before, as_of.replace(microsecond=0) + timedelta(seconds=1))
     seals = await enter_build(connection, tables.NAME, book)
     books = await enter_build(connection, revenue.name, book)
     behind = _behind({revenue.name: books.position, tables.NAME: seals.position}, books.head)
-    return [*behind, *await read_objections(connection, books.build, book, month_end(month))]
+    return [*behind, *await read_objections(connection, books.build, book, before)]
 
 
 async def reopen_month(

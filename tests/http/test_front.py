@@ -129,7 +129,7 @@ async def test_answers_are_safe_and_not_kept(client: httpx.AsyncClient) -> None:
 async def test_a_bug_is_answered_with_its_id_and_logged_without_what_it_met(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, written: io.StringIO, method: str, path: str
 ) -> None:
-    monkeypatch.setattr(log_routes, "book_of_request", quoting)
+    monkeypatch.setattr(log_routes, "asked_of_log", quoting)
     monkeypatch.setattr(webhook, "verified_event", quoting)
     answer = await client.request(method, path)
     assert (answer.status_code, answer.json()["type"]) == (500, "internal")

@@ -72,8 +72,9 @@ async def test_what_is_not_there_cannot_be_proved(client: httpx.AsyncClient, clo
     assert (await client.get("/v1/log/checkpoint")).status_code == 404
     assert (await client.get("/v1/log/proof/evt_1")).status_code == 404
     await post(client, clock, event("evt_1", "x.y", {"id": "o_1"}))
-    assert (await client.get("/v1/log/checkpoint", params={"min_position": "2"})).status_code == 404
-    assert (await client.get("/v1/log/checkpoint", params={"min_position": "0"})).status_code == 400
+    ahead = await client.get("/v1/log/checkpoint", params={"min_position": "2"})
+    assert (ahead.status_code, ahead.json()["type"], ahead.headers["retry-after"]) == (503, "not-yet", "1")
+    assert (await client.get("/v1/log/checkpoint", params={"min_position": "-1"})).status_code == 400
     assert (await client.get("/v1/log/proof/evt_1", params={"book": "self:test"})).status_code == 404
 
 

@@ -21,6 +21,7 @@ from api.schemas import SCHEMAS
 from api.secrets import ApiKey, digest_of
 from api.services import Services, projections_of
 from ledger.simulator.company import Arguments, Company
+from ledger.times import rfc3339
 from projections.builds import ensure_live
 from projections.follower import follow
 from projections.runner import connect_runner
@@ -120,6 +121,34 @@ async def test_every_read_answers_as_it_says(client: httpx.AsyncClient, values: 
         check(one, answer)
         answered += answer.status_code == 200
     assert answered >= len(READS) - 3
+
+
+@pytest.mark.parametrize("one", READS, ids=named)
+def test_every_read_takes_a_book_and_a_moment_and_every_list_pages(one: Operation) -> None:
+    names = {parameter.name for parameter in one.query}
+    assert names >= {"book", "as_of", "at"}
+    answer = one.answers[200]
+    said: dict[str, Any] = {"properties": {}} | (
+        SCHEMAS[answer["$ref"].rpartition("/")[2]] if isinstance(answer, dict) else {}
+    )
+    if said["properties"].get("data", {}).get("type") == "array":
+        assert names >= {"limit", "cursor"}
+        assert "next_cursor" in said["required"]
+
+
+async def test_every_read_says_how_fresh_it_is_at_any_moment(client: httpx.AsyncClient, values: dict[str, str]) -> None:
+    for one in READS:
+        if one.path in {"/v1/settings", "/v1/checks"}:
+            continue  # of the service, not of what is recorded
+        for moment in ({}, {"as_of": "2025-12-31T23:00:00Z"}, {"at": rfc3339(END), "book": "self:live"}):
+            answer = await client.get(path_of(one, values), params=_asked(one) | moment)
+            check(one, answer)
+            assert answer.status_code in (200, 404) or one.path.endswith("/diff"), (named(one), answer.text)
+            if answer.status_code == 200:
+                assert int(answer.headers["ledger-position"]) > 0, named(one)
+                if answer.headers["content-type"] == "application/json" and not one.path.endswith("/raw"):
+                    fresh = answer.json()["freshness"]
+                    assert answer.headers["ledger-position"] == str(fresh["position"])
 
 
 def _asked(one: Operation) -> dict[str, str]:

@@ -10,17 +10,20 @@ import httpx
 import pytest
 
 from api.declared import Operation
-from api.parameters import FORGED_CURSOR, encode_cursor
+from api.parameters import FORGED_CURSOR
 from api.reads import encode_key
 from api.routes import OPERATIONS
 from api.services import Services
+from ledger.postgres import Database
 from ledger.times import rfc3339
 from projections.builds import ensure_live
 from projections.periods.tables import PERIODS_PROJECTION
 from tests.conftest import ManualClock
 from tests.http.test_access import post
+from tests.http.test_catalog import grant
+from tests.http.test_entitlements import fold_everything
 from tests.http.test_openapi import named, path_of
-from tests.stripe_events import Json, event
+from tests.stripe_events import Json, event, subscription
 
 GUARDED: Final = [one for one in OPERATIONS if one.scope]
 BASE: Final = 1768478400
@@ -98,9 +101,11 @@ async def test_a_cursor_that_was_given_elsewhere_is_refused(
 
 
 async def test_coverage_goes_on_from_any_hour_there_is(client: httpx.AsyncClient) -> None:
-    for seconds, status in ((10**17, 400), (253402300800, 400), (253402300799, 200), (1, 200)):
-        answer = await client.get("/v1/coverage", params={"cursor": encode_cursor(seconds)})
-        assert answer.status_code == status, seconds
+    for hour, status in (
+        (1, 400), ("9999-12-31T23:59:59-14:00", 400), ("9999-12-31T23:59:59Z", 200), ("1970-01-01T00:00:01Z", 200),
+    ):  # fmt: skip
+        answer = await client.get("/v1/coverage", params={"cursor": encode_key(hour)})
+        assert answer.status_code == status, hour
 
 
 async def test_the_log_is_asked_as_of_a_moment_and_as_known(client: httpx.AsyncClient, clock: ManualClock) -> None:
@@ -148,3 +153,80 @@ async def test_nothing_is_granted_to_what_is_nobody(client: httpx.AsyncClient, h
     assert (await client.get("/v1/events")).json()["data"] == []
     for good in ("cus_1", "org:acme/eu", "acct_1"):
         assert (await client.post("/v1/grants", json=wanted | {"customer": good})).status_code == 201, good
+
+
+async def test_grants_are_listed_as_they_stood(
+    client: httpx.AsyncClient, clock: ManualClock, database: Database, services: Services
+) -> None:
+    at_first = rfc3339(clock.now)
+    made = (await grant(client, customer="cus_1", valid_until="2026-01-16T00:00:00Z")).json()["id"]
+    clock.forward(hours=1)
+    planned = (await grant(client, customer="cus_2", valid_from="2026-03-01T00:00:00Z")).json()["id"]
+    clock.forward(hours=1)
+    await client.request("DELETE", f"/v1/grants/{made}", json={"reason": "enough"})
+    await fold_everything(database, services)
+
+    async def listed(**asked: str) -> list[tuple[str, str]]:
+        answer = await client.get("/v1/grants", params=asked)
+        assert answer.status_code == 200, answer.text
+        return [(one["id"], one["state"]) for one in answer.json()["data"]]
+
+    assert await listed() == await listed(as_of=rfc3339(clock.now)) == [(planned, "planned"), (made, "revoked")]
+    assert await listed(as_of="2026-01-15T13:59:59Z") == [(planned, "planned"), (made, "granted")]
+    assert await listed(at=at_first) == [(made, "granted")]
+    assert await listed(at=at_first, limit="1") == [(made, "granted")]
+    assert await listed(as_of="2026-01-15T11:59:59Z") == []
+    assert await listed(as_of="2026-03-01T00:00:00Z") == [(planned, "granted"), (made, "revoked")]
+    known = await client.get("/v1/grants", params={"known_position": "1"})
+    assert (known.status_code, known.json()["type"]) == (409, "build-required")
+    assert "/v1/projections/entitlements/rebuilds" in known.json()["detail"]
+
+
+async def test_the_rows_of_an_event_are_those_of_that_time(
+    client: httpx.AsyncClient, clock: ManualClock, database: Database, services: Services
+) -> None:
+    for number, (status, seconds) in enumerate((("incomplete", 0), ("active", 60), ("past_due", 120)), 1):
+        kind = "created" if number == 1 else "updated"
+        content = subscription(items="si_1:prod_1*8", status=status)
+        clock.forward(minutes=5)
+        await post(
+            client, clock, event(f"evt_{number}", f"customer.subscription.{kind}", content, created=BASE + seconds)
+        )
+    await fold_everything(database, services)
+
+    async def statuses(**asked: str) -> list[tuple[str, bool]]:
+        answer = await client.get("/v1/events/evt_2/rows", params=asked)
+        assert answer.status_code == 200, answer.text
+        rows = [one["row"] for one in answer.json()["data"] if one["table"] == "entitlement_source"]
+        return [(row["status"], row["valid_to"] is None) for row in rows]
+
+    now = await statuses()
+    assert ("active", False) in now
+    assert await statuses(as_of=rfc3339(clock.now)) == now
+    assert await statuses(as_of="2026-01-15T12:01:00Z") == [("active", True)]
+    assert await statuses(known_position="2") == [("active", True)]
+    assert await statuses(known_position="3") == now
+    for asked in ({"as_of": "2026-01-15T12:00:59Z"}, {"known_position": "1"}):
+        assert (await client.get("/v1/events/evt_2/rows", params=asked)).status_code == 404
+
+
+async def test_what_was_signed_and_copied_by_a_moment(client: httpx.AsyncClient, clock: ManualClock) -> None:
+    await post(client, clock, event("evt_1", "x.y", {"id": "o_1"}))
+    first = (await client.get("/v1/log/checkpoint")).text
+    at_first = rfc3339(clock.now)
+    clock.forward(minutes=1)
+    await post(client, clock, event("evt_1", "x.y", {"id": "o_1", "more": 1}))
+    await post(client, clock, event("evt_2", "x.y", {"id": "o_1"}))
+    second = (await client.get("/v1/log/checkpoint", params={"min_position": "2"})).text
+    assert first != second
+    for asked, note in (({"as_of": at_first}, first), ({"as_of": rfc3339(clock.now)}, second)):
+        assert (await client.get("/v1/log/checkpoint", params=asked)).text == note
+    for asked in ({"as_of": "2026-01-01"}, {"as_of": at_first, "min_position": "2"}):
+        assert (await client.get("/v1/log/checkpoint", params=asked)).status_code == 404
+    proof = (await client.get("/v1/log/proof/evt_2")).text
+    asked = {"as_of": rfc3339(clock.now), "known_position": "2"}
+    assert (await client.get("/v1/log/proof/evt_2", params=asked)).text == proof
+    assert (await client.get("/v1/log/proof/evt_2", params={"known_position": "1"})).status_code == 404
+    copies = [len((await client.get("/v1/log/conflicts", params={"as_of": at})).json()["data"])
+              for at in (at_first, rfc3339(clock.now))]  # fmt: skip
+    assert copies == [0, 1]

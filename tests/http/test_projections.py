@@ -208,7 +208,11 @@ async def test_every_build_and_every_decision_is_listed(served: Services, client
         ("certified", "entitlements-2", None, None),
         ("requested", "entitlements-2", "key:admin", "to be sure"),
     ]
-    assert (await client.get("/v1/projections/dunning/decisions")).json() == {"data": [], "next_cursor": None}
+    none = (await client.get("/v1/projections/dunning/decisions")).json()
+    assert (none["data"], none["next_cursor"], none["freshness"]["book"]) == ([], None, "ledger:control")
+    for path, then in (("builds", "2001-01-01"), ("decisions", "2026-01-15T11:59:59Z")):
+        listed = await client.get(f"/v1/projections/entitlements/{path}", params={"as_of": then})
+        assert (listed.status_code, listed.json()["data"]) == (200, [])
 
 
 async def test_what_is_parked_is_listed_and_folded_again(
