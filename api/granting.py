@@ -120,18 +120,24 @@ async def make_grant(
 ) -> tuple[str, int]:
     """Grant; return the grant's id and position. ``called`` is what the caller calls the request, to send it again.
 
-    Raises ``MisfitError`` where the catalog says that the feature is of another kind, and ``KeyUsedError``.
+    What was granted before is answered, whatever has become so since. Raises ``MisfitError`` where the catalog says
+    that the feature is of another kind, ``MistakeError`` where it is over before it begins, and ``KeyUsedError``.
     """
-    await _check_kind(connection, book, grant, now)
     told = f"{book}\n{by}\n{called}" if called is not None else uuid.uuid4().hex
     grant_id = f"grant_{hashlib.sha256(told.encode()).hexdigest()[:24]}"
     event = _event(book, grant.customer, f"{grant_id}-created", GRANTED, grant.content(grant_id) | {"by": by}, now)
-    [place] = await appender.append([event])
-    if place.duplicate:
+    before = await read_event(connection, book, event.event_id) if called is not None else None
+    if before is None:
+        if ends_too_soon(grant.valid_from, grant.valid_until, now):
+            raise MistakeError("valid_until is not after the grant begins")
+        await _check_kind(connection, book, grant, now)
+        [place] = await appender.append([event])
+        if not place.duplicate:
+            return grant_id, place.position
         before = await read_event(connection, book, event.event_id)
-        if before is not None and _content(before.body) != _content(event.body):
-            raise KeyUsedError("grant")
-    return grant_id, place.position
+    if before is None or _content(before.body) != _content(event.body):
+        raise KeyUsedError("grant")
+    return grant_id, before.position
 
 
 def _content(body: bytes) -> Any:

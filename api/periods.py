@@ -13,9 +13,10 @@ from starlette.responses import Response
 
 from api.access import book_to_change, require, services
 from api.bodies import json_body, reason_of
+from api.calls import once
 from api.outward.coverage import first_hour, read_hours
 from api.parameters import MAX_WAIT_SECONDS, integer_parameter, path_value, seconds_parameter
-from api.problems import JSONResponse, Problem
+from api.problems import Problem
 from api.reads import Asked as Question
 from api.reads import answer, asked_by, look_until, page_through, read_build, time_json
 from api.services import Services
@@ -138,10 +139,11 @@ async def close_period(request: Request) -> Response:
         raise Problem(400, "force must be true or false")
     serving = services(request)
     asked = Asked(book, _month(request), key.name, reason_of(body), serving.clock(), force)
-    closing = await close_checked(serving, asked)
-    await _until_folded(serving, book, wait_seconds)
-    return JSONResponse(
-        {
+
+    async def act() -> dict[str, Any]:
+        closing = await close_checked(serving, asked)
+        await _until_folded(serving, book, wait_seconds)
+        return {
             "month": closing.month,
             "status": "closed",
             "seal": closing.seal,
@@ -152,7 +154,9 @@ async def close_period(request: Request) -> Response:
             "reason": asked.reason,
             "exceptions": [one.content for one in closing.objections],
         }
-    )
+
+    wanted = {"book": book, "month": asked.month, "reason": asked.reason, "force": force}
+    return await once(request, key, "close", wanted, act)
 
 
 async def close_checked(serving: Services, asked: Asked, progress: Progress = lambda _: None) -> Closing:
@@ -173,7 +177,7 @@ async def unproven(pool: asyncpg.Pool, book: str, month: str, now: datetime) -> 
     async with pool.acquire() as connection:
         first = await first_hour(connection, book)
         since = max(month_start(month), first or now)
-        until = min(month_end(month), now)
+        until = month_end(month)
         hours = await read_hours(connection, book, since, until) if since < until else []
     missing = [rfc3339(one.hour) for one in hours if not one.proven]
     detail = f"{len(missing)} hours are not proven complete: `ledger sweep` asks Stripe for them"
@@ -187,10 +191,13 @@ async def reopen_period(request: Request) -> Response:
     reason = reason_of(await json_body(request, {"reason"}))
     serving, wait_seconds = services(request), seconds_parameter(request, "wait", 1, MAX_WAIT_SECONDS)
     month, now = _month(request), serving.clock()
-    await reopen_month(serving.pool, serving.appender, book, month, by=key.name, reason=reason, now=now)
-    await _until_folded(serving, book, wait_seconds)
-    content = {"month": month, "status": "open", "by": key.name, "at": time_json(now), "reason": reason}
-    return JSONResponse(content)
+
+    async def act() -> dict[str, Any]:
+        await reopen_month(serving.pool, serving.appender, book, month, by=key.name, reason=reason, now=now)
+        await _until_folded(serving, book, wait_seconds)
+        return {"month": month, "status": "open", "by": key.name, "at": time_json(now), "reason": reason}
+
+    return await once(request, key, "reopen", {"book": book, "month": month, "reason": reason}, act)
 
 
 async def _until_folded(serving: Services, book: str, wait_seconds: float) -> None:

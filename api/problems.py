@@ -153,7 +153,7 @@ def _refused_by_stripe(refused: StripeRefusedError) -> Problem:
 
     error = refused.error
     if isinstance(error, stripe.IdempotencyError):
-        return Problem(409, str(refused), kind="idempotency-key-reused")
+        return Problem(409, str(refused), kind="idempotency-key-used")
     if isinstance(error, (stripe.InvalidRequestError, stripe.CardError)):
         return Problem(400, str(refused), kind="stripe-refused")
     if isinstance(error, (stripe.AuthenticationError, stripe.PermissionError)):

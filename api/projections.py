@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,6 +12,7 @@ from starlette.responses import Response
 from api.access import called_by, default_book, require, services
 from api.bodies import json_body, reason_of, text_of, time_of
 from api.building import build_json, live_json, read_builds, read_decisions
+from api.calls import once
 from api.comparing import comparison_json, difference_json
 from api.events import answer_of_all
 from api.operations import BY_HTTP, Operations, Until, replay_parked
@@ -138,15 +139,26 @@ async def promote_build(request: Request) -> Response:
     """Make a build the live one."""
     ready, by = _ready(request)
     body = await json_body(request, {"reason", "force"})
-    force = _flag(body, "force")
-    return await _swap(ready.promote(path_value(request, "build"), by=by, reason=reason_of(body), force=force))
+    build, reason, force = path_value(request, "build"), reason_of(body), _flag(body, "force")
+
+    async def act() -> dict[str, Any]:
+        return await _swap(ready.promote(build, by=by, reason=reason, force=force))
+
+    wanted = {"build": build, "reason": reason, "force": force}
+    return await once(request, require(request, "admin"), "promotion", wanted, act)
 
 
 async def roll_back(request: Request) -> Response:
     """Make the build that was live before live again; ``force`` although it lags."""
     ready, by = _ready(request)
     body = await json_body(request, {"reason", "force"})
-    return await _swap(ready.roll_back(by=by, reason=reason_of(body), stale=_flag(body, "force")))
+    reason, force = reason_of(body), _flag(body, "force")
+
+    async def act() -> dict[str, Any]:
+        return await _swap(ready.roll_back(by=by, reason=reason, stale=force))
+
+    wanted = {"projection": ready.projection.name, "reason": reason, "force": force}
+    return await once(request, require(request, "admin"), "rollback", wanted, act)
 
 
 async def delete_build(request: Request) -> Response:
@@ -179,11 +191,15 @@ async def replay_subject(request: Request) -> Response:
     """Fold a parked subject again."""
     ready, _ = _ready(request, None)
     subject = path_value(request, "subject")
-    try:
-        cleared, still = await replay_parked(ready, projections_of(services(request).settings), subject)
-    except MistakeError as error:
-        raise Problem(404, str(error)) from error
-    return JSONResponse({"subject": subject, "cleared": cleared, "still_parked": still})
+
+    async def act() -> dict[str, Any]:
+        try:
+            cleared, still = await replay_parked(ready, projections_of(services(request).settings), subject)
+        except MistakeError as error:
+            raise Problem(404, str(error)) from error
+        return {"subject": subject, "cleared": cleared, "still_parked": still}
+
+    return await once(request, require(request, "admin"), "replay", {"subject": subject}, act)
 
 
 def _until(request: Request) -> datetime:
@@ -216,19 +232,17 @@ async def _build_json(ready: Operations, build_id: str) -> dict[str, Any]:
     return build_json(build, progress, parked, ready.clock())
 
 
-async def _swap(swapping: Any) -> Response:
+async def _swap(swapping: Awaitable[Swapped]) -> dict[str, Any]:
     try:
-        swapped: Swapped = await swapping
+        swapped = await swapping
     except PromotionRefusedError as error:
         raise Problem(409, str(error), kind="not-promoted") from error
-    return JSONResponse(
-        {
-            "build": swapped.build,
-            "previous": swapped.previous,
-            "positions": swapped.positions,
-            "lag_seconds": swapped.lag_seconds,
-        }
-    )
+    return {
+        "build": swapped.build,
+        "previous": swapped.previous,
+        "positions": swapped.positions,
+        "lag_seconds": swapped.lag_seconds,
+    }
 
 
 def _flag(body: dict[str, Any], name: str) -> bool:

@@ -156,6 +156,21 @@ async def test_a_grant_is_made_once_whatever_is_sent_again(client: httpx.AsyncCl
     assert (await grant(client, value=5)).json()["id"] != (await grant(client, value=5)).json()["id"]
 
 
+async def test_a_grant_that_is_sent_again_is_answered_whatever_has_become_so(
+    client: httpx.AsyncClient, clock: ManualClock
+) -> None:
+    wanted = {"feature": "seats", "value": 5, "valid_until": "2026-01-15T13:00:00Z"}
+    first = await grant(client, "key-1", **wanted)
+    assert first.status_code == 201
+    clock.forward(hours=2)
+    assert (await grant(client, "key-2", **wanted)).status_code == 400
+    await publish(client, CATALOG.replace('kind = "quantity"\ncombine = "sum"', 'kind = "boolean"').replace(
+        'seats = "quantity*10"', "seats = true"))  # fmt: skip
+    assert (await grant(client, feature="seats", value=5)).status_code == 422
+    again = await grant(client, "key-1", **wanted)
+    assert (again.status_code, again.json()) == (201, first.json())
+
+
 async def test_an_organisations_grant_reaches_its_customers(
     client: httpx.AsyncClient, clock: ManualClock, database: Database, services: Services
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -188,6 +189,47 @@ async def test_a_request_that_is_sent_again_begins_no_other_build(served: Servic
     assert await ask("k1", until_position=2) == (409, "idempotency-key-used")
     assert await ask("k2", until_position=2) == await ask("k2", until_position=2) == (202, "entitlements-3")
     assert await ask("k" * 256) == (400, "bad-request")
+
+
+async def test_what_is_decided_about_builds_is_decided_once(
+    served: Services, client: httpx.AsyncClient, owner: asyncpg.Connection
+) -> None:
+    await client.post("/v1/projections/entitlements/rebuilds", json={})
+    await rebuilder(served).fold("entitlements-2")
+    await rebuilder(served).complete("entitlements-2")
+    paths = {
+        "promote": "/v1/projections/entitlements/builds/entitlements-2/promote",
+        "rollback": "/v1/projections/entitlements/rollback",
+    }
+
+    async def ask(what: str, called: str, reason: str = "it is equal") -> tuple[int, Any]:
+        body = {"reason": reason, "force": True}
+        answer = await client.post(paths[what], json=body, headers={"Idempotency-Key": called})
+        return answer.status_code, answer.json() if answer.status_code == 200 else answer.json()["type"]
+
+    assert (await client.post(paths["promote"], json={"reason": "blind"}, headers={"Idempotency-Key": "k1"})
+            ).status_code == 409  # fmt: skip
+    promoted = await ask("promote", "k1")
+    assert promoted[0] == 200
+    back = await ask("rollback", "k1")
+    assert (back[0], back[1]["build"]) == (200, "entitlements-1")
+    assert await ask("promote", "k1") == promoted
+    assert await asyncio.gather(*(ask("rollback", "k1") for _ in range(3))) == [back] * 3
+    assert await ask("rollback", "k1", "another reason") == (409, "idempotency-key-used")
+    live = (await client.get("/v1/projections")).json()["data"][0]["build"]
+    assert live == "entitlements-1"
+    twice = await asyncio.gather(ask("rollback", "k2"), ask("rollback", "k2"))
+    assert [one[1]["build"] for one in twice] == ["entitlements-2"] * 2
+
+    await owner.execute(
+        "INSERT INTO ledger.parked (build_id, subject, book, event_id, error) "
+        "VALUES ('entitlements-2', 'self:live/cus_1', 'self:live', 'evt_2', 'ZeroDivisionError()')"
+    )
+    headers = {"Idempotency-Key": "k1"}
+    replayed = [await client.post("/v1/parked/self:live%2Fcus_1/replay", headers=headers) for _ in range(2)]
+    assert [one.json()["cleared"] for one in replayed] == [1, 1]
+    other = await client.post("/v1/parked/self:live%2Fcus_2/replay", headers=headers)
+    assert (other.status_code, other.json()["type"]) == (409, "idempotency-key-used")
 
 
 async def test_every_build_and_every_decision_is_listed(served: Services, client: httpx.AsyncClient) -> None:

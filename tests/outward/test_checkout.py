@@ -103,7 +103,7 @@ async def test_the_same_key_gives_the_same_session(client: httpx.AsyncClient) ->
     first, again, other = await made("one"), await made("one"), await made("two")
     assert first.json() == again.json() != other.json()
     changed = await made("one", quantity=2)
-    assert (changed.status_code, changed.json()["type"]) == (409, "idempotency-key-reused")
+    assert (changed.status_code, changed.json()["type"]) == (409, "idempotency-key-used")
     assert (await made("k" * 256)).status_code == 400
 
 

@@ -417,6 +417,53 @@ async def test_only_one_of_several_closes_a_month(book: Book) -> None:
     assert [one["seals"] for one in (await book.get("periods"))["data"]] == [[1], [], [], []]
 
 
+async def test_a_request_that_is_sent_again_closes_and_opens_once(book: Book) -> None:
+    async def ask(path: str, called: str, **more: Any) -> tuple[int, Json]:
+        body = {"reason": "month end", **more}
+        answer = await book.client.post(
+            f"/v1/periods/{path}", params={"wait": 0}, json=body, headers={"Idempotency-Key": called}
+        )
+        return answer.status_code, answer.json()
+
+    closed, twin = await asyncio.gather(ask("2026-01/close", "k1"), ask("2026-01/close", "k1"))
+    assert (closed[0], closed[1]["seal"]) == (200, 1)
+    assert twin == closed
+    await book.fold()
+    opened = await ask("2026-01/reopen", "k1")
+    assert opened[0] == 200
+    await book.fold()
+    assert await ask("2026-01/close", "k1") == closed
+    assert await ask("2026-01/reopen", "k1") == opened
+    for other in (ask("2026-02/close", "k1"), ask("2026-01/close", "k1", force=True),
+                  ask("2026-01/reopen", "k1", reason="no")):  # fmt: skip
+        status, problem = await other
+        assert (status, problem["type"]) == (409, "idempotency-key-used")
+    await book.fold()
+    assert [(one["status"], one["seals"]) for one in (await book.get("periods"))["data"]][:2] == [
+        ("open", [1]), ("open", []),
+    ]  # fmt: skip
+    # What was refused was not done.
+    assert (await ask("2026-02/close", "k2"))[0] == 409
+    assert (await ask("2026-01/close", "k3"))[1]["seal"] == 2
+    await book.fold()
+    assert (await ask("2026-02/close", "k2"))[0] == 200
+
+
+async def test_the_checklist_is_of_a_moment(book: Book, clock: ManualClock) -> None:
+    then = await book.get("periods/2026-01/checklist", as_of="2026-01-20T00:00:00Z")
+    now = await book.get("periods/2026-01/checklist", at="2026-04-15T00:00:00Z", min_position="1")
+    assert (then["ended"], now["ended"]) == (False, True)
+    stray = {"object": "refund", "id": "re_1", "charge": "ch_9", "amount": 100, "currency": "usd",
+             "status": "succeeded", "created": unix("01-25")}  # fmt: skip
+    book.history.event("01-25", "refund.created", stray)
+    await book.tell()
+    checks = {
+        moment: [one["check"] for one in (await book.get("periods/2026-01/checklist", as_of=moment))["exceptions"]]
+        for moment in ("2026-01-24T00:00:00Z", "2026-01-25T23:59:59Z", "2026-04-15T00:00:00Z")
+    }
+    assert [bool(one) for one in checks.values()] == [False, True, True], checks
+
+
 @pytest.mark.parametrize(
     ("path", "body", "detail"),
     [

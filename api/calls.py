@@ -1,0 +1,54 @@
+"""Requests that are sent again under their ``Idempotency-Key``: answered as they were, and done once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.access import called_by, services
+from api.problems import JSONResponse
+from api.secrets import ApiKey
+from ledger.books import CONTROL_BOOK
+from ledger.calls import Call
+from ledger.decisions import decide, restore
+from ledger.errors import KeyUsedError
+
+ONE_AT_A_TIME: Final = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
+
+Answer = Mapping[str, Any]
+
+
+async def once(
+    request: Request, key: ApiKey, what: str, wanted: Mapping[str, Any], act: Callable[[], Awaitable[Answer]]
+) -> Response:
+    """Do what is asked for and answer with it; what was done under the same Idempotency-Key is not done again.
+
+    Whoever sends it again meanwhile waits for the first. What was refused was not done: sent again, it is tried again.
+    Raises ``KeyUsedError`` where another ``what``, with something else ``wanted``, was called so.
+    """
+    called = called_by(request)
+    if called is None:
+        return JSONResponse(await act())
+    serving = services(request)
+    name = f"{what}-{hashlib.sha256(f'{key.name} {called}'.encode()).hexdigest()[:24]}"
+    connection = await serving.database.as_role("ledger_app").connect()  # none of those that the act may need
+    try:
+        async with connection.transaction():
+            await connection.execute(ONE_AT_A_TIME, name)
+            before = await restore(connection, Call, CONTROL_BOOK, name)
+            if before.answered is not None and before.wanted != wanted:
+                raise KeyUsedError(what)
+            if before.answered is not None:
+                return JSONResponse(before.answered)
+            answer = await act()
+            await decide(
+                connection, serving.appender, Call, CONTROL_BOOK, name,
+                lambda call: call.answer(wanted, answer), now=serving.clock(),
+            )  # fmt: skip
+            return JSONResponse(answer)
+    finally:
+        await connection.close()
