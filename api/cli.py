@@ -99,10 +99,10 @@ _NOT_WRITTEN: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.
 
 def main() -> None:
     """Run the command line."""
-    _replace_what_is_closed()
-    # Standard output is for answers: what is logged while they are made never goes there.
-    structlog.configure(logger_factory=structlog.WriteLoggerFactory(sys.stderr))
     try:
+        _replace_what_is_closed()
+        # Standard output is for answers: what is logged while they are made never goes there.
+        structlog.configure(logger_factory=structlog.WriteLoggerFactory(sys.stderr))
         app()
     except MistakeError as error:
         _end(str(error), 2)

@@ -16,7 +16,7 @@ from api.basis import Basis
 from api.events import data_of
 from api.mrr import movement_id
 from api.revenue import roll_forward
-from api.tabular import FORMATS, Columns, TextWriter, Whole
+from api.tabular import FORMATS, Columns, TextWriter, whole
 from ledger.errors import MistakeError
 from ledger.postgres import Database
 from ledger.reader import Filter, StoredEvent, read_page
@@ -94,11 +94,11 @@ async def export_books(database: Database, export: Export, progress: Progress) -
     try:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             if export.what == "events":
-                with Whole(export.path) as path:
+                with whole(export.path) as path:
                     return await _events(connection, export, path, progress)
             if (await enter_build(connection, _REVENUE, export.book)).build is None:
                 raise MistakeError("revenue is not built yet: start `ledger serve`, or run `ledger rebuild revenue`")
-            with Whole(export.path) as path:
+            with whole(export.path) as path:
                 if export.format == "beancount":
                     return await _beancount(connection, export, path, progress)
                 if export.what == "journal":

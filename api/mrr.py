@@ -123,7 +123,7 @@ async def list_movements(request: Request) -> Response:
     policy, sealed = policy_parameter(request), wants_sealed(request)
     customer = identifier_parameter(request, "customer")
     detail = flag_parameter(request, "detail")
-    limit, after = page_parameters(request, datetime, str, str, default=MAX_LIMIT) if detail else (0, None)
+    limit, after = page_parameters(request, datetime, str, str, default=MAX_LIMIT)
     serving = services(request)
     asked = await _asked(request, customer)
     bounds = bounds_of(request, asked.now)

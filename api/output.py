@@ -21,10 +21,11 @@ from rich.table import Table
 from rich.text import Text
 
 
-def show_json(content: Any) -> None:
-    """Print ``content`` as indented JSON."""
-    sys.stdout.buffer.write(orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-    sys.stdout.buffer.flush()
+def show_json(content: Any, *, err: bool = False) -> None:
+    """Print ``content`` as indented JSON; on standard error where standard output is taken."""
+    stream = (sys.stderr if err else sys.stdout).buffer
+    stream.write(orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    stream.flush()
 
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Literal, Protocol
 
 import orjson
@@ -129,22 +131,30 @@ FORMATS: Final[dict[str, Callable[[Path, Columns], Writer]]] = {
 }
 
 
-class Whole(AbstractContextManager[Path]):
-    """A file that is there only when it is whole: written beside its place, then put there."""
+STANDARD_OUTPUT: Final = Path("-")
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._partial = path.with_name(f".{path.name}.part")
 
-    def __enter__(self) -> Path:
-        """Return where to write."""
-        return self._partial
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Give where to write a file that is there only when it is whole: beside its place, and then put there.
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Put the file in its place, or take away what is not whole."""
-        if error is None:
-            self._partial.rename(self._path)
-        else:
-            self._partial.unlink(missing_ok=True)
+    ``-`` is standard output, which gets it when it is whole; a device or a pipe is written to as it is.
+    """
+    if path == STANDARD_OUTPUT:
+        with tempfile.TemporaryDirectory(prefix="ledger-") as folder:
+            part = Path(folder) / "part"
+            yield part
+            with part.open("rb") as file:
+                shutil.copyfileobj(file, sys.stdout.buffer)
+            sys.stdout.buffer.flush()
+    elif path.exists() and not path.is_file():
+        yield path
+    else:
+        path = path.resolve()
+        part = path.with_name(f".{path.name}.part")
+        try:
+            yield part
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+        part.rename(path)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, BinaryIO, Final
 
 import orjson
 import typer
@@ -19,6 +20,7 @@ from api.database import running_database
 from api.logs import configure_logging
 from api.output import progress_bar, show_json
 from api.settings import Settings, load_settings
+from api.tabular import STANDARD_OUTPUT, whole
 from ledger.errors import MistakeError
 from ledger.postgres import Database
 from ledger.simulated import append_simulated
@@ -49,7 +51,7 @@ def simulate(
         str, typer.Option(help="What delivery does: all, or e.g. duplicate=0.1,delay,shuffle,drop=0.01,resend.")
     ] = "none",
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write the events to this file, one a line.")
+        Path | None, typer.Option("--output", "-o", help="Write the events to this file, one a line; `-`: print them.")
     ] = None,
     truth: Annotated[Path | None, typer.Option(help="Write the right answers to this file, as JSON.")] = None,
     instants: Annotated[int, typer.Option(min=0, help="How many random instants the answers are for.")] = 100,
@@ -83,10 +85,11 @@ def simulate(
     if truth is not None:
         content = answers(company, instants=instants)
         truth.write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    beside = output == STANDARD_OUTPUT
     if as_json:
-        show_json({"events": count, "customers": customers, "months": months})
+        show_json({"events": count, "customers": customers, "months": months}, err=beside)
     else:
-        typer.echo(f"{count} events of {customers} customers over {months} months")
+        typer.echo(f"{count} events of {customers} customers over {months} months", err=beside)
 
 
 def _secret(given: str | None) -> str:
@@ -113,15 +116,22 @@ def _shown(deliveries: Iterator[Delivery], arguments: Arguments, progress: Progr
 
 
 def _write(output: Path, deliveries: Iterator[Delivery]) -> int:
-    """Write whole lines only, also when interrupted: each line is one write, and closing writes out what waits."""
-    count = 0
+    if output == STANDARD_OUTPUT:  # as they come: whoever reads them need not wait
+        count = _lines(sys.stdout.buffer, deliveries)
+        sys.stdout.buffer.flush()
+        return count
     try:
-        with output.open("wb") as file:
-            for delivery in deliveries:
-                file.write(delivery.body + b"\n")
-                count += 1
+        with whole(output) as path, path.open("wb") as file:
+            return _lines(file, deliveries)
     except OSError as error:
         raise MistakeError(f"{output}: {error.strerror}") from error
+
+
+def _lines(file: BinaryIO, deliveries: Iterator[Delivery]) -> int:
+    count = 0
+    for delivery in deliveries:
+        file.write(delivery.body + b"\n")
+        count += 1
     return count
 
 

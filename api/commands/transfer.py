@@ -24,6 +24,7 @@ from api.output import progress_bar, show_json
 from api.services import find_projection, open_services
 from api.settings import Settings, load_settings
 from api.signing import outside_of
+from api.tabular import STANDARD_OUTPUT, whole
 from ledger.errors import MistakeError
 from ledger.export import Exported, export_archive
 from ledger.importing import Imported, import_file
@@ -87,7 +88,7 @@ def export(
         typer.Option(
             "--output",
             "-o",
-            help="A file; with proof a folder, or a .tar, .tar.gz or .tar.xz file.",
+            help="A file, or `-` for standard output; with proof a folder, or a .tar, .tar.gz or .tar.xz file.",
             show_default=False,
         ),
     ],
@@ -122,7 +123,10 @@ def export(
         raise typer.BadParameter(_THERE_ARE)
     if of_log and (since, until, book, basis) != (None, None, None, "sealed"):
         raise typer.BadParameter("--from, --to, --book and --basis are for tables: a log or a build is written whole")
-    if output.exists():
+    printed = output == STANDARD_OUTPUT
+    if printed and with_proof:
+        raise typer.BadParameter("an archive with proof is a folder, or a .tar, .tar.gz or .tar.xz file")
+    if output.exists() and not printed:
         raise MistakeError(f"{output} exists: an export never overwrites anything")
     settings = load_settings()
     with running_database(settings) as database, progress_bar() as progress:
@@ -141,9 +145,9 @@ def export(
             what_written = {"events": made.events, "books": made.books, "checkpoints": made.checkpoints}
             said = f"{made.events} events of {made.books} books, {made.checkpoints} checkpoints"
     if as_json:
-        show_json({"output": str(output), **what_written})
+        show_json({"output": str(output), **what_written}, err=printed)
     else:
-        typer.echo(f"{output}: {said}")
+        typer.echo(f"{output}: {said}", err=printed)
 
 
 def _books(what: str, as_format: str, since: str | None, until: str | None, book: str, output: Path) -> Export:
@@ -179,7 +183,7 @@ async def _export_rows(settings: Settings, database: Database, build_id: str, ou
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             build = await read_build(connection, build_id)
             tables = find_projection(settings, build.projection).tables
-            with output.open("wb") as file:
+            with whole(output) as path, path.open("wb") as file:
                 file.write(_line({"certificate": build.certificate, "build": build_id, "targets": dict(build.targets)}))
                 for table in tables:
                     # Names of schemas and tables are made by this code.

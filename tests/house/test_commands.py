@@ -170,6 +170,26 @@ def test_where_nothing_can_be_written_is_said(command: str) -> None:
     assert (closed.returncode, closed.stderr) == (0, "")
 
 
+_INTERRUPTED_WHILE_LOADING: Final = """
+import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # as from a terminal
+class Slow:
+    def find_spec(self, name, path, target=None):
+        if name == "api.cli":
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(10)
+sys.meta_path.insert(0, Slow())
+from api.__main__ import main
+main()
+"""
+
+
+def test_interrupted_while_it_is_loaded_it_says_so() -> None:
+    done = subprocess.run([sys.executable, "-c", _INTERRUPTED_WHILE_LOADING], capture_output=True, text=True, timeout=9,
+                          check=False)  # fmt: skip
+    assert (done.returncode, done.stderr) == (130, "ledger: interrupted\n")
+
+
 @pytest.mark.parametrize("command", WRONG)
 def test_a_mistake_is_answered_with_a_sentence(
     command: str, world: dict[str, str], monkeypatch: pytest.MonkeyPatch

@@ -86,6 +86,7 @@ async def test_what_is_malformed_is_answered_in_words(
     ("path", "parts"),
     [
         ("/v1/revenue/mrr/movements?detail=true", ("eur", "bad_debt", "prod_1")),  # another list's
+        ("/v1/revenue/mrr/movements?detail=false", ("eur", "bad_debt", "prod_1")),
         ("/v1/revenue/mrr/movements?detail=true", ("9999-12-31T23:59:59-14:00", "cus_1", "usd")),
         ("/v1/revenue/journal?limit=1", (True, "in_1:finalize")),
         ("/v1/dunning/cases?limit=1", ("eur", "in_1")),

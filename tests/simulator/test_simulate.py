@@ -78,17 +78,38 @@ def test_how_much_was_made_is_said_as_json(tmp_path: Path) -> None:
     assert orjson.loads(done.stdout) == {"events": len(lines), "customers": 1, "months": 1}
 
 
-def test_interrupted_it_leaves_whole_lines(tmp_path: Path) -> None:
-    output = tmp_path / "events.jsonl"
+def test_interrupted_it_leaves_nothing(tmp_path: Path) -> None:
+    output, part = tmp_path / "events.jsonl", tmp_path / ".events.jsonl.part"
+    output.write_text("of an earlier run\n")
     # Where a shell started the tests in the background they ignore Ctrl-C, and so would what they start.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen([*LEDGER, "--customers", "5000", "-o", output], stderr=subprocess.PIPE)
     signal.signal(signal.SIGINT, before)
-    while not output.exists() or output.stat().st_size < 3_000_000:
+    while not part.exists() or part.stat().st_size < 3_000_000:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
-    written = output.read_bytes()
-    assert written.endswith(b"\n")
-    assert all(orjson.loads(line)["id"] for line in written.splitlines())
+    assert (output.read_text(), part.exists()) == ("of an earlier run\n", False)
+
+
+def test_a_dash_is_standard_output(tmp_path: Path) -> None:
+    call = ("--customers", "2", "--months", "2")
+    run(*call, "-o", tmp_path / "events")
+    printed = subprocess.run([*LEDGER, *call, "-o", "-", "--json"], capture_output=True, check=False, cwd=tmp_path)
+    assert printed.stdout == (tmp_path / "events").read_bytes()
+    assert orjson.loads(printed.stderr)["events"] == printed.stdout.count(b"\n")
+    assert not (tmp_path / "-").exists()
+    # Whoever needs no more of them may go; a device is written to, not replaced.
+    gone = subprocess.run(["sh", "-c", f"{shlex.join(LEDGER)} --customers 200 -o - | head -n 1"], capture_output=True,
+                          check=False, cwd=tmp_path)  # fmt: skip
+    assert (gone.stdout.count(b"\n"), b"Traceback" in gone.stderr, b"database" in gone.stderr) == (1, False, False)
+    assert run(*call, "-o", "/dev/null").returncode == 0
+    assert Path("/dev/null").is_char_device()
+
+
+def test_what_is_a_link_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "events")
+    run("--customers", "1", "--months", "1", "-o", tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "events").stat().st_size > 0

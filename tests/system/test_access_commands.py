@@ -74,6 +74,8 @@ def test_no_book_means_what_it_means_over_http(service: Service, tmp_path: Path)
     assert audit["certificate"]["books"].keys() == {"self:test"}
     journal = json_of(service, "export", "journal", "--format", "csv", "-o", str(tmp_path / "journal.csv"))
     assert journal["book"] == "self:test"
+    printed = service.run("export", "events", "--format", "csv", "-o", "-")
+    assert (printed.stdout.partition(",")[0], "rows of self:test" in printed.stderr) == ("id", True)
 
     service.post(event("evt_1", "customer.subscription.created", sold, live=False, account="acct_1"))
     unclear = service.run("grant", "cus_1", "beta", "--reason", "a promise")
