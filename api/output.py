@@ -28,6 +28,16 @@ def show_json(content: Any, *, err: bool = False) -> None:
     stream.flush()
 
 
+def greet_in_json(told: dict[str, str]) -> None:
+    """Print where a service is, and what it has generated: as JSON, once."""
+    show_json({name.lower().replace(" ", "_"): value for name, value in told.items()})
+
+
+def say_aside(text: str) -> None:
+    """Print what a person may want to know on standard error."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201 - as commands print
+
+
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print rows under their column names, as wide as they need to be where nobody looks at a terminal."""
     # What is shown may come from outside: nothing of it is markup, an emoji's name, or told to the terminal.

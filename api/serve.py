@@ -92,9 +92,16 @@ class Child:
 
 
 def serve(
-    settings: Settings, *, migrate_first: bool, say: Callable[[str], None], ready_seconds: float = _READY_SECONDS
+    settings: Settings,
+    *,
+    migrate_first: bool,
+    say: Callable[[str], None],
+    ready_seconds: float = _READY_SECONDS,
+    greet: Callable[[dict[str, str]], None] | None = None,
 ) -> None:
     """Serve until SIGINT or SIGTERM. ``say`` prints what a person needs to know, once all is ready, or so late.
+
+    ``greet`` is told it instead, by name.
 
     Raises ``LedgerError`` when the service cannot start as it is configured.
     """
@@ -115,8 +122,9 @@ def serve(
             else:
                 asyncio.run(_check_external(settings, migrate_first=migrate_first))
             deadline = time.monotonic() + ready_seconds
+            greet = greet or (lambda told: _greet(told, say))
             with _web(settings, listening) as web:
-                _supervise(settings, web, embedded, stopping, lambda: _greet(settings, credentials, say), deadline)
+                _supervise(settings, web, embedded, stopping, lambda: greet(_told(settings, credentials)), deadline)
     finally:
         listening.close()
         if embedded is not None:
@@ -230,17 +238,21 @@ def _answers(settings: Settings) -> bool:
         connection.close()
 
 
-def _greet(settings: Settings, credentials: Credentials, say: Callable[[str], None]) -> None:
-    url = settings.url
-    say("Ledger is serving. Ctrl-C stops it; nothing is lost.")
-    say(f"  console         {url}/")
-    say(f"  webhook         {url}{WEBHOOKS}")
+def _told(settings: Settings, credentials: Credentials) -> dict[str, str]:
+    told = {"console": f"{settings.url}/", "webhook": f"{settings.url}{WEBHOOKS}"}
     if credentials.generated_secret:
-        say(f"  webhook secret  {credentials.generated_secret}")
+        told["webhook secret"] = credentials.generated_secret
     if credentials.generated_key:
-        say(f"  API key         {credentials.generated_key}")
+        told["API key"] = credentials.generated_key
     if settings.embedded:
-        say(f"  data            {settings.data_dir}/")
+        told["data"] = f"{settings.data_dir}/"
+    return told
+
+
+def _greet(told: dict[str, str], say: Callable[[str], None]) -> None:
+    say("Ledger is serving. Ctrl-C stops it; nothing is lost.")
+    for name, value in told.items():
+        say(f"  {name:14}  {value}")
 
 
 @contextlib.contextmanager

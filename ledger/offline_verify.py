@@ -373,6 +373,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("archive", type=Path, help="the archive: a folder or a tar file")
     parser.add_argument("--verifier-key", action="append", default=[], help="a key you trust, as name+id+base64")
     parser.add_argument("--checkpoints", action="append", default=[], type=Path, help="checkpoints kept elsewhere")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
     try:
         trusted = [parse_key(text) for text in options.verifier_key]
@@ -382,6 +383,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (OSError, EOFError, ValueError, tarfile.TarError, zlib.error) as error:
         sys.stderr.write(f"{options.archive}: {error}\n")
         return 2
+    if options.json:
+        told = {"true": not problems, "books": report, "trusted_keys_given": bool(trusted), "problems": problems}
+        sys.stdout.write(json.dumps(told, indent=2) + "\n")
+        return 1 if problems else 0
     whose = "the keys you gave" if trusted else "the archive's own keys.txt: compare its keys with the published ones"
     lines = [*report, f"checked against {whose}"]
     lines += [f"UNTRUE: {problem}" for problem in problems[:SHOWN_PROBLEMS]]

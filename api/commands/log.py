@@ -49,7 +49,7 @@ def verify(
     """
     if archive is not None:
         given = [part for key in verifier_key or [] for part in ("--verifier-key", key)]
-        raise typer.Exit(offline_verify.main([str(archive), *given]))
+        raise typer.Exit(offline_verify.main([str(archive), *given, *(["--json"] if as_json else [])]))
     settings = load_settings()
     keys = [_parse_key(text) for text in verifier_key or []]
     with running_database(settings) as database, progress_bar() as progress:

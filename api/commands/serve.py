@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from api.logs import configure_logging
+from api.output import greet_in_json, say_aside
 from api.settings import load_settings
 
 
@@ -14,6 +15,7 @@ def serve(
     migrate: Annotated[
         bool, typer.Option("--migrate", help="Bring an external database's schema up to date first.")
     ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print addresses and generated credentials as JSON.")] = False,
 ) -> None:
     """Receive webhooks, keep the projections, answer HTTP; until Ctrl-C.
 
@@ -25,4 +27,7 @@ def serve(
 
     settings = load_settings()
     configure_logging(settings)
-    run(settings, migrate_first=migrate, say=typer.echo)
+    if as_json:
+        run(settings, migrate_first=migrate, say=say_aside, greet=greet_in_json)
+    else:
+        run(settings, migrate_first=migrate, say=typer.echo)

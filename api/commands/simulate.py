@@ -18,7 +18,7 @@ from api.clock import wall_clock
 from api.credentials import known_webhook_secrets
 from api.database import running_database
 from api.logs import configure_logging
-from api.output import progress_bar, show_json
+from api.output import greet_in_json, progress_bar, say_aside, show_json
 from api.settings import Settings, load_settings
 from api.tabular import STANDARD_OUTPUT, whole
 from ledger.errors import MistakeError
@@ -145,6 +145,7 @@ def _post(deliveries: Iterator[Delivery], url: str, secret: str) -> int:
 def demo(
     customers: Annotated[int, typer.Option(min=1, max=100_000, help="How many sign up over the time.")] = 300,
     months: Annotated[int, typer.Option(min=1, max=120, help="How long the company has lived.")] = DEMO_MONTHS,
+    as_json: Annotated[bool, typer.Option("--json", help="Print addresses and generated credentials as JSON.")] = False,
 ) -> None:
     """Serve on the history of a simulated company, in a folder of its own (.ledger-demo, or LEDGER_DATA_DIR).
 
@@ -161,10 +162,12 @@ def demo(
     arguments = Arguments(customers, months, start=_months_ago(wall_clock(), months))
     with running_database(settings) as database, progress_bar() as progress:
         count = asyncio.run(_load(database, settings, arguments, progress))
+    say = say_aside if as_json else typer.echo
     if count:
-        typer.echo(f"{count} events of a company that never was: {customers} customers, {months} months")
-        typer.echo("They are being folded; the console's overview says how far.")
-    run(settings, migrate_first=False, say=typer.echo, ready_seconds=_LOOK_SECONDS)
+        say(f"{count} events of a company that never was: {customers} customers, {months} months")
+        say("They are being folded; the console's overview says how far.")
+    greet = greet_in_json if as_json else None
+    run(settings, migrate_first=False, say=say, ready_seconds=_LOOK_SECONDS, greet=greet)
 
 
 def _demo_settings() -> Settings:

@@ -34,6 +34,17 @@ def check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Check:
     return run
 
 
+def test_it_speaks_json(check: Check) -> None:
+    files = archive(events(5))
+    status, said = check(files, "--json")
+    told = json.loads(said)
+    assert (status, told["true"], told["problems"]) == (0, True, [])
+    assert told["books"] == check(files)[1].splitlines()[: len(told["books"])]
+    status, said = check(replace(files, contents={**files.contents, "keys.txt": b"nonsense"}), "--json")
+    told = json.loads(said)
+    assert (status, told["true"], bool(told["problems"])) == (1, False, True)
+
+
 def test_a_true_archive_is_verified(check: Check) -> None:
     status, report = check(archive(events(300), signed=[1, 2, 255, 256, 257, 300]))
     assert report.splitlines() == [
