@@ -11,7 +11,7 @@ from starlette.requests import Request
 
 from api.access import services
 from api.problems import Problem
-from api.reads import Asked
+from api.reads import Asked, build_for
 from ledger.times import rfc3339
 from projections.builds import enter_build
 from projections.periods.ageing import read_sealed_receivable
@@ -59,6 +59,25 @@ def basis_json(*, is_sealed: bool) -> Basis:
 def honours_closes(asked: Asked) -> bool:
     """Tell whether closes bear on a read: a build that is asked by name answers what it folded, and knows of none."""
     return asked.build is None or asked.known is not None
+
+
+async def build_or_close(request: Request, asked: Asked, last: datetime) -> Asked:
+    """Return what is asked of a whole book up to a last moment, with the kept build that holds what was known then.
+
+    What lies in months that were closed by then is known from their seals, and needs no build. Raises 409
+    ``build-required`` where there is neither.
+    """
+    serving = services(request)
+    try:
+        return await build_for(serving, serving.revenue.name, asked)
+    except Problem:
+        if not wants_sealed(request):
+            raise
+        async with serving.pool.acquire() as connection, connection.transaction(readonly=True):
+            closed = await enter_closed(connection, asked.book, asked.known)
+        if closed.until is None or last >= closed.until:
+            raise
+        return asked
 
 
 class Reporting:

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.access import services
-from api.basis import Reporting, basis_json
+from api.basis import Reporting, basis_json, build_or_close
 from api.mrr import events_json, explain_movement
 from api.parameters import MAX_LIMIT, bound_parameter, identifier_parameter
 from api.problems import Problem
@@ -19,6 +19,7 @@ from api.reads import (
     DEFAULT_LIMIT,
     Asked,
     answer,
+    as_known,
     asked_by,
     build_for,
     page_of,
@@ -115,14 +116,15 @@ async def explain(request: Request) -> Response:
 async def get_ageing(request: Request) -> Response:
     """Say what is owed and for how long it has been due, in all and by customer."""
     serving = services(request)
-    asked = await build_for(serving, serving.revenue.name, await asked_by(request, SCOPE))
+    asked = await asked_by(request, SCOPE)
     at = time_of(seconds_of(asked.as_of or asked.now))
+    asked = await build_or_close(request, asked, at)
     reporting = Reporting(request, asked)
 
     async def rows(connection: asyncpg.Connection) -> list[Owed]:
         return await reporting.receivable(connection, at)
 
-    found = await read_build(serving, serving.revenue.name, asked, rows)
+    found = as_known(asked, await read_build(serving, serving.revenue.name, asked, rows))
     content: dict[str, Any] = {
         "at": rfc3339(at),
         "basis": basis_json(is_sealed=reporting.is_sealed),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
@@ -12,16 +11,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.access import services
-from api.basis import basis_json, honours_closes, sealed_month, wants_sealed
+from api.basis import basis_json, build_or_close, honours_closes, sealed_month, wants_sealed
 from api.parameters import MAX_LIMIT, identifier_parameter
 from api.problems import Problem
 from api.reads import (
     Asked,
-    Found,
     answer,
+    as_known,
     asked_by,
     build_for,
-    fresh_as_known,
     page_of,
     page_parameters,
     read_build,
@@ -60,7 +58,8 @@ async def get_mrr(request: Request) -> Response:
     """Say what everything is worth a month at one moment, by currency, and how much of it is at risk."""
     policy, sealed = policy_parameter(request), wants_sealed(request)
     serving = services(request)
-    asked = await build_for(serving, serving.revenue.name, await asked_by(request, SCOPE))
+    asked = await asked_by(request, SCOPE)
+    asked = await build_or_close(request, asked, asked.as_of or asked.now)
 
     async def read(connection: asyncpg.Connection) -> tuple[datetime, list[Total], dict[str, int] | None, bool]:
         risky, at = None, asked.as_of or asked.now
@@ -75,7 +74,7 @@ async def get_mrr(request: Request) -> Response:
         at_risk = None if risky is None else await read_at_risk(connection, risky, at, policy)
         return at, totals if worth is None else worth, at_risk, worth is not None
 
-    found = await read_build(serving, serving.revenue.name, asked, read)
+    found = as_known(asked, await read_build(serving, serving.revenue.name, asked, read))
     at, totals, at_risk, is_sealed = found.value
     content = {
         "at": rfc3339(at),
@@ -135,7 +134,7 @@ async def list_movements(request: Request) -> Response:
             connection, serving, asked, wanted, known, sealed=sealed, detail=limit + 1 if detail else 0, after=after
         )
 
-    found = _as_known(asked, await read_build(serving, serving.revenue.name, asked, read))
+    found = as_known(asked, await read_build(serving, serving.revenue.name, asked, read))
     single = found.value.single
     content: dict[str, Any] = {
         "policy": policy,
@@ -164,7 +163,7 @@ async def explain_movement(request: Request) -> Response:
             raise Problem(404, f"there is no movement {request.query_params['movement']} in {asked.book}")
         return named, known.about(named) if known else await read_spans(connection, named)
 
-    found = _as_known(asked, await read_build(serving, serving.revenue.name, asked, read))
+    found = as_known(asked, await read_build(serving, serving.revenue.name, asked, read))
     movement, spans = found.value
     because = sorted({event for one in spans for event in one.because} | set(movement.because))
     content = {
@@ -243,11 +242,6 @@ async def _asked(request: Request, customer: str | None) -> Asked:
 def _is_recalled(asked: Asked) -> bool:
     """Tell whether what was known of a customer is folded now: no build was kept that holds it."""
     return asked.known is not None and asked.build is None
-
-
-def _as_known(asked: Asked, found: Found[T]) -> Found[T]:
-    """Say of what was folded now up to which position it was."""
-    return replace(found, freshness=fresh_as_known(asked, found.freshness)) if _is_recalled(asked) else found
 
 
 def movement_parameter(request: Request) -> tuple[str, str, datetime]:

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import binascii
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, Generic, TypeVar
 
@@ -150,6 +150,13 @@ def fresh_as_known(asked: Asked, freshness: Freshness) -> Freshness:
     if asked.known is None:
         return freshness
     return Freshness(asked.book, freshness.build, asked.known, freshness.head, None)
+
+
+def as_known(asked: Asked, found: Found[T]) -> Found[T]:
+    """Say of what is answered as known, and by no kept build, up to which position that is."""
+    if asked.known is None or asked.build is not None:
+        return found
+    return replace(found, freshness=fresh_as_known(asked, found.freshness))
 
 
 async def when_folded(asked: Asked, look: Callable[[], Awaitable[tuple[Freshness, T | None]]]) -> T:

@@ -14,10 +14,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.access import services
-from api.basis import Reporting, basis_json
+from api.basis import Reporting, basis_json, build_or_close
 from api.parameters import MAX_LIMIT, bound_parameter, time_parameter
 from api.problems import Problem
-from api.reads import Asked, Found, answer, asked_by, build_for, fresh_as_known, page_of, page_parameters, read_build
+from api.reads import (
+    Asked,
+    Found,
+    answer,
+    as_known,
+    asked_by,
+    build_for,
+    fresh_as_known,
+    page_of,
+    page_parameters,
+    read_build,
+)
 from ledger.times import rfc3339
 from projections.builds import enter_build
 from projections.revenue import pages, query
@@ -44,7 +55,7 @@ _FOLD_AT_MOST: Final = 2_000
 
 async def get_trial_balance(request: Request) -> Response:
     """Answer with what every account comes to at a moment, or has changed by since another."""
-    asked, policy = await asked_of_book(request)
+    asked, policy = await _asked(request, None)
     at = seconds_of(asked.as_of or asked.now)
     since = bound_parameter(request, "from")
     start = None if since is None else seconds_of(since)
@@ -61,7 +72,7 @@ async def get_trial_balance(request: Request) -> Response:
     def anew(made: list[Books]) -> query.Sums:
         return sums_of(made, 0 if start is None else start, at)
 
-    found = await read_books(request, asked, policy, rows, anew)
+    found = as_known(asked, await read_books(request, asked, policy, rows, anew))
     content: dict[str, Any] = {"at": rfc3339(time_of(at)), "policy": policy_name(policy)}
     content["basis"] = basis_json(is_sealed=reporting.is_sealed)
     if since is not None:
@@ -78,11 +89,11 @@ async def get_recognition(request: Request) -> Response:
 
     The memo of a waterfall takes every invoice that was owed at the end of each month: ``memo=false`` leaves it out.
     """
-    asked, policy = await asked_of_book(request)
-    first, until = month_range(request, asked.now)
+    first, until = month_range(request, services(request).clock())
     detail = request.query_params.get("detail")
     if detail not in (None, "waterfall"):
         raise Problem(400, "detail may only be waterfall")
+    asked, policy = await (_asked(request, until) if detail is None else asked_of_book(request))
     at = None if asked.as_of is None else seconds_of(asked.as_of)
     start, end = query.seconds(first), query.seconds(until)
     reporting = Reporting(request, asked)
@@ -101,7 +112,7 @@ async def get_recognition(request: Request) -> Response:
 
     reading = read_books(request, asked, policy, rows, anew)
     if detail is None:
-        found, waterfall = await reading, None
+        found, waterfall = as_known(asked, await reading), None
     else:
         upto = end - 1 if at is None else min(end - 1, at)
         found, waterfall = await asyncio.gather(reading, _waterfall(request, asked, policy, start, upto))
@@ -205,6 +216,16 @@ def _month_json(before: dict[str, int], change: dict[str, int], after: dict[str,
         "bad_debt": change["bad_debt"],
         "recoverables": change["recoverables"],
     }
+
+
+async def _asked(request: Request, until: date | None) -> tuple[Asked, Policy | None]:
+    """Read what is asked of a whole book up to a month (None: a moment), which closes may answer for."""
+    policy = policy_parameter(request)
+    asked = await asked_by(request, SCOPE)
+    if policy is None:
+        last = time_of(query.seconds(until) - 1) if until is not None else asked.as_of or asked.now
+        asked = await build_or_close(request, asked, last)
+    return asked, policy
 
 
 async def asked_of_book(request: Request) -> tuple[Asked, Policy | None]:

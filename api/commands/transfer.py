@@ -123,11 +123,7 @@ def export(
         raise typer.BadParameter(_THERE_ARE)
     if of_log and (since, until, book, basis) != (None, None, None, "sealed"):
         raise typer.BadParameter("--from, --to, --book and --basis are for tables: a log or a build is written whole")
-    printed = output == STANDARD_OUTPUT
-    if printed and with_proof:
-        raise typer.BadParameter("an archive with proof is a folder, or a .tar, .tar.gz or .tar.xz file")
-    if output.exists() and not printed:
-        raise MistakeError(f"{output} exists: an export never overwrites anything")
+    printed = _is_printed(output, with_proof=with_proof)
     settings = load_settings()
     with running_database(settings) as database, progress_bar() as progress:
         if as_format is not None:
@@ -148,6 +144,16 @@ def export(
         show_json({"output": str(output), **what_written}, err=printed)
     else:
         typer.echo(f"{output}: {said}", err=printed)
+
+
+def _is_printed(output: Path, *, with_proof: bool) -> bool:
+    """Tell whether an export goes to standard output, having looked whether it may go where it is to."""
+    printed = output == STANDARD_OUTPUT
+    if printed and with_proof:
+        raise typer.BadParameter("an archive with proof is a folder, or a .tar, .tar.gz or .tar.xz file")
+    if output.exists() and not printed:
+        raise MistakeError(f"{output} exists: an export never overwrites anything")
+    return printed
 
 
 def _books(what: str, as_format: str, since: str | None, until: str | None, book: str, output: Path) -> Export:

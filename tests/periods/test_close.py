@@ -449,6 +449,35 @@ async def test_a_request_that_is_sent_again_closes_and_opens_once(book: Book) ->
     assert (await ask("2026-02/close", "k2"))[0] == 200
 
 
+async def test_what_was_known_of_closed_months_is_told_by_their_closes(book: Book, clock: ManualClock) -> None:
+    asked = {
+        "revenue/trial-balance": {"at": "2026-01-31T23:59:59Z"},
+        "revenue/recognition": {"from": "2026-01", "to": "2026-02"},
+        "revenue/mrr": {"at": "2026-01-31T23:59:59Z"},
+        "revenue/ageing": {"at": "2026-01-31T23:59:59Z"},
+    }
+    await book.close("2026-01")
+    head = (await book.get("events"))["freshness"]["head"]
+    before = {path: await book.get(path, **some) for path, some in asked.items()}
+    clock.forward(hours=1)
+    finalize(book.history, "01-12", 3100, "in_9", "01-12", "02-12")
+    await book.tell()
+    await book.reopen("2026-01")
+    await book.close("2026-01")
+    for path, some in asked.items():
+        then = await book.get(path, **some, known_position=str(head))
+        now = await book.get(path, **some)
+        assert then["freshness"]["position"] == head
+        told = {name: value for name, value in then.items() if name != "freshness"}
+        assert told == {name: value for name, value in before[path].items() if name != "freshness"}, path
+        assert then["basis"] == "sealed"
+        assert path == "revenue/mrr" or told != {name: value for name, value in now.items() if name != "freshness"}
+        for other in ({"basis": "restated"}, {"to": "2026-03"} if "to" in some else {"at": "2026-02-28T23:59:59Z"},
+                      {"known_position": str(head - 1)}):  # fmt: skip
+            refused = await book.client.get(f"/v1/{path}", params=some | {"known_position": str(head)} | other)
+            assert (refused.status_code, refused.json()["type"]) == (409, "build-required"), (path, other)
+
+
 async def test_the_checklist_is_of_a_moment(book: Book, clock: ManualClock) -> None:
     then = await book.get("periods/2026-01/checklist", as_of="2026-01-20T00:00:00Z")
     now = await book.get("periods/2026-01/checklist", at="2026-04-15T00:00:00Z", min_position="1")
