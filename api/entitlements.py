@@ -171,7 +171,7 @@ async def _read_known(serving: Services, book: str, holder: str, moment: Moment,
         name = serving.entitlements.name
         detail = (
             f"{holder} has had too many customers to fold them now: POST /v1/projections/{name}/rebuilds with "
-            f'{{"until_position": {known}}} makes a build of what was known then; ask it with build='
+            f'{{"book": "{book}", "until_position": {known}}} makes a build of what was known then; ask it with build='
         )
         raise Problem(409, detail, kind="build-required")
     return found

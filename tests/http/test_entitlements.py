@@ -199,7 +199,8 @@ async def test_what_was_known_of_an_organisation_is_folded_from_its_customers(
     monkeypatch.setattr("projections.entitlements.query.ORG_CUSTOMERS_MAX", 0)
     refused = await client.get("/v1/customers/org:beta/entitlements", params={"known_position": "2"})
     assert (refused.status_code, refused.json()["type"]) == (409, "build-required")
-    assert '/v1/projections/entitlements/rebuilds with {"until_position": 2}' in refused.json()["detail"]
+    told = '/v1/projections/entitlements/rebuilds with {"book": "self:live", "until_position": 2}'
+    assert told in refused.json()["detail"]
 
 
 async def test_the_present_is_never_before_the_newest_fact(
