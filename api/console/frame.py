@@ -13,6 +13,7 @@ from starlette.responses import RedirectResponse, Response
 
 from api import session
 from api.console import asking, rendering
+from api.declared import BOOK
 from api.parameters import path_value
 from api.problems import HANDLED, Problem, problem_of
 from api.secrets import ApiKey
@@ -22,6 +23,9 @@ from ledger.reader import BookHead
 
 MOMENT: Final = ("as_of", "known_at", "known_position")
 """The parameters that say what moment a page is about, and by what was known when."""
+
+NOW: Final[Mapping[str, object]] = dict.fromkeys(MOMENT)
+"""What to ask with for what is decided now, whatever moment the page is about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +126,7 @@ class Visit:
         """Call a JSON route in this process as the key that is signed in; raises what it raises."""
         asked = asking.operation_of(operation)
         declared = {one.name for one in asked.query}
-        given = {"book": self.book, **self.moment}
+        given = {"book": self.book, **self.moment} if BOOK in asked.query else {}  # others are of all books, and of now
         given = {name: value for name, value in given.items() if name in declared}
         return await asking.ask(self.request, self.key, asked, given | values, body)
 

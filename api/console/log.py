@@ -13,7 +13,7 @@ from starlette.responses import RedirectResponse, Response
 
 from api.console import rendering
 from api.console.doors import time_of
-from api.console.frame import Page, Visit, render
+from api.console.frame import NOW, Page, Visit, render
 from api.problems import HANDLED, Problem, may_exceed_64_bits, problem_of
 from ledger.reader import StoredEvent, read_event
 from ledger.times import rfc3339
@@ -33,7 +33,7 @@ async def search(visit: Visit) -> Response:
     events, conflicts, checkpoint, hours = await asyncio.gather(
         _events(visit),
         visit.part("/v1/log/conflicts", limit=_CONFLICTS),
-        visit.part("/v1/log/checkpoint"),
+        visit.part("/v1/log/checkpoint", **NOW),
         _hours(visit),
     )
     problem = events if isinstance(events, Problem) else None
@@ -190,7 +190,7 @@ async def download_proof(visit: Visit) -> Response:
 
 async def download_checkpoint(visit: Visit) -> Response:
     """Send the newest signed head of the book, as a file."""
-    note = await visit.ask("/v1/log/checkpoint")
+    note = await visit.ask("/v1/log/checkpoint", **NOW)
     return _file(note.encode(), f"{visit.book.replace(':', '-')}.checkpoint", "text/plain")
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from starlette.responses import Response
 
 from api.console.downloads import KINDS
-from api.console.frame import Page, Part, Visit, done, render
+from api.console.frame import NOW, Page, Part, Visit, done, render
 from api.console.picks import in_order
 from api.console.revenue import SCOPES
 from api.problems import HANDLED, Problem, problem_of
@@ -32,7 +32,7 @@ async def show(visit: Visit, refused: Problem | None = None) -> Response:
     latest = next((one["month"] for one in reversed(months) if one["status"] != "open"), None)
     checklist = Part(hidden=True)
     if following is not None:
-        checklist = await visit.part("/v1/periods/{month}/checklist", month=following)
+        checklist = await visit.part("/v1/periods/{month}/checklist", month=following, **NOW)
     return render(
         visit,
         "periods.html",

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from starlette.responses import Response
 
-from api.console.frame import Page, Visit, done, render
+from api.console.frame import NOW, Page, Visit, done, render
 from api.console.projections import confirmed, refusal
 from api.problems import HANDLED, Problem
 
@@ -21,7 +21,7 @@ async def show(visit: Visit, refused: Problem | None = None) -> Response:
     settings, catalogs, grants = await asyncio.gather(
         visit.part("/v1/settings"),
         visit.part("/v1/catalog"),
-        visit.part("/v1/grants", limit=_GRANTS, cursor=visit.query("cursor") or None),
+        visit.part("/v1/grants", limit=_GRANTS, cursor=visit.query("cursor") or None, **NOW),
     )
     return render(
         visit,

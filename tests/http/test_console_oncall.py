@@ -158,6 +158,25 @@ async def test_pages_show_the_figures_of_the_routes(served: Services) -> None:
             assert re.search(f"{re.escape(one['name'])} .{{0,16}}{re.escape(one['value'])}", checks), one["name"]
 
 
+async def test_what_is_decided_now_is_shown_as_it_is_now(served: Services, owner: asyncpg.Connection) -> None:
+    await owner.execute(
+        "INSERT INTO ledger.parked (build_id, subject, book, event_id, error) "
+        "VALUES ('entitlements-1', 'acct_1:live/cus_9', 'acct_1:live', 'evt_9', 'ZeroDivisionError()')"
+    )
+    async with signed_in(served) as client:
+        await client.get("/log")
+        await send(client, "/settings/grants", customer="cus_1", feature="beta", reason="a promise")
+        await fold(served)
+        for path, said in (
+            ("/projections", "acct_1:live/cus_9"), ("/projections/entitlements", "entitlements-1"),
+            ("/settings", "a promise"), ("/log", "Signed"), ("/checks", "Look at what is parked"),
+        ):  # fmt: skip
+            then = shown(await client.get(path, params={"as_of": "2001-01-01", "known_position": "1"}))
+            assert said in then, path
+            assert "build made" not in then
+            assert "nothing of book" not in then
+
+
 async def test_hours_are_shown_as_they_are_proven(served: Services) -> None:
     begin = hour_of(served.clock()) - 3 * HOUR
     hours = [
