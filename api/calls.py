@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Final
 
+import asyncpg
 from starlette.requests import Request
 from starlette.responses import Response
 
 from api.access import called_by, services
 from api.problems import JSONResponse
 from api.secrets import ApiKey
+from api.services import Services
 from ledger.books import CONTROL_BOOK
 from ledger.calls import Call
 from ledger.decisions import decide, restore
@@ -35,20 +38,27 @@ async def once(
         return JSONResponse(await act())
     serving = services(request)
     name = f"{what}-{hashlib.sha256(f'{key.name} {called}'.encode()).hexdigest()[:24]}"
+    async with one_at_a_time(serving, name) as connection:
+        before = await restore(connection, Call, CONTROL_BOOK, name)
+        if before.answered is not None and before.wanted != wanted:
+            raise KeyUsedError(what)
+        if before.answered is not None:
+            return JSONResponse(before.answered)
+        answer = await act()
+        await decide(
+            connection, serving.appender, Call, CONTROL_BOOK, name,
+            lambda call: call.answer(wanted, answer), now=serving.clock(),
+        )  # fmt: skip
+        return JSONResponse(answer)
+
+
+@contextlib.asynccontextmanager
+async def one_at_a_time(serving: Services, name: str) -> AsyncIterator[asyncpg.Connection]:
+    """Wait until nobody else, in any process, is at what is called so; gives a connection of its own."""
     connection = await serving.database.as_role("ledger_app").connect()  # none of those that the act may need
     try:
         async with connection.transaction():
             await connection.execute(ONE_AT_A_TIME, name)
-            before = await restore(connection, Call, CONTROL_BOOK, name)
-            if before.answered is not None and before.wanted != wanted:
-                raise KeyUsedError(what)
-            if before.answered is not None:
-                return JSONResponse(before.answered)
-            answer = await act()
-            await decide(
-                connection, serving.appender, Call, CONTROL_BOOK, name,
-                lambda call: call.answer(wanted, answer), now=serving.clock(),
-            )  # fmt: skip
-            return JSONResponse(answer)
+            yield connection
     finally:
         await connection.close()

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from api.access import called_by, default_book, require, services
 from api.bodies import json_body, reason_of, text_of, time_of
 from api.building import build_json, live_json, read_builds, read_decisions
-from api.calls import once
+from api.calls import once, one_at_a_time
 from api.comparing import comparison_json, difference_json
 from api.events import answer_of_all
 from api.operations import BY_HTTP, Operations, Until, replay_parked
@@ -82,7 +82,8 @@ async def start_rebuild(request: Request) -> Response:
     if called is None:
         build = await ready.request_rebuild(by=by, reason=reason, until=until)
     else:
-        build = await ready.request_once(called, by=by, reason=reason, until=until)
+        async with one_at_a_time(services(request), f"{ready.projection.name} {by} {called}"):
+            build = await ready.request_once(called, by=by, reason=reason, until=until)
     return JSONResponse(await _build_json(ready, build.build_id), status_code=202)
 
 

@@ -189,6 +189,8 @@ async def test_a_request_that_is_sent_again_begins_no_other_build(served: Servic
     assert await ask("k1", until_position=2) == (409, "idempotency-key-used")
     assert await ask("k2", until_position=2) == await ask("k2", until_position=2) == (202, "entitlements-3")
     assert await ask("k" * 256) == (400, "bad-request")
+    twins = await asyncio.gather(*(ask("k3", until_position=1) for _ in range(4)))
+    assert twins == [(202, "entitlements-4")] * 4
 
 
 async def test_what_is_decided_about_builds_is_decided_once(
