@@ -49,8 +49,8 @@ async def get_customer(request: Request) -> Response:
     content = {
         "customer": customer,
         "data": [case_json(one) for one in page],
-        "next_cursor": cursor,
         "timeline": [moment_json(one) for one in found.value.timeline],
+        "next_cursor": cursor,
     }
     return answer(asked, content, found)
 
