@@ -28,8 +28,10 @@ IN_ORDER: Final = (
 )  # fmt: skip
 """What can be asked of a small company, each after what it needs."""
 
-ELSEWHERE: Final = {"backfill", "sweep", "reconcile", "observe", "erase", "backup", "restore", "log fork", "prove"}
-"""Commands that need Stripe, a database or an event of their own: their tests read their JSON."""
+ELSEWHERE: Final = {
+    "backfill", "sweep", "reconcile", "observe", "erase", "backup", "restore", "log fork", "prove", "serve", "demo",
+}  # fmt: skip
+"""Commands that need Stripe, a database or an event of their own, or go on: their tests read their JSON."""
 
 
 def test_every_command_that_speaks_json_is_heard() -> None:
