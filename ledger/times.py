@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+_BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
+"""The first instant there is: the database keeps it as minus infinity, which is no time."""
 
 
 def rfc3339(moment: datetime) -> str:
@@ -20,14 +24,31 @@ def parse_rfc3339(text: str) -> datetime:
     moment = datetime.fromisoformat(f"{text[:-1]}Z" if text.endswith("z") else text)  # the RFC lets it be small
     if moment.tzinfo is None:
         if len(text) == len("2026-01-15"):
-            return moment.replace(tzinfo=UTC)
+            return _begun(moment.replace(tzinfo=UTC))
         raise ValueError("a time needs an offset, such as Z")
-    return moment.astimezone(UTC)
+    try:
+        return _begun(moment.astimezone(UTC))
+    except OverflowError as error:
+        raise ValueError(f"{text} is no time between the years 1 and 9999 in UTC") from error
 
 
 def from_unix(seconds: int) -> datetime:
     """Turn Stripe's whole seconds into a time. Raises ``ValueError`` outside the years 1 to 9999."""
     try:
-        return datetime.fromtimestamp(seconds, UTC)
+        return _begun(datetime.fromtimestamp(seconds, UTC))
     except (OverflowError, OSError) as error:
         raise ValueError(f"{seconds} is no time between the years 1 and 9999") from error
+
+
+def _begun(moment: datetime) -> datetime:
+    if moment == _BEGINNING:
+        raise ValueError("the first instant of the year 1 is no time")
+    return moment
+
+
+def later(moment: datetime, by: timedelta) -> datetime | None:
+    """Return the time so much later; None where that is after the year 9999, and so never comes."""
+    try:
+        return moment + by
+    except OverflowError:
+        return None
