@@ -171,12 +171,14 @@ class _Chain:
 
     def _widen(self, groups: Sequence[list[Fact]], start: int, group: _Group) -> tuple[_Group, int, _Group | None]:
         """Take in seconds that only fit together with the first; return where to go on, and what is there."""
-        last, end = _second(groups[start][0]) + REACH, start + 1
+        first, end = _second(groups[start][0]), start + 1
         while end < len(groups):
             ahead = _settle(groups[end], group.facts[-1].subject)
             if group.fits and ahead.fits:
                 return group, end, ahead
-            wider = [n for n in range(end + 1, min(start + 3, len(groups)) + 1) if _second(groups[n - 1][0]) <= last]
+            wider = [
+                n for n in range(end + 1, min(start + 3, len(groups)) + 1) if _second(groups[n - 1][0]) - first <= REACH
+            ]
             if not (group.sure and ahead.sure):
                 # Of one time and at one point of their life, without prior states: no company tells them apart.
                 wider = [n for n in wider if any(fact.previous for some in groups[start:n] for fact in some)]

@@ -275,12 +275,12 @@ class Folding:
 def _settled(ordering: Ordering) -> list[int]:
     """Return the boundaries that nothing which came by now can move any more."""
     facts = ordering.facts
-    return [end for end in ordering.boundaries if facts[end - 1].created + REACH < facts[-1].created]
+    return [end for end in ordering.boundaries if facts[-1].created - facts[end - 1].created > REACH]
 
 
 def _pause(facts: Sequence[Fact], ends: Sequence[int]) -> int:
     """Return the last settled boundary before the last minute: what comes next mostly belongs to that."""
-    return next((end for end in reversed(ends) if facts[end - 1].created < facts[-1].created - _REMEMBERED_AGE), 0)
+    return next((end for end in reversed(ends) if facts[-1].created - facts[end - 1].created > _REMEMBERED_AGE), 0)
 
 
 def fold(projection: Projection, subject: Subject, facts: Iterable[Fact], terms: Terms | None = None) -> Folded:
@@ -297,7 +297,7 @@ def rows_of(projection: Projection, subject: Subject, facts: Iterable[Fact], ter
 
 def newest_before(kept: Sequence[Kept], moment: datetime) -> Kept | None:
     """Return the newest state that an event at ``moment`` cannot have changed."""
-    return max((one for one in kept if one.at + 2 * REACH < moment), key=lambda one: one.at, default=None)
+    return max((one for one in kept if moment - one.at > 2 * REACH), key=lambda one: one.at, default=None)
 
 
 def thinned(kept: Sequence[tuple[datetime, int]]) -> set[datetime]:
@@ -308,7 +308,7 @@ def thinned(kept: Sequence[tuple[datetime, int]]) -> set[datetime]:
     by_time = sorted(kept)
     wanted = {at for at, _ in by_time[-_RECENT_KEPT:]}
     if by_time:
-        settled = [at for at, _ in by_time if at < by_time[-1][0] - _SETTLED_AGE]
+        settled = [at for at, _ in by_time if by_time[-1][0] - at > _SETTLED_AGE]
         wanted |= set(settled[-1:])
     thousands: dict[int, datetime] = {}
     for at, seen in by_time:

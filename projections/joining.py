@@ -12,6 +12,7 @@ from typing import Final
 
 import asyncpg
 
+from ledger.event import identifier
 from ledger.reader import Heading
 from projections.contract import Projection
 from projections.links import Link, is_customer, linking, links, losing, merged, path_of, root_of
@@ -111,7 +112,7 @@ async def join(
     terms_changed = [event for event in news if event.type in projection.references]
     if terms_changed:
         changing = read_each(connection, book, [event.position for event in terms_changed])
-        named = sorted({f"{book}/{fact.subject.get('id')}" async for fact in changing})
+        named = sorted({f"{book}/{name}" async for fact in changing if (name := identifier(fact.subject))})
         joined.dirty |= {row["subject"] for row in await connection.fetch(USERS, named)}
     return joined
 

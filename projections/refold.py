@@ -366,7 +366,7 @@ async def _up_to(
 
 def _next_after(kept: Sequence[Kept], moment: datetime) -> Kept | None:
     """Return the first kept state that news up to ``moment`` are surely part of."""
-    return min((one for one in kept if one.at > moment + 2 * REACH), key=lambda one: one.at, default=None)
+    return min((one for one in kept if one.at - moment > 2 * REACH), key=lambda one: one.at, default=None)
 
 
 async def _kept(connection: asyncpg.Connection, subjects: Sequence[str]) -> dict[str, list[Kept]]:

@@ -44,7 +44,13 @@ UNPARK: Final = "DELETE FROM ledger.parked WHERE build_id = $1 AND subject = ANY
 
 _NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
-_REFUSED: Final = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, OverflowError, ValueError)
+_REFUSED: Final = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,  # a key that is too long for an index
+    OverflowError,
+    ValueError,
+)
 
 
 _Writing = Callable[[asyncpg.Connection, Projection, Sequence[Refolded]], Awaitable[None]]
