@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from api.access import book_to_change, called_by, require, services
 from api.bodies import json_body, raw_body, reason_of, time_of
-from api.entitlements import NAME_CHARACTERS_MAX, customer_of
+from api.entitlements import customer_of
 from api.events import answer_at_head, asked_of_log
 from api.granting import (
     Grant,
@@ -30,7 +30,7 @@ from ledger.times import parse_rfc3339
 from projections import links
 from projections.catalog import CatalogError, parse_catalog
 from projections.entitlements.query import folded_position
-from projections.entitlements.rows import ORG_PREFIX
+from projections.entitlements.rows import NAME_CHARACTERS_MAX, ORG_PREFIX
 from projections.facts import number
 
 CATALOG_BYTES_MAX: Final = 1_000_000

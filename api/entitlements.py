@@ -21,10 +21,9 @@ from projections.builds import Freshness
 from projections.entitlements.answer import Answer, Contribution, Value
 from projections.entitlements.compared import Compared
 from projections.entitlements.query import Entitlements, Moment, entitlements_of, fold_known, read_many
-from projections.entitlements.rows import ORG_PREFIX
+from projections.entitlements.rows import NAME_CHARACTERS_MAX, ORG_PREFIX
 
 CHECKS_MAX: Final = 500
-NAME_CHARACTERS_MAX: Final = 500
 
 _STALE_SECONDS: Final = 60.0
 _NOBODY: Final = "org:-"

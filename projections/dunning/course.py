@@ -12,6 +12,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Final
 
+from ledger.times import later
 from projections.dunning.case import ENDS, OVER, CaseState, Context, Outcome, Span, Step
 from projections.dunning.facts import CLOSED, Bill, Remedy, Snapshot, Turn
 from projections.dunning.reasons import Attempt
@@ -221,7 +222,7 @@ class _Case:
         if not self.bill.automatic and not self.overdue and now.status == "open" and now.amount_remaining > 0:
             return now.due_date
         if self.exhausted_at is not None and self.outcome is None and self.status == "past_due":
-            return _later(self.exhausted_at, LEFT_AFTER)
+            return later(self.exhausted_at, LEFT_AFTER)
         return None
 
     def let_pass(self, until: datetime | None, last: datetime | None) -> None:
@@ -285,13 +286,6 @@ class _Case:
         if state in OVER or self.outcome is not None:
             return (whole, paid, whole - paid)
         return (whole, paid, credited)
-
-
-def _later(at: datetime, by: timedelta) -> datetime | None:
-    try:
-        return at + by
-    except OverflowError:
-        return None
 
 
 def case_of(bill: Bill, context: Context) -> tuple[list[Span], list[Step]]:

@@ -11,6 +11,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Final
 
+from ledger.times import later
 from projections.catalog import DEFAULT, Catalog, Given, Kind, Published, catalog_at
 from projections.entitlements.belonging import counting
 from projections.entitlements.features import features_given, granted_by_hand
@@ -110,7 +111,8 @@ def next_turn(holdings: Holdings, published: Sequence[Published], after: datetim
     for row in holdings.sources:
         if row.valid_to is None or row.valid_to > after:
             moments += turns(row, evidence.get(row.source, ()), policy, after)
-            moments += [row.ends_at + STALE_AFTER] if row.ends_at is not None else []
+            overdue = later(row.ends_at, STALE_AFTER) if row.ends_at is not None else None
+            moments += [overdue] if overdue is not None else []
     return min((moment for moment in moments if moment > after), default=None)
 
 
@@ -199,7 +201,7 @@ class _Weighing:
             ends_at=_last([one.source.ends_at for one in granting]),
             sources=granting,
             because=_because(granting),
-            stale=any(one.source.ends_at and one.source.ends_at + STALE_AFTER <= self.at for one in granting),
+            stale=any(one.source.ends_at and self.at - one.source.ends_at >= STALE_AFTER for one in granting),
         )
 
     def _denied(self, feature: str, kind: Kind, ever: list[Contribution]) -> Answer:

@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
 import asyncpg
+import structlog
 
 from projections.catalog import Published, catalog_at
 from projections.entitlements.answer import answer_all, next_turn
 from projections.entitlements.holdings import CATALOG_STREAM, read_catalogs, read_found, read_holdings, stream_of_holder
 from projections.entitlements.query import Moment
-from projections.entitlements.rows import ORG_PREFIX, Holdings
+from projections.entitlements.rows import NAME_CHARACTERS_MAX, ORG_PREFIX, Holdings
 from projections.entitlements.saying import Feed, lock, move, read_told, write_told
 from projections.entitlements.telling import NOTHING, Cause, Told, changes, granted_values
+
+_log = structlog.get_logger()
 
 ENTER_LIVE: Final = """
 SELECT set_config('search_path', schema_name, false)
@@ -250,20 +254,26 @@ class Changes:
         """Say what is other than what was told; return what is to be noted as told."""
         now, noted = Moment(self._clock()), {}
         for customer, one in holdings.items():
-            before, at = told.get(customer, NOTHING), now.among(one)
-            answers = answer_all(one, published, at)
-            feed.say(changes(customer, before.answers, answers), cause)
-            after = Told(granted_values(answers), _orgs(one), next_turn(one, published, at))
+            before = told.get(customer, NOTHING)
+            try:
+                at = now.among(one)
+                answers = answer_all(one, published, at)
+                found = changes(customer, before.answers, answers)
+                after = Told(granted_values(answers), _orgs(one), next_turn(one, published, at))
+            except Exception as error:  # noqa: BLE001 - whatever one holder's answer does, the others are told theirs
+                _log.error("answer_failed", holder=customer, error=error)
+                after, found = replace(before, next_at=None), []
+            feed.say(found, cause)
             if after != before:
                 noted[customer] = after
         return noted
 
 
 def _orgs(holdings: Holdings) -> frozenset[str]:
-    """Return the organisations that hear of a customer's changes."""
+    """Return the organisations that hear of a customer's changes: of such names as can be asked for."""
     if holdings.holder.startswith(ORG_PREFIX):
         return frozenset()
-    return frozenset(row.org for row in holdings.orgs if row.org)
+    return frozenset(row.org for row in holdings.orgs if row.org and len(row.org) <= NAME_CHARACTERS_MAX)
 
 
 def _next_catalog(published: Sequence[Published], now: datetime) -> datetime | None:

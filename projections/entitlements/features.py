@@ -7,7 +7,7 @@ import re
 from decimal import Decimal
 
 from projections.catalog import Given
-from projections.facts import number
+from projections.shapes.price import exact
 
 _GIVEN = re.compile(
     r"\s*(?P<name>[^=]*[^=\s])\s*(?:=\s*(?P<amount>quantity|\d{1,15})(?:\s*\*\s*(?P<times>\d{1,15}))?\s*)?"
@@ -44,5 +44,5 @@ def granted_by_hand(feature: str, value: str | None) -> Given:
     """Return what a grant gives: a yes, an amount where the value is a number, else a choice."""
     if value is None:
         return Given(feature, "boolean")
-    amount = number(value)
+    amount = exact(value)
     return Given(feature, "choice", choice=value) if amount is None else Given(feature, "quantity", amount)

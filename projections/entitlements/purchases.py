@@ -10,9 +10,10 @@ from typing import Final
 from ledger.event import Json, identifier, mapping
 from projections.entitlements.rows import SourceRow
 from projections.entitlements.state import Payment, Purchase, Sold, State, belong, belong_all, close, open_items, put
-from projections.facts import Fact, listing, number
+from projections.facts import Fact, listing
 from projections.shapes.common import amount, first_id, has_more, text, text_at
 from projections.shapes.invoice import Line, lines_sold_once
+from projections.shapes.price import exact, sensible
 
 _PENDING, _FAILED, _PAID = 1, 2, 3
 _STATUSES: Final = {_PENDING: "pending", _FAILED: "failed", _PAID: "paid"}
@@ -71,7 +72,7 @@ def _take_lines(purchase: Purchase, key: str, session: Json) -> None:
     metadata = session.get("metadata")
     product, price = text_at(metadata, "ledger_product"), text_at(metadata, "ledger_price")
     if product or price:
-        quantity = number(text_at(metadata, "ledger_quantity") or 1)
+        quantity = exact(text_at(metadata, "ledger_quantity") or 1)
         purchase.lines, purchase.known = [Sold(key, product, price, None, quantity)], True
     elif lines := listing(session.get("line_items")):
         take_line_items(purchase, lines)
@@ -86,7 +87,7 @@ def take_line_items(purchase: Purchase, lines: list[Json]) -> None:
         price = mapping(line.get("price"))
         item, product = identifier(line), identifier(price.get("product"))
         if item is not None and (price or product):
-            quantity = number(line.get("quantity") if line.get("quantity") is not None else 1)
+            quantity = exact(line.get("quantity") if line.get("quantity") is not None else 1)
             sold.append(Sold(item, product, identifier(price), text(price.get("lookup_key")), quantity))
     if sold:
         purchase.lines, purchase.known = sold, True
@@ -120,7 +121,7 @@ def lines_observed(state: State, fact: Fact) -> None:
 
 
 def _take_sold(state: State, key: str, purchase: Purchase, sold: list[Line], fact: Fact) -> None:
-    purchase.lines = [Sold(line.id, line.product, line.price, None, line.quantity) for line in sold]
+    purchase.lines = [Sold(line.id, line.product, line.price, None, sensible(line.quantity)) for line in sold]
     restate(state, key, fact)
 
 

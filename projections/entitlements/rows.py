@@ -9,6 +9,9 @@ from typing import NamedTuple
 
 ORG_PREFIX = "org:"
 
+NAME_CHARACTERS_MAX = 500
+"""As long as a name that is asked for may be; Stripe takes no longer values of metadata."""
+
 CUSTOMER_ITSELF = ""
 """Stands for the customer itself where an organisation is said of no single source."""
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Final, Literal, NamedTuple
 
+from ledger.times import later
 from projections.catalog import Policy
 from projections.entitlements.rows import EvidenceRow, SourceRow
 
@@ -110,7 +111,7 @@ def grace_over(row: SourceRow, evidence: Sequence[EvidenceRow], policy: Policy, 
     else:
         return None
     since = min((one.valid_from for one in _owed(evidence, at)), default=row.status_since)
-    return since + timedelta(days=days)
+    return later(since, timedelta(days=days))
 
 
 def _owed(evidence: Iterable[EvidenceRow], at: datetime) -> list[EvidenceRow]:

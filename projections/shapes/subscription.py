@@ -9,6 +9,7 @@ from typing import NamedTuple
 from ledger.event import Json, identifier, mapping
 from projections.facts import listing, number
 from projections.shapes.common import moment, text
+from projections.shapes.price import exact
 
 
 class Item(NamedTuple):
@@ -43,7 +44,7 @@ def _item(source: Json) -> Item | None:
         item=key,
         product=product or identifier(mapping(source.get("plan")).get("product")),
         price=identifier(price) or identifier(source.get("plan")),
-        quantity=number(source.get("quantity") if number(quantity) is None else quantity),
+        quantity=exact(source.get("quantity") if number(quantity) is None else quantity),
         lookup_key=text(named.get("lookup_key")),
         trial_end=moment(trial.get("end_date")) if isinstance(trial, dict) else None,
     )
