@@ -27,7 +27,7 @@ from projections.periods import tables
 from projections.periods.closing import Asked, Closing, Progress, close_month, read_checklist, reopen_month
 from projections.periods.decisions import PeriodError
 from projections.periods.effective import Objection
-from projections.periods.months import is_month, month_after, month_end, month_of, month_start
+from projections.periods.months import is_month, month_after, month_end, month_named, month_of, month_start
 from projections.periods.query import (
     Period,
     read_chunk,
@@ -57,14 +57,14 @@ async def list_periods(request: Request) -> Response:
         if (await enter_build(connection, serving.revenue.name, asked.book)).build is None:
             return periods, None
         first = await read_first_month(connection, asked.book)
-        return periods, None if first is None else f"{first:%Y-%m}"
+        return periods, None if first is None else month_named(first)
 
     found = await read_build(serving, tables.NAME, asked, read)
     periods, first = found.value
     closed = {one.month: one for one in periods if _holds(one, asked.as_of, asked.known)}
     data = []
     month = min([*closed, *([first] if first else [])], default=None)
-    last = max([month_of(asked.as_of or asked.now), *closed])
+    last = max([month_of(min(asked.as_of or asked.now, asked.now)), *closed])
     while month is not None and month <= last:
         data.append(_month_json(month, closed.get(month), [one for one in periods if one.month == month]))
         month = month_after(month)

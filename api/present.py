@@ -23,6 +23,7 @@ from api.entitlements import answer_json, customer_of, freshness_json, respond_o
 from api.front import CHECK, asked_by_whom
 from api.memory import Body
 from api.parameters import book_parameter, path_value
+from api.problems import json_bytes
 from api.secrets import ApiKey
 from api.services import Services
 from projections.entitlements.feed import BookState
@@ -161,4 +162,4 @@ async def _load(serving: Services, book: str, customer: str) -> Entitlements:
 def _render(found: Entitlements, feature: str) -> Body:
     answer = found.answer(feature)
     content = answer_json(answer) | {"customer": found.customer, "org": found.org}
-    return orjson.dumps(content)[:-1], answer.stale
+    return json_bytes(content)[:-1], answer.stale

@@ -50,6 +50,7 @@ _MONTH: Final = re.compile(r"(\d{4})-(0[1-9]|1[0-2])")
 _MONTHS_AT_MOST: Final = 240
 _PUBLISHED: Final = "published"
 _FOLD_AT_MOST: Final = 2_000
+_LAST: Final = int(datetime(9999, 12, 1, tzinfo=UTC).timestamp()) - 1
 """Subjects that a request may fold anew, for a policy that is not the published one."""
 
 
@@ -286,8 +287,8 @@ def policy_name(policy: Policy | None) -> str:
 
 
 def seconds_of(moment: datetime) -> int:
-    """Return the second that a moment lies in."""
-    return int(moment.timestamp() // 1)
+    """Return the second that a moment lies in; of the last month there is, the one before it: reports want the next."""
+    return min(int(moment.timestamp() // 1), _LAST)
 
 
 def month_range(request: Request, now: datetime) -> tuple[date, date]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import MAXYEAR, UTC, datetime, timedelta
 from fractions import Fraction
 from statistics import median
 from typing import Final
@@ -166,7 +166,7 @@ def _cohorts(cases: Sequence[Standing], at: datetime) -> list[Cohort]:
     for month in months:
         own = [one for one in cases if month_of(one.case.opened_at) == month]
         settled = all(not one.is_open or one.is_lost for one in own)
-        found.append(Cohort(month, _group(own), settled or at >= month_end(month) + MATURE_AFTER))
+        found.append(Cohort(month, _group(own), settled or at - MATURE_AFTER >= month_end(month)))
     return found
 
 
@@ -176,8 +176,10 @@ def month_of(moment: datetime) -> str:
 
 
 def month_end(month: str) -> datetime:
-    """Return the first moment after a month."""
+    """Return the first moment after a month; the last moment of the last month there is."""
     year, number = int(month[:4]), int(month[5:])
+    if (year, number) == (MAXYEAR, 12):
+        return datetime.max.replace(tzinfo=UTC)
     return datetime(year + number // 12, number % 12 + 1, 1, tzinfo=UTC)
 
 

@@ -24,7 +24,7 @@ from projections.contract import Projection
 from projections.periods import tables
 from projections.periods.decisions import SEALED, STREAM, PeriodError, Periods, chunk_stream
 from projections.periods.effective import Objection, read_objections
-from projections.periods.months import is_month, month_end, month_of
+from projections.periods.months import is_month, month_end, month_named, month_of
 from projections.periods.owners import Scope, by_owner
 from projections.periods.query import read_closed, read_first_month
 from projections.periods.reported import reported_lines, reported_movements
@@ -203,7 +203,7 @@ async def _report(
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         freshness = await enter_build(connection, revenue.name, asked.book)
         first = await read_first_month(connection, asked.book)
-        oldest = asked.month if first is None else f"{first:%Y-%m}"
+        oldest = asked.month if first is None else month_named(first)
         decided.check(asked.month, oldest)
         objections = await read_objections(connection, freshness.build, asked.book, end)
         seals = await enter_build(connection, tables.NAME, asked.book)

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Final
 
 _MONTH: Final = re.compile(r"([0-9]{4})-(0[1-9]|1[0-2])")
 
 
 def is_month(text: str) -> bool:
-    """Tell whether a text names a month."""
-    return _MONTH.fullmatch(text) is not None and text >= "0001"
+    """Tell whether a text names a month that begins and ends at a time there is."""
+    return _MONTH.fullmatch(text) is not None and "0001" <= text < "9999-12"
 
 
 def month_of(at: datetime) -> str:
     """Name the month that a moment lies in."""
-    moment = at.astimezone(UTC)
-    return f"{moment.year:04}-{moment.month:02}"
+    return month_named(at.astimezone(UTC))
+
+
+def month_named(day: date) -> str:
+    """Name the month that a day lies in."""
+    return f"{day.year:04}-{day.month:02}"
 
 
 def month_start(month: str) -> datetime:
