@@ -25,6 +25,8 @@ RETURNING term
 
 GIVE_BACK: Final = "UPDATE ledger.lease SET expires_at = now() WHERE name = $1 AND holder = $2"
 
+IS_FREE: Final = "SELECT NOT EXISTS (SELECT FROM ledger.lease WHERE name = $1 AND expires_at > now())"
+
 FENCE: Final = "UPDATE ledger.checkpoint SET term = $2 WHERE build_id = $1 AND term < $2"
 
 
@@ -41,6 +43,11 @@ async def take(connection: asyncpg.Connection, name: str, holder: str) -> Lease 
     """Take or renew a lease; None while somebody else has it."""
     term = await connection.fetchval(TAKE, name, holder, LEASE_SECONDS)
     return None if term is None else Lease(name, holder, term)
+
+
+async def is_free(connection: asyncpg.Connection, name: str) -> bool:
+    """Tell whether nobody has a lease."""
+    return bool(await connection.fetchval(IS_FREE, name))
 
 
 async def fence(connection: asyncpg.Connection, lease: Lease) -> None:

@@ -18,7 +18,7 @@ from projections.builds import Build, builds_of, set_phase
 from projections.contract import Projection
 from projections.follower import NOTHING_DIRTY, STEP_EVENTS, CheckpointMovedError, follow
 from projections.joining import TermsReader
-from projections.leases import LEASE_SECONDS, Lease, fence, give_back, take
+from projections.leases import LEASE_SECONDS, Lease, fence, give_back, is_free, take
 from projections.warm import Warm
 
 _log = structlog.get_logger()
@@ -63,6 +63,7 @@ class Runner:
         self._terms: defaultdict[str, TermsReader] = defaultdict(TermsReader)
         self._warm: defaultdict[str, Warm] = defaultdict(Warm)
         self._builds: list[Build] = []
+        self._standing: list[Build] = []
         self._renewed: float | None = None
         self._strange: set[str] = set()
         self.unfinished: list[Build] = []
@@ -98,6 +99,19 @@ class Runner:
             self._adapt(done, asyncio.get_running_loop().time() - began)
             if self._projection.consumer is not None:
                 passed += await self._projection.consumer.turn(self._connection, build.build_id)
+        return passed + await self._speak_for_what_stands_still()
+
+    async def _speak_for_what_stands_still(self) -> int:
+        """Let the consumer say what time or a promotion changes, where a release that is gone folded the live build."""
+        consumer, passed = self._projection.consumer, 0
+        if consumer is None:
+            return 0
+        for build in self._standing:
+            try:
+                passed += await consumer.turn(self._connection, build.build_id)
+            except (asyncpg.UndefinedColumnError, asyncpg.UndefinedTableError) as error:
+                _log.warning("build_cannot_be_read", build=build.build_id, error=error)
+                self._standing = []
         return passed
 
     async def _is_there(self, build: Build) -> bool:
@@ -130,6 +144,12 @@ class Runner:
         retired = sorted((one for one in builds if one.phase == "retired"), key=lambda one: one.changed_at)
         # Of those that were live before, the last is kept up to date: it is the one to go back to.
         self._builds = [one for one in builds if one not in retired[:-1] and self._may_fold(one)]
+        self._standing = [
+            one
+            for one in builds
+            if one.phase == "live" and self._only is None and one not in self._builds
+            if await is_free(self._connection, one.build_id)
+        ]
         for gone in self._warm.keys() - {one.build_id for one in self._builds}:
             del self._warm[gone]
         for build in self._builds:

@@ -24,6 +24,8 @@ from projections.entitlements.tables import entitlements
 from projections.entitlements.telling import granted_values
 from projections.facts import Fact
 from projections.follower import follow, replay
+from projections.leases import give_back, take
+from projections.runner import Runner, connect_runner
 from tests.conftest import ManualClock
 from tests.projections.test_follower import append
 from tests.stripe_events import event, new_event, product, subscription
@@ -217,6 +219,28 @@ async def test_only_the_live_build_speaks_and_a_promotion_says_what_it_changed(
         "2 everybody promotion",
         "3 cus_1 prod_1=true promotion",
     ]
+
+
+async def test_a_build_of_a_release_that_is_gone_is_spoken_for(
+    database: Database, clock: ManualClock, owner: asyncpg.Connection
+) -> None:
+    projection = consuming(clock)
+    await append(database, clock, [sold("evt_1", status="past_due", trial_end=1_768_400_000)])
+    build = await catch_up(database, projection)
+    assert await said(owner) == ["1 cus_1 prod_1=true event"]
+    clock.forward(days=4)  # nothing was ever paid: grace is over after three
+    connection = await connect_runner(database)
+    lease = await take(connection, build.build_id, "the release that folds it")
+    assert lease is not None
+    for gone, expected in ((False, 1), (True, 2)):
+        if gone:
+            await give_back(connection, lease)
+        runner = Runner(connection, replace(consuming(clock), version=projection.version + 1), holder="a newer one")
+        while await runner.turn():
+            pass
+        assert (await said(owner))[1:] == ["2 cus_1 prod_1=false time"][: expected - 1]
+    await connection.close()
+    assert await owner.fetchval("SELECT position FROM ledger.checkpoint") == 1
 
 
 async def test_a_replay_speaks_too(database: Database, clock: ManualClock, owner: asyncpg.Connection) -> None:
