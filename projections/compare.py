@@ -116,7 +116,7 @@ async def compare(
     """
     async with connection.transaction(isolation="repeatable_read"):
         both = [one for one in projection.tables if await connection.fetchval(IN_BOTH, *_names(one, build, live))]
-        projection = replace(projection, tables=tuple(both))
+        whole, projection = projection, replace(projection, tables=tuple(both))
         theirs, ours = await positions_of(connection, live.build_id), await positions_of(connection, build.build_id)
         positions = {book: min(theirs.get(book, 0), ours.get(book, 0)) for book in sorted({*theirs, *ours})}
         again_live = await _news(connection, projection, live, positions, theirs)
@@ -133,11 +133,11 @@ async def compare(
             for side, news in ((live, again_live), (build, again_build)):
                 if any(subject in some for one, some in news if one == book):
                     if subject not in refolded:
-                        refolded[subject] = await _folded(connection, projection, build, book, subject, at)
+                        refolded[subject] = await _folded(connection, whole, build, book, subject, at)
                     sides.append(refolded[subject])
                 else:
                     sides.append(await _stored(connection, projection, side, subject))
-            comparison.differences += await _between(connection, projection, build, *sides)
+            comparison.differences += await _between(connection, projection, build, live, *sides)
     if customer is not None:
         comparison.differences = [one for one in comparison.differences if one.subject.endswith(f"/{customer}")]
     comparison.differences.sort(key=lambda one: (one.table, _sortable(one.key)))
@@ -255,13 +255,18 @@ async def _between(
     connection: asyncpg.Connection,
     projection: Projection,
     build: Build,
+    live: Build,
     old: Mapping[str, list[Cells]],
     new: Mapping[str, list[Cells]],
 ) -> list[Difference]:
     found: list[Difference] = []
     for table in projection.tables:
-        keys = await _key_columns(connection, table, build)
-        pairs = [pair for pair in _paired(old[table.name], new[table.name], keys) if pair[0] != pair[1]]
+        keys, columns = (
+            await _key_columns(connection, table, build),
+            await _common_columns(connection, table, build, live),
+        )
+        was, is_ = ([{name: row[name] for name in columns} for row in side[table.name]] for side in (old, new))
+        pairs = [pair for pair in _paired(was, is_, keys) if pair[0] != pair[1]]
         found += await _described(connection, table, build, pairs)
     return found
 
