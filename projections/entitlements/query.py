@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -156,15 +155,22 @@ async def read_live(connection: asyncpg.Connection, projection: Projection, book
     The connection is in the schema of the build that was live when it last asked. The statement says whether that
     still holds in its own snapshot; if not, what it read is thrown away and asked of the build that is live now. The
     tables it has opened cannot be dropped before it ends. Only for connections that are kept for this. Raises
-    ``LogUnavailableError`` where promotions never let it.
+    ``LogUnavailableError`` where promotions never let it, or another release's tables.
     """
+    is_strange = False
     for _ in range(_PROMOTIONS_MAX):
-        with contextlib.suppress(asyncpg.UndefinedTableError):  # in no build yet, or in one that was dropped
+        try:
             found = await read_found(connection, book, holders)
             if found.entered:
                 return found
+            is_strange = False
+        except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError):
+            is_strange = True  # in no build yet, in one that was dropped, or in one of a release that knew less
         if await connection.fetchval(STAY_IN_LIVE, projection.name) is None:
             return _nothing(holders, Freshness(book, None, 0, 0, None))
+    if is_strange:
+        why = f"the live build of {projection.name} is of a release whose tables this one cannot read"
+        raise LogUnavailableError(f"{why}: `ledger rebuild {projection.name}`, `ledger promote`")
     raise LogUnavailableError(f"builds of {projection.name} are promoted faster than they can be read")
 
 

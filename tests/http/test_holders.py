@@ -160,3 +160,24 @@ async def test_closing_lets_nobody_wait() -> None:
     async with asyncio.timeout(5):
         told = await asyncio.gather(*asking, return_exceptions=True)
     assert {type(one) for one in told} == {asyncio.CancelledError}
+
+
+@pytest.mark.parametrize(
+    "lacking",
+    [
+        "ALTER TABLE build_entitlements_1.entitlement_source DROP COLUMN note CASCADE",
+        "DROP TABLE build_entitlements_1.entitlement_evidence",
+    ],
+)
+async def test_a_live_build_that_cannot_be_read_says_so(
+    client: httpx.AsyncClient, clock: ManualClock, database: Database, services: Services, owner: asyncpg.Connection,
+    lacking: str,
+) -> None:  # fmt: skip
+    """It was made by a release whose tables were fewer, or narrower."""
+    await bought(client, clock)
+    await fold_everything(database, services)
+    await owner.execute(lacking)
+    for path in ("", "/seats"):
+        answer = await client.get(f"/v1/customers/cus_1/entitlements{path}")
+        assert answer.status_code == 503
+        assert "whose tables this one cannot read: `ledger rebuild entitlements`" in answer.json()["detail"]
