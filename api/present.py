@@ -21,7 +21,7 @@ from api import entitlements
 from api.access import bearer_of, require, services
 from api.entitlements import answer_json, customer_of, freshness_json, respond_one
 from api.front import CHECK, asked_by_whom
-from api.memory import Body
+from api.memory import Body, Entry
 from api.parameters import book_parameter, path_value
 from api.problems import json_bytes
 from api.secrets import ApiKey
@@ -89,7 +89,7 @@ class Present:
             return None
         serving.live.tail.want()
         state = state_of_book(serving, key, None)
-        entry = None if state is None else serving.live.memory.get(state.freshness.book, customer)
+        entry = None if state is None else _entry(serving, state, customer)
         if state is None or entry is None:
             return None
         asked.key, asked.route = key.name, CHECK
@@ -118,7 +118,7 @@ async def get_entitlement(request: Request) -> Response:
     if state is None:
         return await entitlements.get_entitlement(request)
     customer, feature = customer_of(path_value(request, "customer")), path_value(request, "feature")
-    entry = serving.live.memory.get(state.freshness.book, customer)
+    entry = _entry(serving, state, customer)
     if entry is None:
         return respond_one(request, await _load(serving, state.freshness.book, customer), feature)
     now = serving.clock()
@@ -126,6 +126,12 @@ async def get_entitlement(request: Request) -> Response:
     freshness = _freshness(state, now, stale=stale or _is_unconfirmed(serving))
     headers = {"Ledger-Position": str(state.freshness.position), "Cache-Control": "no-store"}
     return Response(b'%b,"freshness":%b}' % (content, freshness), media_type="application/json", headers=headers)
+
+
+def _entry(serving: Services, state: BookState, customer: str) -> Entry | None:
+    """Return what is kept of a holder, if it is of the build that the answer will name: one may be live since."""
+    entry = serving.live.memory.get(state.freshness.book, customer)
+    return entry if entry is not None and entry.found.freshness.build == state.freshness.build else None
 
 
 def _is_unconfirmed(serving: Services) -> bool:

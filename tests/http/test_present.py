@@ -56,6 +56,20 @@ def kept(services: Services) -> list[str]:
     return sorted(holder for _, holder in services.live.memory._entries)
 
 
+async def test_what_is_kept_of_a_newer_build_waits_until_that_is_confirmed(
+    client: httpx.AsyncClient, clock: ManualClock, database: Database, services: Services
+) -> None:
+    await bought_and_confirmed(client, clock, database, services)
+    assert (await client.get(SEATS)).json()["value"] == 8
+    entry = services.live.memory.get("self:live", "cus_1")
+    assert entry is not None
+    freshness = replace(entry.found.freshness, build="entitlements-2")
+    entry.found, entry.bodies = replace(entry.found, freshness=freshness), {"seats": (b'{"value":16', False)}
+    for asked in ({}, {"book": "self:live"}):
+        answer = (await client.get(SEATS, params=asked)).json()
+        assert (answer["value"], answer["freshness"]["build"]) == (8, "entitlements-1")
+
+
 async def test_it_is_kept_and_forgotten_when_its_rows_are_written(
     client: httpx.AsyncClient, clock: ManualClock, database: Database, services: Services
 ) -> None:
