@@ -15,7 +15,7 @@ import orjson
 
 from ledger.books import book_of
 from ledger.errors import MalformedEventError
-from ledger.times import from_unix, parse_rfc3339
+from ledger.times import from_unix, parse_rfc3339, storable
 
 Json = dict[str, Any]
 
@@ -182,7 +182,7 @@ def _created(value: object) -> datetime:
         if isinstance(value, int):
             return from_unix(value)
         if isinstance(value, str):
-            return parse_rfc3339(value)
+            return storable(parse_rfc3339(value))
     except ValueError as error:
         raise MalformedEventError(f"the event's 'created' is no time: {error}") from error
     raise MalformedEventError("the event has no usable 'created'")

@@ -24,10 +24,10 @@ def parse_rfc3339(text: str) -> datetime:
     moment = datetime.fromisoformat(f"{text[:-1]}Z" if text.endswith("z") else text)  # the RFC lets it be small
     if moment.tzinfo is None:
         if len(text) == len("2026-01-15"):
-            return _begun(moment.replace(tzinfo=UTC))
+            return moment.replace(tzinfo=UTC)
         raise ValueError("a time needs an offset, such as Z")
     try:
-        return _begun(moment.astimezone(UTC))
+        return moment.astimezone(UTC)
     except OverflowError as error:
         raise ValueError(f"{text} is no time between the years 1 and 9999 in UTC") from error
 
@@ -35,12 +35,13 @@ def parse_rfc3339(text: str) -> datetime:
 def from_unix(seconds: int) -> datetime:
     """Turn Stripe's whole seconds into a time. Raises ``ValueError`` outside the years 1 to 9999."""
     try:
-        return _begun(datetime.fromtimestamp(seconds, UTC))
+        return storable(datetime.fromtimestamp(seconds, UTC))
     except (OverflowError, OSError) as error:
         raise ValueError(f"{seconds} is no time between the years 1 and 9999") from error
 
 
-def _begun(moment: datetime) -> datetime:
+def storable(moment: datetime) -> datetime:
+    """Return a time at which something may be. Raises ``ValueError`` for the first instant, which can only be asked."""
     if moment == _BEGINNING:
         raise ValueError("the first instant of the year 1 is no time")
     return moment

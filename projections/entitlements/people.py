@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from ledger.event import Json, identifier
-from ledger.times import parse_rfc3339
+from ledger.times import parse_rfc3339, storable
 from projections.entitlements.rows import SourceRow
 from projections.entitlements.standing import ENDED
 from projections.entitlements.state import State, belong_all, close, open_items, open_rows, put
@@ -109,6 +109,6 @@ def grant_revoked(state: State, fact: Fact) -> None:
 def told_time(value: object) -> datetime | None:
     """Return a time that one of our own events says."""
     try:
-        return parse_rfc3339(value) if isinstance(value, str) else None
+        return storable(parse_rfc3339(value)) if isinstance(value, str) else None
     except ValueError:
         return None
