@@ -20,7 +20,12 @@ from ledger.calls import Call
 from ledger.decisions import decide, restore
 from ledger.errors import KeyUsedError
 
-ONE_AT_A_TIME: Final = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
+# Never committed: whoever inserts the same name waits for the end of the transaction that did before. A row, since an
+# advisory lock holds on one node of a cluster only.
+ONE_AT_A_TIME: Final = """
+INSERT INTO ledger.lease (name, holder, term, expires_at)
+VALUES ($1, '', 0, '-infinity')
+"""
 
 Answer = Mapping[str, Any]
 
@@ -46,19 +51,26 @@ async def once(
             return JSONResponse(before.answered)
         answer = await act()
         await decide(
-            connection, serving.appender, Call, CONTROL_BOOK, name,
-            lambda call: call.answer(wanted, answer), now=serving.clock(),
-        )  # fmt: skip
+            connection,
+            serving.appender,
+            Call,
+            CONTROL_BOOK,
+            name,
+            lambda call: call.answer(wanted, answer),
+            now=serving.clock(),
+        )
         return JSONResponse(answer)
 
 
 @contextlib.asynccontextmanager
 async def one_at_a_time(serving: Services, name: str) -> AsyncIterator[asyncpg.Connection]:
     """Wait until nobody else, in any process, is at what is called so; gives a connection of its own."""
-    connection = await serving.database.as_role("ledger_app").connect()  # none of those that the act may need
+    connection = await serving.database.as_role("ledger_builder").connect()  # none of those that the act may need
+    turn = connection.transaction()
     try:
-        async with connection.transaction():
-            await connection.execute(ONE_AT_A_TIME, name)
-            yield connection
+        await turn.start()
+        await connection.execute(ONE_AT_A_TIME, name)
+        yield connection
+        await turn.rollback()
     finally:
-        await connection.close()
+        connection.terminate()

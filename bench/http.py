@@ -37,9 +37,15 @@ async def webhook_rows(folder: Path, count: int) -> list[Row]:
     name, beside = "HTTP webhooks, 64 connections", f"{rate(count, limit)} verify only"
     return [
         Row(name, rate(count, ours), beside, limit / ours, "≥ 0.5", *percentiles_ms(latencies)),
-        Row(f"{name}, two web processes", rate(count, two), f"{rate(count, ours)} one", ours / two, "",
-            *percentiles_ms(of_two)),
-    ]  # fmt: skip
+        Row(
+            f"{name}, two web processes",
+            rate(count, two),
+            f"{rate(count, ours)} one",
+            ours / two,
+            "",
+            *percentiles_ms(of_two),
+        ),
+    ]
 
 
 async def during_rebuild_row(folder: Path, events: int) -> Row:

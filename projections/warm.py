@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 import orjson
 import zstandard
 
+from ledger.times import parse_rfc3339
 from projections.contract import Row
 from projections.folding import Folding, Kept
 
@@ -113,17 +114,13 @@ class Warm:
         about, _, state = self._decompressor.decompress(found.written).partition(b"\n")
         streams, digests, since, at, seen, first_after, last_within, anchors, unsure, late = orjson.loads(about)
         known = tuple((key, position) for key, position in anchors)
-        kept = Kept(_moment(at), seen, first_after, last_within, state, known, unsure, tuple(late))
+        kept = Kept(parse_rfc3339(at), seen, first_after, last_within, state, known, unsure, tuple(late))
         rows = {table: bytes.fromhex(digest) for table, digest in digests.items()}
-        return Remembered(tuple(streams), kept, rows, found.going, _moment(since) if since else None)
+        return Remembered(tuple(streams), kept, rows, found.going, parse_rfc3339(since) if since else None)
 
 
 def _but_state(kept: Kept) -> tuple[object, ...]:
     return kept.at, kept.seen, kept.first_after, kept.last_within, kept.anchors, kept.unsure, kept.late
-
-
-def _moment(written: str) -> datetime:
-    return datetime.fromisoformat(written)
 
 
 def digests_of(rows: Mapping[str, Sequence[Row]]) -> dict[str, bytes]:

@@ -16,10 +16,8 @@ from api.secrets import digest_of, parse_api_keys
 from api.services import Services, projections_of
 from ledger.event import NewEvent
 from ledger.simulator.company import Arguments, Company
-from projections.builds import ensure_live
-from projections.follower import follow
-from projections.runner import connect_runner
 from tests.conftest import KEY, client_of
+from tests.following import follow_to_the_head
 from tests.stripe_events import Json, new_event
 
 END: Final = datetime(2026, 1, 1, tzinfo=UTC)
@@ -92,12 +90,7 @@ async def append(services: Services, events: list[NewEvent]) -> None:
 
 async def fold(services: Services) -> None:
     """Fold every projection up to the head."""
-    connection = await connect_runner(services.database)
-    for projection in projections_of(services.settings, services.clock):
-        build = await ensure_live(connection, projection)
-        while await follow(connection, projection, build):
-            pass
-    await connection.close()
+    await follow_to_the_head(services.database, projections_of(services.settings, services.clock))
 
 
 def company(customers: int, months: int, start: datetime) -> list[Json]:

@@ -185,8 +185,9 @@ main()
 
 
 def test_interrupted_while_it_is_loaded_it_says_so() -> None:
-    done = subprocess.run([sys.executable, "-c", _INTERRUPTED_WHILE_LOADING], capture_output=True, text=True, timeout=9,
-                          check=False)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", _INTERRUPTED_WHILE_LOADING], capture_output=True, text=True, timeout=9, check=False
+    )
     assert (done.returncode, done.stderr) == (130, "ledger: interrupted\n")
 
 

@@ -164,8 +164,12 @@ async def test_a_grant_that_is_sent_again_is_answered_whatever_has_become_so(
     assert first.status_code == 201
     clock.forward(hours=2)
     assert (await grant(client, "key-2", **wanted)).status_code == 400
-    await publish(client, CATALOG.replace('kind = "quantity"\ncombine = "sum"', 'kind = "boolean"').replace(
-        'seats = "quantity*10"', "seats = true"))  # fmt: skip
+    await publish(
+        client,
+        CATALOG.replace('kind = "quantity"\ncombine = "sum"', 'kind = "boolean"').replace(
+            'seats = "quantity*10"', "seats = true"
+        ),
+    )
     assert (await grant(client, feature="seats", value=5)).status_code == 422
     again = await grant(client, "key-1", **wanted)
     assert (again.status_code, again.json()) == (201, first.json())

@@ -168,9 +168,12 @@ async def test_what_is_decided_now_is_shown_as_it_is_now(served: Services, owner
         await send(client, "/settings/grants", customer="cus_1", feature="beta", reason="a promise")
         await fold(served)
         for path, said in (
-            ("/projections", "acct_1:live/cus_9"), ("/projections/entitlements", "entitlements-1"),
-            ("/settings", "a promise"), ("/log", "Signed"), ("/checks", "Look at what is parked"),
-        ):  # fmt: skip
+            ("/projections", "acct_1:live/cus_9"),
+            ("/projections/entitlements", "entitlements-1"),
+            ("/settings", "a promise"),
+            ("/log", "Signed"),
+            ("/checks", "Look at what is parked"),
+        ):
             then = shown(await client.get(path, params={"as_of": "2001-01-01", "known_position": "1"}))
             assert said in then, path
             assert "build made" not in then

@@ -97,8 +97,17 @@ async def rested_on(client: httpx.AsyncClient, clock: ManualClock, database: Dat
 
 async def months(client: httpx.AsyncClient, clock: ManualClock, database: Database, services: Services) -> None:
     clock.now = datetime(2026, 5, 15, tzinfo=UTC)
-    charge: Json = {"object": "charge", "id": "ch_1", "customer": "cus_9", "amount": 1000, "currency": "usd",
-                    "paid": True, "captured": True, "status": "succeeded", "created": BASE}  # fmt: skip
+    charge: Json = {
+        "object": "charge",
+        "id": "ch_1",
+        "customer": "cus_9",
+        "amount": 1000,
+        "currency": "usd",
+        "paid": True,
+        "captured": True,
+        "status": "succeeded",
+        "created": BASE,
+    }
     await post(client, clock, event("evt_1", "charge.succeeded", charge, created=BASE))
     connection = await connect_runner(database)
     for projection in projections_of(services.settings, clock):

@@ -16,11 +16,9 @@ from api.secrets import ApiKey
 from api.services import Services, open_services, projections_of
 from ledger.embedded import SUPERUSER, EmbeddedPostgres
 from ledger.postgres import Database
-from projections.builds import ensure_live
 from projections.contract import Projection
-from projections.follower import follow
-from projections.runner import connect_runner
 from tests.conftest import SIGNING_KEY, ManualClock, client_of
+from tests.following import follow_to_the_head
 from tests.http.test_access import post
 from tests.stripe_events import Json, body_of, event, signature
 
@@ -44,12 +42,7 @@ def quoting(*_: object) -> None:
 
 
 async def fold(database: Database, *projections: Projection) -> None:
-    connection = await connect_runner(database)
-    for projection in projections:
-        build = await ensure_live(connection, projection)
-        while await follow(connection, projection, build):
-            pass
-    await connection.close()
+    await follow_to_the_head(database, projections)
 
 
 def a_charge(number: int, customer: str = "cus_1") -> Json:

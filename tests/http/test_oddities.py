@@ -10,10 +10,8 @@ import httpx
 import pytest
 
 from api.services import Services, projections_of
-from projections.builds import ensure_live
-from projections.follower import follow
-from projections.runner import connect_runner
 from tests.conftest import ManualClock
+from tests.following import follow_to_the_head
 from tests.http.test_access import post
 from tests.stripe_events import Json, event, product, subscription
 
@@ -89,15 +87,8 @@ READS: Final = (
 
 
 async def fold_all(services: Services) -> None:
-    connection = await connect_runner(services.database)
-    try:
-        for projection in projections_of(services.settings, services.clock):
-            build = await ensure_live(connection, projection)
-            while await follow(connection, projection, build):
-                pass
-            assert projection.consumer is None or await projection.consumer.turn(connection, build.build_id) >= 0
-    finally:
-        connection.terminate()
+    everything = projections_of(services.settings, services.clock)
+    await follow_to_the_head(services.database, everything, telling=True)
 
 
 @pytest.mark.parametrize("what", ODD)

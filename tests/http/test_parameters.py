@@ -228,6 +228,8 @@ async def test_what_was_signed_and_copied_by_a_moment(client: httpx.AsyncClient,
     asked = {"as_of": rfc3339(clock.now), "known_position": "2"}
     assert (await client.get("/v1/log/proof/evt_2", params=asked)).text == proof
     assert (await client.get("/v1/log/proof/evt_2", params={"known_position": "1"})).status_code == 404
-    copies = [len((await client.get("/v1/log/conflicts", params={"as_of": at})).json()["data"])
-              for at in (at_first, rfc3339(clock.now))]  # fmt: skip
+    copies = [
+        len((await client.get("/v1/log/conflicts", params={"as_of": at})).json()["data"])
+        for at in (at_first, rfc3339(clock.now))
+    ]
     assert copies == [0, 1]

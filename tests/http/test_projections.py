@@ -209,8 +209,9 @@ async def test_what_is_decided_about_builds_is_decided_once(
         answer = await client.post(paths[what], json=body, headers={"Idempotency-Key": called})
         return answer.status_code, answer.json() if answer.status_code == 200 else answer.json()["type"]
 
-    assert (await client.post(paths["promote"], json={"reason": "blind"}, headers={"Idempotency-Key": "k1"})
-            ).status_code == 409  # fmt: skip
+    assert (
+        await client.post(paths["promote"], json={"reason": "blind"}, headers={"Idempotency-Key": "k1"})
+    ).status_code == 409
     promoted = await ask("promote", "k1")
     assert promoted[0] == 200
     back = await ask("rollback", "k1")

@@ -19,10 +19,9 @@ from ledger.simulator.calendar import month_ends
 from ledger.simulator.company import MIXED, Arguments, Company
 from ledger.simulator.truth import Truth
 from ledger.times import rfc3339
-from projections.builds import ensure_live
 from projections.dunning.tables import DUNNING
-from projections.follower import follow
 from tests.conftest import ManualClock
+from tests.following import follow_to_the_head
 from tests.mrr.notation import History, item, subscription
 from tests.projections.histories import disordered, new_events
 
@@ -32,14 +31,7 @@ ARGUMENTS = Arguments(customers=40, months=6, seed=8, api_version=MIXED)
 
 async def fold_all(database: Database, services: Services) -> None:
     """Fold what has been appended into revenue and dunning."""
-    connection = await database.as_role("ledger_builder").connect()
-    try:
-        for projection in (services.revenue, DUNNING):
-            build = await ensure_live(connection, projection)
-            while await follow(connection, projection, build):
-                pass
-    finally:
-        connection.terminate()
+    await follow_to_the_head(database, [services.revenue, DUNNING])
 
 
 @pytest.fixture

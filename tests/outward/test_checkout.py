@@ -25,10 +25,8 @@ from api.secrets import ApiKey, digest_of
 from api.services import Services, open_services
 from api.settings import Settings
 from ledger.postgres import Database
-from projections.builds import ensure_live
-from projections.follower import follow
-from projections.runner import connect_runner
 from tests.conftest import KEY, SIGNING_KEY, ManualClock, client_of
+from tests.following import follow_to_the_head
 from tests.standin import API_KEY, BODIES, StandIn
 from tests.stripe_events import Json, body_of, event, product, signature, subscription
 
@@ -227,13 +225,7 @@ async def listening(app: Starlette) -> AsyncIterator[str]:
 
 
 async def fold(services: Services) -> None:
-    connection = await connect_runner(services.database)
-    try:
-        build = await ensure_live(connection, services.entitlements)
-        while await follow(connection, services.entitlements, build):
-            pass
-    finally:
-        connection.terminate()
+    await follow_to_the_head(services.database, [services.entitlements])
 
 
 async def test_the_documented_application_from_button_to_entitlement(

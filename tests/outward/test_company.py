@@ -27,13 +27,13 @@ from ledger.postgres import Database
 from ledger.simulator.company import CONNECTED, Arguments, Company
 from ledger.simulator.truth import Truth
 from ledger.times import rfc3339
-from projections.builds import ensure_live, enter_build, live_build
+from projections.builds import enter_build, live_build
 from projections.certify import certificate_of
 from projections.dunning.query import Filter, Moment, read_cases
-from projections.follower import follow
 from projections.runner import connect_runner
 from tests.conftest import ManualClock
 from tests.dunning.companies import as_truth, by_case, truth_of
+from tests.following import follow_to_the_head
 from tests.standin import StandIn
 from tests.stripe_events import new_event
 
@@ -95,15 +95,8 @@ async def append(services: Services, events: list[Json]) -> None:
 
 
 async def fold(services: Services) -> None:
-    connection = await connect_runner(services.database)
-    try:
-        for projection in projections_of(services.settings, services.clock):
-            build = await ensure_live(connection, projection)
-            while await follow(connection, projection, build):
-                pass
-        assert await connection.fetchval("SELECT count(*) FROM ledger.parked") == 0
-    finally:
-        connection.terminate()
+    await follow_to_the_head(services.database, projections_of(services.settings, services.clock))
+    assert await services.pool.fetchval("SELECT count(*) FROM ledger.parked") == 0
 
 
 async def ask(client: httpx.AsyncClient, path: str, **params: str) -> Json:

@@ -434,8 +434,11 @@ async def test_a_request_that_is_sent_again_closes_and_opens_once(book: Book) ->
     await book.fold()
     assert await ask("2026-01/close", "k1") == closed
     assert await ask("2026-01/reopen", "k1") == opened
-    for other in (ask("2026-02/close", "k1"), ask("2026-01/close", "k1", force=True),
-                  ask("2026-01/reopen", "k1", reason="no")):  # fmt: skip
+    for other in (
+        ask("2026-02/close", "k1"),
+        ask("2026-01/close", "k1", force=True),
+        ask("2026-01/reopen", "k1", reason="no"),
+    ):
         status, problem = await other
         assert (status, problem["type"]) == (409, "idempotency-key-used")
     await book.fold()
@@ -472,8 +475,11 @@ async def test_what_was_known_of_closed_months_is_told_by_their_closes(book: Boo
         assert told == {name: value for name, value in before[path].items() if name != "freshness"}, path
         assert then["basis"] == "sealed"
         assert path == "revenue/mrr" or told != {name: value for name, value in now.items() if name != "freshness"}
-        for other in ({"basis": "restated"}, {"to": "2026-03"} if "to" in some else {"at": "2026-02-28T23:59:59Z"},
-                      {"known_position": str(head - 1)}):  # fmt: skip
+        for other in (
+            {"basis": "restated"},
+            {"to": "2026-03"} if "to" in some else {"at": "2026-02-28T23:59:59Z"},
+            {"known_position": str(head - 1)},
+        ):
             refused = await book.client.get(f"/v1/{path}", params=some | {"known_position": str(head)} | other)
             assert (refused.status_code, refused.json()["type"]) == (409, "build-required"), (path, other)
 
@@ -482,8 +488,15 @@ async def test_the_checklist_is_of_a_moment(book: Book, clock: ManualClock) -> N
     then = await book.get("periods/2026-01/checklist", as_of="2026-01-20T00:00:00Z")
     now = await book.get("periods/2026-01/checklist", at="2026-04-15T00:00:00Z", min_position="1")
     assert (then["ended"], now["ended"]) == (False, True)
-    stray = {"object": "refund", "id": "re_1", "charge": "ch_9", "amount": 100, "currency": "usd",
-             "status": "succeeded", "created": unix("01-25")}  # fmt: skip
+    stray = {
+        "object": "refund",
+        "id": "re_1",
+        "charge": "ch_9",
+        "amount": 100,
+        "currency": "usd",
+        "status": "succeeded",
+        "created": unix("01-25"),
+    }
     book.history.event("01-25", "refund.created", stray)
     await book.tell()
     checks = {

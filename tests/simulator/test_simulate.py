@@ -101,8 +101,12 @@ def test_a_dash_is_standard_output(tmp_path: Path) -> None:
     assert orjson.loads(printed.stderr)["events"] == printed.stdout.count(b"\n")
     assert not (tmp_path / "-").exists()
     # Whoever needs no more of them may go; a device is written to, not replaced.
-    gone = subprocess.run(["sh", "-c", f"{shlex.join(LEDGER)} --customers 200 -o - | head -n 1"], capture_output=True,
-                          check=False, cwd=tmp_path)  # fmt: skip
+    gone = subprocess.run(
+        ["sh", "-c", f"{shlex.join(LEDGER)} --customers 200 -o - | head -n 1"],
+        capture_output=True,
+        check=False,
+        cwd=tmp_path,
+    )
     assert (gone.stdout.count(b"\n"), b"Traceback" in gone.stderr, b"database" in gone.stderr) == (1, False, False)
     assert run(*call, "-o", "/dev/null").returncode == 0
     assert Path("/dev/null").is_char_device()

@@ -46,9 +46,11 @@ def test_the_demo_serves_a_companys_history_and_goes_on_with_it(service: Service
     service.until(lambda: "}\n" in service.printed, "all of the JSON")
     told = "".join(service.printed[service.printed.index("{\n") : service.printed.index("}\n") + 1])
     assert orjson.loads(told) == {
-        "console": f"{service.url}/", "webhook": f"{service.url}/webhooks/stripe", "data": f"{service.folder}/",
+        "console": f"{service.url}/",
+        "webhook": f"{service.url}/webhooks/stripe",
+        "data": f"{service.folder}/",
         **{name: service.credentials[name] for name in ("webhook_secret", "api_key")},
-    }  # fmt: skip
+    }
     assert "never was" not in "".join(service.printed), "loaded once"
     assert psutil.Process(service.process.pid if service.process else 0).is_running()
 
