@@ -25,6 +25,7 @@ _log = structlog.get_logger()
 
 _RENEW_SECONDS: Final = LEASE_SECONDS / 3
 _STEP_SECONDS: Final = LEASE_SECONDS / 5
+_STEP_EVENTS_MIN: Final = 16
 _STEP_EVENTS_MAX: Final = 16_000
 _FOLLOWED: Final = frozenset({"live", "catching_up", "ready", "retired"})
 
@@ -84,6 +85,7 @@ class Runner:
             except CheckpointMovedError:
                 _log.info("another_runner_leads", build=build.build_id)
                 self._renewed = None
+                self._shorten()
                 continue
             except asyncpg.UndefinedTableError:
                 if await self._is_there(build):
@@ -119,14 +121,19 @@ class Runner:
 
     async def _reached_the_head(self, done: int) -> bool:
         """Whether the last step took all there was when it began: while events come in, there is always one more."""
-        return done == 0 or (done < STEP_EVENTS and await self._connection.fetchval(NOTHING_DIRTY))
+        took_all = done < min(self._step_events, STEP_EVENTS)
+        return done == 0 or (took_all and await self._connection.fetchval(NOTHING_DIRTY))
 
     def _adapt(self, done: int, seconds: float) -> None:
         """Take longer steps while behind: a subject with several of their events is folded once for all of them."""
         if seconds > 2 * _STEP_SECONDS:
-            self._step_events = max(self._step_events // 2, STEP_EVENTS)
+            self._shorten()
         elif done >= self._step_events and seconds < _STEP_SECONDS:
             self._step_events = min(self._step_events * 2, _STEP_EVENTS_MAX)
+
+    def _shorten(self) -> None:
+        """Take shorter steps: one that outlasts its lease is lost to a rival, whose own may be lost the same way."""
+        self._step_events = max(self._step_events // 2, _STEP_EVENTS_MIN)
 
     async def give_back(self) -> None:
         """Let others lead at once."""

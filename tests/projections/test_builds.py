@@ -16,13 +16,14 @@ from ledger.appender import Appender
 from ledger.errors import MistakeError
 from ledger.postgres import Database
 from ledger.reader import Filter, read_page
-from projections.builds import Build, ensure_live, live_build, read_build
+from projections.builds import Build, ensure_live, live_build, positions_of, read_build
 from projections.compare import NotComparableError
 from projections.contract import Projection, Rows, Terms
 from projections.entitlements.query import Moment, read_entitlements
 from projections.entitlements.rows import SourceRow
 from projections.facts import Fact
 from projections.follower import follow, step
+from projections.leases import fence, give_back, take
 from projections.promotion import PromotionRefusedError
 from projections.rebuild import Progress, finish
 from projections.runner import Runner, connect_runner
@@ -391,6 +392,37 @@ async def test_a_build_is_ready_once_it_took_what_there_was_whatever_has_come_si
     await history[1].append(new_events(company(SEED + 1, 2)[0]))
     assert await runner.turn() > 0
     assert (await read_build(connection, build.build_id)).phase == "ready"
+    await connection.close()
+
+
+async def test_a_follower_whose_steps_outlast_its_lease_takes_shorter_ones(
+    history: tuple[Database, Appender], clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine that is busy enough two would otherwise take the lease from each other, and no step would count."""
+    ready = operations(history, clock)
+    build = await ready.request_rebuild(by=BY, reason="on a busy machine")
+    await ready.fold(build.build_id)
+    places = await history[1].append(new_events(company(SEED + 1, 2)[0]))
+    connection = await connect_runner(history[0])
+    assert await finish(connection, build)
+
+    async def slow(connection: asyncpg.Connection, projection: Projection, build: Build, term: int, *known: Any) -> int:
+        if known[1] > 50:
+            await connection.execute("UPDATE ledger.lease SET expires_at = now() WHERE name = $1", build.build_id)
+            rival = await take(connection, build.build_id, "test/2")
+            assert rival is not None
+            await fence(connection, rival)
+            await give_back(connection, rival)
+        return await follow(connection, projection, build, term, *known)
+
+    monkeypatch.setattr("projections.runner.follow", slow)
+    runner = Runner(connection, PROJECTION, holder="test/1", only=build.build_id)
+    for _ in range(40):
+        await runner.turn()
+        is_ready = (await read_build(connection, build.build_id)).phase == "ready"
+        reached = max((await positions_of(connection, build.build_id)).values())
+        assert is_ready == (reached == places[-1].position), reached
+    assert is_ready
     await connection.close()
 
 
