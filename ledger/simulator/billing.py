@@ -125,7 +125,8 @@ def close(account: Account, invoice: Invoice, by: str, *, asked: bool = False) -
     if invoice.trouble is not None:
         invoice.trouble.closed_by = by
         invoice.trouble.waits_for_action = False
-    note_bought(account, invoice, holds=True)
+    if not 0 < invoice.total <= invoice.pre_credited:  # nobody paid for what was credited
+        note_bought(account, invoice, holds=True)
     account.truth.invoice(account.now, invoice)
     account.announce("invoice.updated", invoice, asked=asked)
     account.announce("invoice.paid", invoice, asked=asked)

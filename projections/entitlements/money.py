@@ -5,13 +5,17 @@ A payment is joined to what it paid for by its intent or charge, whichever objec
 
 from __future__ import annotations
 
+from typing import Final
+
 from ledger.event import Json, identifier, mapping
 from projections.entitlements.purchases import dispute_state, invoice_paid, is_refunded, payment_key, restate
 from projections.entitlements.state import Invoice, Payment, State, note, unnote
 from projections.facts import Fact
 from projections.shapes.common import amount, moment, text
-from projections.shapes.invoice import period_of_lines, subscription_of_invoice
+from projections.shapes.invoice import is_credited_whole, period_of_lines, subscription_of_invoice
 from projections.shapes.payment import Refund, refund_of, refunds_of_charge
+
+_NOT_BEGUN: Final = frozenset({"incomplete", "incomplete_expired"})
 
 
 def invoice_changed(state: State, fact: Fact) -> None:
@@ -30,7 +34,8 @@ def invoice_changed(state: State, fact: Fact) -> None:
         return
     if subscription is not None:
         _paid(state, key, subscription, fact)
-    invoice_paid(state, key, fact)
+    if not is_credited_whole(invoice):
+        invoice_paid(state, key, fact)
     if key in state.invoices or key in state.purchases:
         if paid_by := payment_key(state, invoice.get("payment_intent"), invoice.get("charge")):
             _join(state, paid_by, key, amount(invoice.get("amount_paid")), fact)
@@ -38,15 +43,21 @@ def invoice_changed(state: State, fact: Fact) -> None:
 
 
 def _owed(state: State, key: str, subscription: str, fact: Fact) -> None:
-    """Note since when an invoice is owed: its due date, or its first failure. The first one is no renewal."""
+    """Note since when an invoice is owed: its due date, or its first failure. Of a checkout not finished nothing is."""
     invoice = fact.subject
-    if invoice.get("billing_reason") == "subscription_create":
+    sent = "send_invoice" in (invoice.get("collection_method"), invoice.get("billing"))
+    if invoice.get("billing_reason") == "subscription_create" and not sent and not _has_begun(state, subscription):
         return
-    if invoice.get("collection_method") == "send_invoice":
+    if sent:
         if (due := moment(invoice.get("due_date"))) is not None:
             note(state, "owed", subscription, key, due, fact)
     elif fact.type == "invoice.payment_failed":
         note(state, "owed", subscription, key, fact.created, fact)
+
+
+def _has_begun(state: State, subscription: str) -> bool:
+    known = state.subscriptions.get(subscription)
+    return known is not None and known.status not in _NOT_BEGUN
 
 
 def _paid(state: State, key: str, subscription: str, fact: Fact) -> None:
@@ -73,7 +84,8 @@ def _joined_before(state: State, key: str, fact: Fact) -> None:
 
 def _join(state: State, paid_by: str, invoice: str, paid: int | None, fact: Fact) -> None:
     payment = state.payments.setdefault(paid_by, Payment())
-    payment.amount = payment.amount or paid
+    if paid:
+        payment.parts.setdefault(invoice, paid)
     if _tie(state, paid_by, payment, invoice):
         touched(state, paid_by, fact)
 

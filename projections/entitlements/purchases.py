@@ -139,6 +139,7 @@ def _merge(state: State, charge: str, early: Payment, intent: str) -> None:
     """Let what was known of a charge be known of its intent."""
     into = state.payments.setdefault(intent, Payment())
     into.amount, into.refunded = into.amount or early.amount, max(into.refunded, early.refunded)
+    into.parts = early.parts | into.parts
     into.refunds, into.disputes = early.refunds | into.refunds, early.disputes | into.disputes
     into.failed = list(dict.fromkeys((*into.failed, *early.failed)))
     into.purchases = list(dict.fromkeys((*into.purchases, *early.purchases)))
@@ -214,7 +215,8 @@ def _came_back(payment: Payment) -> int:
 
 def is_refunded(payment: Payment) -> bool:
     """Tell whether all of a payment went back, and arrived."""
-    return bool(payment.amount) and _came_back(payment) >= (payment.amount or 0)
+    whole = payment.amount or sum(payment.parts.values())
+    return whole > 0 and _came_back(payment) >= whole
 
 
 def dispute_state(payment: Payment) -> str | None:

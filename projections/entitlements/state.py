@@ -67,10 +67,12 @@ class Invoice:
 class Payment:
     """A payment (an intent, or a charge without one): what it was for, what came back of it, who disputes it.
 
-    ``refunds`` are amounts by refund, ``failed`` those that did not arrive; ``refunded`` is what its charge says.
+    ``amount`` is what it says itself it comes to, ``parts`` what was paid of which invoice. ``refunds`` are amounts by
+    refund, ``failed`` those that did not arrive; ``refunded`` is what its charge says.
     """
 
     amount: int | None = None
+    parts: dict[str, int] = field(default_factory=dict)
     refunded: int = 0
     refunds: dict[str, int] = field(default_factory=dict)
     failed: list[str] = field(default_factory=list)

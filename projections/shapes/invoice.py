@@ -258,6 +258,12 @@ def lines_sold_once(source: Json) -> list[Line]:
     ]  # fmt: skip
 
 
+def is_credited_whole(source: Json) -> bool:
+    """Tell whether credit notes took off all that an invoice came to: it is closed then, and nobody paid it."""
+    whole = amount(source.get("total")) or 0
+    return 0 < whole <= (amount(source.get("pre_payment_credit_notes_amount")) or 0)
+
+
 def period_of_lines(source: Json) -> tuple[datetime, datetime] | None:
     """Return from when to when an invoice's lines give service, prorations aside where there are others."""
     periods: list[tuple[bool, datetime, datetime]] = []

@@ -109,6 +109,63 @@ def test_a_paid_line_that_sells_once_grants_as_long_as_its_payment_stands(line: 
 @pytest.mark.parametrize(
     ("shown", "then"),
     [
+        ({"amount_due": 0, "amount_paid": 0, "pre_payment_credit_notes_amount": 500}, "never"),
+        ({"amount_due": 300, "amount_paid": 300, "pre_payment_credit_notes_amount": 200}, 3),
+        ({"amount_due": 0, "amount_paid": 0, "pre_payment_credit_notes_amount": 200, "ending_balance": 300}, 3),
+        ({"amount_due": 0, "amount_paid": 0, "total": 0}, 3),
+    ],
+    ids=["all credited", "a part credited", "a part credited, the rest paid by credit", "given away"],
+)
+@pytest.mark.parametrize("line", [NEW_LINE, OLD_LINE], ids=["new", "old"])
+def test_what_credit_notes_closed_before_it_was_paid_is_not_bought(line: Json, shown: Json, then: object) -> None:
+    open_ = invoice("open", amount_paid=0, lines={"data": [line]})
+    closed = invoice(lines={"data": [line]}) | shown
+    facts = [fact(0, "invoice.finalized", open_), fact(10, "invoice.paid", closed)]
+    assert told(facts, 11, "seats") == then
+
+
+def test_what_was_sent_and_never_paid_has_no_grace_anew_with_every_invoice() -> None:
+    """A subscription whose invoices are sent is active at once: its first invoice is owed like any other."""
+
+    def sent(key: str, reason: str, due: float) -> Json:
+        more = {"collection_method": "send_invoice", "billing_reason": reason, "subscription": "sub_1"}
+        return invoice("open", id=key, due_date=int(START.timestamp() + due * DAY), **more)
+
+    shown = {"collection_method": "send_invoice"}
+    facts = [
+        fact(0, "customer.subscription.created", subscription(**shown)),
+        fact(0, "invoice.finalized", sent("in_1", "subscription_create", 10)),
+        fact(10 * DAY, "customer.subscription.updated", subscription(status="past_due", **shown)),
+        fact(30 * DAY, "invoice.finalized", sent("in_2", "subscription_cycle", 40)),
+    ]
+    found = [told(facts, day * DAY, "seats") for day in (9, 12, 13, 39, 40, 41)]
+    assert found == [1, 1, "grace_over", "grace_over", "grace_over", "grace_over"]
+
+
+def test_a_payment_of_two_invoices_has_come_back_when_all_of_it_has() -> None:
+    def part(number: int, amount: int) -> Json:
+        return {"id": f"inpay_{number}", "object": "invoice_payment", "invoice": f"in_{number}", "status": "paid",
+                "amount_paid": amount, "payment": {"payment_intent": "pi_1"}}  # fmt: skip
+
+    def back(key: str, amount: int) -> Json:
+        return {"id": key, "object": "refund", "payment_intent": "pi_1", "amount": amount, "status": "succeeded"}
+
+    other = NEW_LINE | {"id": "il_2", "pricing": {"price_details": {"price": "price_2", "product": "prod_2"}}}
+    facts = [
+        fact(0, "invoice.paid", invoice(lines={"data": [NEW_LINE]})),
+        fact(0, "invoice.paid", invoice(id="in_2", lines={"data": [other]})),
+        fact(1, "invoice_payment.paid", part(1, 500)),
+        fact(1, "invoice_payment.paid", part(2, 500)),
+        fact(10, "refund.created", back("re_1", 500)),
+        fact(20, "refund.created", back("re_2", 500)),
+    ]
+    found = [(told(facts, at, "seats"), told(facts, at, "course")) for at in (9, 10, 20)]
+    assert found == [(3, True), (3, True), ("refunded", "refunded")]
+
+
+@pytest.mark.parametrize(
+    ("shown", "then"),
+    [
         ({"amount_due": 0}, "grace_over"),
         ({"amount_due": 500}, 1),
         ({"amount_due": 0, "starting_balance": -700, "ending_balance": -200}, 1),  # credit is money that was paid
