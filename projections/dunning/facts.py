@@ -17,6 +17,10 @@ CLOSED: Final = frozenset({"paid", "void"})
 """Statuses an invoice never leaves."""
 
 
+MANUAL: Final = "manual"
+"""Why an invoice was made that nothing of a subscription's own course made, also where it names one."""
+
+
 class Snapshot(NamedTuple):
     """An invoice as one event showed it; ``told`` is what that event said, ``asked`` whether a request caused it."""
 

@@ -11,7 +11,7 @@ from typing import Final
 from ledger.event import Json, identifier, mapping
 from ledger.observation import OBSERVED
 from projections.contract import Rows, Subject, Terms
-from projections.dunning.facts import CLOSED, Bill, Contract, Credit, Declined, Remedy, Snapshot, State, Turn
+from projections.dunning.facts import CLOSED, MANUAL, Bill, Contract, Credit, Declined, Remedy, Snapshot, State, Turn
 from projections.dunning.rows import rows_of_state
 from projections.facts import Fact, listing
 from projections.mrr import portfolio
@@ -127,6 +127,8 @@ def _told_late(bill: Bill, snapshot: Snapshot) -> None:
 
 def _first_due(state: State, invoice: Invoice, fact: Fact) -> None:
     if invoice.subscription is None or invoice.amount_due <= 0 or invoice.status == "draft":
+        return
+    if invoice.billing_reason == MANUAL:
         return
     contract = state.contracts.setdefault(invoice.subscription, Contract())
     own = (invoice.created or fact.created, invoice.id)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from projections.contract import Rows
 from projections.dunning.case import Category, Context, Span, Step
 from projections.dunning.course import case_of
-from projections.dunning.facts import Bill, Contract, Remedy, State
+from projections.dunning.facts import MANUAL, Bill, Contract, Remedy, State
 from projections.dunning.reasons import Attempt, attempts_of
 from projections.mrr.movements import movements
 from projections.mrr.portfolio import spans as mrr_spans
@@ -164,7 +164,7 @@ def _context(state: State, bill: Bill, attempts: list[Attempt]) -> Context:
 
 
 def _category(bill: Bill, contract: Contract | None, attempts: list[Attempt]) -> Category:
-    if bill.subscription is None:
+    if bill.subscription is None or bill.reason == MANUAL:
         return "manual_invoice"
     told = [one.at for one in bill.snapshots if one.told == "payment_action_required"]
     status = contract.status_at(min([*told, *(one.at for one in attempts)], default=bill.created)) if contract else None

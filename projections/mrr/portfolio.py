@@ -19,7 +19,7 @@ from projections.mrr.agreement import Agreement, agreement_of, completed, discou
 from projections.mrr.amounts import Billed
 from projections.mrr.worth import EARNS, Known, Worth, priced, turning_points, worth_of
 from projections.shapes.common import amount, first_list, moment, text
-from projections.shapes.invoice import Line, line_of, subscription_of, subscription_of_line
+from projections.shapes.invoice import Line, is_credited_whole, line_of, subscription_of, subscription_of_line
 from projections.shapes.price import Coupon, Discount, Option, coupon_of, discount_of, option_of, sensible
 
 TERMINAL: Final = frozenset({"canceled", "incomplete_expired"})
@@ -269,7 +269,7 @@ def _is_no_news(portfolio: Portfolio, key: str | None, source: Json) -> bool:
 
 def _paid(portfolio: Portfolio, key: str | None, fact: Fact) -> None:
     """Note the first payment of each subscription on an invoice that was worth something."""
-    if (amount(fact.subject.get("total")) or 0) <= 0:
+    if (amount(fact.subject.get("total")) or 0) <= 0 or is_credited_whole(fact.subject):
         return
     paid_at = moment(mapping(fact.subject.get("status_transitions")).get("paid_at")) or fact.created
     named = {key, *map(subscription_of_line, listing(fact.subject.get("lines")))}

@@ -151,8 +151,6 @@ class _Deducting:
         self._items = items
         self._own = [list(self._running(sold.discounts, known, at)) for sold in items]
         self._shared = list(self._running(agreement.discounts or known.customers, known, at))
-        # An amount comes off every invoice: there is one as often as the item that is charged most often.
-        self._invoices_a_month = max((a_month(sold.price) for sold in items), default=Fraction(0))
 
     @property
     def deducts(self) -> bool:
@@ -167,7 +165,9 @@ class _Deducting:
                 self._take(coupon, left, [place], a_month(self._items[place].price))
         for coupon in filter(counts, self._shared):
             places = [n for n, sold in enumerate(self._items) if not coupon.products or sold.product in coupon.products]
-            self._take(coupon, left, places, self._invoices_a_month)
+            # An amount comes off every invoice: there is one as often as the item that is charged most often.
+            often = max((a_month(self._items[place].price) for place in places), default=Fraction(0))
+            self._take(coupon, left, places, often)
         return left
 
     def _running(self, keys: Iterable[str], known: Known, at: datetime) -> Iterable[Coupon]:

@@ -61,6 +61,16 @@ def test_what_is_over_has_nothing_open(end: str, shape: Shape) -> None:
             "renewal",
         ),
         ("0  invoice.payment_failed  in_1 open count=1 sub=none", "manual_invoice"),
+        ("0  invoice.payment_failed  in_1 open count=1 reason=manual", "manual_invoice"),
+        (
+            """
+            0   customer.subscription.created  sub_1 trialing trial=14
+            3   invoice.paid                   in_0 paid made=3 paid=3100 reason=manual
+            14  customer.subscription.updated  sub_1 active trial=14
+            14  invoice.payment_failed         in_1 open count=1 made=14 next=17
+            """,
+            "trial_conversion",
+        ),
     ],
 )
 def test_a_case_has_a_category(story: str, category: str, shape: Shape) -> None:

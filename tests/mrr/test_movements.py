@@ -170,6 +170,16 @@ def test_an_unpaid_beginning_is_marked_until_it_is_paid() -> None:
     assert moved(history.portfolio())[0].paid_at == at("02-04 23:59")
 
 
+def test_what_credit_notes_closed_was_not_paid() -> None:
+    history = History()
+    history.says("02-01", subscription("si_1 1 x 3000/month"), "created")
+    closed = invoice(line("si_1", 3000), pre_payment_credit_notes_amount=3000, amount_paid=0)
+    history.event("02-02", "invoice.paid", closed)
+    assert history.portfolio().lives["sub_1"].paid_at is None
+    history.event("03-02", "invoice.paid", invoice(line("si_1", 3000), id="in_2", amount_paid=3000))
+    assert history.portfolio().lives["sub_1"].paid_at == at("03-02")
+
+
 def test_prorations_never_enter() -> None:
     history = History()
     history.says("02-01", subscription("si_1 1 x 3000/month"), "created")

@@ -172,6 +172,12 @@ def test_an_amount_off_is_taken_with_every_invoice() -> None:
     assert worth(subscription("si_1 1 x 12000/year", "si_2 1 x 3000/month", discounts=[off])).net_forever == 2800
 
 
+def test_an_amount_off_some_products_is_taken_with_their_invoices_alone() -> None:
+    off = discount(coupon("forever", amount_off=1200, currency="usd") | {"applies_to": {"products": ["prod_si_1"]}})
+    found = worth(subscription("si_1 1 x 12000/year", "si_2 1 x 3000/month", discounts=[off]))
+    assert [one.net_forever for one in found.items] == [900, 3000]
+
+
 def test_a_coupon_known_by_id_alone_is_missed_until_its_terms_come() -> None:
     history = History()
     history.says("02-01", subscription("si_1 1 x 4000/month", discounts=["di_1"]))
