@@ -36,7 +36,14 @@ def post_balance_changes(facts: Facts, journal: Journal) -> None:
             for posting in entry.postings
             if posting.account == "customer_balance"
         )
-        _compare(_shown(facts, currency), changes, currency, journal)
+        payable = sorted(
+            (entry.at, -posting.amount)
+            for entry in journal.entries
+            if entry.currency == currency
+            for posting in entry.postings
+            if posting.account == "customer_refunds_payable"
+        )
+        _compare(_shown(facts, currency), changes, payable, currency, journal)
 
 
 def _currencies(facts: Facts) -> set[str]:
@@ -45,6 +52,16 @@ def _currencies(facts: Facts) -> set[str]:
     if "" in named:
         named |= {one.currency for one in facts.invoices.values() if one.starting_balance or one.balance}
     return named - {""}
+
+
+def _left_payable(payable: Sequence[tuple[int, int]], at: int) -> int:
+    """Return what was to be refunded once more at a moment, and no later refund brought."""
+    owed = sum(amount for when, amount in payable if when <= at)
+    least = owed
+    for _, amount in (one for one in payable if one[0] > at):
+        owed += amount
+        least = min(least, owed)
+    return least
 
 
 def _shown(facts: Facts, currency: str) -> list[_Seen]:
@@ -57,8 +74,14 @@ def _shown(facts: Facts, currency: str) -> list[_Seen]:
     return sorted(seen)
 
 
-def _compare(seen: Sequence[_Seen], changes: Sequence[tuple[int, int]], currency: str, journal: Journal) -> None:
-    adjusted = 0
+def _compare(
+    seen: Sequence[_Seen],
+    changes: Sequence[tuple[int, int]],
+    payable: Sequence[tuple[int, int]],
+    currency: str,
+    journal: Journal,
+) -> None:
+    adjusted = settled = 0
     for one in seen:
         far = sum(amount for at, amount in changes if at < one.at - _SOON)
         near = [amount for at, amount in changes if one.at - _SOON <= at <= one.at + _SOON]
@@ -70,5 +93,13 @@ def _compare(seen: Sequence[_Seen], changes: Sequence[tuple[int, int]], currency
         now = sum(amount for at, amount in changes if at <= one.at) + adjusted - one.after
         difference = one.balance - now
         adjusted += difference
-        postings = [Posting("customer_balance", difference), Posting("customer_balance_adj", -difference)]
+        # To the cent what was to be refunded once more, and never was: it is credited instead (row 11c).
+        owed = _left_payable(payable, one.at) - settled
+        owed = owed if owed > 0 and owed == -difference else 0
+        settled += owed
+        postings = [
+            Posting("customer_balance", difference),
+            Posting("customer_refunds_payable", owed),
+            Posting("customer_balance_adj", -difference - owed),
+        ]
         journal.post(one.key, one.at, "balance_change", currency, postings, [one.because])

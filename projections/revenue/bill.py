@@ -29,7 +29,7 @@ class Credit:
 
 @dataclass(slots=True)
 class Bill:
-    """One invoice's books. ``owed`` is its receivable, ``payable`` what is to be refunded once more.
+    """One invoice's books. ``owed`` is its receivable; ``payable`` is to be refunded once more, ``again`` was by which.
 
     ``prepaid`` are its lines that sell billing credits.
     """
@@ -46,6 +46,7 @@ class Bill:
     written_off_at: int | None = None
     excess: int = 0
     prepaid: frozenset[str] = frozenset()
+    again: dict[str, int] = field(default_factory=dict)
     taken: dict[str, Taken] = field(default_factory=dict)
     credits: dict[str, Credit] = field(default_factory=dict)
 
@@ -263,7 +264,7 @@ class Bill:
 
     def refund(self, key: str, at: int, amount: int, because: Sequence[str]) -> None:
         """Give money back that no credit note speaks of; what an earlier refund failed to bring is no news."""
-        again = min(amount, self.payable)
+        again = self.again[key] = min(amount, self.payable)
         self.payable -= again
         taken = self.taken[key] = self.pots.reduce(at, amount - again)
         postings = [
@@ -276,15 +277,24 @@ class Bill:
     def cover_refund(self, key: str, at: int, amount: int, by: str, because: Sequence[str]) -> None:
         """Undo a part of a refund that a later credit note speaks of: the credit note takes it instead."""
         taken = self.taken.get(key)
-        if taken is not None and (part := min(amount, taken.amount)) > 0:
-            self._undo(f"{by}:{key}", at, "refund_credited", taken.part(part), "refunds", "refunds_clearing", because)
+        if taken is not None:
+            part = taken.part(min(amount, taken.amount))
+            owed = self._owe_again(key, amount - part.amount)
+            self._undo(f"{by}:{key}", at, "refund_credited", part, "refunds", "refunds_clearing", because, owed)
 
     def fail_refund(self, key: str, at: int, because: Sequence[str]) -> None:
-        """Undo what is left of a refund that came back."""
+        """Undo what is left of a refund that came back; what it was to bring once more is still to be brought."""
         taken = self.taken.pop(key, None)
         if taken is not None:
-            name = f"{key}:{self.key}:failed"
-            self._undo(name, at, "refund_failed", taken, "refunds", "refunds_clearing", because)
+            name, owed = f"{key}:{self.key}:failed", self._owe_again(key, self.again[key])
+            self._undo(name, at, "refund_failed", taken, "refunds", "refunds_clearing", because, owed)
+
+    def _owe_again(self, key: str, amount: int) -> list[Posting]:
+        """Owe what a refund had brought of what an earlier one failed to bring, up to an amount."""
+        again = min(amount, self.again[key])
+        self.again[key] -= again
+        self.payable += again
+        return [Posting("refunds_clearing", again), Posting("customer_refunds_payable", -again)]
 
     def owe_refund(self, key: str, at: int, amount: int, because: Sequence[str]) -> None:
         """Owe the customer what a failed refund was to bring by a credit note that stands."""
@@ -320,10 +330,18 @@ class Bill:
         self._post(name, at, "dispute_won", [*postings, Posting("recoverables", -unknown)], because)
 
     def _undo(
-        self, key: str, at: int, kind: str, taken: Taken, contra: str, account: str, because: Sequence[str]
+        self,
+        key: str,
+        at: int,
+        kind: str,
+        taken: Taken,
+        contra: str,
+        account: str,
+        because: Sequence[str],
+        others: Sequence[Posting] = (),
     ) -> None:
         earned = self.pots.give_back(at, taken)
-        postings = [*mirrored(self._reduction(taken, contra)), Posting(account, taken.amount)]
+        postings = [*mirrored(self._reduction(taken, contra)), Posting(account, taken.amount), *others]
         self._post(key, at, kind, postings, because)
         self._earn(at, earned, key)
 

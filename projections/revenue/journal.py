@@ -21,8 +21,8 @@ from projections.revenue.facts import CreditMoveFact, CreditNoteFact, DisputeFac
 from projections.revenue.identities import billed_lines
 from projections.revenue.paying import Paying, Step, paying
 from projections.revenue.policy import Policy, policy_at
-from projections.revenue.pots import split
 from projections.revenue.prepaid import Purse, served, sold_credits
+from projections.revenue.returning import covered_later, own_amounts, uncovered
 
 
 class Rank(IntEnum):
@@ -298,18 +298,22 @@ def _refunded(books: Books, note: CreditNoteFact) -> list[tuple[str, int]]:
 
 
 def _refund(books: Books, refund: RefundFact) -> None:
-    covering: dict[str, list[tuple[CreditNoteFact, int]]] = {}
-    for _, note in sorted(books.facts.credit_notes.items()):
-        for key, amount in _refunded(books, note):
-            if key == refund.key and note.invoice in books.bills:
-                covering.setdefault(note.invoice, []).append((note, amount))
-    shares = dict(books.paying.shares(refund.charge, refund.payment_intent, refund.amount))
-    if not shares and not covering:
+    covering = [
+        (note, amount)
+        for note in sorted(books.facts.credit_notes.values(), key=lambda note: (note.created, note.key))
+        for key, amount in _refunded(books, note)
+        if key == refund.key and note.invoice in books.bills
+    ]
+    paid = books.paying.paid(refund.charge, refund.payment_intent)
+    taken = uncovered(refund, paid, [one for one in covering if one[0].created <= refund.created])
+    if not taken and not covering:
         because = tuple(refund.because.values())
         problem = Problem("refund_of_unknown", refund.key, refund.currency, refund.amount, refund.created, because)
         books.journal.problems.append(problem)
-    for invoice in sorted({*shares, *covering}):
-        _refund_of_bill(books, refund, invoice, shares.get(invoice, 0), covering.get(invoice, []))
+    for bill, amount in sorted(taken.items()):
+        _refund_of_bill(books, refund, bill, amount)
+    for note, amount in covering:
+        _cover_refund(books, refund, note, amount, taken)
 
 
 def _check_refunds(books: Books) -> None:
@@ -326,37 +330,36 @@ def _check_refunds(books: Books) -> None:
             books.journal.problems.append(Problem("refund_not_told", key, charge.currency, missing, at, because))
 
 
-def _refund_of_bill(
-    books: Books, refund: RefundFact, key: str, amount: int, covering: list[tuple[CreditNoteFact, int]]
-) -> None:
+def _refund_of_bill(books: Books, refund: RefundFact, key: str, amount: int) -> None:
     bill = books.bills[key]
-    covered = sum(some for note, some in covering if note.created <= refund.created)
-    because = [refund.because["refund"]]
-    if amount > covered:
-        books.act(key, refund.created, Rank.REFUND, refund.key,
-                  partial(bill.refund, refund.key, amount=amount - covered, because=because))  # fmt: skip
-    for note, some in covering:
-        why = [note.because["credit_note"]]
-        if note.created > refund.created:
-            cover = partial(bill.cover_refund, refund.key, amount=some, by=note.key, because=why)
-            books.act(key, note.created, Rank.COVER_REFUND, note.key, cover)
-        if refund.failed_at is not None:
-            owe = partial(bill.owe_refund, f"{refund.key}:{note.key}", amount=some, because=[refund.because["failed"]])
-            books.act(key, max(refund.failed_at, note.created), Rank.OWE_REFUND, note.key, owe)
+    if amount > 0:
+        because = [refund.because["refund"]]
+        give = partial(bill.refund, refund.key, amount=amount, because=because)
+        books.act(key, refund.created, Rank.REFUND, refund.key, give)
     if refund.failed_at is not None:
         fail = partial(bill.fail_refund, refund.key, because=[refund.because["failed"]])
         books.act(key, refund.failed_at, Rank.REFUND_FAILED, refund.key, fail)
 
 
+def _cover_refund(books: Books, refund: RefundFact, note: CreditNoteFact, amount: int, taken: dict[str, int]) -> None:
+    """Let a credit note stand for its part of a refund: nothing of that was taken, or it is given back."""
+    because = [note.because["credit_note"]]
+    for bill, some in covered_later(note, amount, taken).items() if note.created > refund.created else ():
+        taken[bill] -= some
+        by = note.key if bill == note.invoice else f"{note.key}:{bill}"
+        cover = partial(books.bills[bill].cover_refund, refund.key, amount=some, by=by, because=because)
+        books.act(bill, note.created, Rank.COVER_REFUND, note.key, cover)
+    if refund.failed_at is not None:
+        name, because = f"{refund.key}:{note.key}", [refund.because["failed"]]
+        owe = partial(books.bills[note.invoice].owe_refund, name, amount=amount, because=because)
+        books.act(note.invoice, max(refund.failed_at, note.created), Rank.OWE_REFUND, note.key, owe)
+
+
 def _dispute(books: Books, dispute: DisputeFact) -> None:
     moves = sorted(dispute.moves.values(), key=lambda move: (move.at, move.key))
-    withdrawn = [move for move in moves if move.amount < 0]
-    whole = sum(-move.amount for move in withdrawn)
-    amounts = dict(zip((move.key for move in withdrawn),
-                       split(dispute.amount, [-move.amount for move in withdrawn]), strict=True))  # fmt: skip
+    amounts = own_amounts(dispute, moves)
     for move in moves:
-        back = move.amount > 0
-        amount = dispute.amount * move.amount // whole if back and whole else amounts.get(move.key, move.amount)
+        back, amount = move.amount > 0, amounts[move.key]
         if move.currency != dispute.currency:
             post_conversion(books.journal, move, amount if back else -amount, dispute.currency)
         shares = books.paying.shares(dispute.charge, dispute.payment_intent, amount)

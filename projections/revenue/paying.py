@@ -44,9 +44,13 @@ class Paying:
 
     def shares(self, charge: str | None, intent: str | None, amount: int) -> list[Share]:
         """Split an amount that comes back from a payment over what the payment paid."""
-        paid = self.by_charge.get(charge or "") or self.by_intent.get(intent or "") or []
+        paid = self.paid(charge, intent)
         parts = split(amount, [share.amount for share in paid])
         return [Share(share.bill, part) for share, part in zip(paid, parts, strict=True)]
+
+    def paid(self, charge: str | None, intent: str | None) -> list[Share]:
+        """Return what a payment paid."""
+        return self.by_charge.get(charge or "") or self.by_intent.get(intent or "") or []
 
 
 def paying(facts: Facts) -> Paying:

@@ -61,6 +61,21 @@ TRAPS = {
             "2026-06-01": "customer_refunds_payable=0 refunds_clearing=0 refunds=0 stripe_balance=8100",
         },
     ),
+    "a refund by credit note that fails again is owed again": (
+        f"""
+        2026-01-01 invoice {QUARTER}
+        2026-01-01 paid
+        2026-02-01 refund re_1 900
+        2026-02-01 credit cn_1 900 refund=re_1
+        2026-02-11 fail re_1
+        2026-02-20 refund re_2 1000
+        2026-03-02 fail re_2
+        """,
+        {
+            "2026-02-21": "customer_refunds_payable=0 refunds_clearing=0 stripe_balance=8000",
+            "2026-06-01": "customer_refunds_payable=900 refunds_clearing=0 refunds=0 stripe_balance=9000",
+        },
+    ),
     "a dispute takes amount and fee, and gives both back": (
         f"""
         2026-01-01 invoice {QUARTER}
@@ -282,6 +297,91 @@ def test_a_dispute_in_another_currency_is_converted() -> None:
         "dispute_fees": 1500,
     }
     assert (euros["stripe_balance"], euros["fx_clearing"], euros["disputes"]) == (9000, -9000, 3100)
+
+
+def test_what_is_withdrawn_again_after_it_was_won_is_lost_whole() -> None:
+    teller = told()
+    dispute: Json = {"id": "dp_1", "object": "dispute", "charge": "ch_1", "payment_intent": "pi_1", "amount": 9000,
+                     "currency": "usd", "status": "lost", "balance_transactions": []}  # fmt: skip
+    for day, amount in ((1, -9000), (11, 9000), (21, -9000)):
+        when = seconds(f"2026-02-{day:02}")
+        moved = {"id": f"txn_{day}", "object": "balance_transaction", "amount": amount, "fee": 0, "currency": "usd"}
+        dispute["balance_transactions"].append(moved | {"created": when})
+        teller.tell(when, "charge.dispute.updated", dispute)
+    books = made(teller.events)
+    cash = [at(books, f"2026-02-{day}").get("stripe_balance", 0) for day in ("02", "12", "22")]
+    assert cash == [0, 9000, 0]
+    assert "other_loss" not in at(books, "2026-02-22")
+
+
+def shared(*amounts: int) -> Teller:
+    """Tell of invoices that one payment pays."""
+    teller, whole = Teller("endive"), sum(amounts)
+    charge = {"id": "ch_1", "object": "charge", "customer": "cus_1", "amount": whole, "amount_captured": whole,
+              "captured": True, "currency": "usd", "created": AT, "status": "succeeded", "payment_intent": "pi_1",
+              "amount_refunded": 0}  # fmt: skip
+    teller.charges["ch_1"] = charge
+    for number, amount in enumerate(amounts, 1):
+        teller.invoice(AT, f"{amount}@2026-01-01..2026-04-01", id=f"in_{number}")
+    teller.tell(AT, "charge.succeeded", charge)
+    for number, amount in enumerate(amounts, 1):
+        payment = {"id": f"inpay_{number}", "object": "invoice_payment", "invoice": f"in_{number}", "status": "paid",
+                   "amount_paid": amount, "currency": "usd", "status_transitions": {"paid_at": AT},
+                   "payment": {"type": "payment_intent", "payment_intent": "pi_1"}}  # fmt: skip
+        teller.tell(AT, "invoice_payment.paid", payment)
+        one = teller.invoices[f"in_{number}"]
+        teller.tell(AT, "invoice.paid", one | {"status": "paid", "amount_paid": amount, "amount_remaining": 0})
+        one["status"] = "paid"
+    return teller
+
+
+@pytest.mark.parametrize("noted", ["2026-01-31", "2026-02-01", "2026-02-05"])
+@pytest.mark.parametrize(
+    ("amount", "credited", "wanted"),
+    [
+        ("3000", "3000", {"credit_notes": 3000}),
+        ("4000", "3000", {"credit_notes": 3000, "refunds": 1000}),
+        ("2000", "1000", {"credit_notes": 1000, "refunds": 1000}),
+    ],
+)
+def test_a_credit_note_covers_its_part_of_a_refund_of_several_invoices(
+    noted: str, amount: str, credited: str, wanted: dict[str, int]
+) -> None:
+    """*11b: the part of a refund covered by no credit note's amount_refunded*, whichever invoices the payment paid."""
+    teller = shared(3000, 3000)
+    teller.refund(seconds("2026-02-01"), "re_1", amount)
+    teller.credit(seconds(noted), "cn_1", credited, refund="re_1", before="0")
+    found = at(made(teller.events), "2026-05-01")
+    assert "refunds_clearing" not in found, "all that is known has met"
+    back = int(amount)
+    net = found["revenue"] - found.get("refunds", 0) - found["credit_notes"] - found.get("other_loss", 0)
+    assert (found["stripe_balance"], net) == (6000 - back, 6000 - back)
+    entries = [one for one in made(teller.events).journal.entries if one.kind in ("refund", "refund_credited")]
+    taken = sum(
+        sign * -p.amount for one in entries for sign in (1,) for p in one.postings if p.account == "refunds_clearing"
+    )
+    assert taken == wanted.get("refunds", 0)
+
+
+@pytest.mark.parametrize(("credited", "owed", "given"), [(900, None, None), (1000, 900, 1000), (400, 900, 400)])
+def test_what_a_failed_refund_was_to_bring_may_be_credited_to_the_balance(
+    credited: int, owed: int | None, given: int | None
+) -> None:
+    """*11c: customer_refunds_payable, cleared by a new refund or balance credit*: one of that amount, no other gift."""
+    holder = {"id": "cus_1", "object": "customer", "currency": "usd"}
+    teller = told()
+    teller.tell(AT, "customer.updated", holder | {"balance": 0})
+    teller.refund(seconds("2026-02-01"), "re_1", "900")
+    teller.credit(seconds("2026-02-01"), "cn_1", "900", refund="re_1")
+    teller.fail(seconds("2026-02-11"), "re_1")
+    teller.tell(seconds("2026-02-20"), "customer.updated", holder | {"balance": -credited})
+    assert at(made(teller.events), "2026-02-12")["customer_refunds_payable"] == 900
+    done = at(made(teller.events), "2026-02-21")
+    found = [done.get(name) for name in ("customer_refunds_payable", "customer_balance", "customer_balance_adj")]
+    assert found == [owed, credited, given]
+    teller.refund(seconds("2026-03-01"), "re_2", "900")  # it was made again after all: the credit was a gift
+    again = at(made(teller.events), "2026-03-02")
+    assert (again.get("customer_refunds_payable"), again["customer_balance_adj"]) == (None, credited)
 
 
 @pytest.mark.parametrize("money", ["usd", None])

@@ -1,0 +1,54 @@
+"""How much of what comes back of a payment is of which bill: refunds beside credit notes that name them, disputes.
+
+A payment may have paid several invoices, and a credit note speaks of one of them (stripe-domain §5.4, rows 10 to 12b).
+Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate, pairwise
+
+from projections.revenue.facts import CreditNoteFact, DisputeFact, DisputeMoveFact, RefundFact
+from projections.revenue.paying import Share
+from projections.revenue.pots import split
+from projections.revenue.schedule import half_even
+
+Covering = tuple[CreditNoteFact, int]
+"""A credit note, and how much of a refund it speaks of."""
+
+
+def uncovered(refund: RefundFact, paid: Iterable[Share], covering: Sequence[Covering]) -> dict[str, int]:
+    """Split what no credit note speaks of as it is given back: by what is left of what was paid of each bill."""
+    whole: dict[str, int] = {}
+    for bill, amount in paid:
+        whole[bill] = whole.get(bill, 0) + amount
+    left = dict(whole)
+    for note, amount in covering:
+        left[note.invoice] = max(left.get(note.invoice, 0) - amount, 0)
+    rest = max(refund.amount - sum(amount for _, amount in covering), 0)
+    weights = [left[bill] for bill in whole]
+    return dict(zip(whole, split(rest, weights if any(weights) else list(whole.values())), strict=True))
+
+
+def covered_later(note: CreditNoteFact, amount: int, taken: Mapping[str, int]) -> dict[str, int]:
+    """Return what a credit note that comes later undoes of what a refund took: of its own bill's, then of others'."""
+    own = min(amount, taken.get(note.invoice, 0))
+    others = [bill for bill in taken if bill != note.invoice]
+    rest = min(amount - own, sum(taken[bill] for bill in others))
+    parts = split(rest, [taken[bill] for bill in others])
+    found = {note.invoice: own, **dict(zip(others, parts, strict=True))}
+    return {bill: some for bill, some in found.items() if some}
+
+
+def own_amounts(dispute: DisputeFact, moves: Sequence[DisputeMoveFact]) -> dict[str, int]:
+    """Return what each movement is of the dispute's amount: by what of all that was out at one time it took or gave.
+
+    What comes back in another currency may be more there than was taken; of the dispute it is no more.
+    """
+    out = list(accumulate(moves, lambda held, move: max(held - move.amount, 0), initial=0))
+    most = max(out)
+    if most == 0:
+        return {move.key: abs(move.amount) for move in moves}
+    own = [half_even(dispute.amount * held, most) for held in out]
+    return {move.key: abs(after - before) for move, (before, after) in zip(moves, pairwise(own), strict=True)}
