@@ -79,6 +79,14 @@ ORDER BY position
 """
 
 
+TERMS_BEFORE: Final = """
+SELECT stream_id, position, event_id, type, created, encoding, dictionary_id, salt, body
+FROM ledger.event
+WHERE stream_id = ANY ($1) AND position < $2 AND type = ANY ($3)
+ORDER BY position
+"""
+
+
 @dataclass(slots=True)
 class Joined:
     """What a batch of news comes to: which subjects to refold, whose rows to take away, what to write down."""
@@ -111,10 +119,21 @@ async def join(
         await _join_links(connection, projection, news, own, joined, warm)
     terms_changed = [event for event in news if event.type in projection.references]
     if terms_changed:
-        changing = read_each(connection, book, [event.position for event in terms_changed])
-        named = sorted({f"{book}/{name}" async for fact in changing if (name := identifier(fact.subject))})
-        joined.dirty |= {row["subject"] for row in await connection.fetch(USERS, named)}
+        changed = await _changed_terms(connection, projection, book, [event.position for event in terms_changed])
+        joined.dirty |= {row["subject"] for row in await connection.fetch(USERS, sorted(changed))}
     return joined
+
+
+async def _changed_terms(
+    connection: asyncpg.Connection, projection: Projection, book: str, positions: Sequence[int]
+) -> set[str]:
+    """Name the streams of those reference objects whose terms some news change: many only say them again."""
+    news = [fact async for fact in read_each(connection, book, positions)]
+    streams = sorted({f"{book}/{name}" for fact in news if (name := identifier(fact.subject))})
+    rows = await connection.fetch(TERMS_BEFORE, streams, positions[0], list(projection.references))
+    before = await facts_of(connection, rows)
+    changed = KnownTerms([*before, *news]).differing_from(KnownTerms(before))
+    return {f"{book}/{name}" for name in changed}
 
 
 async def _join_links(

@@ -51,8 +51,22 @@ class KnownTerms:
         found = bisect_right(forms, moment, key=lambda form: form[0])
         return forms[max(found - 1, 0)][1]
 
+    def differing_from(self, others: KnownTerms) -> set[str]:
+        """Name the objects of which this knows other terms than others do: one told again as it was differs in none."""
+        keys = self._forms.keys() | others._forms.keys()
+        return {key[1] for key in keys if _turns(self._forms.get(key, ())) != _turns(others._forms.get(key, ()))}
+
     def noting_use(self) -> KnownTerms:
         """Return the same terms with a note of their own of what is asked for."""
         other = KnownTerms()
         other._forms = self._forms
         return other
+
+
+def _turns(forms: Iterable[tuple[datetime, Json]]) -> list[tuple[datetime | None, Json]]:
+    """Return since when an object says something else than before; the first it said holds for what was before, too."""
+    found: list[tuple[datetime | None, Json]] = []
+    for since, form in forms:
+        if not found or found[-1][1] != form:
+            found.append((since if found else None, form))
+    return found

@@ -16,11 +16,12 @@ from ledger.appender import Appender
 from ledger.event import NewEvent
 from ledger.operator import OperatorAggregate, operator_event
 from ledger.postgres import Database
+from ledger.reader import read_head, read_tail_headings
 from projections.builds import Build, Request, ensure_live, enter, start_build
 from projections.contract import Projection, Rows, Subject, Table, Terms
 from projections.facts import Fact, fact_of
 from projections.follower import clean, follow, replay
-from projections.joining import Joined, TermsReader, read_terms, roots_of, write
+from projections.joining import Joined, TermsReader, join, read_terms, roots_of, write
 from projections.links import Link, links, merged, root_of
 from projections.rebuild import finish, fold_piece, folding_ahead, plan, read_all_terms
 from projections.runner import connect_runner
@@ -224,6 +225,40 @@ async def test_late_terms_reach_exactly_those_who_used_them(database: Database, 
     expected = sorted((f"self:live/cus_{n}", 20 if n % 2 else 35) for n in range(6))
     assert await table_of(connection, live, "discount") == expected
     assert await table_of(connection, await rebuilt(connection, database), "discount") == expected
+    await connection.close()
+
+
+async def test_terms_that_are_told_again_as_they_were_refold_nobody(database: Database, clock: ManualClock) -> None:
+    """In one batch or another, by another event, and between others: only what differs is anybody's affair."""
+
+    def coupon(event_id: str, percent: int, created: int, **more: Any) -> NewEvent:
+        subject = {"id": "summer", "object": "coupon", "percent_off": percent} | more
+        return new_events([body_of(event(event_id, "coupon.updated", subject, created=created))])[0]
+
+    subject = {"id": "di_1", "object": "discount", "customer": "cus_1", "source": {"coupon": "summer"}}
+    user = new_events([body_of(event("evt_u", "customer.discount.created", subject, created=100))])[0]
+    connection = await connect_runner(database)
+    live = await ensure_live(connection, MONEY)
+    told = [
+        ([coupon("evt_1", 20, 50)], True),
+        ([coupon("evt_2", 20, 60)], False),
+        ([coupon("evt_3", 20, 60), coupon("evt_4", 20, 40)], False),
+        ([coupon("evt_5", 30, 70)], True),
+        ([coupon("evt_6", 30, 80), coupon("evt_7", 20, 55)], False),
+        ([coupon("evt_8", 20, 90)], True),
+        ([coupon("evt_9", 20, 95, name="Summer")], True),
+    ]
+    async with Appender(database, clock=clock) as appender:
+        await appender.append([user])
+        await catch_up(connection, live)
+        for events, differs in told:
+            before = await read_head(connection, "self:live")
+            await appender.append(events)
+            await enter(connection, live.schema_name)
+            news = await read_tail_headings(connection, "self:live", before, len(events))
+            joined = await join(connection, MONEY, "self:live", news)
+            assert joined.dirty == ({"self:live/cus_1"} if differs else set()), events
+            await catch_up(connection, live)
     await connection.close()
 
 

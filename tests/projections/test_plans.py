@@ -26,6 +26,7 @@ TYPES = ["customer.subscription.updated"]
         (joining.HAD_EVENTS, (SOME, 9)),
         (joining.USERS, (SOME,)),
         (joining.REFERENCES, (BOOK, 1, 9, TYPES)),
+        (joining.TERMS_BEFORE, (SOME, 9, TYPES)),
         (rivals.NOTED, (SOME,)),
         (reading.HISTORIES, (SOME, 9, TYPES)),
         (reading.SINCE, (SOME, [1, 2], [1, 2], TIMES, 9, TYPES, None)),
