@@ -21,7 +21,6 @@ from api.reads import (
     answer,
     as_known,
     asked_by,
-    build_for,
     page_of,
     page_parameters,
     page_through,
@@ -35,7 +34,6 @@ from projections.revenue.documents import time_of
 from projections.revenue.journal import Books
 from projections.revenue.owed import Owed
 from projections.revenue.pages import Wanted, owners_of
-from projections.revenue.policy import Policy
 from projections.revenue.schedule import month_name
 from projections.revenue.shown import DIMENSIONS, Shown, grouped, place_of
 
@@ -53,8 +51,10 @@ async def list_journal(request: Request) -> Response:
     by = _dimensions(request)
     kinds = [str, *[str for _ in by]] if by else [int, str]
     limit, after = page_parameters(request, *kinds, default=MAX_LIMIT if by else DEFAULT_LIMIT)
-    asked = await _asked(request, policy)
+    asked = await asked_by(request, SCOPE)
     wanted = _wanted(request, asked, customer)
+    if policy is None and not _OF_FEW & request.query_params.keys():
+        asked = await build_or_close(request, asked, time_of(wanted.until))
     page: Page | None = None if by else (after, limit)
     reporting = Reporting(request, asked)
     found = await read_books(
@@ -65,6 +65,7 @@ async def list_journal(request: Request) -> Response:
         lambda made: _chosen(made, wanted, page, reporting),
         _whose(wanted, None if policy else reporting),
     )
+    found = as_known(asked, found)
     entries = found.value
     content: dict[str, Any] = {"policy": policy_name(policy), "basis": basis_json(is_sealed=reporting.is_sealed)}
     content["left_out_at"] = time_json(reporting.left_out_at)
@@ -88,7 +89,7 @@ async def explain(request: Request) -> Response:
         raise Problem(400, "name an entry, a line or a movement")
     policy = policy_parameter(request)
     customer = identifier_parameter(request, "customer")
-    asked = await _asked(request, policy)
+    asked = await asked_by(request, SCOPE)
     until = seconds_of(asked.as_of) if asked.as_of else _LAST
     wanted = Wanted(asked.book, 0, until, customer, None, entry, line)
     reporting = Reporting(request, asked)
@@ -176,14 +177,6 @@ Page = tuple[tuple[Any, ...] | None, int]
 _LAST: Final = 2**33
 _OF_FEW: Final = {"customer", "entry", "line"}
 """What a request may name whose books are then folded for it, where it asks for what was known."""
-
-
-async def _asked(request: Request, policy: Policy | None) -> Asked:
-    asked = await asked_by(request, SCOPE)
-    if policy is None and not _OF_FEW & request.query_params.keys():
-        serving = services(request)
-        return await build_for(serving, serving.revenue.name, asked)
-    return asked
 
 
 def _whose(wanted: Wanted, reporting: Reporting | None) -> Whose | None:

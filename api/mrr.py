@@ -19,7 +19,6 @@ from api.reads import (
     answer,
     as_known,
     asked_by,
-    build_for,
     page_of,
     page_parameters,
     read_build,
@@ -52,6 +51,7 @@ from projections.periods.worth import Reported, as_they_are, read_reported
 SCOPE: Final = "revenue:read"
 MAX_INTERVALS: Final = 1_000
 T = TypeVar("T")
+_INSTANT: Final = timedelta(microseconds=1)
 
 
 async def get_mrr(request: Request) -> Response:
@@ -124,8 +124,10 @@ async def list_movements(request: Request) -> Response:
     detail = flag_parameter(request, "detail")
     limit, after = page_parameters(request, datetime, str, str, default=MAX_LIMIT)
     serving = services(request)
-    asked = await _asked(request, customer)
+    asked = await asked_by(request, SCOPE)
     bounds = bounds_of(request, asked.now)
+    if customer is None:
+        asked = await build_or_close(request, asked, bounds.end - _INSTANT)
     wanted = Wanted(asked.book, policy, bounds, customer, asked.as_of or datetime.max.replace(tzinfo=UTC))
 
     async def read(connection: asyncpg.Connection) -> Reported:
@@ -152,7 +154,7 @@ async def explain_movement(request: Request) -> Response:
     """Say why worth moved: what each of the subscriptions was worth before and after, and the events that say so."""
     customer, currency, at = movement_parameter(request)
     policy, sealed, serving = policy_parameter(request), wants_sealed(request), services(request)
-    asked = await _asked(request, customer)
+    asked = await asked_by(request, SCOPE)
 
     async def read(connection: asyncpg.Connection) -> tuple[MovementRow, list[SpanRow]]:
         bounds = Bounds(at, at + timedelta(seconds=1))
@@ -176,8 +178,10 @@ async def explain_movement(request: Request) -> Response:
 
 
 async def _recalled(connection: asyncpg.Connection, serving: Services, asked: Asked, wanted: Wanted) -> Known | None:
-    """Return what was known of a customer, where that is folded now."""
-    return await read_known(connection, serving.revenue, wanted, asked.known or 0) if _is_recalled(asked) else None
+    """Return what was known of a customer, where that is folded now: no build was kept that holds it."""
+    if asked.known is None or asked.build is not None or wanted.customer is None:
+        return None
+    return await read_known(connection, serving.revenue, wanted, asked.known)
 
 
 async def _moved(
@@ -231,17 +235,6 @@ async def _named(
 
 def _change(one: MovementRow) -> tuple[str, int, int]:
     return (one.kind, one.before, one.after)
-
-
-async def _asked(request: Request, customer: str | None) -> Asked:
-    """Read what is asked for; what was known then of a whole book is read from a kept build."""
-    asked = await asked_by(request, SCOPE)
-    return asked if customer is not None else await build_for(services(request), services(request).revenue.name, asked)
-
-
-def _is_recalled(asked: Asked) -> bool:
-    """Tell whether what was known of a customer is folded now: no build was kept that holds it."""
-    return asked.known is not None and asked.build is None
 
 
 def movement_parameter(request: Request) -> tuple[str, str, datetime]:
