@@ -54,8 +54,7 @@ async def show_trial_balance(visit: Visit) -> Response:
 async def show_journal(visit: Visit) -> Response:
     """List entries with their postings and events.
 
-    What changed in closed months stands in the first open one; to find it in everybody's books takes a while, and so
-    it waits to be asked for.
+    What changed in closed months stands in the first open one, and waits to be asked for.
     """
     picks = read_picks(visit)
     entry = given(visit, "entry")

@@ -30,14 +30,14 @@ ORDER BY subject COLLATE "C", policy, currency, at
 ENTRIES: Final = """
 SELECT subject, entry, at, kind, currency, invoice, accounts, amounts, lines, because
 FROM journal_entry
-WHERE book = $1 AND at < $2 AND ($3::text IS NULL OR subject = $3)
+WHERE book = $1 AND at < $2 AND ($3::text[] IS NULL OR subject = ANY ($3))
 ORDER BY subject COLLATE "C", entry
 """
 
 EARNED: Final = """
 SELECT subject, invoice, line, currency, account, start, "end", amount, origin, unit, a, b, c, first, because
 FROM earning_span
-WHERE book = $1 AND start < $2 AND ($3::text IS NULL OR subject = $3)
+WHERE book = $1 AND start < $2 AND ($3::text[] IS NULL OR subject = ANY ($3))
 ORDER BY subject COLLATE "C", line, account, start
 """
 
@@ -46,11 +46,11 @@ SELECT subject, invoice, line, subscription, product, price, tax_rate
 FROM (
     SELECT subject, invoice, line, subscription, product, price, tax_rate
     FROM invoice_line
-    WHERE book = $1 AND ($2::text IS NULL OR subject = $2)
+    WHERE book = $1 AND ($2::text[] IS NULL OR subject = ANY ($2))
     UNION ALL
     SELECT subject, invoice, NULL, subscription, NULL, NULL, NULL
     FROM invoice
-    WHERE book = $1 AND ($2::text IS NULL OR subject = $2)
+    WHERE book = $1 AND ($2::text[] IS NULL OR subject = ANY ($2))
 ) AS about
 ORDER BY subject COLLATE "C"
 """

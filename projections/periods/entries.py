@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import replace
+from decimal import Decimal
 from typing import Final
 
 import asyncpg
 
-from projections.builds import enter_build
+from projections.builds import enter_both, enter_build
+from projections.periods.kept import KEEPS
 from projections.periods.months import month_end, month_start
 from projections.periods.owners import Scope, by_owner
 from projections.periods.query import Closed, sealed_line_of
@@ -17,6 +19,7 @@ from projections.periods.seal import PRIOR_PERIOD, SealedLine
 from projections.periods.tables import NAME
 from projections.revenue.documents import time_of
 from projections.revenue.pages import Wanted, read_journal, read_one
+from projections.revenue.prints import MODULUS
 from projections.revenue.shown import Shown, ShownLine
 from projections.revenue.whose import customer_of
 
@@ -39,6 +42,23 @@ SELECT subject AS owner FROM journal_entry WHERE book = $1 AND (entry = $2 OR li
 UNION
 SELECT subject FROM earning_span WHERE book = $1 AND line = $3
 """
+
+DIFFERING: Final = """
+SELECT owner
+FROM (
+    SELECT owner, print
+    FROM sealed_print
+    CROSS JOIN LATERAL unnest(owners, prints) AS was (owner, print)
+    WHERE book = $1 AND digest = ANY ($2)
+    UNION ALL
+    SELECT subject, -prints[width_bucket($3::date, months)]
+    FROM journal_print
+    WHERE book = $1
+) AS sealed_and_so
+GROUP BY owner
+HAVING mod(sum(print), $4) <> 0
+"""
+"""Whose books differ from what was sealed of them up to the end of a month: seldom many, so theirs alone are read."""
 
 _FEW: Final = 250
 _MANY: Final = 16_000
@@ -150,11 +170,30 @@ async def _changed(
     until = closed.until
     if until is None or not wanted.prior or not wanted.since <= until.timestamp() <= wanted.until:
         return []
-    scope = Scope(wanted.book, until, closed.digests(), wanted.customer)
+    customers = await _differing(connection, revenue, build, wanted, closed)
+    if customers == []:
+        await enter_build(connection, revenue, wanted.book, build)
+        return []
+    scope = Scope(wanted.book, until, closed.digests(), customers)
     found: list[Shown] = []
     async for one in by_owner(connection, revenue, build, scope, with_movements=False):
         found += shown_of(prior_period(one.lines, one.sealed_lines, closed.first_open or ""), wanted)
     return sorted(found, key=place_in)
+
+
+async def _differing(
+    connection: asyncpg.Connection, revenue: str, build: str | None, wanted: Wanted, closed: Closed
+) -> list[str] | None:
+    """Name those of whom something changed, among those who are wanted; None where a build does not keep prints."""
+    if wanted.customer is not None:
+        return [wanted.customer]
+    await enter_both(connection, revenue, build, NAME)
+    for table in ("journal_print", "sealed_print"):
+        if not await connection.fetchval(KEEPS, table):
+            return None
+    month = month_start(closed.periods[-1].month).date()
+    rows = await connection.fetch(DIFFERING, wanted.book, closed.digests(), month, Decimal(MODULUS))
+    return sorted(row["owner"].removeprefix(f"{wanted.book}/") for row in rows)
 
 
 def shown_of(lines: Iterable[SealedLine], wanted: Wanted) -> list[Shown]:

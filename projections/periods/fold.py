@@ -16,7 +16,9 @@ from ledger.event import Json
 from projections.contract import Row, Rows, Subject, Terms
 from projections.facts import Fact
 from projections.periods.decisions import CLOSED, REOPENED, SEALED
+from projections.periods.reported import original_entry
 from projections.periods.seal import SealedLine, SealedMovement, rows_in
+from projections.revenue.prints import MODULUS, print_of
 from projections.revenue.sums import COLUMNS, post
 
 
@@ -108,6 +110,16 @@ class OwedRow(NamedTuple):
     amount: int
 
 
+class PrintRow(NamedTuple):
+    """The prints (``revenue.prints``) of whose postings are in one chunk: owners beside prints."""
+
+    subject: str
+    book: str
+    digest: str
+    owners: list[str]
+    prints: list[int]
+
+
 class WorthRow(NamedTuple):
     """By how much the movements of one chunk changed worth, and by how many those who are worth something."""
 
@@ -155,6 +167,7 @@ class State:
     lines: list[LineRow] = field(default_factory=list)
     movements: list[MovementRow] = field(default_factory=list)
     owed: list[OwedRow] = field(default_factory=list)
+    prints: list[PrintRow] = field(default_factory=list)
     worth: list[WorthRow] = field(default_factory=list)
     moved: list[MovedRow] = field(default_factory=list)
     last: list[LastRow] = field(default_factory=list)
@@ -178,6 +191,7 @@ def rows(state: State) -> Rows:
         "sealed_movement": state.movements,
         "sealed_total": total_rows(state.lines),
         "sealed_owed": state.owed,
+        "sealed_print": state.prints,
         "sealed_worth": state.worth,
         "sealed_moved": state.moved,
         "sealed_last": state.last,
@@ -199,6 +213,8 @@ def _sealed(state: State, content: Json) -> None:
     ]  # fmt: skip
     chunk = (subject.stream_id, subject.book, digest)
     state.owed = [OwedRow(*chunk, place, *key, amount) for place, (key, amount) in enumerate(owed(lines).items())]
+    printed = prints(lines)
+    state.prints = [PrintRow(*chunk, list(printed), list(printed.values()))] if printed else []
     state.worth = [WorthRow(*chunk, *key, *sums) for key, sums in sorted(worth(moved).items())]
     state.moved = [MovedRow(*chunk, *key, sum(days), days) for key, days in sorted(by_day(moved).items())]
     state.last = [
@@ -230,6 +246,15 @@ def owed(lines: Iterable[SealedLine]) -> dict[tuple[str, str, str | None], int]:
             key = (one.owner, one.currency, one.invoice)
             found[key] = found.get(key, 0) + one.amount
     return {key: amount for key, amount in found.items() if amount}
+
+
+def prints(lines: Iterable[SealedLine]) -> dict[str, int]:
+    """Return the print of each owner's postings, a correction's as what it corrects."""
+    found: dict[str, int] = {}
+    for one in lines:
+        key = (original_entry(one), one.original_month, one.currency, one.account, one.line)
+        found[one.owner] = (found.get(one.owner, 0) + print_of(*key, one.amount)) % MODULUS
+    return found
 
 
 def worth(moved: Iterable[SealedMovement]) -> dict[tuple[str, str], tuple[int, int, int]]:

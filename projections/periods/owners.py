@@ -25,7 +25,7 @@ SEALED_LINES: Final = """
 SELECT owner, entry, kind, of, at, original_month, currency, account, amount, invoice, line, subscription, product,
        price, tax_rate, because
 FROM sealed_line
-WHERE book = $1 AND digest = ANY ($2) AND ($3::text IS NULL OR customer = $3)
+WHERE book = $1 AND digest = ANY ($2) AND ($3::text[] IS NULL OR customer = ANY ($3))
 ORDER BY owner COLLATE "C", subject, place
 """
 
@@ -84,12 +84,12 @@ class Owned:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Of which book, of whom (None: everybody), before which time, and beside which seals."""
+    """Of which book, of which customers (None: everybody), before which time, and beside which seals."""
 
     book: str
     before: datetime
     digests: Sequence[str]
-    customer: str | None = None
+    customers: Sequence[str] | None = None
 
 
 async def by_owner(
@@ -99,18 +99,18 @@ async def by_owner(
 
     The connection is in a build of revenue (None: the live one) when the first owner comes, and afterwards.
     """
-    book, customer = scope.book, scope.customer
-    subject = None if customer is None else f"{book}/{customer}"
+    book, customers = scope.book, scope.customers
+    subjects = None if customers is None else [f"{book}/{customer}" for customer in customers]
     streams: list[Stream] = []
     await enter_build(connection, NAME, book)
-    streams.append(await Stream.open(connection, SEALED_LINES, book, list(scope.digests), customer))
+    streams.append(await Stream.open(connection, SEALED_LINES, book, list(scope.digests), customers))
     if with_movements:
         streams.append(await Stream.open(connection, SEALED_MOVEMENTS, book, list(scope.digests)))
     await enter_build(connection, revenue, book, build)
     until = int(scope.before.timestamp())
-    streams.append(await Stream.open(connection, effective.ENTRIES, book, scope.before, subject))
-    streams.append(await Stream.open(connection, effective.EARNED, book, until, subject))
-    streams.append(await Stream.open(connection, effective.ABOUTS, book, subject))
+    streams.append(await Stream.open(connection, effective.ENTRIES, book, scope.before, subjects))
+    streams.append(await Stream.open(connection, effective.EARNED, book, until, subjects))
+    streams.append(await Stream.open(connection, effective.ABOUTS, book, subjects))
     if with_movements:
         streams.append(await Stream.open(connection, effective.MOVEMENTS, book, scope.before))
     while (owner := min((one.owner for one in streams if one.owner is not None), default=None)) is not None:

@@ -7,11 +7,11 @@ from typing import Final
 from projections.contract import Projection, Table
 from projections.periods import fold
 from projections.periods.decisions import CLOSED, REOPENED, SEALED
-from projections.periods.fold import LastRow, LineRow, MovedRow, MovementRow, OwedRow, PeriodRow, WorthRow
+from projections.periods.fold import LastRow, LineRow, MovedRow, MovementRow, OwedRow, PeriodRow, PrintRow, WorthRow
 from projections.revenue.sums import COLUMNS
 
 NAME: Final = "periods"
-VERSION: Final = 6
+VERSION: Final = 7
 
 PERIODS: Final = Table(
     name="period",
@@ -151,6 +151,23 @@ OWED: Final = Table(
     """,
 )
 
+PRINTS: Final = Table(
+    name="sealed_print",
+    columns=PrintRow._fields,
+    create="""
+    CREATE TABLE sealed_print (
+        subject text     NOT NULL,
+        book    text     NOT NULL,
+        digest  text     NOT NULL,
+        owners  text[]   NOT NULL,
+        prints  bigint[] NOT NULL,
+        PRIMARY KEY (subject)
+    );
+    CREATE INDEX ON sealed_print (book, digest);
+    SELECT ledger.distribute('sealed_print', 'subject');
+    """,
+)
+
 WORTH: Final = Table(
     name="sealed_worth",
     columns=WorthRow._fields,
@@ -214,7 +231,7 @@ PERIODS_PROJECTION: Final = Projection(
     name=NAME,
     version=VERSION,
     types=frozenset({CLOSED, REOPENED, SEALED}),
-    tables=(PERIODS, LINES, MOVEMENTS, TOTALS, OWED, WORTH, MOVED, LAST),
+    tables=(PERIODS, LINES, MOVEMENTS, TOTALS, OWED, PRINTS, WORTH, MOVED, LAST),
     state=fold.State,
     begin=fold.State,
     step=fold.step,

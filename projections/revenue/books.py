@@ -15,6 +15,7 @@ from projections.revenue.journal import books_of
 from projections.revenue.owing import owing_on, with_owing
 from projections.revenue.part import Part
 from projections.revenue.policy import published
+from projections.revenue.prints import PRINTS, print_rows
 from projections.revenue.recognition import earnings
 from projections.revenue.recurring import Recurring
 from projections.revenue.sums import daily, monthly, sum_rows
@@ -57,6 +58,7 @@ def rows(state: Whole) -> Rows:
         "earning_span": ledgers.span_rows(facts, found),
         "revenue_sum": sum_rows(facts.subject.stream_id, facts.subject.book, days, months, falls),
         "revenue_problem": ledgers.problem_rows(facts, made.journal.problems),
+        "journal_print": print_rows(facts.subject.stream_id, facts.subject.book, made.journal.entries, found),
     }
 
 
@@ -71,6 +73,7 @@ BOOKS: Final = Part(
         ledgers.SPANS,
         ledgers.SUMS,
         ledgers.PROBLEMS,
+        PRINTS,
     ),
     begin=Facts,
     step=step,

@@ -75,8 +75,7 @@ class Wanted:
     """Which entries: of a book, from ``since`` to ``until`` (unix seconds, both included), and of what.
 
     ``subjects`` are whose they are, where that is known: theirs are found by key. ``prior`` asks also for what changed
-    in closed months since, for which everybody's books are looked through. Where everybody's entries are asked for,
-    those up to ``after`` are not read again.
+    in closed months since. Where everybody's entries are asked for, those up to ``after`` are not read again.
     """
 
     book: str

@@ -147,5 +147,10 @@ def _day(number: int) -> date:
 
 def month_name(at: int) -> str:
     """Name the UTC month that a second lies in: 2026-03."""
-    moment = datetime.fromtimestamp(at, UTC)
-    return f"{moment.year:04d}-{moment.month:02d}"
+    return _month_name(at // DAY)
+
+
+@lru_cache(maxsize=50_000)
+def _month_name(number: int) -> str:
+    day = _day(number)
+    return f"{day.year:04d}-{day.month:02d}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -16,6 +17,7 @@ from ledger.postgres import Database
 from ledger.simulator.calendar import month_ends
 from ledger.simulator.company import MIXED, Arguments, Company
 from ledger.times import rfc3339
+from projections.periods import entries, owners
 from projections.periods.closing import Asked, close_month
 from projections.periods.months import month_of
 from tests.conftest import ManualClock
@@ -58,6 +60,52 @@ async def test_sealed_months_stay_and_the_sum_is_what_is_so(
             await fold_all(database, services)
             shown[months[number]] = await month_of_reads(client, months[number], ends[number])
     await _all_of_it_is_what_is_so(client, months, ends)
+
+
+async def test_of_everybody_those_alone_are_read_whose_books_changed(
+    client: httpx.AsyncClient,
+    database: Database,
+    services: Services,
+    clock: ManualClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What changed in closed months is the same as if everybody's books were looked through."""
+    read: list[Sequence[str] | None] = []
+
+    def by_owner(*known: Any, **more: Any) -> Any:
+        read.append(known[3].customers)
+        return owners.by_owner(*known, **more)
+
+    monkeypatch.setattr(entries, "by_owner", by_owner)
+    clock.now = datetime.fromtimestamp(ARGUMENTS.end, UTC) + timedelta(days=1)
+    bodies = [orjson.dumps(event) for event in Company(ARGUMENTS).events()]
+    late = random.Random(3).sample(bodies, 12)
+    ends = [datetime.fromtimestamp(end, UTC) for end in month_ends(ARGUMENTS.start, ARGUMENTS.end)]
+    await services.appender.append(new_events([body for body in bodies if body not in late]))
+    await fold_all(database, services)
+    for number in range(3):
+        month = month_of(ends[number] - timedelta(seconds=1))
+        asked = Asked("self:live", month, "test", "month end", clock.now, force=True)
+        await close_month(services.pool, services.appender, services.revenue, asked)
+        await fold_all(database, services)
+    bounds = {"from": rfc3339(ends[2]), "to": rfc3339(ends[2] + timedelta(days=1)), "limit": "500"}
+    assert not [
+        one for one in (await ask(client, "revenue/journal", **bounds))["data"] if one["original_month"] < "2024"
+    ]
+    assert read == [], "nothing has changed, and nobody's books are read"
+    await services.appender.append(new_events(late))
+    await fold_all(database, services)
+    told = await ask(client, "revenue/journal", **bounds)
+    changed = {one["customer"] for one in told["data"] if one["kind"] == "prior_period"}
+    assert [sorted(one for one in some or () if one.startswith("cus_")) for some in read] == [sorted(changed)]
+    assert 0 < len(changed) < 12
+
+    async def nobody_knows(*_: Any) -> None:
+        return None
+
+    monkeypatch.setattr(entries, "_differing", nobody_knows)
+    assert await ask(client, "revenue/journal", **bounds) == told
+    assert read[1:] == [None]
 
 
 async def month_of_reads(client: httpx.AsyncClient, month: str, end: datetime) -> tuple[Json, Json, Json]:

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from projections.periods.fold import prints
 from projections.periods.months import is_month, month_after, month_end, month_of, month_start
 from projections.periods.reported import reported_lines, reported_movements
 from projections.periods.seal import PRIOR_PERIOD, SealedLine, SealedMovement, Sealing, rows_in, written
@@ -168,6 +169,10 @@ def test_sealed_and_prior_period_entries_are_always_what_is_so(steps: list[Step]
 def _check(company: Company) -> None:
     lines, moved = company.report()
     past = [one for seal in company.seals for one in seal.lines]
+    early = prints(one for one in company.lines() if one.original_month < company.first_open)
+    was = prints(past)
+    differing = {owner for owner in {*early, *was} if early.get(owner, 0) != was.get(owner, 0)}
+    assert differing == {one.owner for one in lines if one.kind == PRIOR_PERIOD}, "prints tell whose books changed"
     assert totals([*past, *lines]) == totals(company.lines())
     assert all(month_of(at) >= company.first_open for at in [one.at for one in lines] + [one.at for one in moved])
     assert all(one.kind == PRIOR_PERIOD or one.original_month >= company.first_open for one in lines)

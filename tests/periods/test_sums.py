@@ -17,6 +17,7 @@ from projections.facts import Fact
 from projections.periods import fold
 from projections.periods.decisions import SEALED, chunk_stream
 from projections.periods.kept import ROWS
+from projections.revenue.prints import MODULUS
 from projections.revenue.sums import COLUMNS, flow_of
 from projections.terms import KnownTerms
 from tests.mrr.notation import subscription
@@ -26,7 +27,7 @@ from tests.periods.test_reported import STEPS, Company, Json, Seal, Step, chunks
 __all__ = ["book"]
 
 BOOK = "self:live"
-KEPT = ("sealed_total", *ROWS)
+KEPT = ("sealed_total", "sealed_print", *ROWS)
 
 
 class Build:
@@ -66,6 +67,7 @@ def check(seals: list[Seal], kept: list[fold.State]) -> None:
     amounts: Counter[tuple[str, ...]] = Counter()
     owed: Counter[tuple[str | None, ...]] = Counter()
     worth: Counter[str] = Counter()
+    printed: Counter[str] = Counter()
     days: Counter[tuple[str, str]] = Counter()
     for one in (line for seal in seals for line in seal.lines):
         amounts["lines", one.currency] += 1
@@ -81,10 +83,14 @@ def check(seals: list[Seal], kept: list[fold.State]) -> None:
         for _, _, _, currency, lines, *columns in fold.rows(state)["sealed_total"]:
             amounts["lines", currency] -= lines
             amounts.subtract({(name, currency): of or 0 for name, of in zip(COLUMNS, columns, strict=True)})
+        for row in state.prints:
+            printed.update(dict(zip(row.owners, row.prints, strict=True)))
         for debt in state.owed:
             owed[debt.owner, debt.currency, debt.invoice] -= debt.amount
     assert not any(amounts.values())
     assert not any(owed.values())
+    whole = fold.prints(line for seal in seals for line in seal.lines)
+    assert {owner: one % MODULUS for owner, one in printed.items()} == whole
     found = [row for state in kept for row in state.worth]
     assert {row.policy for row in found} <= {"stripe-2026"}
     assert sum(row.movements for row in found) == len(moved)
@@ -122,12 +128,15 @@ async def test_a_build_that_keeps_no_sums_beside_its_rows_answers_the_same(book:
     book.history.says("01-20", subscription("si_9 2 x 500/month", key="sub_9", customer="cus_9"), "created")
     await book.tell()
     await book.close("2026-02")
+    finalize(book.history, "02-25", 700, "in_4", "02-25", "03-25")
+    await book.tell()
     end = "2026-02-28T23:59:59Z"
     questions: list[tuple[str, dict[str, str]]] = [
         ("revenue/trial-balance", {"as_of": end}), ("revenue/recognition", {"from": "2026-01", "to": "2026-05"}),
         ("revenue/tie-out", {"month": "2026-02"}), ("revenue/tie-out", {"month": "2026-03"}),
         ("revenue/ageing", {"as_of": end}), ("revenue/mrr", {"at": end}),
         ("periods/2026-01", {}), ("periods/2026-02", {}),
+        ("revenue/journal", {"from": "2026-03", "to": "2026-04"}),
     ]  # fmt: skip
     kept = [await book.get(path, **asked) for path, asked in questions]
     assert all(one.get("basis") == "sealed" for one in kept[:6])
