@@ -53,7 +53,7 @@ async def list_events(request: Request) -> Response:
     wanted = _filter(request, asked, cursor, newest_first=newest_first)
     async with services(request).pool.acquire() as connection:
         events = await read_page(
-            connection, asked.book, wanted, limit + 1, newest_first=newest_first, with_bodies=with_data
+            connection, asked.book, wanted, limit + 1, newest_first=newest_first, with_bodies=with_data, lenient=True
         )
     page, next_cursor = page_of(events, limit, lambda one: (one.position,))
     data = [event_json(event, []) for event in page]
@@ -64,7 +64,7 @@ async def get_event(request: Request) -> Response:
     """Answer one event, with the later copies that say something else."""
     asked, head = await asked_of_log(request, SCOPE)
     async with services(request).pool.acquire() as connection:
-        event = await find_event(request, connection, asked)
+        event = await find_event(request, connection, asked, lenient=True)
         conflicts = await conflicts_of(connection, asked.book, event.event_id)
     return answer_at_head(event_json(event, list(conflicts)), asked.book, head)
 
@@ -131,7 +131,7 @@ async def list_rows(request: Request) -> Response:
         serving.pool.acquire() as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),
     ):
-        event = await find_event(request, connection, asked)
+        event = await find_event(request, connection, asked, lenient=True)
         if asked.as_of is None and asked.known is None:
             found = await rows_of_event(connection, readable, asked.book, event.stream_id, event.event_id)
         else:
@@ -148,8 +148,8 @@ async def list_rows(request: Request) -> Response:
 def event_json(event: StoredEvent, conflicts: list[Conflict]) -> dict[str, Any]:
     """Write an event as the contract has it; ``leaf`` lets anybody check it against the log's Merkle tree.
 
-    Data that was not read, or is nested deeper than JSON can be written here, is left out and named in ``incomplete``:
-    its raw bytes stand.
+    Data that was not read, cannot be read any more, or is nested deeper than JSON can be written here, is left out and
+    named in ``incomplete``.
     """
     data = data_of(event)
     return {
@@ -181,20 +181,25 @@ def _conflict_json(conflict: Conflict) -> dict[str, Any]:
 
 
 def data_of(event: StoredEvent) -> bytes | None:
-    """Return an event's data as JSON; None where it was erased, not read, or is too deep to be written here."""
+    """Return an event's data as JSON; None where it was erased, not read, is damaged, or is too deep to be written."""
     if not event.salt or not event.body:
         return None
     try:
         data = orjson.dumps(mapping(orjson.loads(event.body).get("data")))
-    except orjson.JSONEncodeError:
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
         return None
     return json_bytes(mapping(read_answer(event.body).get("data"))) if may_exceed_64_bits(event.body) else data
 
 
-async def find_event(request: Request, connection: asyncpg.Connection, asked: Asked) -> StoredEvent:
-    """Return the event a request's path names. Raises 404 where its book has none, or had none by then."""
+async def find_event(
+    request: Request, connection: asyncpg.Connection, asked: Asked, *, lenient: bool = False
+) -> StoredEvent:
+    """Return the event a request's path names. Raises 404 where its book has none, or had none by then.
+
+    ``lenient``: with an empty body where that cannot be read.
+    """
     event_id = path_value(request, "event_id")
-    event = await read_event(connection, asked.book, event_id)
+    event = await read_event(connection, asked.book, event_id, lenient=lenient)
     if event is None:
         raise Problem(404, f"book {asked.book} has no event {event_id}")
     if asked.as_of is not None and event.created > asked.as_of:

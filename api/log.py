@@ -21,7 +21,7 @@ async def get_proof(request: Request) -> Response:
     asked, head = await asked_of_log(request, SCOPE)
     serving = services(request)
     async with serving.pool.acquire() as connection:
-        event = await find_event(request, connection, asked)
+        event = await find_event(request, connection, asked, lenient=True)
     proof = await serving.notary.prove(event)
     return _text(proof.encode(), head)
 

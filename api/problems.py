@@ -15,7 +15,14 @@ from starlette.responses import Response
 
 from api.front import request_id_of
 from api.outward.refused import StripeRefusedError
-from ledger.errors import BeyondReadingError, KeyUsedError, LedgerError, LogUnavailableError, MalformedEventError
+from ledger.errors import (
+    BeyondReadingError,
+    KeyUsedError,
+    LedgerError,
+    LogUnavailableError,
+    MalformedEventError,
+    UndecodableBodyError,
+)
 from ledger.notary import ForkNeededError, NotProvableError
 from ledger.postgres import AWAY
 from projections.builds import NoSuchBuildError, StillFoldingError
@@ -164,6 +171,7 @@ def _refused_by_stripe(refused: StripeRefusedError) -> Problem:
 TOLD: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], Callable[[Any], Problem]], ...]] = (
     (CatalogError, lambda e: Problem(422, str(e), kind="invalid-catalog", more={"line": e.line, "key": e.key})),
     (BeyondReadingError, lambda e: Problem(409, f"{e}: this customer is parked", kind="parked")),
+    (UndecodableBodyError, lambda e: Problem(500, f"{e}: `ledger verify --full` says what is damaged", kind="damaged")),
     (KeyUsedError, lambda e: Problem(409, str(e), kind="idempotency-key-used")),
     (MalformedEventError, lambda e: Problem(400, str(e), kind="malformed-event")),
     ((NotProvableError, NoSuchBuildError), lambda e: Problem(404, str(e))),

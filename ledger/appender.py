@@ -27,7 +27,7 @@ from ledger.books import CONTROL_BOOK
 from ledger.codec import BodyCodec, shipped_dictionary
 from ledger.conflicts import record_conflicts
 from ledger.dictionary import BodyReader, read_dictionaries
-from ledger.errors import LedgerError, LogUnavailableError
+from ledger.errors import LedgerError, LogUnavailableError, UndecodableBodyError
 from ledger.event import NewEvent
 from ledger.flush import Appended, Flush, Waiting
 from ledger.postgres import AWAY, Database
@@ -169,12 +169,16 @@ class Appender:
 
     async def _use_dictionary(self, connection: asyncpg.Connection) -> None:
         """Encode with the shipped dictionary from now on, registering it first where the log does not have it."""
-        while self._dictionary not in (registered := await read_dictionaries(connection)).contents:
-            registered.add(self._dictionary)
-            events = [self._prepare(event) for event in registered.new_events(CONTROL_BOOK, self._clock())]
-            caller = Waiting(events, 0, asyncio.get_running_loop().create_future())
-            await self._write(connection, [caller])
-            caller.answer.exception()  # another process may have registered one first: look again
+        try:
+            while self._dictionary not in (registered := await read_dictionaries(connection)).contents:
+                registered.add(self._dictionary)
+                events = [self._prepare(event) for event in registered.new_events(CONTROL_BOOK, self._clock())]
+                caller = Waiting(events, 0, asyncio.get_running_loop().create_future())
+                await self._write(connection, [caller])
+                caller.answer.exception()  # another process may have registered one first: look again
+        except UndecodableBodyError as error:
+            _log.error("dictionaries_unreadable", error=error)  # what is encoded without one can be read all the same
+            return
         self._codec.use(self._dictionary)
 
     async def _disconnect(self) -> None:

@@ -13,6 +13,7 @@ import orjson
 from ledger.append_call import Place
 from ledger.batch import Prepared
 from ledger.dictionary import BodyReader
+from ledger.errors import UndecodableBodyError
 
 FIRST_COPIES = """
 SELECT e.stream_id, e.version, e.encoding, e.dictionary_id, e.salt, e.body
@@ -63,7 +64,10 @@ def same_event(first: bytes, copy: bytes) -> bool:
 async def record_conflicts(
     connection: asyncpg.Connection, bodies: BodyReader, copies: Sequence[tuple[Prepared, Place]]
 ) -> list[Prepared]:
-    """Keep and return those of ``copies`` that say something else than the first copy of their event."""
+    """Keep and return those of ``copies`` that say something else than the first copy of their event.
+
+    Beside a first copy that cannot be read, every later one is kept: it may be the only one that can.
+    """
     if not copies:
         return []
     streams = [place.stream_id for _, place in copies]
@@ -71,12 +75,19 @@ async def record_conflicts(
     rows = await connection.fetch(FIRST_COPIES, streams, versions)
     await bodies.prepare(connection, rows)
     # Of an event that was erased no copy is kept: it would bring back what had to go.
-    firsts = {(row["stream_id"], row["version"]): bodies.decode(row) for row in rows if row["salt"]}
+    firsts = {(row["stream_id"], row["version"]): _readable(bodies, row) for row in rows if row["salt"]}
     known = [(copy, firsts.get((place.stream_id, place.version))) for copy, place in copies]
     different = [copy for copy, first in known if first is not None and not same_event(first, copy.event.body)]
     if different:
         await connection.executemany(RECORD, [_columns(copy) for copy in different])
     return different
+
+
+def _readable(bodies: BodyReader, row: asyncpg.Record) -> bytes:
+    try:
+        return bodies.decode(row)
+    except UndecodableBodyError:
+        return b""
 
 
 async def conflicts_of(connection: asyncpg.Connection, book: str, event_id: str) -> Sequence[Conflict]:

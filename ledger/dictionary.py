@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -10,6 +11,7 @@ import asyncpg
 from eventsourcing.domain import event
 
 from ledger.codec import BodyCodec, dictionary_id_of
+from ledger.errors import UndecodableBodyError
 from ledger.operator import OperatorAggregate, Recorded
 
 STREAM: Final = "dictionaries"
@@ -41,13 +43,20 @@ class Dictionaries(OperatorAggregate):
 
 
 async def read_dictionaries(connection: asyncpg.Connection) -> Dictionaries:
-    """Return the dictionaries the log holds; they themselves are written without one."""
+    """Return the dictionaries the log holds; they themselves are written without one.
+
+    Raises ``UndecodableBodyError`` where one of them cannot be read.
+    """
     codec = BodyCodec()
-    stored = [
-        Recorded(row["version"], row["type"], row["created"], codec.decode(row["encoding"], row["body"]))
-        for row in await connection.fetch(DICTIONARIES)
-    ]
-    return Dictionaries.restore(STREAM, stored)
+    rows = await connection.fetch(DICTIONARIES)
+    try:
+        stored = [
+            Recorded(row["version"], row["type"], row["created"], codec.decode(row["encoding"], row["body"]))
+            for row in rows
+        ]
+        return Dictionaries.restore(STREAM, stored)
+    except (ValueError, KeyError, TypeError) as error:  # no JSON, or none of ours
+        raise UndecodableBodyError(f"a dictionary is damaged: {error}") from error
 
 
 class BodyReader:
@@ -58,10 +67,14 @@ class BodyReader:
         self._known: set[int] = set()
 
     async def prepare(self, connection: asyncpg.Connection, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Learn the dictionaries these rows need; asks the database only for one that is new to this process."""
+        """Learn the dictionaries these rows need; asks the database only for one that is new to this process.
+
+        Where they cannot be read, the rows that need one cannot be decoded.
+        """
         if any(row["dictionary_id"] not in self._known for row in rows if row["dictionary_id"] is not None):
-            dictionaries = await read_dictionaries(connection)
-            self._known.update([self._codec.learn(content) for content in dictionaries.contents])
+            with contextlib.suppress(UndecodableBodyError):
+                dictionaries = await read_dictionaries(connection)
+                self._known.update([self._codec.learn(content) for content in dictionaries.contents])
 
     def decode(self, row: Mapping[str, Any]) -> bytes:
         """Return a prepared row's exact bytes; none for a body that was erased. Raises ``UndecodableBodyError``."""

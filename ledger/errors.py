@@ -64,3 +64,11 @@ class EmbeddedPostgresError(LedgerError):
 
 class UndecodableBodyError(LedgerError):
     """A stored body names an encoding or a dictionary this process cannot decode."""
+
+
+class UnreadableEventError(UndecodableBodyError):
+    """What is stored of an event's body cannot be read: it was damaged, or the dictionary it wants was."""
+
+    def __init__(self, event_id: str, why: object) -> None:
+        super().__init__(f"the stored body of {event_id} cannot be read: {why}")
+        self.event_id = event_id

@@ -14,6 +14,7 @@ import asyncpg
 
 from ledger.books import CONTROL_BOOK
 from ledger.dictionary import BodyReader
+from ledger.errors import UndecodableBodyError, UnreadableEventError
 from ledger.leaf import HEADER_COLUMNS, Header
 
 _bodies = BodyReader()
@@ -180,17 +181,19 @@ async def read_page(
     *,
     newest_first: bool = False,
     with_bodies: bool = True,
+    lenient: bool = False,
 ) -> list[StoredEvent]:
     """Return up to ``limit`` events of a book that ``wanted`` lets through, in order of position.
 
-    Without bodies theirs are empty: what a page of large events costs is what is in them.
+    Without bodies theirs are empty: what a page of large events costs is what is in them. So is, ``lenient``, one that
+    cannot be read; else ``UnreadableEventError`` is raised.
     """
     statement = PAGE_NEWEST_FIRST if newest_first else PAGE
     rows = await connection.fetch(
         statement, book, wanted.after, wanted.before, wanted.type, wanted.stream_id, wanted.as_of, limit, with_bodies
     )
     if with_bodies:
-        return await _stored(connection, rows)
+        return await _stored(connection, rows, lenient=lenient)
     return [StoredEvent(**{**row, "body": b""}) for row in rows]
 
 
@@ -205,9 +208,14 @@ async def read_streams(
     return streams
 
 
-async def read_event(connection: asyncpg.Connection, book: str, event_id: str) -> StoredEvent | None:
-    """Return one event of a book, or None."""
-    found = await _stored(connection, await connection.fetch(EVENT, event_id, book))
+async def read_event(
+    connection: asyncpg.Connection, book: str, event_id: str, *, lenient: bool = False
+) -> StoredEvent | None:
+    """Return one event of a book, or None.
+
+    Raises ``UnreadableEventError`` where its body cannot be read; ``lenient``, it is returned with an empty one.
+    """
+    found = await _stored(connection, await connection.fetch(EVENT, event_id, book), lenient=lenient)
     return found[0] if found else None
 
 
@@ -241,6 +249,17 @@ def _unbroken(rows: Sequence[asyncpg.Record], after: int) -> list[asyncpg.Record
     return [row for expected, row in enumerate(rows, after + 1) if row["position"] == expected]
 
 
-async def _stored(connection: asyncpg.Connection, rows: Sequence[asyncpg.Record]) -> list[StoredEvent]:
+async def _stored(
+    connection: asyncpg.Connection, rows: Sequence[asyncpg.Record], *, lenient: bool = False
+) -> list[StoredEvent]:
     await _bodies.prepare(connection, rows)
-    return [StoredEvent(**{**row, "body": _bodies.decode(row)}) for row in rows]
+    return [StoredEvent(**{**row, "body": _body(row, lenient=lenient)}) for row in rows]
+
+
+def _body(row: asyncpg.Record, *, lenient: bool) -> bytes:
+    try:
+        return _bodies.decode(row)
+    except UndecodableBodyError as error:
+        if lenient:
+            return b""
+        raise UnreadableEventError(row["event_id"], error) from error

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
 
 import orjson
 
+from ledger.errors import UnreadableEventError
 from ledger.event import Json, mapping
 from ledger.observation import OBSERVATIONS
 from projections.observed import seen_in
@@ -18,7 +20,7 @@ class Fact(NamedTuple):
 
     Both are empty for thin events, which are stored and never folded. ``position`` identifies and explains; no fold
     may let it decide anything. ``observed`` tells that Stripe's API was asked: the type then is that of the event
-    which would have told the same.
+    which would have told the same. ``unread`` says why nothing is known of it but that it is there.
     """
 
     event_id: str
@@ -29,6 +31,7 @@ class Fact(NamedTuple):
     previous: Json
     body: Json
     observed: bool = False
+    unread: UnreadableEventError | None = None
 
 
 def fact_of(event_id: str, type_: str, created: datetime, position: int, body: bytes) -> Fact:
@@ -47,6 +50,14 @@ def fact_of(event_id: str, type_: str, created: datetime, position: int, body: b
         mapping(data.get("previous_attributes")),
         parsed,
     )
+
+
+def readable(facts: Iterable[Fact]) -> Iterator[Fact]:
+    """Give facts. Raises ``UnreadableEventError`` at one that cannot be read: without it the others say too little."""
+    for fact in facts:
+        if fact.unread is not None:
+            raise fact.unread
+        yield fact
 
 
 def listing(value: object) -> list[Json]:

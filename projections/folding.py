@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 from ledger.event import Json
 from projections.causal import REACH, Ordering, object_key, order
 from projections.contract import Projection, Row, Rows, Subject, Terms
-from projections.facts import Fact
+from projections.facts import Fact, readable
 
 KEEP_EVERY: Final = 250
 """How many events lie between states that are kept for good."""
@@ -132,13 +132,13 @@ class Folding:
         self._kept_at_seen = resume.seen
         self._ready = resume
         self._anchors.update(resume.anchors)
-        facts = anchors or {}
+        facts = {fact.position: fact for fact in readable((anchors or {}).values())}
         self._shown = {key: facts[position].subject for key, position in resume.anchors if position in facts}
         self._before = dict(self._shown)
 
     def feed(self, facts: Iterable[Fact]) -> None:
         """Fold more facts; later calls bring none older than ``REACH`` before the newest of these."""
-        self._waiting += facts
+        self._waiting += readable(facts)
         if not self._waiting:
             return
         ordering = order(self._waiting, self._shown)
@@ -151,7 +151,7 @@ class Folding:
 
     def hold(self, facts: Iterable[Fact]) -> None:
         """Take facts in any order, all at once, to be folded when the fold is finished."""
-        self._waiting += facts
+        self._waiting += readable(facts)
 
     def finish(self, until: int = 0, *, ready: bool = False) -> Folded:
         """Fold what waits, and say what it all came to. ``until`` is the position up to which there is nothing else.
@@ -193,7 +193,7 @@ class Folding:
         """
         if self._done is None or self._done.more + len(facts) > _RECENT_EVERY:
             return None
-        ordered = order([*self._done.came, *facts], self._before).facts
+        ordered = order([*self._done.came, *readable(facts)], self._before).facts
         stood = len(self._done.ordered)
         if ordered[:stood] != self._done.ordered:
             return None

@@ -119,21 +119,25 @@ async def join(
         await _join_links(connection, projection, news, own, joined, warm)
     terms_changed = [event for event in news if event.type in projection.references]
     if terms_changed:
-        changed = await _changed_terms(connection, projection, book, [event.position for event in terms_changed])
+        changed = await _changed_terms(connection, projection, book, terms_changed)
         joined.dirty |= {row["subject"] for row in await connection.fetch(USERS, sorted(changed))}
     return joined
 
 
 async def _changed_terms(
-    connection: asyncpg.Connection, projection: Projection, book: str, positions: Sequence[int]
+    connection: asyncpg.Connection, projection: Projection, book: str, news: Sequence[Heading]
 ) -> set[str]:
-    """Name the streams of those reference objects whose terms some news change: many only say them again."""
-    news = [fact async for fact in read_each(connection, book, positions)]
-    streams = sorted({f"{book}/{name}" for fact in news if (name := identifier(fact.subject))})
-    rows = await connection.fetch(TERMS_BEFORE, streams, positions[0], list(projection.references))
+    """Name the streams of those reference objects whose terms some news change: many only say them again.
+
+    What cannot be read may say anything.
+    """
+    told = [fact async for fact in read_each(connection, book, [event.position for event in news])]
+    streams = sorted({f"{book}/{name}" for fact in told if (name := identifier(fact.subject))})
+    rows = await connection.fetch(TERMS_BEFORE, streams, news[0].position, list(projection.references))
     before = await facts_of(connection, rows)
-    changed = KnownTerms([*before, *news]).differing_from(KnownTerms(before))
-    return {f"{book}/{name}" for name in changed}
+    changed = KnownTerms([*before, *told]).differing_from(KnownTerms(before))
+    unread = {fact.position for fact in told if fact.unread is not None}
+    return {f"{book}/{name}" for name in changed} | {event.stream_id for event in news if event.position in unread}
 
 
 async def _join_links(
@@ -301,7 +305,11 @@ class TermsReader:
         if position > until:
             position, terms = 0, KnownTerms()
         rows = await connection.fetch(REFERENCES, book, position, until, list(projection.references))
-        terms.add(await facts_of(connection, rows))
+        facts = await facts_of(connection, rows)
+        terms.add(facts)
+        for row, fact in zip(rows, facts, strict=True):
+            if fact.unread is not None:  # a reference object's stream has its name
+                terms.lack(row["stream_id"].partition("/")[2], fact.unread)
         self._known[book] = until, terms
         return terms
 

@@ -7,8 +7,10 @@ from datetime import datetime
 from typing import Final
 
 import asyncpg
+import orjson
 
 from ledger.dictionary import BodyReader
+from ledger.errors import UndecodableBodyError, UnreadableEventError
 from projections.causal import object_key
 from projections.contract import Projection
 from projections.facts import Fact, fact_of
@@ -78,9 +80,16 @@ async def prepare(connection: asyncpg.Connection, rows: Sequence[asyncpg.Record]
 
 
 def parsed(rows: Sequence[asyncpg.Record]) -> list[Fact]:
-    """Decode and parse rows that were prepared for."""
-    decode = _bodies.decode
-    return [fact_of(row["event_id"], row["type"], row["created"], row["position"], decode(row)) for row in rows]
+    """Decode and parse rows that were prepared for; one that cannot be read says so, and nothing else."""
+    return [_fact(row) for row in rows]
+
+
+def _fact(row: asyncpg.Record) -> Fact:
+    heading = row["event_id"], row["type"], row["created"], row["position"]
+    try:
+        return fact_of(*heading, _bodies.decode(row))
+    except (UndecodableBodyError, orjson.JSONDecodeError) as error:
+        return Fact(*heading, {}, {}, {}, unread=UnreadableEventError(row["event_id"], error))
 
 
 async def read_histories(

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Final
 
+from ledger.errors import UnreadableEventError
 from ledger.event import Json, identifier
 from projections.causal import in_causal_order
 from projections.facts import Fact
@@ -21,6 +22,7 @@ class KnownTerms:
     def __init__(self, facts: Iterable[Fact] = ()) -> None:
         self._facts: dict[tuple[str, str], list[Fact]] = {}
         self._forms: dict[tuple[str, str], list[tuple[datetime, Json]]] = {}
+        self._unread: dict[str, UnreadableEventError] = {}
         self.used: set[str] = set()
         self.add(facts)
 
@@ -37,14 +39,23 @@ class KnownTerms:
             extras = {part: fact.subject[part] for fact in ordered for part in INCLUDABLE if part in fact.subject}
             self._forms[key] = [(fact.created, extras | fact.subject) for fact in ordered]
 
+    def lack(self, reference: str, error: UnreadableEventError) -> None:
+        """Know that something is said of an object which cannot be read: whoever asks for it is told so."""
+        self._unread[reference] = error
+
+    def _use(self, reference: str) -> None:
+        self.used.add(reference)
+        if reference in self._unread:
+            raise self._unread[reference]
+
     def forms(self, kind: str, reference: str) -> Sequence[tuple[datetime, Json]]:
         """Return every known form of the object, in causal order."""
-        self.used.add(reference)
+        self._use(reference)
         return self._forms.get((kind, reference), ())
 
     def at(self, kind: str, reference: str, moment: datetime) -> Json | None:
         """Return the object as it was at a moment; its earliest form for one before that; None if unknown."""
-        self.used.add(reference)
+        self._use(reference)
         forms = self._forms.get((kind, reference))
         if not forms:
             return None
@@ -59,7 +70,7 @@ class KnownTerms:
     def noting_use(self) -> KnownTerms:
         """Return the same terms with a note of their own of what is asked for."""
         other = KnownTerms()
-        other._forms = self._forms
+        other._forms, other._unread = self._forms, self._unread
         return other
 
 

@@ -12,6 +12,7 @@ from typing import Final
 import asyncpg
 import orjson
 
+from ledger.errors import UnreadableEventError
 from projections.contract import Projection, Table
 from projections.folding import thinned
 from projections.refold import Refolded, Refolding
@@ -176,7 +177,9 @@ async def _thin(connection: asyncpg.Connection, subjects: Sequence[str]) -> None
 async def park(
     connection: asyncpg.Connection, build_id: str, book: str, refolding: Refolding, newest: dict[str, str]
 ) -> None:
-    """Note which subjects could not be folded, with their newest event, and which can be again."""
+    """Note which subjects could not be folded, with the event that cannot be read or their newest, and which can be
+    again."""
     await connection.execute(UNPARK, build_id, [one.subject for one in refolding.done])
     for subject, error in refolding.failed.items():
-        await connection.execute(PARK, build_id, subject, book, newest.get(subject, ""), repr(error))
+        event = error.event_id if isinstance(error, UnreadableEventError) else newest.get(subject, "")
+        await connection.execute(PARK, build_id, subject, book, event, repr(error))

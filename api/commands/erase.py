@@ -104,7 +104,7 @@ async def _decide(services: Services, book: str, event_ids: Sequence[str], reaso
 
 
 async def _read(connection: asyncpg.Connection, book: str, event_id: str) -> StoredEvent:
-    found = await read_event(connection, book, event_id)
+    found = await read_event(connection, book, event_id, lenient=True)
     if found is None:
         raise MistakeError(f"book {book} has no event {event_id}")
     return found

@@ -40,7 +40,7 @@ def events(
     with running_database(settings) as database:
         of_book = book_of(settings, database, book)
         if event is not None:
-            found, conflicts = asyncio.run(_one(database, of_book, event))
+            found, conflicts = asyncio.run(_one(database, of_book, event, lenient=not raw))
             _show_one(found, conflicts, raw=raw)
             return
         wanted = Filter(after=after, type=type_, stream_id=f"{of_book}/{customer}" if customer else None)
@@ -63,10 +63,10 @@ def _show_one(event: StoredEvent, conflicts: list[Any], *, raw: bool) -> None:
         show_json(event_json(event, conflicts))
 
 
-async def _one(database: Database, book: str, event_id: str) -> tuple[StoredEvent, list[Any]]:
+async def _one(database: Database, book: str, event_id: str, *, lenient: bool) -> tuple[StoredEvent, list[Any]]:
     connection = await database.as_role("ledger_app").connect()
     try:
-        found = await read_event(connection, book, event_id)
+        found = await read_event(connection, book, event_id, lenient=lenient)
         if found is None:
             raise MistakeError(f"book {book} has no event {event_id}")
         return found, list(await conflicts_of(connection, book, event_id))
@@ -78,7 +78,7 @@ async def _page(database: Database, book: str, wanted: Filter, limit: int) -> li
     connection = await database.as_role("ledger_app").connect()
     try:
         newest_first = wanted.after == 0
-        found = await read_page(connection, book, wanted, limit, newest_first=newest_first)
+        found = await read_page(connection, book, wanted, limit, newest_first=newest_first, lenient=True)
         return found[::-1] if newest_first else found
     finally:
         await connection.close()
