@@ -18,9 +18,16 @@ from ledger.errors import SchemaError
 from ledger.identity import read_identity
 from ledger.migrate import check_schema
 from ledger.postgres import AWAY
-from projections.builds import list_builds
+from projections.builds import LIVE, list_builds
+from projections.contract import Projection
 
 LAG_SECONDS_READY: Final = 60.0
+
+_CANNOT_BE_READ: Final = (
+    asyncpg.InsufficientPrivilegeError,
+    asyncpg.InvalidSchemaNameError,
+    asyncpg.UndefinedTableError,
+)
 
 
 class NotReadyError(Exception):
@@ -49,6 +56,8 @@ async def readyz(request: Request) -> Response:
             await _check_keys(connection, serving)
             checks["keys"] = "ok"
             checks["lag_seconds"] = await _check_runner(connection, serving)
+            await _check_tables(connection, serving)
+            checks["tables"] = "ok"
     except (*AWAY, asyncpg.PostgresError) as error:
         raise _problem(NotReadyError("database", "the database cannot be reached", 1), checks) from error
     except NotReadyError as error:
@@ -93,3 +102,20 @@ async def _check_runner(connection: asyncpg.Connection, serving: Services) -> fl
     if lag > LAG_SECONDS_READY:
         raise NotReadyError("runner", f"the runner is {lag:.0f} s behind")
     return round(lag, 3)
+
+
+async def _check_tables(connection: asyncpg.Connection, serving: Services) -> None:
+    """Look whether answers can be read: a build whose tables are gone or locked away lags behind nothing."""
+    for projection in projections_of(serving.settings):
+        live = await connection.fetchrow(LIVE, projection.name)
+        if live is None:
+            continue
+        try:
+            await connection.execute(_look_at(live["schema_name"], projection))
+        except _CANNOT_BE_READ as error:
+            raise NotReadyError("tables", f"{live['build_id']} cannot be read: {error}") from error
+
+
+def _look_at(schema: str, projection: Projection) -> str:
+    # Names of schemas and tables are made by this code.
+    return ";".join(f"SELECT FROM {schema}.{table.name} LIMIT 0" for table in projection.tables)

@@ -174,6 +174,28 @@ async def test_ready_means_that_all_of_it_is(services: Services, owner: asyncpg.
     assert await ready(services) == (503, "not built yet: dunning, entitlements, periods, revenue")
     await fold(services.database, *projections_of(services.settings))
     assert await ready(services) == (200, "ready")
+    for take, give_back, said in (
+        (
+            "ALTER TABLE build_dunning_1.dunning_case RENAME TO gone",
+            "ALTER TABLE build_dunning_1.gone RENAME TO dunning_case",
+            'relation "build_dunning_1.dunning_case" does not exist',
+        ),
+        (
+            "REVOKE SELECT ON build_revenue_1.journal_entry FROM ledger_app",
+            "GRANT SELECT ON build_revenue_1.journal_entry TO ledger_app",
+            "permission denied for table journal_entry",
+        ),
+        (
+            "ALTER SCHEMA build_periods_1 RENAME TO elsewhere",
+            "ALTER SCHEMA elsewhere RENAME TO build_periods_1",
+            "does not exist",
+        ),
+    ):
+        await owner.execute(take)
+        status, why = await ready(services)
+        assert (status, said in why) == (503, True), why
+        await owner.execute(give_back)
+    assert await ready(services) == (200, "ready")
     nobody = replace(services, credentials=replace(services.credentials, api_keys=tuple[ApiKey, ...]()))
     assert await ready(nobody) == (503, "there is no webhook secret or no API key")
     await services.notary.sign_all()
