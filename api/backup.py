@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from typing import Final
 import asyncpg
 
 from api.credentials import FILE as CREDENTIALS_FILE
-from api.database import DATABASE_EXISTS, create_login
+from api.database import DATABASE_EXISTS, UNFINISHED, create_login
 from api.settings import Settings
 from api.signing import FILE as SIGNING_FILE
 from ledger.embedded import DATABASE, SUPERUSER, EmbeddedPostgres
@@ -87,19 +88,36 @@ def restore(settings: Settings, folder: Path) -> None:
     """Fill an empty database (and, where they are missing, keys and checkpoints) from a backup.
 
     Checkpoints that are there already stay: they may be newer than the backup, and then say what it lost.
+    Stopped, it goes on when it is asked for the same again; until then nothing else is done with that data folder.
     Raises ``MistakeError`` when the database is not empty or the folder holds no backup.
     """
     if not (folder / DUMP).is_file():
         raise MistakeError(f"{folder} holds no {DUMP}")
     embedded = EmbeddedPostgres(settings.data_dir)
-    with _owner_url(settings, embedded, create=True) as url:
-        asyncio.run(_prepare(url))
-        _run(embedded, "pg_restore", "--exit-on-error", "--single-transaction", f"--dbname={url}", str(folder / DUMP))
-        asyncio.run(_finish(url, embedded=settings.embedded))
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    unfinished = settings.data_dir / UNFINISHED
+    with _owner_url(settings, embedded, create=True) as url:
+        # Into this database, and no other that the settings may name by now.
+        begun = f"{folder.absolute()}\n{hashlib.sha256(url.encode()).hexdigest()}\n"
+        goes_on = unfinished.is_file() and unfinished.read_text() == begun
+        if asyncio.run(_prepare(url, goes_on=goes_on)):
+            unfinished.write_text(begun)
+            try:
+                _restore(embedded, url, folder / DUMP)
+            except LedgerError:
+                unfinished.unlink()  # nothing of it is there
+                raise
+        asyncio.run(_finish(url, embedded=settings.embedded))
     for name in KEPT_FILES:
         if (folder / name).exists() and not (settings.data_dir / name).exists():
-            shutil.copy2(folder / name, settings.data_dir / name)
+            part = settings.data_dir / f".{name}.part"
+            shutil.copy2(folder / name, part)
+            part.rename(settings.data_dir / name)
+    unfinished.unlink()
+
+
+def _restore(embedded: EmbeddedPostgres, url: str, dump: Path) -> None:
+    _run(embedded, "pg_restore", "--exit-on-error", "--single-transaction", f"--dbname={url}", str(dump))
 
 
 @contextlib.contextmanager
@@ -123,12 +141,16 @@ async def _create_database(embedded: EmbeddedPostgres) -> None:
     await server.close()
 
 
-async def _prepare(url: str) -> None:
+async def _prepare(url: str, *, goes_on: bool) -> bool:
+    """Return whether the dump is still to be restored: it is there whole or not at all."""
     owner = await asyncpg.connect(url)
     try:
         if not await owner.fetchval(IS_EMPTY):
+            if goes_on:
+                return False
             raise MistakeError("the database holds a ledger already: restore only into an empty one")
         await owner.execute(ROLES)
+        return True
     finally:
         await owner.close()
 

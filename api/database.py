@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterator
+from typing import Final
 
 import asyncpg
 
 from api.settings import Settings
 from ledger.embedded import DATABASE, SERVICE_LOGIN, SUPERUSER, EmbeddedPostgres
+from ledger.errors import MistakeError
 from ledger.migrate import migrate
 from ledger.postgres import Database
+
+UNFINISHED: Final = "restore.unfinished"
+"""Stands in a data folder while a backup is being restored to it, and names the backup."""
 
 LOGIN_EXISTS = "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = 'ledger_service')"
 
@@ -23,6 +28,17 @@ def database_of(settings: Settings) -> Database:
     return Database(settings.database_url or EmbeddedPostgres(settings.data_dir).url())
 
 
+def refuse_half_restored(settings: Settings) -> None:
+    """Raise ``MistakeError`` where a restore was stopped: what is missing of its keys would be made anew."""
+    unfinished = settings.data_dir / UNFINISHED
+    if unfinished.is_file():
+        backup = unfinished.read_text().partition("\n")[0]
+        raise MistakeError(
+            f"a restore was stopped: `ledger restore {backup}` goes on; or begin with nothing in another data folder"
+            f"{'' if settings.embedded else ' and another database'}"
+        )
+
+
 def prepare_embedded(embedded: EmbeddedPostgres) -> None:
     """Start the embedded server and bring its database up to this release. Raises ``EmbeddedPostgresError``."""
     embedded.start()
@@ -32,6 +48,7 @@ def prepare_embedded(embedded: EmbeddedPostgres) -> None:
 @contextlib.contextmanager
 def running_database(settings: Settings) -> Iterator[Database]:
     """Give a command line's work a database that runs, starting (and stopping) the embedded one where it must."""
+    refuse_half_restored(settings)
     if settings.database_url is not None:
         yield Database(settings.database_url)
         return

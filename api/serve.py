@@ -23,7 +23,7 @@ import structlog
 from prometheus_client.multiprocess import mark_process_dead
 
 from api.credentials import Credentials, load_credentials, publish_url
-from api.database import database_of, prepare_embedded
+from api.database import database_of, prepare_embedded, refuse_half_restored
 from api.metrics import SHARED
 from api.settings import WEBHOOKS, Settings
 from api.signing import load_signer, open_checkpoint_dir
@@ -105,6 +105,7 @@ def serve(
 
     Raises ``LedgerError`` when the service cannot start as it is configured.
     """
+    refuse_half_restored(settings)
     listening = bind(settings)
     embedded = EmbeddedPostgres(settings.data_dir) if settings.embedded else None
     try:

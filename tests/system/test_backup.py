@@ -12,7 +12,7 @@ import pytest
 from api import backup
 from api.settings import Settings
 from ledger.embedded import EmbeddedPostgres
-from ledger.errors import LedgerError
+from ledger.errors import LedgerError, MistakeError
 from ledger.outside import CHECKPOINTS_FILE
 from tests.stripe_events import event, product, subscription
 from tests.system.running import Service
@@ -72,6 +72,34 @@ def test_backup_loss_restore_verify(service: Service, tmp_path: Path) -> None:
     buy(service, 21, 21)
     assert service.run("log", "checkpoint").returncode == 0
     assert verified(service).startswith("true: 25 events")
+
+
+def test_a_restore_that_was_stopped_goes_on(service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    service.start()
+    buy(service, 1, 3)
+    folder = tmp_path / "backup"
+    assert service.run("backup", str(folder)).returncode == 0
+    credentials = service.credentials
+    assert service.stop() == 0
+    shutil.rmtree(service.folder)
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    settings = Settings(data_dir=service.folder)
+    for where, name in ((backup, "_restore"), (backup, "_finish"), (shutil, "copy2")):
+        with monkeypatch.context() as until_it_is_there:
+            until_it_is_there.setattr(where, name, stop)
+            with pytest.raises(KeyboardInterrupt):
+                backup.restore(settings, folder)
+        for command in ("status", "serve"):
+            refused = service.run(command)
+            assert (refused.returncode, f"`ledger restore {folder}` goes on" in refused.stderr) == (2, True)
+    backup.restore(settings, folder)
+    with pytest.raises(MistakeError, match="only into an empty one"):
+        backup.restore(settings, folder)
+    assert verified(service).startswith("true: ")
+    assert service.credentials == credentials
 
 
 def test_what_is_signed_while_it_is_dumped_is_not_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
