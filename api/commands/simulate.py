@@ -53,7 +53,9 @@ def simulate(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the events to this file, one a line; `-`: print them.")
     ] = None,
-    truth: Annotated[Path | None, typer.Option(help="Write the right answers to this file, as JSON.")] = None,
+    truth: Annotated[
+        Path | None, typer.Option(help="Write the right answers to this file, as JSON; `-`: print them.")
+    ] = None,
     instants: Annotated[int, typer.Option(min=0, help="How many random instants the answers are for.")] = 100,
     post: Annotated[str | None, typer.Option(help="Send the events, signed, to this webhook address.")] = None,
     secret: Annotated[
@@ -69,6 +71,8 @@ def simulate(
     """
     if (output is None) == (post is None):
         raise MistakeError("say where the events go: -o FILE, or --post URL")
+    if output == truth == STANDARD_OUTPUT:
+        raise MistakeError("-o - and --truth - would both be printed: write one of them to a file")
     if post is None and secret is not None:
         raise MistakeError("--secret is for --post")
     signing = _secret(secret) if post is not None else ""
@@ -84,8 +88,8 @@ def simulate(
         count = _write(output, shown) if output else _post(shown, str(post), signing)
     if truth is not None:
         content = answers(company, instants=instants)
-        truth.write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-    beside = output == STANDARD_OUTPUT
+        _write_whole(truth, orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    beside = STANDARD_OUTPUT in (output, truth)
     if as_json:
         show_json({"events": count, "customers": customers, "months": months}, err=beside)
     else:
@@ -123,6 +127,14 @@ def _write(output: Path, deliveries: Iterator[Delivery]) -> int:
     try:
         with whole(output) as path, path.open("wb") as file:
             return _lines(file, deliveries)
+    except OSError as error:
+        raise MistakeError(f"{output}: {error.strerror}") from error
+
+
+def _write_whole(output: Path, content: bytes) -> None:
+    try:
+        with whole(output) as path:
+            path.write_bytes(content)
     except OSError as error:
         raise MistakeError(f"{output}: {error.strerror}") from error
 

@@ -53,6 +53,7 @@ def test_the_same_call_writes_the_same_file_with_the_truth_beside_it(tmp_path: P
         (["-o", "x", "--faults", "gremlins=1"], "gremlins"),
         (["-o", "x", "--faults", "drop=2"], "drop"),
         (["-o", "/nowhere/at/all"], "/nowhere/at/all"),
+        (["-o", "-", "--truth", "-"], "both be printed"),
     ],
 )
 def test_a_wrong_call_says_what_is_wrong(
@@ -99,6 +100,12 @@ def test_a_dash_is_standard_output(tmp_path: Path) -> None:
     printed = subprocess.run([*LEDGER, *call, "-o", "-", "--json"], capture_output=True, check=False, cwd=tmp_path)
     assert printed.stdout == (tmp_path / "events").read_bytes()
     assert orjson.loads(printed.stderr)["events"] == printed.stdout.count(b"\n")
+    assert not (tmp_path / "-").exists()
+    answers = run(*call, "-o", tmp_path / "again", "--truth", tmp_path / "truth")
+    asked = [*LEDGER, *call, "-o", str(tmp_path / "again"), "--truth", "-"]
+    printed = subprocess.run(asked, capture_output=True, check=False, cwd=tmp_path)
+    assert printed.stdout == (tmp_path / "truth").read_bytes()
+    assert printed.stderr.decode() == answers.stdout
     assert not (tmp_path / "-").exists()
     # Whoever needs no more of them may go; a device is written to, not replaced.
     gone = subprocess.run(
