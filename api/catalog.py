@@ -67,10 +67,10 @@ async def catalog_text(request: Request) -> str:
 
 
 async def list_catalogs(request: Request) -> Response:
-    """List every catalog a book has published, oldest first; with ``as_of``, those that hold by then."""
+    """List every catalog a book has published, oldest first; as of a moment those that hold by then, or as known."""
     asked, head = await asked_of_log(request, "entitlements:read")
     async with services(request).pool.acquire() as connection:
-        found = await read_publications(connection, asked.book)
+        found = await read_publications(connection, asked.book, asked.known)
     if asked.as_of is not None:
         found = [one for one in found if one.effective_from is None or parse_rfc3339(one.effective_from) <= asked.as_of]
     page, cursor = page_through(request, found, lambda one: (one.number,), int)

@@ -16,7 +16,7 @@ import asyncpg
 import orjson
 
 from ledger.appender import Appender
-from ledger.catalogs import STREAM, Catalogs, Publication
+from ledger.catalogs import PUBLISHED, STREAM, Catalogs, Publication
 from ledger.decisions import decide, restore
 from ledger.errors import KeyUsedError, MistakeError
 from ledger.event import NewEvent, Source
@@ -30,6 +30,8 @@ from projections.periods.months import month_end
 
 GRANTED: Final = "ledger.grant.created"
 REVOKED: Final = "ledger.grant.deleted"
+
+PUBLISHED_BY: Final = "SELECT count(*) FROM ledger.event WHERE stream_id = $1 AND type = $2 AND position <= $3"
 
 
 class NoSuchGrantError(MistakeError):
@@ -68,9 +70,12 @@ class Grant:
         }
 
 
-async def read_publications(connection: asyncpg.Connection, book: str) -> list[Publication]:
-    """Return every catalog a book has published, oldest first."""
-    return (await restore(connection, Catalogs, book, STREAM)).published
+async def read_publications(connection: asyncpg.Connection, book: str, known: int | None = None) -> list[Publication]:
+    """Return every catalog a book has published, oldest first; those that were known at a position, if it is given."""
+    published = (await restore(connection, Catalogs, book, STREAM)).published
+    if known is None:
+        return published
+    return published[: await connection.fetchval(PUBLISHED_BY, f"{book}/{STREAM}", PUBLISHED, known)]
 
 
 async def publish_catalog(

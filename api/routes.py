@@ -124,7 +124,7 @@ OPERATIONS: Final = (
               (BOOK, time_of("effective_from", "From when it holds; default: now."), WAIT),
               body=TEXT, body_type="application/toml", refuses=(409, 413, 422)),
     Operation("GET", "/v1/catalog", catalog.list_catalogs, "Every catalog that was published.", {200: ref("Catalogs")},
-              OF_ACCESS, (*BESIDE_LOG, *PAGE), keeping="checked"),
+              OF_ACCESS, (*LOG_READ, *PAGE), keeping="checked"),
     Operation("POST", "/v1/catalog/preview", granted.preview_catalog, "Who would gain or lose what by a catalog.",
               {200: ref("Preview")}, "admin", (BOOK,), body=TEXT, body_type="application/toml", refuses=(413, 422)),
     Operation("GET", "/v1/grants", granted.list_grants, "What was granted by hand.", {200: ref("Grants")}, OF_ACCESS,

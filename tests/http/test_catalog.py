@@ -93,6 +93,10 @@ async def test_a_first_catalog_holds_from_the_beginning_and_a_later_one_from_its
     listed = (await client.get("/v1/catalog")).json()["data"]
     assert [one["version"] for one in listed] == [1, 2, 3]
     assert listed[0]["content"] == CATALOG
+    known = await client.get("/v1/catalog", params={"known_position": planned.json()["position"] - 1})
+    assert [one["version"] for one in known.json()["data"]] == [1, 2]
+    known = await client.get("/v1/catalog", params={"known_at": "2026-01-15T12:30:00Z"})
+    assert [one["version"] for one in known.json()["data"]] == [1]
 
 
 @pytest.mark.parametrize(
