@@ -167,13 +167,15 @@ async def _unpaid(
 
 async def get_problems(request: Request) -> Response:
     """List what does not add up or is not known yet, with its amount."""
-    asked, _ = await asked_of_book(request)
+    policy_parameter(request)  # of the published one: there are no others'
+    serving = services(request)
+    asked = await build_for(serving, serving.revenue.name, await asked_by(request, SCOPE))
     limit, after = page_parameters(request, datetime, str, str, str, default=MAX_LIMIT)
 
     async def rows(connection: asyncpg.Connection) -> list[dict[str, Any]]:
         return await query.problems(connection, asked.book, asked.as_of or asked.now, limit + 1, after)
 
-    found = await read_build(services(request), services(request).revenue.name, asked, rows)
+    found = await read_build(serving, serving.revenue.name, asked, rows)
     page, cursor = page_of(found.value, limit, lambda one: (one["at"], one["kind"], one["key"], one["subject"]))
     names = ("kind", "key", "currency", "amount", "at", "because")
     data = [{name: one[name] for name in names} | {"at": rfc3339(one["at"])} for one in page]

@@ -18,7 +18,7 @@ import orjson
 
 from ledger.errors import LedgerError
 from projections import joining
-from projections.builds import Build, enter, positions_of
+from projections.builds import Build, StillFoldingError, enter, positions_of
 from projections.contract import Projection, Subject, Table
 from projections.folding import fold
 from projections.reading import read_histories
@@ -110,10 +110,12 @@ class Comparison:
 async def compare(
     connection: asyncpg.Connection, projection: Projection, build: Build, live: Build, *, customer: str | None = None
 ) -> Comparison:
-    """Compare a build with the live one, in one snapshot. Raises ``NotComparableError``.
+    """Compare a build with the live one, in one snapshot. Raises ``NotComparableError`` and ``StillFoldingError``.
 
     What is compared is what both have: a table or column that one of their versions has not says nothing of the other.
     """
+    if build.phase == "folding":
+        raise StillFoldingError(build.build_id)
     async with connection.transaction(isolation="repeatable_read"):
         both = [one for one in projection.tables if await connection.fetchval(IN_BOTH, *_names(one, build, live))]
         whole, projection = projection, replace(projection, tables=tuple(both))

@@ -20,7 +20,7 @@ from projections.builds import list_builds
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show how far the log is, and how far each projection has folded it.
+    """Show how far the log is, how far each projection has folded it, and which other builds are kept.
 
     Example: ledger status --json
     """
@@ -50,15 +50,26 @@ def status(
             for one in content["projections"]
         ],
     )
+    if content["builds"]:
+        typer.echo()
+        show_table(
+            ["build", "phase", "version", "audit copy", "parked"],
+            [
+                (one["build"], one["phase"], one["version"], "yes" if one["bounded"] else "", one["parked"])
+                for one in content["builds"]
+            ],
+        )
 
 
 async def _read(database: Database) -> dict[str, Any]:
     connection = await database.connect()
     try:
         books = await read_books(connection)
-        builds = await list_builds(connection)
+        every = await list_builds(connection, every=True)
     finally:
         await connection.close()
+    builds = [row for row in every if row["phase"] == "live"]
+    others = {row["build_id"]: row for row in every if row["phase"] != "live"}
     now = wall_clock()
     return {
         "books": [
@@ -76,5 +87,16 @@ async def _read(database: Database) -> dict[str, Any]:
                 "parked": row["parked"],
             }
             for row in builds
+        ],
+        "builds": [
+            {
+                "build": row["build_id"],
+                "name": row["projection"],
+                "version": row["version"],
+                "phase": row["phase"],
+                "bounded": row["bounded"],
+                "parked": row["parked"],
+            }
+            for row in others.values()
         ],
     }

@@ -30,7 +30,7 @@ from ledger.export import Exported, export_archive
 from ledger.importing import Imported, import_file
 from ledger.postgres import Database
 from ledger.reader import read_books
-from projections.builds import read_build
+from projections.builds import StillFoldingError, read_build
 
 _TABLES = ("journal", "mrr", "recognition", "events")
 _ARCHIVE_ENDINGS = {".tar": "tar", ".gz": "gztar", ".tgz": "gztar", ".xz": "xztar"}
@@ -188,6 +188,8 @@ async def _export_rows(settings: Settings, database: Database, build_id: str, ou
     try:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             build = await read_build(connection, build_id)
+            if build.phase in {"folding", "catching_up"}:
+                raise StillFoldingError(build_id)
             tables = find_projection(settings, build.projection).tables
             with whole(output) as path, path.open("wb") as file:
                 file.write(_line({"certificate": build.certificate, "build": build_id, "targets": dict(build.targets)}))

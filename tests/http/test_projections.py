@@ -52,9 +52,12 @@ async def test_from_a_request_to_the_way_back(
     assert (build["build"], build["phase"], build["done"]) == ("entitlements-2", "folding", 0)
     assert (build["requested_by"], build["reason"]) == ("key:admin", "to be sure")
 
+    path = "/v1/projections/entitlements/builds/entitlements-2"
+    for query in ("", "?limit=10"):
+        early = await client.get(f"{path}/diff{query}")
+        assert (early.status_code, early.json()["type"]) == (503, "not-yet"), "it would seem to change nothing"
     await rebuilder(served).fold("entitlements-2")
     await rebuilder(served).complete("entitlements-2")
-    path = "/v1/projections/entitlements/builds/entitlements-2"
     ready = (await client.get(path)).json()
     assert (ready["phase"], ready["done"], ready["total"], ready["parked"]) == ("ready", 3, 3, 0)
     assert len(ready["digest"]) == 64
@@ -160,8 +163,9 @@ async def test_before_the_first_event_nothing_was_known(served: Services, client
     await ensure_live(connection, served.revenue)
     await connection.close()
     asked = "/v1/revenue/mrr?known_at=2001-01-01T00:00:00Z"
-    refused = await client.get(asked)
-    assert (refused.status_code, refused.json()["type"]) == (409, "build-required")
+    for path in (asked, "/v1/revenue/problems?policy=day&known_position=0"):
+        refused = await client.get(path)
+        assert (refused.status_code, refused.json()["type"]) == (409, "build-required")
     assert '"until_position": 0}' in refused.json()["detail"]
     for until in ({"until_position": 0}, {"until_time": "2001-01-01T00:00:00Z"}):
         made = await client.post("/v1/projections/revenue/rebuilds", json=until)

@@ -62,6 +62,7 @@ def _commands_work(run: Callable[..., subprocess.CompletedProcess[str]], when: s
         ("ledger:control", 3),
         ("self:live", 2),
     ], when
+    assert status["builds"] == []
     folded = [(one["name"], one["book"], one["position"], one["parked"]) for one in status["projections"]]
     assert ("entitlements", "self:live", 2, 0) in folded
     assert {one[0] for one in folded} == {one.name for one in projections_of(Settings())}
