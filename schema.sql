@@ -398,6 +398,17 @@ CREATE TABLE ledger.build_diff (
 );
 SELECT ledger.distribute('ledger.build_diff', '');
 
+-- What was decided about builds and the log does not say yet: written in the transaction that does it, and deleted once
+-- an event says it. Whoever comes after somebody who was killed in between says it then.
+
+CREATE TABLE ledger.unsaid (
+    build_id   text        NOT NULL,
+    decided_at timestamptz NOT NULL,
+    said       jsonb       NOT NULL,  -- what happened, what the event says, and what answers whoever called for it
+    PRIMARY KEY (build_id, decided_at)
+);
+SELECT ledger.distribute('ledger.unsaid', '');
+
 -- Subjects whose fold or write failed: they keep their last rows, everybody else goes on.
 
 CREATE TABLE ledger.parked (
@@ -473,6 +484,7 @@ SELECT ledger.distribute('ledger.entitlement_told', 'book');
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON ledger.build, ledger.checkpoint, ledger.parked TO ledger_builder;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ledger.lease, ledger.build_part, ledger.build_diff TO ledger_builder;
+GRANT SELECT, INSERT, UPDATE, DELETE ON ledger.unsaid TO ledger_builder;
 GRANT SELECT ON ledger.build, ledger.checkpoint, ledger.parked TO ledger_app;
 GRANT SELECT ON ledger.lease, ledger.build_part, ledger.build_diff TO ledger_app;
 GRANT SELECT, INSERT, UPDATE, DELETE

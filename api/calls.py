@@ -16,7 +16,7 @@ from api.problems import JSONResponse
 from api.secrets import ApiKey
 from api.services import Services
 from ledger.books import CONTROL_BOOK
-from ledger.calls import Call
+from ledger.calls import Call, Called
 from ledger.decisions import decide, restore
 from ledger.errors import KeyUsedError
 
@@ -31,32 +31,41 @@ Answer = Mapping[str, Any]
 
 
 async def once(
-    request: Request, key: ApiKey, what: str, wanted: Mapping[str, Any], act: Callable[[], Awaitable[Answer]]
+    request: Request,
+    key: ApiKey,
+    what: str,
+    wanted: Mapping[str, Any],
+    act: Callable[[Called | None], Awaitable[Answer]],
+    catch_up: Callable[[], Awaitable[None]] | None = None,
 ) -> Response:
     """Do what is asked for and answer with it; what was done under the same Idempotency-Key is not done again.
 
     Whoever sends it again meanwhile waits for the first. What was refused was not done: sent again, it is tried again.
-    Raises ``KeyUsedError`` where another ``what``, with something else ``wanted``, was called so.
+    ``act`` is told what the request is called, to note its answer with what it does: so that nobody who is killed
+    leaves one without the other. What it has not noted is noted then. ``catch_up`` notes what was left over by somebody
+    who was killed. Raises ``KeyUsedError`` where another ``what``, with something else ``wanted``, was called so.
     """
     called = called_by(request)
     if called is None:
-        return JSONResponse(await act())
+        return JSONResponse(await act(None))
     serving = services(request)
     name = f"{what}-{hashlib.sha256(f'{key.name} {called}'.encode()).hexdigest()[:24]}"
     async with one_at_a_time(serving, name) as connection:
+        if catch_up is not None:
+            await catch_up()
         before = await restore(connection, Call, CONTROL_BOOK, name)
         if before.answered is not None and before.wanted != wanted:
             raise KeyUsedError(what)
         if before.answered is not None:
             return JSONResponse(before.answered)
-        answer = await act()
+        answer = await act(Called(name, wanted))
         await decide(
             connection,
             serving.appender,
             Call,
             CONTROL_BOOK,
             name,
-            lambda call: call.answer(wanted, answer),
+            lambda call: call.answer(wanted, answer) if call.answered is None else None,
             now=serving.clock(),
         )
         return JSONResponse(answer)

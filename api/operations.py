@@ -10,15 +10,17 @@ import contextlib
 import hashlib
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import asyncpg
 
+from api.swaps import say_swaps, unsaid
 from ledger.appender import Appender
 from ledger.books import CONTROL_BOOK
+from ledger.calls import Called
 from ledger.decisions import decide, restore
 from ledger.errors import KeyUsedError, MistakeError
 from ledger.postgres import Database
@@ -146,6 +148,7 @@ class Operations:
 
         A log that was imported, or was there before its projection, is not followed event by event from its beginning.
         """
+        await self.say()
         async with self._builder() as connection:
             live = await ensure_live(connection, self.projection)
             reached = await positions_of(connection, live.build_id)
@@ -253,24 +256,40 @@ class Operations:
         async with self._builder() as connection:
             return await live_build(connection, self.projection.name)
 
-    async def promote(self, build_id: str, *, by: str, reason: str, force: bool = False) -> Swapped:
-        """Make a build the live one."""
+    async def promote(
+        self, build_id: str, *, by: str, reason: str, force: bool = False, called: Called | None = None
+    ) -> Swapped:
+        """Make a build the live one; ``called`` is what its sender calls the request."""
+
+        def say(swapped: Swapped) -> Mapping[str, Any]:
+            return unsaid("promote", swapped, swapped.content(by=by, reason=reason, forced=force), called)
+
         async with self._builder() as connection:
             build = await self._own(connection, build_id)
             await self._to_the_head(connection, build)
-            swapped = await promote(connection, self.projection, build, self.clock(), by=by, force=force)
-        content = swapped.content(by=by, reason=reason, forced=force)
-        await self._record(build_id, lambda life: life.promote(**content))
+            swapped = await promote(connection, self.projection, build, self.clock(), say, by=by, force=force)
+        await self.say()
         return swapped
 
-    async def roll_back(self, *, by: str, reason: str, stale: bool = False) -> Swapped:
-        """Make the build that was live before live again."""
+    async def roll_back(self, *, by: str, reason: str, stale: bool = False, called: Called | None = None) -> Swapped:
+        """Make the build that was live before live again; ``called`` is what its sender calls the request."""
+
+        def say(swapped: Swapped) -> Mapping[str, Any]:
+            return unsaid("roll_back", swapped, swapped.content(by=by, reason=reason, forced=stale), called)
+
         async with self._builder() as connection:
             await self._to_the_head(connection, await previous_build(connection, self.projection))
-            swapped = await roll_back(connection, self.projection, self.clock(), stale=stale)
-        content = swapped.content(by=by, reason=reason, forced=stale)
-        await self._record(swapped.build, lambda life: life.roll_back(**content))
+            swapped = await roll_back(connection, self.projection, self.clock(), say, stale=stale)
+        await self.say()
         return swapped
+
+    async def say(self) -> None:
+        """Say in the log which builds were swapped, where it does not say so yet: whoever did it may have been killed.
+
+        Killed between the two transactions of this, who comes next says it again.
+        """
+        async with self._builder() as connection:
+            await say_swaps(connection, self.appender)
 
     async def drop(self, build_id: str, *, by: str, reason: str | None = None) -> None:
         """Throw a build away; the live one is refused."""

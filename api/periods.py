@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Final
@@ -20,6 +21,8 @@ from api.problems import Problem
 from api.reads import Asked as Question
 from api.reads import answer, asked_by, look_until, page_through, read_build, time_json
 from api.services import Services
+from ledger.calls import Called
+from ledger.event import NewEvent
 from ledger.reader import read_head
 from ledger.times import rfc3339
 from projections.builds import enter_build
@@ -140,9 +143,7 @@ async def close_period(request: Request) -> Response:
     serving = services(request)
     asked = Asked(book, _month(request), key.name, reason_of(body), serving.clock(), force)
 
-    async def act() -> dict[str, Any]:
-        closing = await close_checked(serving, asked)
-        await _until_folded(serving, book, wait_seconds)
+    def told(closing: Closing) -> dict[str, Any]:
         return {
             "month": closing.month,
             "status": "closed",
@@ -155,17 +156,30 @@ async def close_period(request: Request) -> Response:
             "exceptions": [one.content for one in closing.objections],
         }
 
+    async def act(called: Called | None) -> dict[str, Any]:
+        def beside(closing: Closing) -> list[NewEvent]:
+            return [] if called is None else called.answered(told(closing), asked.now)
+
+        closing = await close_checked(serving, asked, beside=beside)
+        await _until_folded(serving, book, wait_seconds)
+        return told(closing)
+
     wanted = {"book": book, "month": asked.month, "reason": asked.reason, "force": force}
     return await once(request, key, "close", wanted, act)
 
 
-async def close_checked(serving: Services, asked: Asked, progress: Progress = lambda _: None) -> Closing:
+async def close_checked(
+    serving: Services,
+    asked: Asked,
+    progress: Progress = lambda _: None,
+    beside: Callable[[Closing], Sequence[NewEvent]] = lambda _: (),
+) -> Closing:
     """Close a month; where Stripe's API can be asked, hours that are not proven complete object as well."""
     async with serving.pool.acquire() as connection:
         if not await read_head(connection, asked.book):
             raise PeriodError(f"{asked.book} has no event: there is nothing to close")
     others = await _others(serving, asked.book, asked.month, asked.now)
-    return await close_month(serving.pool, serving.appender, serving.revenue, asked, others, progress)
+    return await close_month(serving.pool, serving.appender, serving.revenue, asked, others, progress, beside)
 
 
 async def _others(serving: Services, book: str, month: str, now: datetime) -> list[Objection]:
@@ -192,10 +206,15 @@ async def reopen_period(request: Request) -> Response:
     serving, wait_seconds = services(request), seconds_parameter(request, "wait", 1, MAX_WAIT_SECONDS)
     month, now = _month(request), serving.clock()
 
-    async def act() -> dict[str, Any]:
-        await reopen_month(serving.pool, serving.appender, book, month, by=key.name, reason=reason, now=now)
+    told = {"month": month, "status": "open", "by": key.name, "at": time_json(now), "reason": reason}
+
+    async def act(called: Called | None) -> dict[str, Any]:
+        beside = [] if called is None else called.answered(told, now)
+        await reopen_month(
+            serving.pool, serving.appender, book, month, by=key.name, reason=reason, now=now, beside=beside
+        )
         await _until_folded(serving, book, wait_seconds)
-        return {"month": month, "status": "open", "by": key.name, "at": time_json(now), "reason": reason}
+        return told
 
     return await once(request, key, "reopen", {"book": book, "month": month, "reason": reason}, act)
 

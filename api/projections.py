@@ -27,6 +27,8 @@ from api.parameters import (
 from api.problems import JSONResponse, Problem
 from api.reads import DEFAULT_LIMIT, page_of, page_parameters, page_through
 from api.services import find_projection, projections_of
+from api.swaps import swapped_json
+from ledger.calls import Called
 from ledger.errors import MistakeError
 from ledger.times import rfc3339
 from projections.builds import Build, NoSuchBuildError, builds_of, list_builds
@@ -142,11 +144,11 @@ async def promote_build(request: Request) -> Response:
     body = await json_body(request, {"reason", "force"})
     build, reason, force = path_value(request, "build"), reason_of(body), _flag(body, "force")
 
-    async def act() -> dict[str, Any]:
-        return await _swap(ready.promote(build, by=by, reason=reason, force=force))
+    async def act(called: Called | None) -> dict[str, Any]:
+        return await _swap(ready.promote(build, by=by, reason=reason, force=force, called=called))
 
     wanted = {"build": build, "reason": reason, "force": force}
-    return await once(request, require(request, "admin"), "promotion", wanted, act)
+    return await once(request, require(request, "admin"), "promotion", wanted, act, ready.say)
 
 
 async def roll_back(request: Request) -> Response:
@@ -155,11 +157,11 @@ async def roll_back(request: Request) -> Response:
     body = await json_body(request, {"reason", "force"})
     reason, force = reason_of(body), _flag(body, "force")
 
-    async def act() -> dict[str, Any]:
-        return await _swap(ready.roll_back(by=by, reason=reason, stale=force))
+    async def act(called: Called | None) -> dict[str, Any]:
+        return await _swap(ready.roll_back(by=by, reason=reason, stale=force, called=called))
 
     wanted = {"projection": ready.projection.name, "reason": reason, "force": force}
-    return await once(request, require(request, "admin"), "rollback", wanted, act)
+    return await once(request, require(request, "admin"), "rollback", wanted, act, ready.say)
 
 
 async def delete_build(request: Request) -> Response:
@@ -193,7 +195,7 @@ async def replay_subject(request: Request) -> Response:
     ready, _ = _ready(request, None)
     subject = path_value(request, "subject")
 
-    async def act() -> dict[str, Any]:
+    async def act(_: Called | None) -> dict[str, Any]:
         try:
             cleared, still = await replay_parked(ready, projections_of(services(request).settings), subject)
         except MistakeError as error:
@@ -238,12 +240,7 @@ async def _swap(swapping: Awaitable[Swapped]) -> dict[str, Any]:
         swapped = await swapping
     except PromotionRefusedError as error:
         raise Problem(409, str(error), kind="not-promoted") from error
-    return {
-        "build": swapped.build,
-        "previous": swapped.previous,
-        "positions": swapped.positions,
-        "lag_seconds": swapped.lag_seconds,
-    }
+    return swapped_json(swapped)
 
 
 def _flag(body: dict[str, Any], name: str) -> bool:

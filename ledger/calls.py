@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from eventsourcing.domain import event
 
+from ledger.books import CONTROL_BOOK
+from ledger.event import NewEvent
 from ledger.operator import OperatorAggregate
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """A request that its sender calls something: the name of the stream that notes its answer, and what it wants."""
+
+    name: str
+    wanted: Mapping[str, Any]
+
+    def answered(self, answer: Mapping[str, Any], now: datetime) -> list[NewEvent]:
+        """Return what notes its answer, to be appended with what is done: one is not there without the other."""
+        call = Call.restore(self.name)
+        call.answer(self.wanted, answer)
+        return call.new_events(CONTROL_BOOK, now)
 
 
 class Call(OperatorAggregate):

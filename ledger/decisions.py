@@ -6,7 +6,7 @@ and decides anew, which may be nothing or a refusal.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Generic, TypeVar
@@ -16,6 +16,7 @@ import asyncpg
 from ledger.appender import Appender
 from ledger.dictionary import BodyReader
 from ledger.errors import VersionConflictError
+from ledger.event import NewEvent
 from ledger.flush import Appended
 from ledger.operator import OperatorAggregate, Recorded
 
@@ -51,12 +52,15 @@ async def restore(connection: asyncpg.Connection, kind: type[A], book: str, name
     return kind.restore(name, stored)
 
 
-async def save(appender: Appender, book: str, aggregate: OperatorAggregate, *, now: datetime) -> list[Appended]:
-    """Append what an aggregate decided, all or none; return where that stands.
+async def save(
+    appender: Appender, book: str, aggregate: OperatorAggregate, *, now: datetime, beside: Sequence[NewEvent] = ()
+) -> list[Appended]:
+    """Append what an aggregate decided, and what belongs ``beside`` it, all or none; return where the former stands.
 
     Raises ``VersionConflictError`` when its stream has gone on since it was restored.
     """
-    return await appender.append(aggregate.new_events(book, now))
+    decided = aggregate.new_events(book, now)
+    return (await appender.append([*decided, *beside]))[: len(decided)]
 
 
 async def decide(
@@ -68,8 +72,11 @@ async def decide(
     decision: Callable[[A], None],
     *,
     now: datetime,
+    beside: Callable[[], Sequence[NewEvent]] = lambda: (),
 ) -> Decided[A]:
     """Restore the aggregate in the stream ``name``, let it decide, and save it; again where somebody was faster.
+
+    ``beside`` gives what is appended with it, once it has decided.
 
     What ``decision`` raises, refuses it. Raises ``VersionConflictError`` where somebody was faster every time.
     """
@@ -79,7 +86,7 @@ async def decide(
         decision(aggregate)
         tries += 1
         try:
-            return Decided(aggregate, await save(appender, book, aggregate, now=now))
+            return Decided(aggregate, await save(appender, book, aggregate, now=now, beside=beside()))
         except VersionConflictError:
             if tries == _TRIES:
                 raise

@@ -7,11 +7,13 @@ whole. The views for people are replaced in the same transaction; where somebody
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 import asyncpg
+import orjson
 
 from ledger.errors import LedgerError
 from projections.builds import Build, live_build, positions_of, read_build
@@ -45,6 +47,8 @@ LEFT JOIN ledger.checkpoint AS c ON c.build_id = $1 AND c.book = h.book
 JOIN ledger.event AS e ON e.book = h.book AND e.position = coalesce(c.position, 0) + 1
 WHERE h.position > 0 AND h.book <> 'ledger:control'
 """
+
+TO_BE_SAID: Final = "INSERT INTO ledger.unsaid (build_id, decided_at, said) VALUES ($1, $2, $3)"
 
 STALE_AFTER: Final = timedelta(seconds=60)
 _LOCK_MILLISECONDS: Final = 100
@@ -85,11 +89,16 @@ class Swapped:
         }
 
 
+Say = Callable[[Swapped], Mapping[str, Any]]
+"""Gives what the log is still to say of a swap, as JSON: it is written down in the transaction that swaps."""
+
+
 async def promote(
     connection: asyncpg.Connection,
     projection: Projection,
     build: Build,
     now: datetime,
+    say: Say,
     *,
     by: str,
     force: bool = False,
@@ -101,7 +110,7 @@ async def promote(
         never.append(f"it is {int(lag.total_seconds())} s behind the log")
     if never or (prudent and not force):
         raise PromotionRefusedError(build.build_id, [*never, *prudent])
-    return await _swap(connection, projection, build, live, now)
+    return await _swap(connection, projection, build, live, now, say)
 
 
 async def _objections(
@@ -132,7 +141,7 @@ async def previous_build(connection: asyncpg.Connection, projection: Projection)
 
 
 async def roll_back(
-    connection: asyncpg.Connection, projection: Projection, now: datetime, *, stale: bool = False
+    connection: asyncpg.Connection, projection: Projection, now: datetime, say: Say, *, stale: bool = False
 ) -> Swapped:
     """Make the build that was live before live again. Raises ``PromotionRefusedError`` where it lags too far.
 
@@ -143,7 +152,7 @@ async def roll_back(
     if lag > STALE_AFTER and not stale:
         reasons = [f"it is {int(lag.total_seconds())} s behind (--stale accepts that; over HTTP, force)"]
         raise PromotionRefusedError(build.build_id, reasons)
-    return await _swap(connection, projection, build, await live_build(connection, projection.name), now)
+    return await _swap(connection, projection, build, await live_build(connection, projection.name), now, say)
 
 
 async def _lag(connection: asyncpg.Connection, build: Build, now: datetime) -> timedelta:
@@ -157,11 +166,14 @@ async def _swap(
     build: Build,
     live: Build | None,
     now: datetime,
+    say: Say,
 ) -> Swapped:
     for attempt in range(_TRIES):
         try:
             async with connection.transaction():
                 await _swap_once(connection, projection, build, live)
+                swapped = await _swapped(connection, projection, build, live, now)
+                await connection.execute(TO_BE_SAID, build.build_id, now, orjson.dumps(say(swapped)).decode())
         except asyncpg.LockNotAvailableError as error:
             if attempt == _TRIES - 1:
                 why = "somebody keeps a view of it, or the registry, locked: try again"
@@ -169,6 +181,12 @@ async def _swap(
             await asyncio.sleep(_PAUSE_SECONDS)
         else:
             break
+    return swapped
+
+
+async def _swapped(
+    connection: asyncpg.Connection, projection: Projection, build: Build, live: Build | None, now: datetime
+) -> Swapped:
     lag = await _lag(connection, build, now)
     positions = await positions_of(connection, build.build_id)
     previous = live.build_id if live else None

@@ -90,10 +90,11 @@ async def close_month(
     asked: Asked,
     others: Sequence[Objection] = (),
     progress: Progress = lambda _: None,
+    beside: Callable[[Closing], Sequence[NewEvent]] = lambda _: (),
 ) -> Closing:
     """Close a month. Raises ``PeriodError`` where it is not its turn, ``NotReadyToCloseError`` with what objects.
 
-    ``others`` are objections from elsewhere.
+    ``others`` are objections from elsewhere, ``beside`` gives what is appended with the decision, or not without it.
     """
     if not is_month(asked.month):
         raise PeriodError(f"{asked.month} is no month such as 2026-01")
@@ -132,8 +133,13 @@ async def close_month(
             )
             numbers.append(number)
 
-        await decide(connection, appender, Periods, asked.book, STREAM, close, now=asked.now)
-    return Closing(asked.month, numbers[-1], report.digest, report.position, objections)
+        def closing() -> Closing:
+            return Closing(asked.month, numbers[-1], report.digest, report.position, objections)
+
+        await decide(
+            connection, appender, Periods, asked.book, STREAM, close, now=asked.now, beside=lambda: beside(closing())
+        )
+    return closing()
 
 
 async def read_checklist(
@@ -153,13 +159,21 @@ async def read_checklist(
 
 
 async def reopen_month(
-    pool: asyncpg.Pool, appender: Appender, book: str, month: str, *, by: str, reason: str, now: datetime
+    pool: asyncpg.Pool,
+    appender: Appender,
+    book: str,
+    month: str,
+    *,
+    by: str,
+    reason: str,
+    now: datetime,
+    beside: Sequence[NewEvent] = (),
 ) -> None:
-    """Open the latest closed month again. Raises ``PeriodError`` for any other."""
+    """Open the latest closed month again, and append what belongs ``beside``. Raises ``PeriodError`` for any other."""
     async with pool.acquire() as connection:
         await decide(
             connection, appender, Periods, book, STREAM, lambda periods: periods.reopen(month, by=by, reason=reason),
-            now=now,
+            now=now, beside=lambda: beside,
         )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import asyncpg
 import httpx
+import orjson
 import pytest
 
 from api.operations import Operations
@@ -237,6 +238,62 @@ async def test_what_is_decided_about_builds_is_decided_once(
     assert [one.json()["cleared"] for one in replayed] == [1, 1]
     other = await client.post("/v1/parked/self:live%2Fcus_2/replay", headers=headers)
     assert (other.status_code, other.json()["type"]) == (409, "idempotency-key-used")
+
+
+class KilledError(Exception):
+    """The service was killed here."""
+
+
+async def killed(*_: Any, **__: Any) -> Any:
+    raise KilledError
+
+
+@pytest.mark.parametrize("before", ["api.calls.decide", "api.swaps.decide"])
+async def test_killed_before_it_is_noted_a_swap_is_answered_as_done(
+    served: Services, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    await client.post("/v1/projections/entitlements/rebuilds", json={})
+    await rebuilder(served).fold("entitlements-2")
+    await rebuilder(served).complete("entitlements-2")
+
+    async def ask(path: str) -> httpx.Response:
+        body = {"reason": "it is equal", "force": True}
+        headers = {"Idempotency-Key": "k1"}
+        return await client.post(f"/v1/projections/entitlements/{path}", json=body, headers=headers)
+
+    for path, live, other in (
+        ("builds/entitlements-2/promote", "entitlements-2", "entitlements-1"),
+        ("rollback", "entitlements-1", "entitlements-2"),
+    ):
+        with monkeypatch.context() as until_it_is_noted:
+            until_it_is_noted.setattr(before, killed)
+            assert (await ask(path)).status_code == 500
+        again = [await ask(path), await ask(path)]
+        assert [one.status_code for one in again] == [200, 200], again[0].text
+        assert [(one.json()["build"], one.json()["previous"]) for one in again] == [(live, other)] * 2
+        assert (await client.get("/v1/projections")).json()["data"][0]["build"] == live
+    said = (await client.get("/v1/projections/entitlements/decisions?limit=2")).json()["data"]
+    assert [(one["what"], one["build"], one["by"], one["reason"]) for one in said] == [
+        ("rolled_back", "entitlements-1", "key:admin", "it is equal"),
+        ("promoted", "entitlements-2", "key:admin", "it is equal"),
+    ]
+
+
+async def test_whoever_starts_next_says_what_a_killed_one_has_swapped(
+    served: Services, monkeypatch: pytest.MonkeyPatch, owner: asyncpg.Connection
+) -> None:
+    ready = rebuilder(served)
+    build = await ready.request_rebuild(by="test", reason=None)
+    await ready.fold(build.build_id)
+    await ready.complete(build.build_id)
+    with monkeypatch.context() as until_it_is_said:
+        until_it_is_said.setattr("api.swaps.decide", killed)
+        with pytest.raises(KilledError):
+            await ready.promote(build.build_id, by="cli:somebody", reason="to be sure", force=True)
+    await ready.begin(by="serve")
+    assert await owner.fetchval("SELECT count(*) FROM ledger.unsaid") == 0
+    page = await read_page(owner, "ledger:control", Filter(type="ledger.build.promoted"), 10)
+    assert [orjson.loads(one.body)["data"]["object"]["reason"] for one in page] == ["to be sure"]
 
 
 async def test_every_build_and_every_decision_is_listed(served: Services, client: httpx.AsyncClient) -> None:

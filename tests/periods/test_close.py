@@ -452,6 +452,29 @@ async def test_a_request_that_is_sent_again_closes_and_opens_once(book: Book) ->
     assert (await ask("2026-02/close", "k2"))[0] == 200
 
 
+async def test_killed_before_it_is_noted_a_close_is_answered_as_done(
+    book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def killed(*_: Any, **__: Any) -> None:
+        raise RuntimeError("the service was killed here")
+
+    async def ask(path: str) -> httpx.Response:
+        body, headers = {"reason": "month end"}, {"Idempotency-Key": "k1"}
+        return await book.client.post(f"/v1/periods/{path}", params={"wait": 0}, json=body, headers=headers)
+
+    for path, status in (("2026-01/close", "closed"), ("2026-01/reopen", "open")):
+        with monkeypatch.context() as until_it_is_noted:
+            until_it_is_noted.setattr("api.calls.decide", killed)
+            assert (await ask(path)).status_code == 500
+        await book.fold()
+        again = await ask(path)
+        assert (again.status_code, again.json().get("status")) == (200, status), again.text
+        assert (await ask(path)).json() == again.json()
+        await book.fold()
+        shown = (await book.get("periods"))["data"][0]
+        assert (shown["status"], shown["seals"]) == (status, [1])
+
+
 async def test_what_was_known_of_closed_months_is_told_by_their_closes(book: Book, clock: ManualClock) -> None:
     asked = {
         "revenue/trial-balance": {"at": "2026-01-31T23:59:59Z"},

@@ -1,0 +1,67 @@
+"""What the log says of builds that were swapped: written down with the swap, said after it, by whoever comes next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+import asyncpg
+import orjson
+
+from ledger.appender import Appender
+from ledger.books import CONTROL_BOOK
+from ledger.calls import Call, Called
+from ledger.decisions import decide, restore
+from projections.life import BuildLife
+from projections.promotion import Swapped
+
+UNSAID: Final = """
+SELECT build_id, decided_at, said
+FROM ledger.unsaid
+ORDER BY decided_at, build_id
+FOR UPDATE
+"""
+
+SAID: Final = "DELETE FROM ledger.unsaid WHERE build_id = $1 AND decided_at = $2"
+
+
+def swapped_json(swapped: Swapped) -> dict[str, Any]:
+    """Write what was swapped, for whoever asked for it."""
+    return {
+        "build": swapped.build,
+        "previous": swapped.previous,
+        "positions": swapped.positions,
+        "lag_seconds": swapped.lag_seconds,
+    }
+
+
+def unsaid(what: str, swapped: Swapped, content: Mapping[str, Any], called: Called | None) -> Mapping[str, Any]:
+    """Return what is still to be said of a swap: to the log, and to whoever called the request something."""
+    wanted = None if called is None else {"name": called.name, "wanted": called.wanted}
+    return {"what": what, "content": content, "answer": swapped_json(swapped), "called": wanted}
+
+
+async def say_swaps(connection: asyncpg.Connection, appender: Appender) -> None:
+    """Say in the log which builds were swapped, where it does not say so yet: whoever did it may have been killed.
+
+    Killed between the append and the end of this transaction, who comes next says it again.
+    """
+    async with connection.transaction():
+        for row in await connection.fetch(UNSAID):
+            await _say(connection, appender, row["build_id"], row["decided_at"], orjson.loads(row["said"]))
+            await connection.execute(SAID, row["build_id"], row["decided_at"])
+
+
+async def _say(
+    connection: asyncpg.Connection, appender: Appender, build_id: str, at: datetime, said: Mapping[str, Any]
+) -> None:
+    called = Called(**said["called"]) if said["called"] else None
+    if called and (await restore(connection, Call, CONTROL_BOOK, called.name)).answered is not None:
+        called = None
+    noted = called.answered(said["answer"], at) if called else []
+
+    def decision(life: BuildLife) -> None:
+        (life.promote if said["what"] == "promote" else life.roll_back)(**said["content"])
+
+    await decide(connection, appender, BuildLife, CONTROL_BOOK, build_id, decision, now=at, beside=lambda: noted)
