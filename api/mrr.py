@@ -50,6 +50,7 @@ from projections.periods.worth import Reported, as_they_are, read_reported
 
 SCOPE: Final = "revenue:read"
 MAX_INTERVALS: Final = 1_000
+_FIRST: Final = datetime.min.replace(tzinfo=UTC)
 T = TypeVar("T")
 _INSTANT: Final = timedelta(microseconds=1)
 
@@ -345,7 +346,7 @@ def bounds_of(request: Request, now: datetime) -> Bounds:
     if interval not in INTERVALS:
         raise Problem(400, f"interval must be one of {', '.join(INTERVALS)}")
     end = day_parameter(request, "to") or month_after(now)
-    start = day_parameter(request, "from") or month_of(end - timedelta(days=360))
+    start = day_parameter(request, "from") or month_of(end - min(timedelta(days=360), end - _FIRST))
     bounds = Bounds(start, end, interval)
     if start >= end:
         raise Problem(400, "from must be before to")

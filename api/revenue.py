@@ -49,8 +49,10 @@ Whose = Callable[[asyncpg.Connection], Awaitable[list[str]]]
 _MONTH: Final = re.compile(r"(\d{4})-(0[1-9]|1[0-2])")
 _MONTHS_AT_MOST: Final = 240
 _PUBLISHED: Final = "published"
-_FOLD_AT_MOST: Final = 2_000
+_FIRST: Final = int(datetime(1, 1, 1, tzinfo=UTC).timestamp())
+_LAST_MONTH: Final = date(9999, 12, 1)
 _LAST: Final = int(datetime(9999, 12, 1, tzinfo=UTC).timestamp()) - 1
+_FOLD_AT_MOST: Final = 2_000
 """Subjects that a request may fold anew, for a policy that is not the published one."""
 
 
@@ -64,7 +66,7 @@ async def get_trial_balance(request: Request) -> Response:
 
     async def rows(connection: asyncpg.Connection) -> query.Sums:
         found = await reporting.balances(connection, at)
-        if start is not None:
+        if start is not None and start > _FIRST:
             for currency, amounts in (await reporting.balances(connection, start - 1)).items():
                 for name, amount in amounts.items():
                     found[currency][name] = found.get(currency, {}).get(name, 0) - amount
@@ -297,6 +299,8 @@ def month_range(request: Request, now: datetime) -> tuple[date, date]:
     """Return the months that are asked for, the last excluded; by default the present one."""
     present = now.astimezone(UTC).date().replace(day=1)
     first = month_parameter(request, "from") or present
+    if first >= _LAST_MONTH:
+        raise Problem(400, f"from must be before {_LAST_MONTH:%Y-%m}, the last month there is")
     until = month_parameter(request, "to") or month_of(month_start(query.seconds(first), 1))
     if first >= until:
         raise Problem(400, "from must be before to")

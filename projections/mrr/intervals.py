@@ -55,6 +55,10 @@ def _begin(at: datetime, interval: Interval) -> datetime:
 
 
 def _next(start: datetime, interval: Interval) -> datetime:
-    if interval == "month":
-        return (start + 31 * _DAY).replace(day=1)
-    return start + (7 if interval == "week" else 1) * _DAY
+    """Return where the interval after one begins; the last moment there is, where none does."""
+    try:
+        if interval == "month":
+            return (start + 31 * _DAY).replace(day=1)
+        return start + (7 if interval == "week" else 1) * _DAY
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC)

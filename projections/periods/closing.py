@@ -150,7 +150,7 @@ async def read_checklist(
     Of one snapshot in the caller's transaction.
     """
     before = month_end(month)
-    if as_of is not None:
+    if as_of is not None and as_of < before:
         before = min(before, as_of.replace(microsecond=0) + timedelta(seconds=1))
     seals = await enter_build(connection, tables.NAME, book)
     books = await enter_build(connection, revenue.name, book)

@@ -148,6 +148,27 @@ async def test_the_last_moment_there_is_may_be_asked_about(
     assert answer.status_code == 200, answer.text
 
 
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("periods/2026-01/checklist?as_of=9999-12-31T23:59:59Z", 200),
+        ("revenue/trial-balance?from=0001-01", 200),
+        ("revenue/recognition?from=9999-12", 400),
+        ("revenue/mrr/movements?to=0001-01", 400),
+        ("revenue/mrr/movements?to=0001-02", 200),
+        ("revenue/mrr/movements?from=9999-12-01&to=9999-12-31", 200),
+        ("revenue/mrr/movements?from=9999-12-01&to=9999-12-31&interval=week", 200),
+    ],
+)
+async def test_the_first_and_last_month_there_are_may_be_asked_about(
+    client: httpx.AsyncClient, services: Services, clock: ManualClock, path: str, status: int
+) -> None:
+    await post(client, clock, about("customer.subscription.created", worth_something()))
+    await fold_all(services)
+    answer = await client.get(f"/v1/{path}")
+    assert answer.status_code == status, answer.text
+
+
 @pytest.mark.parametrize("path", ["periods/9999-12/checklist", "revenue/tie-out?month=9999-12"])
 async def test_a_month_that_does_not_end_is_none(client: httpx.AsyncClient, path: str) -> None:
     answer = await client.get(f"/v1/{path}")
