@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
+import orjson
 import typer
 
 from api.catalog import feature_name, holder_of, value_text
@@ -26,6 +27,7 @@ from ledger.errors import MistakeError
 from ledger.times import parse_rfc3339
 from projections.catalog import Catalog, check_catalog
 from projections.entitlements.preview import Difference, count_holders, preview
+from projections.facts import number
 
 Found = TypeVar("Found")
 
@@ -167,7 +169,8 @@ def _grant(
     if ends_too_soon(start, end, wall_clock()):
         raise MistakeError("--until is not after the grant begins")
     try:
-        amount = int(value) if value is not None and value.isdecimal() else value
+        exact = number(value)
+        amount = value if exact is None else orjson.loads(format(exact, "f"))
         return Grant(holder_of(customer), feature_name(feature), value_text(amount), start, end, reason)
     except Problem as problem:
         raise MistakeError(problem.detail) from problem

@@ -58,6 +58,8 @@ def test_catalogs_and_grants_from_the_command_line(service: Service, tmp_path: P
     gone = json_of(service, "grant", "--revoke", granted["id"], "--reason", "a mistake")
     assert seats(gone["position"]) == 16
     assert service.run("grant", "--revoke", "grant_x", "--reason", "none such").returncode == 2
+    half = json_of(service, "grant", "cus_9", "seats", "--value", "2.5", "--reason", "as over HTTP")
+    assert json_of(service, "events", f"{half['id']}-created")["data"]["object"]["value"] == "2.5"
     assert service.stop() == 0
 
 
