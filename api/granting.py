@@ -21,7 +21,7 @@ from ledger.decisions import decide, restore
 from ledger.errors import KeyUsedError, MistakeError
 from ledger.event import NewEvent, Source
 from ledger.reader import read_event
-from ledger.times import parse_rfc3339, rfc3339
+from ledger.times import EPOCH, parse_rfc3339, rfc3339, storable
 from projections.catalog import Kind, Published, catalog_at, check_catalog, parse_catalog
 from projections.entitlements.holdings import stream_of_holder
 from projections.periods.decisions import STREAM as PERIODS
@@ -90,9 +90,11 @@ async def publish_catalog(
 ) -> tuple[Publication, int | None]:
     """Publish a catalog; return it and its position, which is None where that text holds already.
 
-    Raises ``CatalogError``.
+    Raises ``CatalogError``, and ``MistakeError`` for a time that none can hold from.
     """
     check_catalog(text)
+    if effective_from is not None and effective_from > EPOCH:  # from the first instant on is from the beginning
+        _check_time(effective_from)
     since = rfc3339(effective_from) if effective_from else None
     closed = (await restore(connection, Periods, book, PERIODS)).closed
     first_open = rfc3339(month_end(closed[-1])) if closed else None
@@ -135,6 +137,8 @@ async def make_grant(
     if before is None:
         if ends_too_soon(grant.valid_from, grant.valid_until, now):
             raise MistakeError("valid_until is not after the grant begins")
+        for moment in (grant.valid_from, grant.valid_until):
+            _check_time(moment)
         await _check_kind(connection, book, grant, now)
         [place] = await appender.append([event])
         if not place.duplicate:
@@ -147,6 +151,13 @@ async def make_grant(
 
 def _content(body: bytes) -> Any:
     return orjson.loads(body)["data"]["object"]
+
+
+def _check_time(moment: datetime | None) -> None:
+    try:
+        storable(moment or EPOCH)
+    except ValueError as error:
+        raise MistakeError(str(error)) from error
 
 
 async def _check_kind(connection: asyncpg.Connection, book: str, grant: Grant, now: datetime) -> None:

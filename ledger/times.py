@@ -8,7 +8,8 @@ from typing import Final
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
-"""The first instant there is: the database keeps it as minus infinity, which is no time."""
+_END: Final = datetime.max.replace(tzinfo=UTC)
+"""The first and the last instant there are: the database keeps them as infinities, which are no times."""
 
 
 def rfc3339(moment: datetime) -> str:
@@ -41,9 +42,9 @@ def from_unix(seconds: int) -> datetime:
 
 
 def storable(moment: datetime) -> datetime:
-    """Return a time at which something may be. Raises ``ValueError`` for the first instant, which can only be asked."""
-    if moment == _BEGINNING:
-        raise ValueError("the first instant of the year 1 is no time")
+    """Return a time at which something may be. Raises ``ValueError`` for the two instants that can only be asked."""
+    if moment in (_BEGINNING, _END):
+        raise ValueError("the first instant of the year 1 and the last of the year 9999 are no times")
     return moment
 
 

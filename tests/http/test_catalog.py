@@ -126,6 +126,16 @@ async def grant(client: httpx.AsyncClient, key: str | None = None, **body: Any) 
     return await client.post("/v1/grants", json=wanted, headers=headers)
 
 
+async def test_nothing_is_granted_at_an_instant_that_the_database_takes_for_none(client: httpx.AsyncClient) -> None:
+    first, last = "0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z"
+    for wanted in ({"valid_from": first}, {"valid_from": last}, {"valid_until": last}):
+        answer = await grant(client, **wanted)
+        assert (answer.status_code, "are no times" in answer.text) == (400, True), wanted
+    answer = await publish(client, CATALOG, effective_from=last)
+    assert (answer.status_code, "are no times" in answer.text) == (400, True)
+    assert (await grant(client, valid_until="9999-12-31T23:59:59Z")).status_code == 201
+
+
 async def test_a_grant_holds_until_it_is_taken_back(
     client: httpx.AsyncClient, clock: ManualClock, database: Database, services: Services
 ) -> None:

@@ -55,6 +55,7 @@ def test_a_thin_event_is_read() -> None:
         ({"created": -62_135_596_800}, "'created'"),
         ({"created": "0001-01-01T00:00:00Z"}, "'created'"),
         ({"created": "0001-01-01T00:00:00+14:00"}, "'created'"),
+        ({"created": "9999-12-31T23:59:59.999999Z"}, "'created'"),
         ({"created": "9999-12-31T23:59:59-14:00"}, "'created'"),
         ({"created": "2026-01-01T00:00:00"}, "'created'"),
         ({"livemode": "yes"}, "'livemode'"),
