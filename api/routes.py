@@ -61,7 +61,9 @@ TO: Final = bound_of("to", "The first moment no longer counted.")
 CUSTOMER: Final = named("customer", "Only this customer's.")
 CURRENCY: Final = matching("currency", "Only this currency.", "[A-Za-z]{3}", "three letters such as usd")
 POLICY: Final = word("policy", "A named policy; default: the published one.", "published", *POLICIES)
-WORTH_POLICY: Final = word("policy", "Which discounts count.", *WORTH_POLICIES)
+WORTH_POLICY: Final = word(
+    "policy", "Which discounts count; published: as Stripe has it.", *WORTH_POLICIES, "published"
+)
 BASIS: Final = word("basis", "In closed months: what was sealed, or what is known now.", "sealed", "restated")
 MONTHS: Final = r"\d{4}-(0[1-9]|1[0-2])(-01(T00:00:00(\.0+)?(Z|\+00:00))?)?"
 DAYS: Final = r"\d{4}-\d{2}(-\d{2}(T[0-9:.]+(Z|[+ -][0-9:]+))?)?"

@@ -165,6 +165,8 @@ async def _movements_come_in_pages_and_for_one_customer(client: httpx.AsyncClien
 async def test_an_empty_book_has_no_numbers(client: httpx.AsyncClient, database: Database, services: Services) -> None:
     await fold_all(database, services)
     assert (await ask(client, "/v1/revenue/mrr"))["mrr"] == {}
+    published = await ask(client, "/v1/revenue/mrr", policy="published")  # as everywhere under /v1/revenue
+    assert published["policy"] == "stripe-2026"
     assert (await ask(client, "/v1/revenue/mrr/movements"))["intervals"] == []
 
 
