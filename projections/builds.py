@@ -58,7 +58,16 @@ WHERE (projection = $1 AND CASE WHEN $2::text IS NULL THEN phase = 'live' ELSE b
    OR (projection = $3 AND phase = 'live')
 """
 
-NEXT_NUMBER: Final = "SELECT coalesce(max(number), 0) + 1 FROM ledger.build WHERE projection = $1"
+# One that was thrown away has its decisions in the log, and leaves its number to no other.
+NEXT_NUMBER: Final = """
+SELECT 1 + greatest(
+    (SELECT max(number) FROM ledger.build WHERE projection = $1),
+    (SELECT max(substring(stream_id FROM '[0-9]{1,9}$')::int)
+     FROM ledger.event
+     WHERE book = 'ledger:control' AND stream_id ~ ('^ledger:control/' || $1 || '-[0-9]{1,9}$')),
+    0
+)
+"""
 
 REGISTER: Final = """
 INSERT INTO ledger.build (build_id, projection, version, schema_name, phase, number, bounded, targets, requested_by,

@@ -296,6 +296,25 @@ async def test_whoever_starts_next_says_what_a_killed_one_has_swapped(
     assert [orjson.loads(one.body)["data"]["object"]["reason"] for one in page] == ["to be sure"]
 
 
+async def test_a_build_that_was_thrown_away_leaves_its_name_to_no_other(
+    served: Services, client: httpx.AsyncClient
+) -> None:
+    path, made = "/v1/projections/entitlements", []
+    for called in ("k1", "k2"):
+        asked = await client.post(f"{path}/rebuilds", json={}, headers={"Idempotency-Key": called})
+        made.append(asked.json()["build"])
+        await rebuilder(served).fold(made[-1])
+        await rebuilder(served).complete(made[-1])
+        if called == "k1":
+            assert (await client.get(f"{path}/builds/{made[0]}/diff")).status_code == 200
+            assert (await client.delete(f"{path}/builds/{made[0]}")).status_code == 204
+    assert made == ["entitlements-2", "entitlements-3"]
+    blind = await client.post(f"{path}/builds/{made[1]}/promote", json={"reason": "seen, I think"})
+    assert (blind.status_code, blind.json()["type"]) == (409, "not-promoted"), "another one was looked at"
+    again = await client.post(f"{path}/rebuilds", json={}, headers={"Idempotency-Key": "k1"})
+    assert again.status_code == 404
+
+
 async def test_every_build_and_every_decision_is_listed(served: Services, client: httpx.AsyncClient) -> None:
     await client.post("/v1/projections/entitlements/rebuilds", json={"reason": "to be sure"})
     await rebuilder(served).fold("entitlements-2")
