@@ -53,8 +53,8 @@ def running_database(settings: Settings) -> Iterator[Database]:
         yield Database(settings.database_url)
         return
     embedded = EmbeddedPostgres(settings.data_dir)
-    prepare_embedded(embedded)
     try:
+        prepare_embedded(embedded)
         yield Database(embedded.url())
     finally:
         embedded.release()

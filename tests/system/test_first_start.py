@@ -14,8 +14,11 @@ import orjson
 import psutil
 import pytest
 
+from api.database import running_database
 from api.services import projections_of
 from api.settings import Settings
+from ledger.embedded import EmbeddedPostgres
+from ledger.errors import SchemaError
 from tests.conftest import SIGNING_KEY
 from tests.stripe_events import event, product, subscription
 from tests.system.running import Service
@@ -237,3 +240,16 @@ def test_only_serving_says_where_it_listens(service: Service) -> None:
     examined = service.run_apart("doctor", LEDGER_SIGNING_KEY="x")
     assert (examined.returncode, "must be 32 bytes" in examined.stdout) == (1, True)
     assert service.credentials["url"] == url
+
+
+def test_a_command_that_is_refused_leaves_no_server_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(_: EmbeddedPostgres) -> None:
+        raise SchemaError("the database's schema is newer")
+
+    released: list[bool] = []
+    monkeypatch.setattr(EmbeddedPostgres, "start", lambda _: None)
+    monkeypatch.setattr(EmbeddedPostgres, "release", lambda _: released.append(True))
+    monkeypatch.setattr("api.database._prepare", refuse)
+    with pytest.raises(SchemaError), running_database(Settings(data_dir=tmp_path)):
+        pass
+    assert released == [True]
