@@ -35,6 +35,7 @@ from ledger.postgres import AWAY, ROLES, Database, said_by
 _log = structlog.get_logger()
 
 _TICK_SECONDS: Final = 0.2
+_TICK_SECONDS_AT_FIRST: Final = 0.05
 _READY_SECONDS: Final = 60
 _STOP_SECONDS: Final = 15
 _BACKOFF_SECONDS_MIN: Final = 0.2
@@ -213,7 +214,7 @@ def _supervise(
                 greet()
             if embedded is not None:
                 _keep_postgres_running(embedded)
-            time.sleep(_TICK_SECONDS)
+            time.sleep(_TICK_SECONDS if greeted else _TICK_SECONDS_AT_FIRST)
     finally:
         # The web processes first: what they have taken, they finish.
         for one in (*web, *others):

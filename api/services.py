@@ -121,8 +121,7 @@ async def _stripe_of(settings: Settings, clock: Clock) -> AsyncIterator[StripeAc
         yield None
         return
     # Stripe's SDK takes as long to import as half of the rest, and most processes never ask.
-    from api.outward.access import Patience, open_access
+    from api.outward import access as outward
 
-    patience = Patience(attempts=3, seconds=20, wait_seconds_max=2, answer_seconds=20)  # somebody waits
-    async with open_access(settings, clock, patience) as access:
+    async with outward.open_access(settings, clock, outward.WHILE_SOMEBODY_WAITS) as access:
         yield access

@@ -8,7 +8,9 @@ import itertools
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -107,27 +109,32 @@ async def _make_template(embedded: EmbeddedPostgres) -> None:
 
 
 class Copies:
-    """Copies of the template, made and dropped over one connection. What nobody wrote to is lent again."""
+    """Copies of templates, made and dropped over one connection. What nobody wrote to is lent again."""
 
     def __init__(self, maintaining: asyncpg.Connection) -> None:
         self._maintaining = maintaining
-        self._untouched: list[str] = []
+        self._untouched: defaultdict[str, list[str]] = defaultdict(list)
 
     @contextlib.asynccontextmanager
-    async def lent(self) -> AsyncIterator[str]:
-        """A copy, migrated and empty."""
-        name = self._untouched.pop() if self._untouched else await self._made()
+    async def lent(self, template: str = TEMPLATE) -> AsyncIterator[str]:
+        """A copy: migrated and empty, or as another template is."""
+        untouched = self._untouched[template]
+        name = untouched.pop() if untouched else await self._made(template)
         before = await self._transactions()
         yield name
-        ended = await self._maintaining.fetchval(END_SESSIONS, name)
+        ended = await self.left_alone(name)
         if ended and await self._transactions() == before:
-            self._untouched.append(name)
+            untouched.append(name)
         else:
             await self._maintaining.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
-    async def _made(self) -> str:
+    async def left_alone(self, name: str) -> bool:
+        """End whatever sessions a database still has; tell whether none is left."""
+        return bool(await self._maintaining.fetchval(END_SESSIONS, name))
+
+    async def _made(self, template: str) -> str:
         name = f"test_{next(_numbers)}"
-        await self._maintaining.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY FILE_COPY")
+        await self._maintaining.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
         # A copy keeps everything but what is granted on the database itself.
         await self._maintaining.execute(f"GRANT CREATE ON DATABASE {name} TO ledger_owner, ledger_builder")
         return name
@@ -144,10 +151,36 @@ async def copies(server: EmbeddedPostgres) -> AsyncIterator[Copies]:
     await maintaining.close()
 
 
-@pytest_asyncio.fixture(loop_scope="session")
-async def database_name(copies: Copies) -> AsyncIterator[str]:
-    """The name of this test's own database, migrated and empty."""
+Before = Callable[[Services], Awaitable[object]]
+
+
+@pytest.fixture(scope="module")
+def before() -> Before | None:
+    """What has happened in the databases of a module's tests, where it says so: once, and each has a copy of it."""
+    return None
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def template(
+    server: EmbeddedPostgres, copies: Copies, before: Before | None, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[str]:
+    """What the databases of a module's tests are copies of."""
+    if before is None:
+        yield TEMPLATE
+        return
     async with copies.lent() as name:
+        settings = Settings(data_dir=tmp_path_factory.mktemp("before"))
+        async with _opened(settings, Database(server.url(database=name)), ManualClock(), _credentials()) as serving:
+            await before(serving)
+        assert await copies.left_alone(name)
+        yield name
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def database_name(copies: Copies, template: str, request: pytest.FixtureRequest) -> AsyncIterator[str]:
+    """The name of this test's own database, migrated and empty, or as its module's are before a test."""
+    empty = request.node.get_closest_marker("empty")
+    async with copies.lent(TEMPLATE if empty else template) as name:
         yield name
 
 
@@ -172,6 +205,10 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def credentials() -> Credentials:
+    return _credentials()
+
+
+def _credentials() -> Credentials:
     keys = (ApiKey("admin", frozenset({"admin"}), None, digest_of(KEY)),)
     return Credentials((WebhookSecret(SECRET),), keys, None, None)
 
@@ -185,10 +222,15 @@ def settings(tmp_path: Path) -> Settings:
 async def services(
     settings: Settings, database: Database, clock: ManualClock, credentials: Credentials
 ) -> AsyncIterator[Services]:
-    signer = signer_of(SIGNING_KEY)
-    opened = open_services(settings, clock=clock, database=database, credentials=credentials, signer=signer)
-    async with opened as serving:
+    async with _opened(settings, database, clock, credentials) as serving:
         yield serving
+
+
+def _opened(
+    settings: Settings, database: Database, clock: ManualClock, credentials: Credentials
+) -> AbstractAsyncContextManager[Services]:
+    signer = signer_of(SIGNING_KEY)
+    return open_services(settings, clock=clock, database=database, credentials=credentials, signer=signer)
 
 
 @pytest.fixture

@@ -26,6 +26,8 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from tests.ending import EndsAtOnce
+
 Json = dict[str, Any]
 
 API_KEY = "rk_test_standin"
@@ -91,7 +93,7 @@ class StandIn:
         self.now: datetime | None = None
         self.requests: list[tuple[str, str, dict[str, str], dict[str, str]]] = []
         self.port = 0
-        self._server: uvicorn.Server | None = None
+        self._server: EndsAtOnce | None = None
         self._thread: threading.Thread | None = None
 
     @property
@@ -118,7 +120,7 @@ class StandIn:
         config = uvicorn.Config(
             Starlette(routes=routes), log_level="critical", date_header=False, server_header=False, lifespan="off"
         )
-        self._server = uvicorn.Server(config)
+        self._server = EndsAtOnce(config)
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [listening]}, daemon=True)
         self._thread.start()
         while not self._server.started:
@@ -128,7 +130,7 @@ class StandIn:
     def __exit__(self, *_: object) -> None:
         assert self._server is not None
         assert self._thread is not None
-        self._server.should_exit = True
+        self._server.end()
         self._thread.join(10)
 
     async def _answer(self, request: Request) -> Response:

@@ -43,6 +43,9 @@ class Patience:
     answer_seconds: float = 60.0
 
 
+WHILE_SOMEBODY_WAITS: Final = Patience(attempts=3, seconds=20, wait_seconds_max=2, answer_seconds=20)
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """An answer of Stripe's API: its exact bytes, parsed, and Stripe's own clock."""

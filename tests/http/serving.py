@@ -11,6 +11,7 @@ import uvicorn
 from api.app import create_app
 from api.services import Services
 from api.web import Http
+from tests.ending import EndsAtOnce
 
 
 @contextlib.asynccontextmanager
@@ -19,7 +20,7 @@ async def served(services: Services, port: int = 0) -> AsyncIterator[str]:
     app = create_app(lambda: contextlib.nullcontext(services))
     app.state.services = services
     config = uvicorn.Config(app, http=Http, host="127.0.0.1", port=port, log_level="error", timeout_graceful_shutdown=5)
-    server = uvicorn.Server(config)
+    server = EndsAtOnce(config)
     task = asyncio.create_task(server._serve())
     while not server.started:  # noqa: ASYNC110 - the server tells it in no other way
         await asyncio.sleep(0.01)
@@ -27,5 +28,5 @@ async def served(services: Services, port: int = 0) -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     finally:
         services.live.end()
-        server.should_exit = True
+        server.end()
         await task

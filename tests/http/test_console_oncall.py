@@ -15,7 +15,7 @@ import pytest
 from api.operations import Operations
 from api.outward.coverage import HOUR, Hour, hour_of, record
 from api.services import Services
-from tests.conftest import ManualClock, client_of
+from tests.conftest import Before, ManualClock, client_of
 from tests.console.people import fold, send, signed_in, with_key
 from tests.http.test_access import post
 from tests.stripe_events import event, new_event, product, subscription
@@ -25,16 +25,24 @@ CATALOG = '[features.sso]\nkind = "boolean"\n[[plans]]\nproduct = "prod_1"\nfeat
 BUILD = "/projections/entitlements/builds/entitlements-2"
 
 
-@pytest.fixture
-async def served(services: Services) -> Services:
-    """A service with a little history, folded by every projection."""
+@pytest.fixture(scope="module")
+def before() -> Before:
+    """A little history, folded by every projection."""
     events = [
         event("evt_p", "product.created", product()),
         event("evt_1", "customer.subscription.created", subscription(status="incomplete"), created=1_768_000_001),
         event("evt_2", "customer.subscription.updated", subscription(), created=1_768_000_002),
     ]
-    await services.appender.append([new_event(one) for one in events])
-    await fold(services)
+
+    async def happens(services: Services) -> None:
+        await services.appender.append([new_event(one) for one in events])
+        await fold(services)
+
+    return happens
+
+
+@pytest.fixture
+async def served(services: Services) -> Services:
     return services
 
 
@@ -389,6 +397,7 @@ async def test_every_page_wants_its_scope_and_its_book(served: Services) -> None
         assert (await reader.get("/log/evt_2")).text.count("entitlement source") == 0, "rows are for those who may"
 
 
+@pytest.mark.empty
 async def test_hostile_bodies_are_text(services: Services, clock: ManualClock) -> None:
     async with client_of(services, None) as sending:
         await post(sending, clock, event("evt_1", "product.created", product("prod_1", HOSTILE)))
@@ -419,6 +428,7 @@ async def test_an_erased_body_is_said_to_be(served: Services, owner: asyncpg.Con
         assert (await client.get("/log/evt_2/raw")).status_code == 410
 
 
+@pytest.mark.empty
 async def test_a_log_without_events(services: Services) -> None:
     async with signed_in(services) as client:
         for path in ("/log", "/log-hours", "/projections", "/settings", "/settings/catalog", "/checks"):

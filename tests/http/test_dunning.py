@@ -13,7 +13,7 @@ from api.services import Services
 from ledger.postgres import Database
 from projections.builds import ensure_live
 from projections.follower import follow
-from tests.conftest import ManualClock, client_of
+from tests.conftest import Before, client_of
 from tests.dunning.stories import Shape, events_of
 from tests.stripe_events import new_event
 
@@ -48,11 +48,20 @@ async def tell(services: Services, story: str, shape: Shape = "new") -> None:
         await services.appender.append([new_event(content)])
 
 
+@pytest.fixture(scope="module")
+def before() -> Before:
+    """The story, folded."""
+
+    async def happens(services: Services) -> None:
+        await tell(services, STORY)
+        await fold_everything(services.database, services)
+
+    return happens
+
+
 @pytest.fixture
-async def told(services: Services, database: Database, clock: ManualClock) -> Services:
+async def told(services: Services) -> Services:
     """A service that has folded the story, at its start: 2026-01-15T12:00:00Z."""
-    await tell(services, STORY)
-    await fold_everything(database, services)
     return services
 
 
@@ -224,6 +233,7 @@ async def test_a_reader_can_wait_for_its_own_write(
     assert [(one["case"], one["state"]) for one in found][1] == ("in_2", "voided")
 
 
+@pytest.mark.empty
 async def test_an_empty_book_has_empty_answers(
     client: httpx.AsyncClient, database: Database, services: Services
 ) -> None:

@@ -18,24 +18,29 @@ from projections.builds import ensure_live, read_build
 from projections.follower import follow
 from projections.rebuild import finish
 from projections.runner import connect_runner
-from tests.conftest import client_of
+from tests.conftest import Before, client_of
+from tests.following import follow_to_the_head
 from tests.stripe_events import event, new_event, product, subscription
 
 
-@pytest.fixture
-async def served(services: Services) -> Services:
-    """A service with a little history, folded."""
+@pytest.fixture(scope="module")
+def before() -> Before:
+    """A little history, folded."""
     events = [
         event("evt_p", "product.created", product()),
         event("evt_1", "customer.subscription.created", subscription(status="incomplete"), created=1_768_000_001),
         event("evt_2", "customer.subscription.updated", subscription(), created=1_768_000_002),
     ]
-    await services.appender.append([new_event(one) for one in events])
-    connection = await connect_runner(services.database)
-    live = await ensure_live(connection, services.entitlements)
-    while await follow(connection, services.entitlements, live):
-        pass
-    await connection.close()
+
+    async def happens(services: Services) -> None:
+        await services.appender.append([new_event(one) for one in events])
+        await follow_to_the_head(services.database, [services.entitlements])
+
+    return happens
+
+
+@pytest.fixture
+async def served(services: Services) -> Services:
     return services
 
 

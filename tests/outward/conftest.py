@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from api.outward import access as outward
 from api.outward.access import Patience, StripeAccess, open_access
 from api.outward.gather import Gathering
 from api.services import Services
@@ -15,6 +17,13 @@ from tests.conftest import ManualClock
 from tests.standin import API_KEY, StandIn
 
 QUICK = Patience(attempts=6, seconds=20, wait_seconds_min=0.01, wait_seconds_max=0.1, answer_seconds=0.5)
+
+
+@pytest.fixture(autouse=True)
+def nobody_waits_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask again as often as while somebody waits, but soon."""
+    quick = replace(outward.WHILE_SOMEBODY_WAITS, wait_seconds_min=QUICK.wait_seconds_min)
+    monkeypatch.setattr(outward, "WHILE_SOMEBODY_WAITS", quick)
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from api.services import Services, open_services
 from api.settings import Settings
 from ledger.postgres import Database
 from tests.conftest import KEY, SIGNING_KEY, ManualClock, client_of
+from tests.ending import EndsAtOnce
 from tests.following import follow_to_the_head
 from tests.standin import API_KEY, BODIES, StandIn
 from tests.stripe_events import Json, body_of, event, product, signature, subscription
@@ -213,14 +214,14 @@ async def listening(app: Starlette) -> AsyncIterator[str]:
     """Serve an application on loopback, in this event loop."""
     bound = socket.socket()
     bound.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off"))
+    server = EndsAtOnce(uvicorn.Config(app, log_level="critical", lifespan="off"))
     task = asyncio.create_task(server.serve(sockets=[bound]))
     try:
         while not server.started:  # noqa: ASYNC110 - uvicorn tells nobody
             await asyncio.sleep(0.01)
         yield f"http://127.0.0.1:{bound.getsockname()[1]}"
     finally:
-        server.should_exit = True
+        server.end()
         await task
 
 

@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 
 from api.operations import Operations, Until
+from api.services import Services
 from ledger.appender import Appender
 from ledger.errors import MistakeError
 from ledger.postgres import Database
@@ -27,7 +28,8 @@ from projections.leases import fence, give_back, take
 from projections.promotion import PromotionRefusedError
 from projections.rebuild import Progress, finish
 from projections.runner import Runner, connect_runner
-from tests.conftest import ManualClock
+from tests.conftest import Before, ManualClock
+from tests.following import follow_to_the_head
 from tests.projections.histories import PROJECTION, company, facts_by_subject, new_events
 
 SEED, CUSTOMERS = 9, 40
@@ -53,16 +55,20 @@ def affected() -> set[str]:
     }
 
 
+@pytest.fixture(scope="module")
+def before() -> Before:
+    """A company's history, folded live with the bug."""
+
+    async def happens(services: Services) -> None:
+        await services.appender.append(new_events(company(SEED, CUSTOMERS)[0]))
+        await follow_to_the_head(services.database, [BUGGY])
+
+    return happens
+
+
 @pytest.fixture
 async def history(database: Database, clock: ManualClock) -> AsyncIterator[tuple[Database, Appender]]:
-    """A company's history, folded live with the bug."""
     async with Appender(database, clock=clock) as appender:
-        await appender.append(new_events(company(SEED, CUSTOMERS)[0]))
-        connection = await connect_runner(database)
-        live = await ensure_live(connection, BUGGY)
-        while await follow(connection, BUGGY, live):
-            pass
-        await connection.close()
         yield database, appender
 
 

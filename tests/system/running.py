@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import signal
@@ -122,10 +123,17 @@ class Service:
         ]
 
     def close(self) -> None:
-        """End whatever is left of the service and of its PostgreSQL."""
+        """End whatever is left of the service and of its PostgreSQL, at once: nobody needs its data any more."""
         self._client.close()
-        if self.process is not None:
-            self.stop()
+        if self.process is not None and self.process.poll() is None:
+            children = self.children()
+            self.process.kill()
+            self.process.wait()
+            for child in children:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    child.kill()
+            psutil.wait_procs(children, timeout=15)
+        self.process = None
         if self.embedded.postmaster():
             self.embedded.stop("immediate")
 

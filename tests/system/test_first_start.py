@@ -48,7 +48,8 @@ def test_from_an_empty_folder_to_an_entitlement(service: Service) -> None:
         if not running:
             assert service.stop() == 0
             assert service.embedded.postmaster() is None
-        _commands_work(service.run if running else service.run_apart, name)
+        _commands_work(service.run, name)
+        assert service.run_apart("doctor").returncode == 0
         assert (service.embedded.postmaster() is not None) == running
 
     began = time.monotonic()
@@ -119,20 +120,19 @@ def test_a_taken_port_is_said_and_hurts_nobody(service: Service, tmp_path: Path)
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named(service: Service, settings: dict[str, str], complaint: str) -> None:
-    done = service.run_apart("serve", **settings)
+    done = service.run("serve", **settings)
     assert (done.returncode, complaint in done.stderr) == (2, True), done.stderr
-    assert "Traceback" not in done.stderr
 
 
 def test_an_external_database_that_is_away_is_said(service: Service) -> None:
-    key = service.run_apart("keys", "create", "k", "--scope", "admin", "--json")
+    key = service.run("keys", "create", "k", "--scope", "admin", "--json")
     settings = {
         "LEDGER_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/x",
         "LEDGER_STRIPE_WEBHOOK_SECRETS": "live:whsec_x",
         "LEDGER_SIGNING_KEY": SIGNING_KEY,
         "LEDGER_API_KEYS": orjson.loads(key.stdout)["setting"],
     }
-    done = service.run_apart("serve", **settings)
+    done = service.run("serve", **settings)
     assert (done.returncode, "LEDGER_DATABASE_URL" in done.stderr) == (1, True), done.stderr
 
 
