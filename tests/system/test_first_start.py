@@ -138,10 +138,10 @@ def test_an_external_database_that_is_away_is_said(service: Service) -> None:
 
 def test_an_external_database_serves_like_the_embedded_one(service: Service, tmp_path: Path) -> None:
     """The embedded server of one folder is the external database of another service, owner login apart."""
-    service.run_apart("status")  # makes database and login
+    service.run("status")  # makes database and login
     embedded = service.embedded
     embedded.start()
-    key = orjson.loads(service.run_apart("keys", "create", "k", "--scope", "admin", "--json").stdout)
+    key = orjson.loads(service.run("keys", "create", "k", "--scope", "admin", "--json").stdout)
     settings = {
         "LEDGER_DATABASE_URL": embedded.url(),
         "LEDGER_OWNER_DATABASE_URL": embedded.url("postgres"),
@@ -150,12 +150,10 @@ def test_an_external_database_serves_like_the_embedded_one(service: Service, tmp
         "LEDGER_API_KEYS": key["setting"],
     }
     other = Service(tmp_path, **settings)
-    assert "up to date" in other.run_apart("migrate").stdout
-    assert other.run_apart("status", "--json").returncode == 0
+    assert "up to date" in other.run("migrate").stdout
+    assert other.run("status", "--json").returncode == 0
     assert other.run_apart("doctor").returncode == 0
-    assert (
-        other.run_apart("doctor", LEDGER_DATABASE_URL=embedded.url("postgres")).returncode == 1
-    )  # an owner, not a member
+    assert other.run("doctor", LEDGER_DATABASE_URL=embedded.url("postgres")).returncode == 1  # an owner, not a member
     other.start(last_line="webhook ")
     assert other.post(event("evt_1", "a.b", {"id": "o_1"}), secret="whsec_x").status_code == 200
     other.close()
