@@ -26,7 +26,7 @@ BUILD = "/projections/entitlements/builds/entitlements-2"
 
 
 @pytest.fixture(scope="module")
-def before() -> Before:
+def told_before() -> Before:
     """A little history, folded by every projection."""
     events = [
         event("evt_p", "product.created", product()),

@@ -49,7 +49,7 @@ async def tell(services: Services, story: str, shape: Shape = "new") -> None:
 
 
 @pytest.fixture(scope="module")
-def before() -> Before:
+def told_before() -> Before:
     """The story, folded."""
 
     async def happens(services: Services) -> None:

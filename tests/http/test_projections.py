@@ -24,7 +24,7 @@ from tests.stripe_events import event, new_event, product, subscription
 
 
 @pytest.fixture(scope="module")
-def before() -> Before:
+def told_before() -> Before:
     """A little history, folded."""
     events = [
         event("evt_p", "product.created", product()),

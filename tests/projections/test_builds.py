@@ -56,7 +56,7 @@ def affected() -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def before() -> Before:
+def told_before() -> Before:
     """A company's history, folded live with the bug."""
 
     async def happens(services: Services) -> None:
