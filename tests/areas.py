@@ -14,7 +14,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
 BUDGETS: Final = {
-    "system": 400, "faults": 20, "docs": 50, "simulator": 57, "projections": 160, "http": 128, "outward": 52,
+    "system": 400, "faults": 20, "docs": 50, "simulator": 57, "projections": 160, "http": 126, "outward": 40,
     "periods": 40, "revenue": 38, "dunning": 40, "entitlements": 36, "mrr": 20, "log": 45, "proof": 12, "house": 10,
     "client": 9, "console": 10, "recorder": 5, "shapes": 5,
 }  # fmt: skip
