@@ -213,7 +213,7 @@ def _credits(books: Books) -> None:
     facts = books.facts
     for purse in books.purses.values():
         purse.sold.sort(key=lambda one: (facts.invoices[one[0].key].finalized_at, one[0].key, one[1]))
-    spent: dict[tuple[str | None, str | None, str], list[Bill]] = {}
+    spent: dict[tuple[str | None, str | None, str, str], list[Bill]] = {}
     for key, move in sorted(facts.credit_moves.items()):
         grant = facts.credit_grants.get(move.grant)
         purse = books.purses.setdefault(move.currency, Purse())
@@ -223,12 +223,14 @@ def _credits(books: Books) -> None:
         elif grant.paid and move.kind == "ended" and purse.sold:
             books.act(purse.sold[0][0].key, move.at, Rank.END_CREDITS, key, partial(purse.end, move))
         elif grant.paid and move.kind == "applied" and (invoice := facts.invoices.get(move.invoice or "")) is not None:
-            spent.setdefault((move.invoice, move.line, move.grant), []).append(_spend(books, move, invoice, purse))
+            used = spent.setdefault((move.invoice, move.line, move.grant, move.currency), [])
+            used.append(_spend(books, move, invoice, purse))
     for key, move in sorted(facts.credit_moves.items()):
-        bills = spent.get((move.invoice, move.line, move.grant), [])
+        bills = spent.get((move.invoice, move.line, move.grant, move.currency), [])
         if move.kind == "reinstated" and bills:
             unspend = partial(_unspend, move, bills, books.purses[move.currency])
-            books.act(bills[0].key, move.at, Rank.UNSPEND, key, unspend)
+            at = max(move.at, facts.invoices[move.invoice or ""].finalized_at)
+            books.act(bills[0].key, at, Rank.UNSPEND, key, unspend)
 
 
 def _spend(books: Books, move: CreditMoveFact, invoice: InvoiceFact, purse: Purse) -> Bill:

@@ -86,6 +86,21 @@ STORIES = {
         },
         [],
     ),
+    "given back, it is said, before it was used": (
+        BOUGHT
+        + f"""
+        2026-01-20 reinstate cbtxn_2 2800
+        2026-02-01 invoice 2900@{FEBRUARY} id=in_2 credits=cbtxn_1:2800
+        2026-02-01 use cbtxn_1 2800
+        2026-02-15 void id=in_2
+        """,
+        {
+            "2026-01-31": "billing_credits=10000",
+            "2026-02-01": "billing_credits=10000 deferred_revenue=100",
+            "2026-06-01": "billing_credits=10000 deferred_revenue=0",
+        },
+        [],
+    ),
     "a gift": (
         f"""
         2026-01-01 grant credgr_1 5000 category=promotional
