@@ -19,7 +19,7 @@ demo: $(VENV)/.installed ## The same on three years of a simulated company, in a
 	@exec $(BIN)/ledger demo
 
 test: $(VENV)/.tested ## Run all tests but browser and long faults, on a PostgreSQL they start themselves
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow" -n 3 --dist loadfile
 
 test-slow: $(VENV)/.tested ## Run the rest: browser walks, whole simulated companies, twenty schedules of faults, an upgrade
 	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile --timeout 1200
