@@ -19,7 +19,7 @@ from projections.contract import Projection
 from projections.follower import NOTHING_DIRTY, STEP_EVENTS, CheckpointMovedError, follow
 from projections.joining import TermsReader
 from projections.leases import LEASE_SECONDS, Lease, fence, give_back, is_free, take
-from projections.warm import Warm
+from projections.warm import MOST_BYTES, Warm
 
 _log = structlog.get_logger()
 
@@ -27,6 +27,9 @@ _RENEW_SECONDS: Final = LEASE_SECONDS / 3
 _STEP_SECONDS: Final = LEASE_SECONDS / 5
 _STEP_EVENTS_MIN: Final = 16
 _STEP_EVENTS_MAX: Final = 16_000
+_REMEMBERED_BYTES_OF_ONE: Final = 48 * 2**20
+"""Whoever brings one build alone up to the head does so for a short while, beside a service that follows as well."""
+
 _FOLLOWED: Final = frozenset({"live", "catching_up", "ready", "retired"})
 
 
@@ -62,7 +65,9 @@ class Runner:
         self._leases: dict[str, Lease] = {}
         self._step_events = STEP_EVENTS
         self._terms: defaultdict[str, TermsReader] = defaultdict(TermsReader)
-        self._warm: defaultdict[str, Warm] = defaultdict(Warm)
+        self._warm: defaultdict[str, Warm] = defaultdict(
+            lambda: Warm(MOST_BYTES if only is None else _REMEMBERED_BYTES_OF_ONE)
+        )
         self._builds: list[Build] = []
         self._standing: list[Build] = []
         self._renewed: float | None = None
@@ -126,7 +131,7 @@ class Runner:
 
     def _adapt(self, done: int, seconds: float) -> None:
         """Take longer steps while behind: a subject with several of their events is folded once for all of them."""
-        if seconds > 2 * _STEP_SECONDS:
+        if seconds > 2 * _STEP_SECONDS and self._step_events > STEP_EVENTS:
             self._shorten()
         elif done >= self._step_events and seconds < _STEP_SECONDS:
             self._step_events = min(self._step_events * 2, _STEP_EVENTS_MAX)
