@@ -144,8 +144,14 @@ def test_what_was_sent_and_never_paid_has_no_grace_anew_with_every_invoice() -> 
 
 def test_a_payment_of_two_invoices_has_come_back_when_all_of_it_has() -> None:
     def part(number: int, amount: int) -> Json:
-        return {"id": f"inpay_{number}", "object": "invoice_payment", "invoice": f"in_{number}", "status": "paid",
-                "amount_paid": amount, "payment": {"payment_intent": "pi_1"}}  # fmt: skip
+        return {
+            "id": f"inpay_{number}",
+            "object": "invoice_payment",
+            "invoice": f"in_{number}",
+            "status": "paid",
+            "amount_paid": amount,
+            "payment": {"payment_intent": "pi_1"},
+        }
 
     def back(key: str, amount: int) -> Json:
         return {"id": key, "object": "refund", "payment_intent": "pi_1", "amount": amount, "status": "succeeded"}

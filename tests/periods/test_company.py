@@ -35,15 +35,26 @@ async def ask(client: httpx.AsyncClient, path: str, **parameters: str) -> Json:
     return {key: value for key, value in found.items() if key != "freshness"}
 
 
+def _after_it_all(clock: ManualClock) -> tuple[list[bytes], list[datetime]]:
+    """Stand after a company's last day; return its events and its months' ends."""
+    clock.now = datetime.fromtimestamp(ARGUMENTS.end, UTC) + timedelta(days=1)
+    ends = [datetime.fromtimestamp(end, UTC) for end in month_ends(ARGUMENTS.start, ARGUMENTS.end)]
+    return [orjson.dumps(event) for event in Company(ARGUMENTS).events()], ends
+
+
+async def _close(database: Database, services: Services, clock: ManualClock, month: str) -> None:
+    asked = Asked("self:live", month, "test", "month end", clock.now, force=True)
+    await close_month(services.pool, services.appender, services.revenue, asked)
+    await fold_all(database, services)
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_sealed_months_stay_and_the_sum_is_what_is_so(
     client: httpx.AsyncClient, database: Database, services: Services, clock: ManualClock, seed: int
 ) -> None:
     dice = random.Random(seed)
-    clock.now = datetime.fromtimestamp(ARGUMENTS.end, UTC) + timedelta(days=1)
-    bodies = [orjson.dumps(event) for event in Company(ARGUMENTS).events()]
+    bodies, ends = _after_it_all(clock)
     dice.shuffle(bodies)
-    ends = [datetime.fromtimestamp(end, UTC) for end in month_ends(ARGUMENTS.start, ARGUMENTS.end)]
     months = [month_of(end - timedelta(seconds=1)) for end in ends]
     shown: dict[str, tuple[Json, Json, Json]] = {}
     for number in range(4):
@@ -55,9 +66,7 @@ async def test_sealed_months_stay_and_the_sum_is_what_is_so(
         for month, answers in shown.items():
             assert await month_of_reads(client, month, ends[months.index(month)]) == answers
         if number < 3:
-            asked = Asked("self:live", months[number], "test", "month end", clock.now, force=True)
-            await close_month(services.pool, services.appender, services.revenue, asked)
-            await fold_all(database, services)
+            await _close(database, services, clock, months[number])
             shown[months[number]] = await month_of_reads(client, months[number], ends[number])
     await _all_of_it_is_what_is_so(client, months, ends)
 
@@ -77,17 +86,12 @@ async def test_of_everybody_those_alone_are_read_whose_books_changed(
         return owners.by_owner(*known, **more)
 
     monkeypatch.setattr(entries, "by_owner", by_owner)
-    clock.now = datetime.fromtimestamp(ARGUMENTS.end, UTC) + timedelta(days=1)
-    bodies = [orjson.dumps(event) for event in Company(ARGUMENTS).events()]
+    bodies, ends = _after_it_all(clock)
     late = random.Random(3).sample(bodies, 12)
-    ends = [datetime.fromtimestamp(end, UTC) for end in month_ends(ARGUMENTS.start, ARGUMENTS.end)]
     await services.appender.append(new_events([body for body in bodies if body not in late]))
     await fold_all(database, services)
     for number in range(3):
-        month = month_of(ends[number] - timedelta(seconds=1))
-        asked = Asked("self:live", month, "test", "month end", clock.now, force=True)
-        await close_month(services.pool, services.appender, services.revenue, asked)
-        await fold_all(database, services)
+        await _close(database, services, clock, month_of(ends[number] - timedelta(seconds=1)))
     bounds = {"from": rfc3339(ends[2]), "to": rfc3339(ends[2] + timedelta(days=1)), "limit": "500"}
     assert not [
         one for one in (await ask(client, "revenue/journal", **bounds))["data"] if one["original_month"] < "2024"

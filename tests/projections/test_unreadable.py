@@ -74,8 +74,12 @@ async def test_its_customer_is_parked_alone_and_folded_again_once_it_is_back(
     assert ("entitlements-2", "self:live/cus_1", "evt_3") in rows
 
     assert (await client.post("/v1/parked/cus_1/replay")).json()["cleared"] == 0
-    await harm(owner, "UPDATE ledger.event SET encoding = $2, dictionary_id = $3, body = $4 WHERE event_id = $1",
-               "evt_3", *before)  # fmt: skip
+    await harm(
+        owner,
+        "UPDATE ledger.event SET encoding = $2, dictionary_id = $3, body = $4 WHERE event_id = $1",
+        "evt_3",
+        *before,
+    )
     assert (await client.post("/v1/parked/cus_1/replay")).json()["still_parked"] == 0
     assert await seats(client, 1) == 5
 

@@ -16,6 +16,14 @@ from tests.stripe_events import Json, event, subscription
 QUARTER = "9000@2026-01-01..2026-04-01"
 AT = seconds("2026-01-01")
 
+OWED_AGAIN = f"""
+        2026-01-01 invoice {QUARTER}
+        2026-01-01 paid
+        2026-02-01 refund re_1 900
+        2026-02-01 credit cn_1 900 refund=re_1
+        2026-02-11 fail re_1
+        """
+
 TRAPS = {
     "a refund before its credit note ends in credit notes": (
         f"""
@@ -48,12 +56,8 @@ TRAPS = {
         },
     ),
     "a refund by credit note that fails is owed, until it is made again": (
-        f"""
-        2026-01-01 invoice {QUARTER}
-        2026-01-01 paid
-        2026-02-01 refund re_1 900
-        2026-02-01 credit cn_1 900 refund=re_1
-        2026-02-11 fail re_1
+        OWED_AGAIN
+        + """
         2026-02-20 refund re_2 900
         """,
         {
@@ -61,13 +65,20 @@ TRAPS = {
             "2026-06-01": "customer_refunds_payable=0 refunds_clearing=0 refunds=0 stripe_balance=8100",
         },
     ),
+    "a credit note takes for itself the refund that had brought what was owed, which is owed again": (
+        OWED_AGAIN
+        + """
+        2026-02-20 refund re_2 1000
+        2026-03-02 credit cn_2 1000 refund=re_2
+        """,
+        {
+            "2026-02-21": "customer_refunds_payable=0 refunds_clearing=0 stripe_balance=8000",
+            "2026-06-01": "customer_refunds_payable=900 refunds_clearing=0 refunds=0 stripe_balance=8000",
+        },
+    ),
     "a refund by credit note that fails again is owed again": (
-        f"""
-        2026-01-01 invoice {QUARTER}
-        2026-01-01 paid
-        2026-02-01 refund re_1 900
-        2026-02-01 credit cn_1 900 refund=re_1
-        2026-02-11 fail re_1
+        OWED_AGAIN
+        + """
         2026-02-20 refund re_2 1000
         2026-03-02 fail re_2
         """,
@@ -301,8 +312,16 @@ def test_a_dispute_in_another_currency_is_converted() -> None:
 
 def test_what_is_withdrawn_again_after_it_was_won_is_lost_whole() -> None:
     teller = told()
-    dispute: Json = {"id": "dp_1", "object": "dispute", "charge": "ch_1", "payment_intent": "pi_1", "amount": 9000,
-                     "currency": "usd", "status": "lost", "balance_transactions": []}  # fmt: skip
+    dispute: Json = {
+        "id": "dp_1",
+        "object": "dispute",
+        "charge": "ch_1",
+        "payment_intent": "pi_1",
+        "amount": 9000,
+        "currency": "usd",
+        "status": "lost",
+        "balance_transactions": [],
+    }
     for day, amount in ((1, -9000), (11, 9000), (21, -9000)):
         when = seconds(f"2026-02-{day:02}")
         moved = {"id": f"txn_{day}", "object": "balance_transaction", "amount": amount, "fee": 0, "currency": "usd"}
@@ -317,17 +336,34 @@ def test_what_is_withdrawn_again_after_it_was_won_is_lost_whole() -> None:
 def shared(*amounts: int) -> Teller:
     """Tell of invoices that one payment pays."""
     teller, whole = Teller("endive"), sum(amounts)
-    charge = {"id": "ch_1", "object": "charge", "customer": "cus_1", "amount": whole, "amount_captured": whole,
-              "captured": True, "currency": "usd", "created": AT, "status": "succeeded", "payment_intent": "pi_1",
-              "amount_refunded": 0}  # fmt: skip
+    charge = {
+        "id": "ch_1",
+        "object": "charge",
+        "customer": "cus_1",
+        "amount": whole,
+        "amount_captured": whole,
+        "captured": True,
+        "currency": "usd",
+        "created": AT,
+        "status": "succeeded",
+        "payment_intent": "pi_1",
+        "amount_refunded": 0,
+    }
     teller.charges["ch_1"] = charge
     for number, amount in enumerate(amounts, 1):
         teller.invoice(AT, f"{amount}@2026-01-01..2026-04-01", id=f"in_{number}")
     teller.tell(AT, "charge.succeeded", charge)
     for number, amount in enumerate(amounts, 1):
-        payment = {"id": f"inpay_{number}", "object": "invoice_payment", "invoice": f"in_{number}", "status": "paid",
-                   "amount_paid": amount, "currency": "usd", "status_transitions": {"paid_at": AT},
-                   "payment": {"type": "payment_intent", "payment_intent": "pi_1"}}  # fmt: skip
+        payment = {
+            "id": f"inpay_{number}",
+            "object": "invoice_payment",
+            "invoice": f"in_{number}",
+            "status": "paid",
+            "amount_paid": amount,
+            "currency": "usd",
+            "status_transitions": {"paid_at": AT},
+            "payment": {"type": "payment_intent", "payment_intent": "pi_1"},
+        }
         teller.tell(AT, "invoice_payment.paid", payment)
         one = teller.invoices[f"in_{number}"]
         teller.tell(AT, "invoice.paid", one | {"status": "paid", "amount_paid": amount, "amount_remaining": 0})
