@@ -404,6 +404,7 @@ SELECT ledger.distribute('ledger.build_diff', '');
 CREATE TABLE ledger.unsaid (
     build_id   text        NOT NULL,
     decided_at timestamptz NOT NULL,
+    after      bigint      NOT NULL,  -- the position of the control book's head then: what says it comes later
     said       jsonb       NOT NULL,  -- what happened, what the event says, and what answers whoever called for it
     PRIMARY KEY (build_id, decided_at)
 );

@@ -284,10 +284,7 @@ class Operations:
         return swapped
 
     async def say(self) -> None:
-        """Say in the log which builds were swapped, where it does not say so yet: whoever did it may have been killed.
-
-        Killed between the two transactions of this, who comes next says it again.
-        """
+        """Say in the log which builds were swapped, where it does not yet: whoever swapped may have been killed."""
         async with self._builder() as connection:
             await say_swaps(connection, self.appender)
 

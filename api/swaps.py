@@ -13,14 +13,21 @@ from ledger.appender import Appender
 from ledger.books import CONTROL_BOOK
 from ledger.calls import Call, Called
 from ledger.decisions import decide, restore
-from projections.life import BuildLife
+from projections.life import SWAPS, BuildLife
 from projections.promotion import Swapped
 
 UNSAID: Final = """
-SELECT build_id, decided_at, said
+SELECT build_id, decided_at, after, said
 FROM ledger.unsaid
 ORDER BY decided_at, build_id
 FOR UPDATE
+"""
+
+IS_SAID: Final = """
+SELECT EXISTS (
+    SELECT FROM ledger.event
+    WHERE stream_id = $1 AND position > $2 AND type = ANY ($3) AND created = $4
+)
 """
 
 SAID: Final = "DELETE FROM ledger.unsaid WHERE build_id = $1 AND decided_at = $2"
@@ -45,12 +52,15 @@ def unsaid(what: str, swapped: Swapped, content: Mapping[str, Any], called: Call
 async def say_swaps(connection: asyncpg.Connection, appender: Appender) -> None:
     """Say in the log which builds were swapped, where it does not say so yet: whoever did it may have been killed.
 
-    Killed between the append and the end of this transaction, who comes next says it again.
+    Killed between the append and the end of this transaction, who comes next finds that it is said.
     """
     async with connection.transaction():
         for row in await connection.fetch(UNSAID):
-            await _say(connection, appender, row["build_id"], row["decided_at"], orjson.loads(row["said"]))
-            await connection.execute(SAID, row["build_id"], row["decided_at"])
+            build_id, at = row["build_id"], row["decided_at"]
+            stream_id = f"{CONTROL_BOOK}/{build_id}"
+            if not await connection.fetchval(IS_SAID, stream_id, row["after"], list(SWAPS), at):
+                await _say(connection, appender, build_id, at, orjson.loads(row["said"]))
+            await connection.execute(SAID, build_id, at)
 
 
 async def _say(

@@ -6,11 +6,14 @@ The registry says what is, in one transaction with the rows; these events say wh
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from eventsourcing.domain import event
 
 from ledger.operator import OperatorAggregate
+
+SWAPS: Final = ("ledger.build.promoted", "ledger.build.rolled_back")
+"""The types of the events that say which build became the live one."""
 
 
 class CalledFor(OperatorAggregate):
@@ -41,7 +44,7 @@ class BuildLife(OperatorAggregate):
     ) -> None:
         """Bind its digest to the log's roots, its version and the source of its fold."""
 
-    @event("Promoted", topic="ledger.build.promoted")
+    @event("Promoted", topic=SWAPS[0])
     def promote(
         self,
         projection: str,
@@ -55,7 +58,7 @@ class BuildLife(OperatorAggregate):
     ) -> None:
         """Make it the live one."""
 
-    @event("RolledBack", topic="ledger.build.rolled_back")
+    @event("RolledBack", topic=SWAPS[1])
     def roll_back(
         self,
         projection: str,

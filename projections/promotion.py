@@ -48,7 +48,12 @@ JOIN ledger.event AS e ON e.book = h.book AND e.position = coalesce(c.position, 
 WHERE h.position > 0 AND h.book <> 'ledger:control'
 """
 
-TO_BE_SAID: Final = "INSERT INTO ledger.unsaid (build_id, decided_at, said) VALUES ($1, $2, $3)"
+TO_BE_SAID: Final = """
+INSERT INTO ledger.unsaid (build_id, decided_at, after, said)
+SELECT $1, $2, coalesce(max(position), 0), $3
+FROM ledger.head
+WHERE book = 'ledger:control'
+"""
 
 STALE_AFTER: Final = timedelta(seconds=60)
 _LOCK_MILLISECONDS: Final = 100

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import sys
 from collections.abc import Iterator
@@ -88,7 +89,8 @@ def simulate(
         count = _write(output, shown) if output else _post(shown, str(post), signing)
     if truth is not None:
         content = answers(company, instants=instants)
-        _write_whole(truth, orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+        with _written(truth) as file:
+            file.write(orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
     beside = STANDARD_OUTPUT in (output, truth)
     if as_json:
         show_json({"events": count, "customers": customers, "months": months}, err=beside)
@@ -124,17 +126,15 @@ def _write(output: Path, deliveries: Iterator[Delivery]) -> int:
         count = _lines(sys.stdout.buffer, deliveries)
         sys.stdout.buffer.flush()
         return count
+    with _written(output) as file:
+        return _lines(file, deliveries)
+
+
+@contextlib.contextmanager
+def _written(output: Path) -> Iterator[BinaryIO]:
     try:
         with whole(output) as path, path.open("wb") as file:
-            return _lines(file, deliveries)
-    except OSError as error:
-        raise MistakeError(f"{output}: {error.strerror}") from error
-
-
-def _write_whole(output: Path, content: bytes) -> None:
-    try:
-        with whole(output) as path:
-            path.write_bytes(content)
+            yield file
     except OSError as error:
         raise MistakeError(f"{output}: {error.strerror}") from error
 

@@ -26,7 +26,7 @@ def status(
     """
     settings = load_settings()
     with running_database(settings) as database:
-        content = asyncio.run(_read(database.as_role("ledger_app")))
+        content = asyncio.run(read_status(database.as_role("ledger_app")))
     if as_json:
         show_json(content)
         return
@@ -61,7 +61,8 @@ def status(
         )
 
 
-async def _read(database: Database) -> dict[str, Any]:
+async def read_status(database: Database) -> dict[str, Any]:
+    """Return how far the log is, and every build: the live ones as their projections, the others beside them."""
     connection = await database.connect()
     try:
         books = await read_books(connection)

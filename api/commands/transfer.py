@@ -134,7 +134,7 @@ def export(
             what_written = {"entries" if as_format == "beancount" else "rows": count, "book": wanted.book}
             said = f"{count} {'entries' if as_format == 'beancount' else 'rows'} of {wanted.book}"
         elif build is not None:
-            count = asyncio.run(_export_rows(settings, database, build, output))
+            count = asyncio.run(export_rows(settings, database, build, output))
             what_written, said = {"rows": count, "build": build}, f"{count} rows of {build}"
         else:
             made = asyncio.run(_export(settings, database, output, progress))
@@ -181,7 +181,7 @@ def _month(text: str | None, default: date) -> date:
         raise typer.BadParameter(f"{text} is no month: write 2026-01") from error
 
 
-async def _export_rows(settings: Settings, database: Database, build_id: str, output: Path) -> int:
+async def export_rows(settings: Settings, database: Database, build_id: str, output: Path) -> int:
     """Write each row of a build as a line of JSON, its certificate first; in one snapshot, in order of subject."""
     connection = await database.as_role("ledger_app").connect()
     count = 0

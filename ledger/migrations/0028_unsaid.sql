@@ -6,6 +6,7 @@ SET LOCAL ROLE ledger_owner;
 CREATE TABLE ledger.unsaid (
     build_id   text        NOT NULL,
     decided_at timestamptz NOT NULL,
+    after      bigint      NOT NULL,  -- the position of the control book's head then: what says it comes later
     said       jsonb       NOT NULL,
     PRIMARY KEY (build_id, decided_at)
 );

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -11,10 +12,12 @@ import httpx
 import orjson
 import pytest
 
+from api.commands.status import read_status
+from api.commands.transfer import export_rows
 from api.operations import Operations
 from api.services import Services
 from ledger.reader import Filter, read_page
-from projections.builds import ensure_live, read_build
+from projections.builds import StillFoldingError, ensure_live, read_build
 from projections.follower import follow
 from projections.rebuild import finish
 from projections.runner import connect_runner
@@ -295,6 +298,11 @@ async def test_whoever_starts_next_says_what_a_killed_one_has_swapped(
         until_it_is_said.setattr("api.swaps.decide", killed)
         with pytest.raises(KilledError):
             await ready.promote(build.build_id, by="cli:somebody", reason="to be sure", force=True)
+    left = await owner.fetchrow("SELECT build_id, decided_at, after, said FROM ledger.unsaid")
+    await ready.begin(by="serve")
+    assert await owner.fetchval("SELECT count(*) FROM ledger.unsaid") == 0
+    # Killed once more, after it was said and before that was noted.
+    await owner.execute("INSERT INTO ledger.unsaid VALUES ($1, $2, $3, $4)", *left)
     await ready.begin(by="serve")
     assert await owner.fetchval("SELECT count(*) FROM ledger.unsaid") == 0
     page = await read_page(owner, "ledger:control", Filter(type="ledger.build.promoted"), 10)
@@ -318,6 +326,25 @@ async def test_a_build_that_was_thrown_away_leaves_its_name_to_no_other(
     assert (blind.status_code, blind.json()["type"]) == (409, "not-promoted"), "another one was looked at"
     again = await client.post(f"{path}/rebuilds", json={}, headers={"Idempotency-Key": "k1"})
     assert again.status_code == 404
+
+
+async def test_a_build_that_is_being_folded_is_listed_and_no_part_of_it_is_exported(
+    served: Services, tmp_path: Path
+) -> None:
+    build = await rebuilder(served).request_rebuild(by="test", reason=None)
+    told = await read_status(served.database.as_role("ledger_app"))
+    assert [one["build"] for one in told["projections"] if one["name"] == "entitlements"] == ["entitlements-1"]
+    assert [(one["build"], one["phase"], one["bounded"]) for one in told["builds"]] == [
+        (build.build_id, "folding", False)
+    ]
+    output = tmp_path / "rows.jsonl"
+    with pytest.raises(StillFoldingError):
+        await export_rows(served.settings, served.database, build.build_id, output)
+    assert not output.exists()
+    await rebuilder(served).fold(build.build_id)
+    await rebuilder(served).complete(build.build_id)
+    assert await export_rows(served.settings, served.database, build.build_id, output) > 0
+    assert output.read_bytes()
 
 
 async def test_every_build_and_every_decision_is_listed(served: Services, client: httpx.AsyncClient) -> None:
