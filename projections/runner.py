@@ -19,7 +19,7 @@ from projections.contract import Projection
 from projections.follower import NOTHING_DIRTY, STEP_EVENTS, CheckpointMovedError, follow
 from projections.joining import TermsReader
 from projections.leases import LEASE_SECONDS, Lease, fence, give_back, is_free, take
-from projections.warm import MOST_BYTES, Warm
+from projections.warm import Warm
 
 _log = structlog.get_logger()
 
@@ -27,9 +27,6 @@ _RENEW_SECONDS: Final = LEASE_SECONDS / 3
 _STEP_SECONDS: Final = LEASE_SECONDS / 5
 _STEP_EVENTS_MIN: Final = 16
 _STEP_EVENTS_MAX: Final = 16_000
-_REMEMBERED_BYTES_OF_ONE: Final = 48 * 2**20
-"""Whoever brings one build alone up to the head does so for a short while, beside a service that follows as well."""
-
 _FOLLOWED: Final = frozenset({"live", "catching_up", "ready", "retired"})
 
 
@@ -65,9 +62,7 @@ class Runner:
         self._leases: dict[str, Lease] = {}
         self._step_events = STEP_EVENTS
         self._terms: defaultdict[str, TermsReader] = defaultdict(TermsReader)
-        self._warm: defaultdict[str, Warm] = defaultdict(
-            lambda: Warm(MOST_BYTES if only is None else _REMEMBERED_BYTES_OF_ONE)
-        )
+        self._warm: defaultdict[str, Warm] = defaultdict(Warm)
         self._builds: list[Build] = []
         self._standing: list[Build] = []
         self._renewed: float | None = None
