@@ -1,5 +1,7 @@
-"""The processes of ``serve``: ``python -m api.processes web``, ``… follower`` and ``… outward`` (asks Stripe);
-``… rebuild``, ``… fold`` and ``… rebuilder`` work. All but the first give way to it.
+"""The processes of ``serve``: ``python -m api.processes web FD``, ``… follower PLACE`` and ``… outward`` (asks Stripe);
+``… rebuild BUILD``, ``… fold BUILD`` and ``… rebuilder PLACE`` work. All but the first give way to it.
+
+Where several processes follow, each keeps the projections that fall to its place among them.
 
 A child lives as long as its standard input is open: when the supervisor ends, however it ends, so do they.
 """
@@ -34,6 +36,7 @@ from ledger.priority import give_way, lower_priority, weigh_session
 from ledger.tasks import end
 from ledger.wakeup import Listener
 from projections.builds import ensure_live
+from projections.contract import Projection
 from projections.follower import CheckpointMovedError
 from projections.runner import Runner, connect_follower, connect_runner
 
@@ -50,24 +53,37 @@ _PAUSE_SECONDS_MAX = 5.0
 APPENDED = "SELECT coalesce(sum(position), 0)::bigint FROM ledger.head"
 
 
-async def run_follower(settings: Settings) -> None:
-    """Keep the live builds at the head of the log, and its head signed, until the supervisor ends or says so."""
+def share_of(projections: Sequence[Projection], place: int, processes: int) -> Sequence[Projection]:
+    """Return the projections that fall to one of several processes: the first ones to one each, the rest to the last.
+
+    Entitlements are the first: with two processes already, no other fold keeps an app waiting for its answer.
+    """
+    return projections[place:] if place == processes - 1 else projections[place : place + 1]
+
+
+def _share(settings: Settings, place: int) -> Sequence[Projection]:
+    return share_of(projections_of(settings), place, settings.follower_processes)
+
+
+async def run_follower(settings: Settings, place: int) -> None:
+    """Keep live builds at the head of the log until the supervisor ends or says so; the first also signs that head."""
     database = database_of(settings).as_role("ledger_builder")
     stop = asyncio.create_task(supervisor_gone())
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.cancel)
-    signing = asyncio.create_task(_sign_on_a_timer(settings))
+    signing = [asyncio.create_task(_sign_on_a_timer(settings))] if place == 0 else []
     try:
-        await _follow_until(settings, database, stop)
+        await _follow_until(settings, place, database, stop)
     finally:
-        await end(signing)
+        await end(*signing)
 
 
-async def _follow_until(settings: Settings, database: Database, stop: asyncio.Task[None]) -> None:
+async def _follow_until(settings: Settings, place: int, database: Database, stop: asyncio.Task[None]) -> None:
+    projections = _share(settings, place)
     async with Listener(database) as listener:
         while not stop.done():
             try:
-                await _begin_or_stop(settings, stop)
-                await _follow_while_connected(settings, listener, stop)
+                await _begin_or_stop(settings, projections, stop)
+                await _follow_while_connected(settings, projections, listener, _Rebuilder(place), stop)
             except AWAY as error:
                 _log.warning("follower_away", error=error)
             except CheckpointMovedError:
@@ -76,15 +92,15 @@ async def _follow_until(settings: Settings, database: Database, stop: asyncio.Ta
                 await asyncio.sleep(_RETRY_SECONDS)
 
 
-async def _begin_or_stop(settings: Settings, stop: asyncio.Task[None]) -> None:
+async def _begin_or_stop(settings: Settings, projections: Sequence[Projection], stop: asyncio.Task[None]) -> None:
     """Fold a log that was there before its projections, unless the supervisor ends meanwhile: it is gone on with."""
-    beginning = asyncio.create_task(begin_projections(settings))
+    beginning = asyncio.create_task(begin_projections(settings, projections))
     await asyncio.wait({beginning, stop}, return_when=asyncio.FIRST_COMPLETED)
     await end(beginning)
 
 
-async def begin_projections(settings: Settings, *, by: str = "serve") -> None:
-    """Fold a long log at once for every projection that has folded nothing yet."""
+async def begin_projections(settings: Settings, projections: Sequence[Projection]) -> None:
+    """Fold a long log at once for each of these projections that has folded nothing yet."""
     database = database_of(settings)
     connection = await connect_runner(database)
     try:
@@ -92,8 +108,8 @@ async def begin_projections(settings: Settings, *, by: str = "serve") -> None:
     finally:
         connection.terminate()
     async with Appender(database, clock=wall_clock) as appender:
-        for projection in projections_of(settings):
-            if await Operations(database, projection, appender, wall_clock).begin(by=by):
+        for projection in projections:
+            if await Operations(database, projection, appender, wall_clock).begin(by="serve"):
                 _log.info("log_folded_at_once", projection=projection.name)
 
 
@@ -119,12 +135,17 @@ async def _sign(services: Services) -> None:
         _log.error("notary_refuses", book=error.book, error=error)
 
 
-async def _follow_while_connected(settings: Settings, listener: Listener, stop: asyncio.Task[None]) -> None:
+async def _follow_while_connected(
+    settings: Settings,
+    projections: Sequence[Projection],
+    listener: Listener,
+    rebuilder: _Rebuilder,
+    stop: asyncio.Task[None],
+) -> None:
     connections: list[asyncpg.Connection] = []
-    rebuilder = _Rebuilder()
     try:
         runners, stream = [], Stream()
-        for projection in projections_of(settings):
+        for projection in projections:
             connection = await connect_follower(database_of(settings))
             connections.append(connection)
             await check_schema(connection)
@@ -215,31 +236,32 @@ async def _rebuild(operations: Operations, build_id: str) -> None:
     await operations.complete(build_id)
 
 
-async def rebuild_requested(settings: Settings) -> None:
+async def rebuild_requested(settings: Settings, place: int) -> None:
     """Fold the builds that were asked for over HTTP, one after the other, then end."""
     async with open_services(settings) as services:
-        work = asyncio.create_task(_work_off(settings, services))
+        work = asyncio.create_task(_work_off(settings, _share(settings, place), services))
         gone = asyncio.create_task(supervisor_gone())
         await asyncio.wait({gone, work}, return_when=asyncio.FIRST_COMPLETED)
         await end(gone, work)
 
 
-async def _work_off(settings: Settings, services: Services) -> None:
-    for projection in projections_of(settings):
+async def _work_off(settings: Settings, projections: Sequence[Projection], services: Services) -> None:
+    for projection in projections:
         await Operations(database_of(settings), projection, services.appender, wall_clock).work_off()
 
 
 class _Rebuilder:
     """The process that folds what was asked for over HTTP: started when there is something, and again if it died."""
 
-    def __init__(self) -> None:
+    def __init__(self, place: int) -> None:
+        self._place = place
         self._process: asyncio.subprocess.Process | None = None
 
     async def keep_running(self, runners: Sequence[Runner]) -> None:
         """Start it where a build waits and it does not run. It ends with this process, whose hand is on its input."""
         waits = any(one.requested_by.startswith(BY_HTTP) for runner in runners for one in runner.unfinished)
         if waits and (self._process is None or self._process.returncode is not None):
-            command = (sys.executable, "-m", "api.processes", "rebuilder")
+            command = (sys.executable, "-m", "api.processes", "rebuilder", str(self._place))
             self._process = await asyncio.create_subprocess_exec(
                 *command, stdin=asyncio.subprocess.PIPE, start_new_session=True
             )
@@ -284,10 +306,10 @@ def main() -> None:
         elif sys.argv[1] == "outward":
             runner.run(ask_stripe(settings))
         elif sys.argv[1] == "rebuilder":
-            runner.run(rebuild_requested(settings))
+            runner.run(rebuild_requested(settings, int(sys.argv[2])))
         else:
             with contextlib.suppress(asyncio.CancelledError):
-                runner.run(run_follower(settings))
+                runner.run(run_follower(settings, int(sys.argv[2])))
 
 
 if __name__ == "__main__":

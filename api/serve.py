@@ -1,4 +1,4 @@
-"""``ledger serve``: prepare the database, then supervise web processes, one follower, and one that asks Stripe."""
+"""``ledger serve``: prepare the database, then supervise web processes, followers, and one that asks Stripe."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ def _supervise(
     greet: Callable[[], None],
     deadline: float,
 ) -> None:
-    others = [Child("follower", [*_CHILD, "follower"])]
+    others = [Child("follower", [*_CHILD, "follower", str(place)]) for place in range(settings.follower_processes)]
     if settings.stripe_api_key is not None:
         others.append(Child("outward", [*_CHILD, "outward"]))
     greeted = False

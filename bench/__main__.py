@@ -69,6 +69,7 @@ MEASURES: Final[dict[str, Callable[[Ground, int], Awaitable[list[Row]]]]] = {
     "catalog": lambda ground, _: _one(catalog.publish_row(ground)),
     "console": console.pages_rows,
     "http": _http,
+    "followed": lambda ground, events: http.followed_rows(ground.folder, events // 5),
     "cpu": lambda ground, events: cpu.cpu_rows(ground.folder, events // 2),
     "peers": lambda ground, events: webhooks.peer_rows(ground, events // 2),
     "live": lambda ground, _: live.live_rows(ground),

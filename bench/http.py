@@ -49,6 +49,26 @@ async def webhook_rows(folder: Path, count: int) -> list[Row]:
     ]
 
 
+async def followed_rows(folder: Path, count: int) -> list[Row]:
+    """Send webhooks faster than they are folded, and wait until all are: by one process that folds, two and four."""
+    seconds: dict[int, float] = {}
+    for processes in (1, 2, 4):
+        home = folder / f"followed-{processes}"
+        async with service(home, "ledger", LEDGER_FOLLOWER_PROCESSES=str(processes)) as port:
+            source = EventSource(processes, customers=500)
+            await send(port, source.bodies(500))
+            await caught_up(home, port)
+            began = time.perf_counter()
+            await send(port, source.bodies(count))
+            await caught_up(home, port)
+            seconds[processes] = time.perf_counter() - began
+    one = seconds.pop(1)
+    return [
+        Row(f"webhooks until folded, {processes} that fold", rate(count, took), f"{rate(count, one)} one", one / took)
+        for processes, took in seconds.items()
+    ]
+
+
 async def during_rebuild_row(folder: Path, events: int) -> Row:
     """Webhooks at a steady pace, alone and while a company's history is folded anew by one worker.
 
