@@ -36,7 +36,7 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="address to listen on")
     port: int = Field(default=8000, ge=1, le=65535, description="port to listen on")
     web_processes: int = Field(default=1, ge=1, le=64, description="processes that answer HTTP on that port")
-    follower_processes: int = Field(default=1, ge=1, le=4, description="processes that fold, each some projections")
+    follower_processes: int = Field(default=2, ge=1, le=4, description="processes that fold, each some projections")
     stripe_webhook_secrets: str | None = Field(
         default=None,
         description="comma-separated `[live:|test:][acct_…:]whsec_…`; generated with the embedded database",

@@ -214,7 +214,7 @@ async def _look(load: Load, looks: list[Look]) -> None:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             lag = await _lag_seconds(load, connection)
-            memory = {child.cmdline()[3]: child.memory_info().rss / 1e6 for child in load.service.children()}
+            memory = {" ".join(child.cmdline()[3:]): child.memory_info().rss / 1e6 for child in load.service.children()}
             looks.append(Look(time.monotonic() - began, memory, lag))
             shown = "  ".join(f"{name} {size:.0f} MB" for name, size in sorted(memory.items()))
             typer.echo(f"{looks[-1].at:6.0f} s  {len(load.acknowledged):>9,} events  lag {lag:5.2f} s  {shown}")

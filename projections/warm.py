@@ -125,4 +125,13 @@ def _but_state(kept: Kept) -> tuple[object, ...]:
 
 def digests_of(rows: Mapping[str, Sequence[Row]]) -> dict[str, bytes]:
     """Return a digest of the rows of each table, as they are written."""
-    return {table: hashlib.blake2b(repr(some).encode(), digest_size=16).digest() for table, some in rows.items()}
+    return {table: hashlib.blake2b(_as_bytes(some), digest_size=16).digest() for table, some in rows.items()}
+
+
+def _as_bytes(rows: Sequence[Row]) -> bytes:
+    plain = [tuple(row) for row in rows]  # JSON takes no named ones, and Python writes those slowly
+    try:
+        return orjson.dumps(plain, default=repr)
+    except orjson.JSONEncodeError:
+        # What JSON cannot say, such as half a surrogate pair: the database may well refuse it, but not here.
+        return repr(plain).encode()

@@ -77,7 +77,7 @@ class World:
             "LEDGER_API_KEYS": f"fire:admin:{digest_of(KEY)}",
             "LEDGER_SIGNING_KEY": SIGNING_KEY,
             "LEDGER_WEB_PROCESSES": str(1 + number),
-            "LEDGER_FOLLOWER_PROCESSES": str(1 + number),
+            "LEDGER_FOLLOWER_PROCESSES": str(1 + 2 * number),
         }
         if self.clock_can_jump is not None:
             (folder / "clock").write_text("+0")

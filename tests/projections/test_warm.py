@@ -9,6 +9,7 @@ import tracemalloc
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import orjson
@@ -325,6 +326,6 @@ def test_rows_that_are_written_otherwise_have_another_digest() -> None:
     def of(value: object) -> dict[str, bytes]:
         return digests_of({"t": [("b/c", value)]})
 
-    values = [1, "1", None, True, datetime(2026, 1, 1, tzinfo=UTC), ("1",), ["1"]]
+    values = [1, "1", None, True, datetime(2026, 1, 1, tzinfo=UTC), ["1"], 2**63, 2**64, "\udc80", "\ufffd", Decimal(1)]
     assert len({of(value)["t"] for value in values}) == len(values)
     assert of(1) == of(1)

@@ -70,7 +70,6 @@ def test_every_projection_falls_to_one_of_any_number_of_processes() -> None:
 
 
 def test_each_folds_its_own_and_none_waits_for_another(service: Service) -> None:
-    service.environment["LEDGER_FOLLOWER_PROCESSES"] = "2"
     service.start()
     position = send(service, 0, 20)
     service.until(lambda: not behind(service, position), "all to be folded")

@@ -23,7 +23,7 @@ KILLS = int(os.environ.get("LEDGER_TEST_KILLS", "6"))
 
 
 def follower_of(service: Service) -> psutil.Process:
-    return next(child for child in service.children() if "follower" in words_of(child))
+    return next(child for child in service.children() if words_of(child)[-2:] == ["follower", "0"])
 
 
 def tell(service: Service, start: int, count: int) -> list[tuple[str, int]]:
