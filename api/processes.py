@@ -144,7 +144,7 @@ async def _follow_while_connected(
 ) -> None:
     connections: list[asyncpg.Connection] = []
     try:
-        runners, stream = [], Stream()
+        runners, stream = [], Stream(settings.follower_processes)
         for projection in projections:
             connection = await connect_follower(database_of(settings))
             connections.append(connection)
@@ -192,7 +192,9 @@ class Stream:
     as much as all else.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, processes: int) -> None:
+        """``processes`` fold beside each other: together they pause as much as one would."""
+        self._processes = processes
         self._looked, self._events = time.monotonic(), 0
         self._a_second = 0.0
         self._gives_way = False
@@ -207,17 +209,22 @@ class Stream:
             before, self._looked = self._events, self._looked + seconds
             self._events = int(await connection.fetchval(APPENDED))
             self._a_second = (self._events - before) / seconds
-        is_fast = self._a_second > _FAST_EVENTS_A_SECOND
+        is_fast = self._is_fast
         if is_fast != self._gives_way and weigh_session(down=is_fast):
             self._gives_way = is_fast
         return is_fast
 
+    @property
+    def _is_fast(self) -> bool:
+        return self._a_second > _FAST_EVENTS_A_SECOND
+
     def pause_seconds(self, worked: float) -> float:
         """Return how long to pause after so many seconds of work: of two thousand a second, for three times as long.
 
-        So folding takes as large a part of the time as five hundred is of what comes in a second.
+        So folding takes as large a part of one core as five hundred is of what comes in a second.
         """
-        return min(max(0.0, worked * (self._a_second / _FAST_EVENTS_A_SECOND - 1)), _PAUSE_SECONDS_MAX)
+        times = self._processes * self._a_second / _FAST_EVENTS_A_SECOND - 1
+        return min(worked * times, _PAUSE_SECONDS_MAX) if self._is_fast else 0.0
 
 
 async def fold_build(settings: Settings, build_id: str, *, complete: bool) -> None:

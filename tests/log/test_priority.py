@@ -61,7 +61,7 @@ async def test_folding_gives_way_only_while_events_come_in_very_fast(monkeypatch
 
     monkeypatch.setattr(processes, "weigh_session", weigh)
     monkeypatch.setattr(processes, "_LOOK_SECONDS", 0)
-    stream, log = processes.Stream(), Log()
+    stream, log = processes.Stream(1), Log()
     fast = []
     for more in (0, 100_000, 100_000, 100_000, 0, 0):
         log.events += more
@@ -72,14 +72,17 @@ async def test_folding_gives_way_only_while_events_come_in_very_fast(monkeypatch
     assert tried == [True, True, False]
 
 
-@pytest.mark.parametrize(("a_second", "seconds"), [(0, 0), (500, 0), (750, 0.5), (2_000, 3), (100_000, 5)])
+@pytest.mark.parametrize(
+    ("folding", "a_second", "seconds"),
+    [(1, 0, 0), (1, 500, 0), (1, 750, 0.5), (1, 2_000, 3), (1, 100_000, 5), (2, 500, 0), (2, 750, 2), (2, 1_000, 3)],
+)
 async def test_folding_takes_the_smaller_a_part_of_the_time_the_faster_events_come_in(
-    monkeypatch: pytest.MonkeyPatch, a_second: int, seconds: float
+    monkeypatch: pytest.MonkeyPatch, folding: int, a_second: int, seconds: float
 ) -> None:
     monkeypatch.setattr(processes, "weigh_session", lambda *, down: True)
     now = [100.0]
     monkeypatch.setattr(processes, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    stream, connection = processes.Stream(), AsyncMock()
+    stream, connection = processes.Stream(folding), AsyncMock()
     now[0] += 2
     connection.fetchval.return_value = 2 * a_second
     await stream.look(connection)
