@@ -8,7 +8,7 @@ import socket
 
 import uvicorn
 from starlette.applications import Starlette
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from api.app import create_app
 from api.children import supervisor_gone
@@ -23,6 +23,9 @@ _COLLECTED_AFTER = 20_000
 """Objects. Python looks for cycles after 700, which few requests make: a fifth of what an uncached check costs."""
 
 _MEASURED_SECONDS = 1.0
+
+_HEAD_BYTES_MAX = 64 * 1024
+"""How much of a request may come before it is known what is asked, and between the pieces of its body."""
 
 
 async def serve_web(settings: Settings, listening: socket.socket) -> None:
@@ -60,14 +63,46 @@ def web_server(app: Starlette, settings: Settings) -> uvicorn.Server:
 
 
 class Http(HttpToolsProtocol):
-    """HTTP/1.1 whose refusal of what is no request is a problem, as every other refusal is."""
+    """HTTP/1.1 whose refusal of what is no request is a problem, as every other refusal is.
+
+    The parser holds a head, and what follows a body, however long they get, for anybody: here they end.
+    """
+
+    _held = 0
+    """How many bytes came since the parser last gave a whole head or a piece of a body."""
+
+    def data_received(self, data: bytes) -> None:
+        """Let the parser take some bytes, unless it would hold too many."""
+        self._held += len(data)
+        super().data_received(data)
+        if self._held > _HEAD_BYTES_MAX and not self.transport.is_closing():
+            self._refuse(Problem(431, f"what comes before and behind a body has at most {_HEAD_BYTES_MAX} bytes"))
+
+    def on_headers_complete(self) -> None:
+        """Begin to answer."""
+        self._held = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Pass a piece of a body on."""
+        self._held = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """End a request."""
+        self._held = 0
+        super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what the parser could not read, and end the connection: where the next request begins is not known."""
+        """Refuse what the parser could not read."""
+        self._refuse(Problem(400, "what was sent is no HTTP request", kind="no-http"))
+
+    def _refuse(self, problem: Problem) -> None:
+        """Answer and end the connection: where the next request begins is not known."""
         asked = AskedBy(new_request_id())
-        refusal = ProblemResponse(Problem(400, "what was sent is no HTTP request", kind="no-http"), asked.request_id)
+        refusal = ProblemResponse(problem, asked.request_id)
         headers = [*completed(refusal.raw_headers, asked), (b"connection", b"close")]
-        lines = [b"HTTP/1.1 400 Bad Request", *(b"%b: %b" % one for one in headers), b"", bytes(refusal.body)]
+        lines = [STATUS_LINE[problem.status].rstrip(), *(b"%b: %b" % one for one in headers), b"", bytes(refusal.body)]
         self.transport.write(b"\r\n".join(lines))
         self.transport.close()
 

@@ -21,6 +21,8 @@ NO_HTTP = [
     b"GET /healthz HTTP/1.1\r\nno colon\r\n\r\n",
 ]
 
+CHUNKED = b"POST /webhooks/stripe HTTP/1.1\r\nHost: ledger\r\nTransfer-Encoding: chunked\r\n\r\n"
+
 
 @contextlib.asynccontextmanager
 async def connected(url: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
@@ -48,3 +50,26 @@ async def test_what_is_no_request_is_a_problem(services: Services, sent: bytes) 
     problem = orjson.loads(body)
     assert (problem["status"], problem["type"], problem["title"]) == (400, "no-http", "Bad request")
     assert problem["request_id"] == headers["x-request-id"]
+
+
+@pytest.mark.parametrize(
+    ("begin", "more"),
+    [
+        (b"GET /", b"a" * 4096),
+        (b"GET /healthz HTTP/1.1\r\nHost: ledger\r\nX-Long: ", b"a" * 4096),
+        (b"GET /healthz HTTP/1.1\r\nHost: ledger\r\n", b"X: 1\r\n" * 682),
+        (CHUNKED + b"2;", b"a" * 4096),
+        (CHUNKED + b"2\r\n{}\r\n0\r\n", b"X: 1\r\n" * 682),
+    ],
+)
+async def test_nobody_holds_memory_with_a_head_that_never_ends(services: Services, begin: bytes, more: bytes) -> None:
+    async with served(services) as url, connected(url) as (reader, writer):
+        writer.write(begin)
+        sent = 0
+        with contextlib.suppress(ConnectionError):
+            while sent < 4 * 1024 * 1024 and not reader.at_eof():
+                writer.write(more)
+                await writer.drain()
+                sent += len(more)
+                await asyncio.sleep(0)
+        assert sent < 4 * 1024 * 1024
