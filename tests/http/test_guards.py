@@ -79,6 +79,15 @@ async def test_other_methods_are_told_which_there_are(client: httpx.AsyncClient,
         assert method == "HEAD" or answer.json()["type"] == "method-not-allowed"
 
 
+async def test_nobody_is_sent_elsewhere(services: Services) -> None:
+    # A client that goes where it is sent would send its key along: in the clear, where a proxy ends TLS.
+    async with client_of(services, None) as stranger:
+        for path in (*PLAIN, *PATHS, "/v1/customers/org:acme%2Feu/entitlements", "/sign-in", "/revenue"):
+            for method in ("GET", "POST"):
+                answer = await stranger.request(method, f"{path}/", headers={"Host": "elsewhere.example"})
+                assert (answer.status_code, answer.headers.get("location")) == (404, None), (method, path)
+
+
 async def test_who_operates_it_needs_no_key(services: Services) -> None:
     async with client_of(services, None) as stranger:
         for path in PLAIN:
