@@ -15,6 +15,9 @@ from ledger.event import NewEvent, Source, parse_envelope, received_event
 from ledger.flush import Appended
 
 BATCH_EVENTS: Final = 1_000
+BATCH_BYTES: Final = 8 * 1024 * 1024
+"""What is read at once is bounded by its size too: a queue takes only so much, and refuses what is more for good."""
+
 _BATCHES_AT_ONCE: Final = 4
 
 _TOLD: Final = {"book", "position", "recorded_at"}
@@ -79,7 +82,7 @@ async def _settle(
 
 def _batches(path: Path, platform_account: str, now: datetime) -> Iterator[tuple[list[NewEvent], int]]:
     batch: list[NewEvent] = []
-    size = 0
+    size = 0  # of the lines since the last batch
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             size += len(line)
@@ -92,7 +95,7 @@ def _batches(path: Path, platform_account: str, now: datetime) -> Iterator[tuple
                 if batch:
                     yield batch, size
                 raise ImportLineError(path, number, str(error)) from error
-            if len(batch) == BATCH_EVENTS:
+            if len(batch) == BATCH_EVENTS or size >= BATCH_BYTES:
                 yield batch, size
                 batch, size = [], 0
     if batch:

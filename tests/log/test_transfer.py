@@ -51,6 +51,20 @@ async def test_a_file_is_imported_once_and_marked_unsigned(
     assert {(one.source, one.signature) for one in stored} == {("import", None)}
 
 
+async def test_large_events_are_imported_however_many_there_are(
+    database: Database, clock: ManualClock, tmp_path: Path
+) -> None:
+    file = tmp_path / "events.jsonl"
+    padding = "x" * 600_000
+    with file.open("wb") as lines:
+        for number in range(100):
+            large = event(f"evt_{number}", "plan.created", {"id": f"plan_{number}", "object": "plan", "name": padding})
+            lines.write(orjson.dumps(large, option=orjson.OPT_APPEND_NEWLINE))
+    async with Appender(database, clock=clock, limits=Limits(waiting_bytes=40_000_000)) as appender:
+        imported = await import_file(appender, file, platform_account="self", now=clock.now)
+    assert (imported.appended, imported.duplicates) == (100, 0)
+
+
 async def test_a_bad_line_is_named_and_what_came_before_it_stays(
     services: Services, owner: asyncpg.Connection, clock: ManualClock, tmp_path: Path
 ) -> None:
