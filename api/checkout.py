@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.access import called_by, require, services
+from api.bodies import raw_body
 from api.outward.access import API_KEY, StripeAccess
 from api.parameters import book_parameter
 from api.problems import JSONResponse, Problem
@@ -131,7 +132,7 @@ def _account(serving: Services, account: str) -> str | None:
 
 async def _read(request: Request, model: type[Wanted]) -> Wanted:
     try:
-        return model.model_validate_json(await request.body())
+        return model.model_validate_json(await raw_body(request))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))

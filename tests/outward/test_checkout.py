@@ -139,6 +139,8 @@ async def test_what_is_asked_wrongly_is_said(client: httpx.AsyncClient, change: 
     assert (answer.status_code, answer.headers["content-type"]) == (400, "application/problem+json")
     assert says in answer.json()["detail"]
     assert (await client.post("/v1/checkout-sessions", content=b"\xff")).status_code == 400
+    for path in ("/v1/checkout-sessions", "/v1/portal-sessions"):
+        assert (await client.post(path, content=b" " * 100_000)).status_code == 413
 
 
 async def test_what_stripe_refuses_is_a_problem_without_a_secret(client: httpx.AsyncClient, standin: StandIn) -> None:
