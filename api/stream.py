@@ -96,16 +96,17 @@ class EventStream:
             begins = "" if self._last is None else f'event: reset\ndata: {{"seq":{self._from}}}\n'
             yield f"{begins}id: {self._from}\n\n".encode()
             return
-        yield f"id: {after}\n\n".encode()
         # Another process may have been ahead of this one: what it gave already is not given again.
         self._given = after
         while after < self._from:
             async with self._pool.acquire() as connection:
                 changes = await read_changes(connection, self._book, after, self._from, _BACKLOG_AT_ONCE)
             if not changes:
-                return
+                break
             yield b"".join(text for _, text in encoded(changes))
             after = changes[-1].seq
+        # Only now: who keeps answers relies on them again from here on.
+        yield f"id: {after}\n\n".encode()
 
     async def _resumed_after(self) -> int | None:
         if self._last is None or not self._last.isascii() or not self._last.isdigit() or len(self._last) > 18:

@@ -53,6 +53,7 @@ class Cache:
         self._changed: OrderedDict[Key | None, float] = OrderedDict()
         self._heard: float | None = None
         self._began = 0.0
+        self._caught_up = False
         self._parser = EventParser()
         self._lock = lock
         self.last_id: str | None = None
@@ -96,15 +97,16 @@ class Cache:
                 self._kept.popitem(last=False)
 
     def begin(self) -> None:
-        """Begin to hear a stream, from after ``last_id`` where there is one."""
+        """Begin to hear a stream, from after ``last_id`` where there is one: first what was missed, then where it is."""
         self._parser = EventParser()
+        self._caught_up = False
 
     def hear(self, some: bytes) -> None:
         """Take a piece of the stream. Raises ``ValueError`` for what is no stream."""
         with self._lock:
             for event in self._parser.feed(some):
                 self._take(event)
-            if self.last_id is not None:
+            if self._caught_up:
                 self._heard = self._clock()
 
     def _take(self, event: Event) -> None:
@@ -119,6 +121,7 @@ class Cache:
                 self._forget((content["customer"], content["feature"]))
         if event.event_id is not None:
             self.last_id = event.event_id
+            self._caught_up = self._caught_up or event.name == "reset" or not event.data
             self._heard = self._heard or self._clock()
 
     def _forget_all(self) -> None:

@@ -119,6 +119,21 @@ def test_silence_makes_it_unsure_and_then_useless() -> None:
     assert cache.get(KEY, None) is not None, "nothing was missed: the stream went on where it was"
 
 
+def test_what_was_kept_before_an_interruption_waits_for_what_was_missed() -> None:
+    time = Time()
+    cache = heard(time)
+    cache.keep(answer(), time())
+    time.seconds += 60
+    cache.begin()
+    cache.hear(b"retry: 1000\n")
+    assert cache.get(KEY, None) is None, "the stream goes on, and has not told what came meanwhile"
+    cache.hear(change(42, "cus_2"))
+    assert cache.get(KEY, None) is None
+    assert cache.last_known(KEY)[1] == 60
+    cache.hear(b"id: 42\n\n")
+    assert cache.get(KEY, None) is not None
+
+
 def test_what_ends_by_time_ends_by_the_clock() -> None:
     time = Time()
     cache = heard(time)

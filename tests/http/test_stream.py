@@ -126,8 +126,10 @@ async def test_changes_are_pushed_as_they_are_made(
 @pytest.mark.usefixtures("five_told")
 async def test_it_is_resumed_where_it_was_left(client: httpx.AsyncClient, clock: ManualClock, url: str) -> None:
     async with listening(url, "0") as reader:
-        assert (await reader.next()).event_id == "0"
         assert [one["seq"] for one in await reader.changes(5)] == [1, 2, 3, 4, 5]
+        async with listening(url, "2") as again:
+            told = [await again.next() for _ in range(4)]
+    assert [(one.event_id, bool(one.data)) for one in told] == [("3", True), ("4", True), ("5", True), ("5", False)]
     for number in range(6, 9):
         await sell(client, clock, number)
     async with listening(url, "3") as reader:
