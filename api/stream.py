@@ -23,6 +23,9 @@ from ledger.tasks import end
 from projections.entitlements.feed import can_resume, read_changes
 
 _HEARTBEAT_SECONDS: Final = 2.0
+_CONFIRMED_SECONDS: Final = 1.0
+"""So old may be what is known, as in an answer that is not ``stale``, for a heartbeat to say that nothing changed."""
+
 _STUCK_SECONDS: Final = 30.0
 _BACKLOG_AT_ONCE: Final = 500
 _RETRY_MILLISECONDS: Final = 1_000
@@ -56,6 +59,7 @@ class EventStream:
 
     def __init__(self, streams: Streams, tail: Tail, pool: asyncpg.Pool, book: str, last_event_id: str | None) -> None:
         self._streams = streams
+        self._tail = tail
         self._pool = pool
         self._book = book
         self._last = last_event_id
@@ -85,8 +89,15 @@ class EventStream:
             await _send(send, some)
         while not self._reader.ended.is_set():
             taken = await self._reader.take(_HEARTBEAT_SECONDS)
-            await _send(send, b"".join(text for number, text in taken if number > self._given) or _HEARTBEAT)
+            news = b"".join(text for number, text in taken if number > self._given)
+            if news or self._is_confirmed():
+                await _send(send, news or _HEARTBEAT)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _is_confirmed(self) -> bool:
+        """Whether nothing can have changed unheard: who keeps answers takes a heartbeat for just that."""
+        age_seconds = self._tail.age_seconds()
+        return age_seconds is not None and age_seconds <= _CONFIRMED_SECONDS
 
     async def _backlog(self) -> AsyncIterator[bytes]:
         yield f"retry: {_RETRY_MILLISECONDS}\n".encode()

@@ -97,7 +97,7 @@ class Cache:
                 self._kept.popitem(last=False)
 
     def begin(self) -> None:
-        """Begin to hear a stream, from after ``last_id`` where there is one: first what was missed, then where it is."""
+        """Begin to hear a stream, after ``last_id`` where there is one: first what was missed, then where it is."""
         self._parser = EventParser()
         self._caught_up = False
 

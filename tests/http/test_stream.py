@@ -188,6 +188,21 @@ async def test_it_says_that_it_lives(
     assert b":\n\n" in pieces[-1]
 
 
+async def test_it_is_silent_while_it_cannot_know_what_has_changed(
+    database: Database, services: Services, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "_HEARTBEAT_SECONDS", 0.05)
+    async with listening(url) as reader:
+        await reader.next()
+        monkeypatch.setattr(services.live.tail, "age_seconds", lambda: 1.5)
+        heard = b""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                while True:
+                    heard += await anext(reader._pieces)
+        assert heard.count(b":\n\n") <= 3
+
+
 async def test_one_that_does_not_keep_up_is_dropped_and_may_come_back(
     database: Database, services: Services, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
