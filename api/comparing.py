@@ -8,9 +8,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-import orjson
-
 from ledger.times import rfc3339
+from ledger.written import json_bytes
 from projections.compare import Cells, Comparison, Difference
 from projections.contract import Projection
 
@@ -51,7 +50,7 @@ def cell_json(value: Any) -> Any:
         return rfc3339(value)
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() else str(value)
-    return value
+    return [cell_json(one) for one in value] if isinstance(value, list) else value
 
 
 def comparison_rows(comparison: Comparison) -> list[tuple[str, ...]]:
@@ -92,4 +91,4 @@ def comparison_csv(comparison: Comparison) -> str:
 
 
 def _json_text(cells: Cells | None) -> str:
-    return "" if cells is None else orjson.dumps(cells_json(cells)).decode()
+    return "" if cells is None else json_bytes(cells_json(cells)).decode()

@@ -19,7 +19,7 @@ from api.parameters import (
     integer_parameter,
     path_value,
 )
-from api.problems import JSONResponse, Problem, json_bytes, may_exceed_64_bits, read_answer
+from api.problems import JSONResponse, Problem
 from api.reads import Asked, asked_by, key_parameter, look_until, page_of, page_parameters, page_through
 from api.services import projections_of
 from ledger.books import CONTROL_BOOK
@@ -27,6 +27,7 @@ from ledger.conflicts import Conflict, conflicts_of, newest_conflicts
 from ledger.event import mapping
 from ledger.reader import Filter, StoredEvent, read_event, read_head, read_page
 from ledger.times import rfc3339
+from ledger.written import json_bytes, may_exceed_64_bits, read_json
 from projections.traces import Until, rows_of_event, rows_until
 
 SCOPE: Final = "events:read"
@@ -188,7 +189,7 @@ def data_of(event: StoredEvent) -> bytes | None:
         data = orjson.dumps(mapping(orjson.loads(event.body).get("data")))
     except (orjson.JSONDecodeError, orjson.JSONEncodeError):
         return None
-    return json_bytes(mapping(read_answer(event.body).get("data"))) if may_exceed_64_bits(event.body) else data
+    return json_bytes(mapping(read_json(event.body).get("data"))) if may_exceed_64_bits(event.body) else data
 
 
 async def find_event(

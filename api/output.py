@@ -6,7 +6,6 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-import orjson
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -20,11 +19,13 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from ledger.written import json_bytes
+
 
 def show_json(content: Any, *, err: bool = False) -> None:
     """Print ``content`` as indented JSON; on standard error where standard output is taken."""
     stream = (sys.stderr if err else sys.stdout).buffer
-    stream.write(orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    stream.write(json_bytes(content, indent=2) + b"\n")
     stream.flush()
 
 

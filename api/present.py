@@ -23,9 +23,9 @@ from api.entitlements import answer_json, customer_of, freshness_json, respond_o
 from api.front import CHECK, asked_by_whom
 from api.memory import Body, Entry
 from api.parameters import book_parameter, path_value
-from api.problems import json_bytes
 from api.secrets import ApiKey
 from api.services import Services
+from ledger.written import json_bytes
 from projections.entitlements.feed import BookState
 from projections.entitlements.query import Entitlements, Moment, entitlements_of
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-import orjson
 import structlog
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -25,6 +22,7 @@ from ledger.errors import (
 )
 from ledger.notary import ForkNeededError, NotProvableError
 from ledger.postgres import AWAY
+from ledger.written import json_bytes
 from projections.builds import NoSuchBuildError, StillFoldingError
 from projections.catalog import CatalogError
 from projections.periods.closing import NotReadyToCloseError
@@ -98,27 +96,6 @@ class JSONResponse(Response):
     def render(self, content: Any) -> bytes:
         """Encode ``content``; a sum may be beyond the 64 bits that orjson writes."""
         return json_bytes(content)
-
-
-def json_bytes(content: Any) -> bytes:
-    """Write JSON, whole numbers of any size too."""
-    try:
-        return orjson.dumps(content)
-    except orjson.JSONEncodeError:
-        return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-_LONG_NUMBER: Final = re.compile(rb"[0-9]{19}")
-
-
-def may_exceed_64_bits(written: bytes) -> bool:
-    """Tell whether JSON may hold a whole number beyond 64 bits, which orjson reads as a fraction."""
-    return _LONG_NUMBER.search(written) is not None
-
-
-def read_answer(written: bytes) -> Any:
-    """Read what ``JSONResponse`` wrote, each whole number as it is."""
-    return json.loads(written) if may_exceed_64_bits(written) else orjson.loads(written)
 
 
 class ProblemResponse(JSONResponse):

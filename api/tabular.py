@@ -12,9 +12,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
-import orjson
-
+from ledger.errors import MistakeError
 from ledger.times import rfc3339
+from ledger.written import json_bytes
 
 Kind = Literal["text", "amount", "time", "texts", "truth"]
 """What a column holds."""
@@ -74,7 +74,7 @@ class JsonWriter:
     def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write some more rows."""
         written = ({name: row[name] for name in self._names} for row in rows)
-        self._file.writelines(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z) for row in written)
+        self._file.writelines(json_bytes(row, default=rfc3339) + b"\n" for row in written)
 
     def close(self) -> None:
         """Finish the file."""
@@ -102,7 +102,10 @@ class ParquetWriter:
     def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write some more rows, as a group."""
         if rows:
-            self._writer.write_table(self._table.from_pylist([dict(row) for row in rows], schema=self._schema))
+            try:
+                self._writer.write_table(self._table.from_pylist([dict(row) for row in rows], schema=self._schema))
+            except OverflowError as error:
+                raise MistakeError("an amount is beyond the 64 bits that parquet holds: write csv or jsonl") from error
 
     def close(self) -> None:
         """Finish the file."""

@@ -29,12 +29,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar, Final, NamedTuple, Self
 
-import orjson
 from eventsourcing.domain import BaseAggregate, CanMutateAggregate, MetaDomainEvent
 
 from ledger.errors import LedgerError
 from ledger.event import OWN_TYPES, NewEvent, Source
 from ledger.times import EPOCH
+from ledger.written import json_bytes, read_json
 
 _OF_EVERY_DECISION: Final = frozenset({"originator_id", "originator_version", "timestamp"})
 _DIGEST_DIGITS: Final = 8
@@ -101,7 +101,7 @@ class OperatorAggregate(BaseAggregate[str]):
 
     @classmethod
     def _decision_of(cls, name: str, stored: Recorded) -> Decision:
-        said = orjson.loads(stored.body)["data"]["object"]
+        said = read_json(stored.body)["data"]["object"]
         content = {field: value for field, value in {**cls.ADDED.get(stored.type, {}), **said}.items() if field != "id"}
         for kind in vars(cls).values():
             if isinstance(kind, type) and issubclass(kind, Decision) and getattr(kind, "TOPIC", None) == stored.type:
@@ -128,7 +128,7 @@ def operator_event(
     """
     created = now.replace(microsecond=0)
     said = {"type": type_, "created": int(created.timestamp()), "data": {"object": content}}
-    digest = hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).hexdigest()[:_DIGEST_DIGITS]
+    digest = hashlib.sha256(json_bytes(said, sort_keys=True)).hexdigest()[:_DIGEST_DIGITS]
     event_id = f"{stream}-{version:06}-{digest}"
     return NewEvent(
         book=book,
@@ -136,7 +136,7 @@ def operator_event(
         type=type_,
         created=created,
         stream_id=f"{book}/{stream}",
-        body=orjson.dumps({"id": event_id, "object": "event", **said, "livemode": True}),
+        body=json_bytes({"id": event_id, "object": "event", **said, "livemode": True}),
         source=Source.OPERATOR,
         received_at=now,
         version=version,

@@ -14,9 +14,9 @@ from decimal import Decimal
 from typing import Any, Final, Literal
 
 import asyncpg
-import orjson
 
 from ledger.errors import LedgerError
+from ledger.written import json_bytes
 from projections import joining
 from projections.builds import Build, StillFoldingError, enter, positions_of
 from projections.contract import Projection, Subject, Table
@@ -148,7 +148,7 @@ async def compare(
 
 async def note(connection: asyncpg.Connection, comparison: Comparison, projection: Projection, by: str) -> None:
     """Note who has seen what a build would change."""
-    positions, summary = orjson.dumps(comparison.positions), orjson.dumps(comparison.summary(projection))
+    positions, summary = json_bytes(comparison.positions), json_bytes(comparison.summary(projection))
     await connection.execute(NOTE_DIFF, comparison.build, comparison.live, by, positions.decode(), summary.decode())
 
 

@@ -10,7 +10,6 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-import orjson
 import typer
 from rich.progress import Progress
 
@@ -30,6 +29,7 @@ from ledger.export import Exported, export_archive
 from ledger.importing import Imported, import_file
 from ledger.postgres import Database
 from ledger.reader import read_books
+from ledger.written import json_bytes
 from projections.builds import StillFoldingError, read_build
 
 _TABLES = ("journal", "mrr", "recognition", "events")
@@ -205,7 +205,7 @@ async def export_rows(settings: Settings, database: Database, build_id: str, out
 
 
 def _line(content: dict[str, Any]) -> bytes:
-    return orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE)
+    return json_bytes(content) + b"\n"
 
 
 async def _export(settings: Settings, database: Database, output: Path, progress: Progress) -> Exported:

@@ -14,10 +14,11 @@ from starlette.types import Message
 
 from api.access import SIGNED_IN
 from api.declared import Operation
-from api.problems import Problem, read_answer
+from api.problems import Problem
 from api.routes import OPERATIONS
 from api.secrets import ApiKey
 from ledger.times import rfc3339
+from ledger.written import read_json
 
 _BY_NAME: Final[Mapping[str, Operation]] = {f"{one.method} {one.path}": one for one in OPERATIONS}
 
@@ -59,7 +60,7 @@ def _content(answer: object) -> Any:
         raise TypeError("only what is answered whole can be shown on a page")
     is_json = (answer.media_type or answer.headers.get("content-type", "")).endswith("json")
     content = (
-        read_answer(bytes(answer.body)) if is_json and answer.body else bytes(answer.body).decode("utf-8", "replace")
+        read_json(bytes(answer.body)) if is_json and answer.body else bytes(answer.body).decode("utf-8", "replace")
     )
     if answer.status_code >= 400:
         raise Problem(answer.status_code, content.get("detail", "") if isinstance(content, dict) else content)

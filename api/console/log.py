@@ -14,9 +14,10 @@ from starlette.responses import RedirectResponse, Response
 from api.console import rendering
 from api.console.doors import time_of
 from api.console.frame import NOW, Page, Visit, render
-from api.problems import HANDLED, Problem, may_exceed_64_bits, problem_of
+from api.problems import HANDLED, Problem, problem_of
 from ledger.reader import StoredEvent, read_event
 from ledger.times import rfc3339
+from ledger.written import may_exceed_64_bits
 
 READER: Final = ("events:read",)
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
+import pytest
+
+from api.commands.transfer import export_rows
 from api.exporting import Export, export_books
-from tests.mrr.notation import Json, subscription
+from ledger.errors import MistakeError
+from tests.mrr.notation import Json, invoice, line, subscription, unix
 from tests.periods.test_close import Book, book, finalize
 
 __all__ = ["book"]
@@ -51,8 +56,8 @@ def lines_of(files: dict[str, bytes], what: str = "journal") -> list[Json]:
 
 def amounts(lines: list[Json]) -> Counter[tuple[str, str]]:
     found: Counter[tuple[str, str]] = Counter()
-    for line in lines:
-        found[line["customer"], line["account"]] += line["amount"]
+    for one in lines:
+        found[one["customer"], one["account"]] += one["amount"]
     return Counter({key: amount for key, amount in found.items() if amount})
 
 
@@ -104,3 +109,29 @@ async def test_what_is_sealed_and_what_changed_is_what_is_so(book: Book, tmp_pat
             break
         cursor = {"cursor": page["next_cursor"]}
     assert paged == list(dict.fromkeys(one["entry"] for one in lines_of(reported)))
+
+
+async def test_sums_beyond_64_bits_are_closed_and_written(book: Book, tmp_path: Path) -> None:
+    large = 9 * 10**18
+    for key in ("7", "8", "9"):
+        line_ = line("si_7", large, id=f"il_{key}", period={"start": unix("01-10"), "end": unix("01-10")})
+        amounts_ = {"total_excluding_tax": large, "amount_due": large, "amount_remaining": 0, "amount_paid": large}
+        more = {"id": f"in_{key}", "customer": f"cus_{key}", "parent": None, "status": "paid", **amounts_}
+        moments = {"status_transitions": {"finalized_at": unix("01-10"), "paid_at": unix("01-10")}}
+        book.history.event("01-10", "invoice.finalized", invoice(line_, reason="manual", **more, **moments))
+        paid = {"id": f"inpay_{key}", "object": "invoice_payment", "invoice": f"in_{key}", "amount_paid": large,
+                "currency": "usd", "status": "paid", "status_transitions": {"paid_at": unix("01-10")},
+                "payment": {"type": "payment_intent", "payment_intent": f"pi_{key}"}}  # fmt: skip
+        book.history.event("01-10", "invoice_payment.paid", paid)
+    await book.tell()
+    closed = await book.close("2026-01", force=True)
+    [clearing] = [one for one in closed["exceptions"] if one["check"] == "clearing"]
+    assert clearing["about"] == [{"account": "payments_clearing", "currency": "usd", "amount": 3 * large}]
+    wanted = Export("recognition", "self:live", FIRST, SECOND, "jsonl", tmp_path / "recognition.jsonl")
+    await export_books(book.database, wanted, lambda _: None)
+    assert [one["billed"] for one in lines_of(files_in(tmp_path), "recognition")] == [3 * large + 9000]
+    with pytest.raises(MistakeError, match="write csv or jsonl"):
+        await export_books(book.database, replace(wanted, format="parquet", path=tmp_path / "x"), lambda _: None)
+    assert await export_rows(book.services.settings, book.database, "periods-1", tmp_path / "rows.jsonl") > 0
+    assert str(3 * large) in (tmp_path / "rows.jsonl").read_text()
+    assert sorted(files_in(tmp_path)) == ["recognition.jsonl", "rows.jsonl"]
