@@ -7,6 +7,7 @@ found wrong, and what could not be done.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 from collections import UserDict
@@ -117,6 +118,8 @@ def main() -> None:
         _end(f"the database cannot be reached: {said_by(error)}", 1)
     except asyncpg.PostgresError as error:
         _end(f"the database refuses: {error}", 1)
+    except UnicodeEncodeError:
+        _end("what is to be kept is text in UTF-8, and an argument is not", 2)
     except KeyboardInterrupt:
         _end("interrupted", 130)
 
@@ -126,6 +129,9 @@ def _replace_what_is_closed() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
+    # What a terminal's encoding has no letter for is shown as a question mark: the command was done all the same.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
 
 
 def _end(message: str, status: int) -> None:

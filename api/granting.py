@@ -22,6 +22,7 @@ from ledger.errors import KeyUsedError, MistakeError
 from ledger.event import NewEvent, Source
 from ledger.reader import read_event
 from ledger.times import EPOCH, parse_rfc3339, rfc3339, storable
+from ledger.written import json_bytes
 from projections.catalog import Kind, Published, catalog_at, check_catalog, parse_catalog
 from projections.entitlements.holdings import stream_of_holder
 from projections.periods.decisions import STREAM as PERIODS
@@ -214,7 +215,7 @@ def _event(book: str, holder: str, event_id: str, type_: str, content: dict[str,
         type=type_,
         created=created,
         stream_id=stream_of_holder(book, holder),
-        body=orjson.dumps(envelope),
+        body=json_bytes(envelope),
         source=Source.OPERATOR,
         received_at=now,
     )

@@ -91,3 +91,21 @@ def test_what_would_give_nothing_is_refused(service: Service) -> None:
     assert (over.returncode, "--until" in over.stderr) == (2, True), over.stderr
     bare = service.run("events", "--raw")
     assert (bare.returncode, "--raw" in bare.stderr) == (2, True), bare.stderr
+
+
+def test_letters_that_a_terminal_has_not_are_shown_as_it_can(service: Service, tmp_path: Path) -> None:
+    service.start()
+    service.post(event("evt_1", "product.created", product()))
+    service.post(event("evt_2", "customer.subscription.created", subscription(items="si_1:prod_1*8")))
+    service.post(event("evt_3", "invoice.upcoming", {"object": "invoice", "customer": "cus_1"}))
+    file = tmp_path / "catalog.toml"
+    file.write_text(
+        '[features."größe"]\nkind = "boolean"\n[[plans]]\nproduct = "prod_1"\nfeatures = {"größe" = true}\n'
+    )
+    assert service.run("project").returncode == 0
+    shown = service.run_apart("catalog", "diff", str(file), PYTHONIOENCODING="ascii")
+    assert (shown.returncode, shown.stderr, "gr??e" in shown.stdout) == (0, "", True)
+    assert service.run("replay", "org:\udcff").returncode == 1
+    for command in (("grant", "cus_1", "beta"), ("erase", "evt_3")):
+        wrong = service.run(*command, "--reason", "no text: \udcff")
+        assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1), (command, wrong.stderr)
