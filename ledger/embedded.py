@@ -41,6 +41,8 @@ _UNPRIVILEGED_ID: Final = 65534  # nobody
 _NAMESPACE: Final = ["unshare", "--user", f"--map-user={_UNPRIVILEGED_ID}", f"--map-group={_UNPRIVILEGED_ID}", "--"]
 _PLAIN_PATH: Final = re.compile(r"[A-Za-z0-9_./+-]+")  # PostgreSQL takes a list of socket folders, and we an address
 
+_READ_BY_SHELLS: Final = re.compile(r'["$`\\]')
+
 _SETTINGS: Final = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
@@ -162,7 +164,7 @@ class EmbeddedPostgres:
         had_leftovers = self._leftovers()
         while True:
             try:
-                self._control("start", "-t", str(_START_SECONDS), "-l", str(self.log_file), "-o", arguments)
+                self._control("start", "-t", str(_START_SECONDS), "-l", _told(self.log_file), "-o", arguments)
             except EmbeddedPostgresError:
                 # A crashed server's last processes hold its memory for a moment; wait for them, not for ever. They
                 # may also have gone between the attempt and this look, so one more attempt follows the last sight.
@@ -175,7 +177,7 @@ class EmbeddedPostgres:
                 return
 
     def _control(self, verb: str, *options: str) -> None:
-        _run([*self.program("pg_ctl"), "-w", "-D", str(self.data), verb, *options])
+        _run([*self.program("pg_ctl"), "-w", "-D", _told(self.data), verb, *options], self.folder)
 
     def postmaster(self) -> psutil.Process | None:
         """Return the running server of this folder, whoever started it.
@@ -287,13 +289,24 @@ def _private_folder(folder: Path) -> None:
         raise EmbeddedPostgresError(f"{folder} must belong to this user alone (mode 0700)")
 
 
-def _run(command: list[str]) -> None:
+def _told(path: Path) -> str:
+    """Return how pg_ctl is told a path of our folder: it hands it on to a shell, which would read some of its signs."""
+    return path.name if _READ_BY_SHELLS.search(str(path)) else str(path)
+
+
+def _run(command: list[str], folder: Path | None = None) -> None:
     try:
         # A session of its own, so that a Ctrl-C meant for us is not PostgreSQL's; a file instead of a pipe, since
         # the server keeps its parent's output open and a pipe would never end.
         with tempfile.TemporaryFile() as output:
             done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, check=False
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                check=False,
+                cwd=folder,
             )
             output.seek(0)
             said = output.read().decode("utf-8", "replace").strip()

@@ -38,7 +38,7 @@ def answer(server: EmbeddedPostgres, question: str) -> object:
     return asyncio.run(ask())
 
 
-@pytest.mark.parametrize("name", ["plain", "with space, comma & ü", "x" * 120])
+@pytest.mark.parametrize("name", ["plain", "with space, comma & ü", "x" * 120, "$HOME `a` \"b\" 'c'"])
 def test_any_folder_will_do(folder: Path, name: str) -> None:
     server = EmbeddedPostgres(folder / name, FAST)
     server.start()
