@@ -129,6 +129,7 @@ class CreditNoteLine(NamedTuple):
 class CreditNote(NamedTuple):
     """A credit note. ``refunds`` are (refund, amount); the amounts before and after payment are None in old shapes.
 
+    ``out_of_band`` is what goes back outside of Stripe, refunds of payment records among it.
     ``incomplete`` says that only the first page of lines is shown.
     """
 
@@ -322,7 +323,7 @@ def credit_note_of(source: Json) -> CreditNote | None:
         tax=_credited_tax(source),
         pre_payment=amount(source.get("pre_payment_amount")),
         post_payment=amount(source.get("post_payment_amount")),
-        out_of_band=amount(source.get("out_of_band_amount")) or 0,
+        out_of_band=(amount(source.get("out_of_band_amount")) or 0) + _refunded_off_stripe(source),
         refunds=tuple(_credited_refunds(source)),
         customer_balance_transaction=identifier(source.get("customer_balance_transaction")),
         lines=tuple(credit_note_lines_of(source)),
@@ -346,6 +347,11 @@ def _credited_refunds(source: Json) -> list[tuple[str, int | None]]:
     else:
         named = [(identifier(source.get("refund")), None)]
     return [(refund, refunded) for refund, refunded in named if refund is not None]
+
+
+def _refunded_off_stripe(source: Json) -> int:
+    records = (one for one in listing(source.get("refunds")) if one.get("type") == "payment_record_refund")
+    return total(records, "amount_refunded")
 
 
 def credit_note_lines_of(source: Json) -> list[CreditNoteLine]:
