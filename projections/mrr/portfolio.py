@@ -23,6 +23,8 @@ from projections.shapes.invoice import Line, is_credited_whole, line_of, subscri
 from projections.shapes.price import Coupon, Discount, Option, coupon_of, discount_of, option_of, sensible
 
 TERMINAL: Final = frozenset({"canceled", "incomplete_expired"})
+_NARROWER: Final = ("subscription", "subscription_item", "invoice", "invoice_item", "checkout_session")
+"""What a discount may be of: one that names none of these is of all that its customer subscribes to."""
 _WHOLE_PERIODS: Final = frozenset({"subscription_cycle", "subscription_create", "subscription_update", "subscription"})
 
 
@@ -178,12 +180,13 @@ def _discount(portfolio: Portfolio, fact: Fact, terms: Terms) -> None:
     if gone:
         discount = discount._replace(end=fact.created if discount.end is None else min(discount.end, fact.created))
     _learn_discounts(portfolio, [discount], fact, terms)
-    if discount.subscription is None and discount.item is None:
+    everywhere = not any(fact.subject.get(one) for one in _NARROWER)
+    if everywhere:
         others = [key for key in portfolio.customers if key != discount.id]
         portfolio.customers = others if gone else [*others, discount.id]
     for life in _running(portfolio):
         in_use = [*life.agreement.discounts, *(key for sold in life.agreement.items for key in sold.discounts)]
-        if discount.id in in_use or (not life.agreement.discounts and discount.subscription is None):
+        if discount.id in in_use or (not life.agreement.discounts and everywhere):
             life.origins[discount.id] = fact.event_id
             _revalue(portfolio, life, fact.created, fact.event_id)
 

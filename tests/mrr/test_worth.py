@@ -203,6 +203,13 @@ def test_a_customers_discount_counts_where_the_subscription_has_none() -> None:
     assert worth(subscription("si_1 1 x 4000/month"), "03-01", given, gone).net_forever == 4000
 
 
+@pytest.mark.parametrize("of", ["invoice", "invoice_item", "checkout_session"])
+def test_a_discount_of_one_bill_is_none_of_all_subscriptions(of: str) -> None:
+    once = discount(coupon("forever", percent_off=50), customer="cus_1", subscription=None) | {of: "x_1"}
+    given = ("customer.discount.created", once)
+    assert worth(subscription("si_1 1 x 4000/month"), "03-01", given).net_forever == 4000
+
+
 def test_a_discount_ends_by_time_alone() -> None:
     history = History()
     ends = discount(coupon("repeating", percent_off=50), end=unix("04-15 12:00"))
