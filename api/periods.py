@@ -51,7 +51,10 @@ _SEALS_MAX: Final = 1_000_000
 
 
 async def list_periods(request: Request) -> Response:
-    """List every month from the book's first to the present one, and how each that is closed was closed."""
+    """List every month from the book's first to the present one, and how each that is closed was closed.
+
+    Once months are closed the first of them is the first: what is learned of earlier ones later is reported as of it.
+    """
     asked = await asked_by(request, "revenue:read")
     serving = services(request)
 
@@ -66,7 +69,7 @@ async def list_periods(request: Request) -> Response:
     periods, first = found.value
     closed = {one.month: one for one in periods if _holds(one, asked.as_of, asked.known)}
     data = []
-    month = min([*closed, *([first] if first else [])], default=None)
+    month = min(closed, default=first)
     last = max([month_of(min(asked.as_of or asked.now, asked.now)), *closed])
     while month is not None and month <= last:
         data.append(_month_json(month, closed.get(month), [one for one in periods if one.month == month]))

@@ -26,6 +26,8 @@ from projections.periods.tie_out import unclassed
 from tests.conftest import ManualClock
 from tests.mrr.notation import History, Json, invoice, line, subscription, unix
 from tests.projections.histories import new_events
+from tests.revenue.stories import events_of
+from tests.stripe_events import new_event
 
 
 async def fold_all(database: Database, services: Services) -> None:
@@ -123,6 +125,16 @@ async def test_months_are_closed_in_order_and_once(book: Book) -> None:
     assert [one["status"] for one in listed["data"]] == ["closed", "closed", "open", "open"]
     assert listed["data"][0]["digest"] == closed["digest"]
     assert (await book.reopen("2026-01", 409))["detail"] == "2026-01 cannot be reopened: only 2026-02 can be"
+
+
+async def test_a_month_before_the_first_that_was_closed_is_none_to_close(book: Book) -> None:
+    await book.close("2026-01")
+    late = events_of("2025-11-10 invoice 500@2025-11-10..2025-12-10 id=in_0")
+    await book.services.appender.append([new_event(one | {"id": f"late_{one['id']}"}) for one in late])
+    await book.fold()
+    listed = await book.get("periods")
+    assert [(one["month"], one["status"]) for one in listed["data"]][:2] == [("2026-01", "closed"), ("2026-02", "open")]
+    await book.close("2026-02")
 
 
 async def test_a_checklist_says_what_closing_would_be_refused_for(book: Book) -> None:
