@@ -47,10 +47,14 @@ def post_balance_changes(facts: Facts, journal: Journal) -> None:
 
 
 def _currencies(facts: Facts) -> set[str]:
-    """Return what balances are kept in; a customer that names no currency keeps its own in that of its invoices."""
+    """Return what balances are kept in: what a customer names as its own, and others that its invoices tell of.
+
+    One that names no currency keeps its own in that of its invoices; nothing is compared of one that was never seen.
+    """
     named = {one.currency for one in facts.balances}
-    if "" in named:
-        named |= {one.currency for one in facts.invoices.values() if one.starting_balance or one.balance}
+    if named:
+        used = (one for one in facts.invoices.values() if one.starting_balance or (one.balance and "" in named))
+        named |= {one.currency for one in used}
     return named - {""}
 
 

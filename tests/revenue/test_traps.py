@@ -637,6 +637,15 @@ def test_a_balance_that_only_an_invoice_tells_of_is_what_it_was_before_that_invo
     assert found["customer_balance_adj"] == -starting
 
 
+def test_a_balance_in_another_currency_than_the_customers_own_is_compared_with_what_invoices_say() -> None:
+    teller = Teller("endive")
+    shown = {"id": "cus_1", "object": "customer", "currency": "usd", "balance": 0}  # Stripe shows it in its own alone
+    teller.tell(seconds("2025-12-01"), "customer.updated", shown)
+    teller.invoice(AT, "3000@2026-01-01..2026-02-01", starting="-1100", balance="1100", currency="eur")
+    found = at(made(teller.events), "2026-03-01")
+    assert (found.get("customer_balance"), found["customer_balance_adj"]) == (None, 1100)
+
+
 def test_a_balance_that_is_said_again_is_compared_again() -> None:
     teller = Teller("endive")
     customer = {"id": "cus_1", "object": "customer", "currency": "usd", "balance": 0}
