@@ -15,6 +15,7 @@ from ledger.event import identifier
 from ledger.observation import OBSERVED
 from projections.contract import Rows, Subject, Terms
 from projections.entitlements.money import (
+    charge_captured,
     charge_refunded,
     dispute_changed,
     invoice_changed,
@@ -149,6 +150,7 @@ STEPS: Final[dict[str, Callable[[State, Fact], None]]] = {
     OBSERVED: _observed,
     **{f"invoice.{name}": invoice_changed for name in _INVOICE.split()},
     "invoice_payment.paid": invoice_payment_paid,
+    "charge.captured": charge_captured,
     "charge.refunded": charge_refunded,
     **dict.fromkeys(_REFUNDS, refund_changed),
     **{f"charge.dispute.{name}": dispute_changed for name in _DISPUTE.split()},
@@ -162,6 +164,12 @@ STEPS: Final[dict[str, Callable[[State, Fact], None]]] = {
 """What each event type does. A type that is not here changes nothing."""
 
 JOINS: Final = frozenset(
-    {"invoice_payment.paid", "charge.refunded", *_REFUNDS, *(f"charge.dispute.{name}" for name in _DISPUTE.split())}
+    {
+        "invoice_payment.paid",
+        "charge.captured",
+        "charge.refunded",
+        *_REFUNDS,
+        *(f"charge.dispute.{name}" for name in _DISPUTE.split()),
+    }
 )
 """The types whose objects may name no customer."""

@@ -8,7 +8,14 @@ from __future__ import annotations
 from typing import Final
 
 from ledger.event import Json, identifier, mapping
-from projections.entitlements.purchases import dispute_state, invoice_paid, is_refunded, payment_key, restate
+from projections.entitlements.purchases import (
+    captured,
+    dispute_state,
+    invoice_paid,
+    is_refunded,
+    payment_key,
+    restate,
+)
 from projections.entitlements.state import Invoice, Payment, State, note, unnote
 from projections.facts import Fact
 from projections.shapes.common import amount, moment, text
@@ -122,6 +129,14 @@ def charge_refunded(state: State, fact: Fact) -> None:
     if (invoice := identifier(charge.get("invoice"))) is not None:
         _tie(state, key, payment, invoice)
     touched(state, key, fact)
+
+
+def charge_captured(state: State, fact: Fact) -> None:
+    """Take it that money was taken which had been authorised: what a Checkout session held is bought by that."""
+    key = payment_key(state, fact.subject.get("payment_intent"), fact.subject)
+    if key is not None:
+        captured(state, state.payments.setdefault(key, Payment()))
+        touched(state, key, fact)
 
 
 def refund_changed(state: State, fact: Fact) -> None:

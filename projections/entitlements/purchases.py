@@ -45,6 +45,7 @@ def session_changed(state: State, fact: Fact) -> None:
         purchase.payment = paid_by
         payment = state.payments.setdefault(paid_by, Payment())
         payment.amount = payment.amount or amount(session.get("amount_total"))
+        purchase.paid = _PAID if payment.captured else purchase.paid
         if key not in payment.purchases:
             payment.purchases.append(key)
     restate(state, key, fact)
@@ -144,9 +145,18 @@ def _merge(state: State, charge: str, early: Payment, intent: str) -> None:
     into.failed = list(dict.fromkeys((*into.failed, *early.failed)))
     into.purchases = list(dict.fromkeys((*into.purchases, *early.purchases)))
     into.invoices = list(dict.fromkeys((*into.invoices, *early.invoices)))
+    if early.captured:
+        captured(state, into)
     for invoice in early.invoices:
         named = (intent if one == charge else one for one in state.paid_by[invoice])
         state.paid_by[invoice] = list(dict.fromkeys(named))
+
+
+def captured(state: State, payment: Payment) -> None:
+    """Take it that a payment which was only authorised has been taken: no session tells of that."""
+    payment.captured = True
+    for key in payment.purchases:
+        state.purchases[key].paid = _PAID
 
 
 def restate(state: State, key: str, fact: Fact) -> None:

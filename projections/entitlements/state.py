@@ -68,10 +68,12 @@ class Payment:
     """A payment (an intent, or a charge without one): what it was for, what came back of it, who disputes it.
 
     ``amount`` is what it says itself it comes to, ``parts`` what was paid of which invoice. ``refunds`` are amounts by
-    refund, ``failed`` those that did not arrive; ``refunded`` is what its charge says.
+    refund, ``failed`` those that did not arrive; ``refunded`` is what its charge says. ``captured``: it was authorised
+    first, and taken later.
     """
 
     amount: int | None = None
+    captured: bool = False
     parts: dict[str, int] = field(default_factory=dict)
     refunded: int = 0
     refunds: dict[str, int] = field(default_factory=dict)

@@ -246,7 +246,7 @@ def _subscription_details(source: Json) -> Json:
 
 
 def lines_sold_once(source: Json) -> list[Line]:
-    """Return the lines of an invoice that sell something once: no period of a subscription and no proration."""
+    """Return the lines of an invoice that sell something once: no period of a subscription, no proration, no credit."""
     by_hand = [
         line_of(line)
         for line in listing(source.get("lines"))
@@ -255,6 +255,7 @@ def lines_sold_once(source: Json) -> list[Line]:
     return [
         line for line in by_hand
         if line is not None and not line.proration and line.price_type != "recurring" and (line.price or line.product)
+        and line.amount >= 0
     ]  # fmt: skip
 
 

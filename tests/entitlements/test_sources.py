@@ -212,6 +212,12 @@ def test_prorations_and_subscription_lines_grant_nothing_by_themselves() -> None
     assert answers(facts, 1) == {}
 
 
+def test_a_line_that_takes_off_sells_nothing() -> None:
+    credit = NEW_LINE | {"id": "il_2", "amount": -200, "pricing": {"price_details": {"product": "prod_2"}}}
+    facts = [fact(0, "invoice.paid", invoice(lines={"data": [NEW_LINE | {"amount": 700}, credit]}))]
+    assert (told(facts, 1, "seats"), told(facts, 1, "course")) == (3, "never")
+
+
 def test_an_invoice_of_a_checkout_grants_once() -> None:
     facts = [
         fact(0, "invoice.paid", invoice(lines={"data": [NEW_LINE]})),
@@ -256,6 +262,21 @@ def test_a_session_that_is_paid_later_grants_once_in_any_order_within_a_second()
     ]
     assert told(facts, 0, "course") is True
     assert len(holdings_of(facts).sources) == 1
+
+
+@pytest.mark.parametrize("names", [{"payment_intent": "pi_1"}, {"payment_intent": None}])
+def test_what_was_only_authorised_is_bought_when_it_is_captured(names: Json) -> None:
+    """Of a session with manual capture no later event says that it was paid."""
+    charge = {"id": "ch_1", "object": "charge", "customer": "cus_1", "amount": 500, "amount_captured": 500} | names
+    link = {"id": "re_0", "object": "refund", "charge": "ch_1", "payment_intent": "pi_1", "amount": 0}
+    facts = [
+        fact(0, "checkout.session.completed", session("unpaid")),
+        fact(5, "refund.created", link | {"status": "canceled"}),
+        fact(10, "charge.captured", charge),
+        fact(20, "refund.created", link | {"id": "re_1", "amount": 500, "status": "succeeded"}),
+    ]
+    assert [told(facts, at, "course") for at in (9, 10, 20)] == ["pending", True, "refunded"]
+    assert told([facts[2]._replace(created=START), *facts[:2]], 10, "course") is True
 
 
 def test_a_guests_purchase_belongs_to_the_payment_and_its_org() -> None:
