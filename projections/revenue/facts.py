@@ -6,11 +6,12 @@ Plain data, which can be kept. Times are unix seconds, amounts whole numbers in 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from projections.contract import Subject
 from projections.revenue.policy import Ruling
+from projections.revenue.pots import split
 from projections.revenue.whose import customer_of
 
 
@@ -284,7 +285,7 @@ class SubscriptionFact:
 
 @dataclass(slots=True)
 class Facts:
-    """Everything a subject's events have told about its money."""
+    """Everything a subject's events have told about its money. ``held`` are sessions that were not paid yet."""
 
     subject: Subject
     invoices: dict[str, InvoiceFact] = field(default_factory=dict)
@@ -294,6 +295,7 @@ class Facts:
     credit_notes: dict[str, CreditNoteFact] = field(default_factory=dict)
     disputes: dict[str, DisputeFact] = field(default_factory=dict)
     sessions: dict[str, SessionFact] = field(default_factory=dict)
+    held: dict[str, SessionFact] = field(default_factory=dict)
     payouts: dict[str, PayoutFact] = field(default_factory=dict)
     transactions: dict[str, TransactionFact] = field(default_factory=dict)
     connect: dict[str, ConnectFact] = field(default_factory=dict)
@@ -302,6 +304,19 @@ class Facts:
     balances: list[BalanceFact] = field(default_factory=list)
     subscriptions: dict[str, SubscriptionFact] = field(default_factory=dict)
     rulings: list[Ruling] | None = None
+
+    @property
+    def sold(self) -> dict[str, SessionFact]:
+        """The sessions that were paid. Of one whose payment is authorised and captured later only its charge tells."""
+        taken = {one.payment_intent: one for one in self.charges.values() if one.taken_at is not None}
+        found = dict(self.sessions)
+        for key, session in self.held.items():
+            charge = taken.get(session.payment_intent) if session.payment_intent else None
+            if charge is not None and key not in found:
+                _, tax = split(charge.amount, [session.amount - session.tax, session.tax])
+                at, because = charge.taken_at or 0, charge.because["cash"]
+                found[key] = replace(session, amount=charge.amount, tax=tax, paid_at=at, because=because)
+        return found
 
     @property
     def returned(self) -> dict[str, RefundFact]:

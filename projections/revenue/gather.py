@@ -233,13 +233,16 @@ def dispute_changed(facts: Facts, fact: Fact) -> None:
 
 
 def session_changed(facts: Facts, fact: Fact) -> None:
-    """Note a one-time purchase once it is paid."""
+    """Note a one-time purchase, paid or not yet."""
     source = fact.subject
     key = identifier(source)
-    paid = text(source.get("payment_status")) in {"paid", "no_payment_required"} and source.get("status") != "expired"
-    if key is None or key in facts.sessions or source.get("mode") != "payment" or source.get("invoice") or not paid:
+    paid = text(source.get("payment_status")) in {"paid", "no_payment_required"}
+    known = facts.sessions if paid else facts.held
+    if key is None or key in known or source.get("mode") != "payment" or source.get("invoice"):
         return
-    facts.sessions[key] = SessionFact(
+    if source.get("status") == "expired":
+        return
+    known[key] = SessionFact(
         key=key,
         currency=currency(source),
         amount=amount(source.get("amount_total")) or 0,

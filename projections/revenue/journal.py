@@ -182,7 +182,7 @@ def _residual(books: Books, bill: Bill, fact: InvoiceFact, step: Step, place: st
 
 
 def _sales(books: Books) -> None:
-    for key, session in sorted(books.facts.sessions.items()):
+    for key, session in sorted(books.facts.sold.items()):
         bill = books.bill(key, session.paid_at, session.currency, (session.because,))
         sell = partial(bill.sell, net=session.amount - session.tax, tax=session.tax)
         books.act(key, session.paid_at, Rank.FINALIZE, key, sell)

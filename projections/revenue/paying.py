@@ -64,7 +64,7 @@ def paying(facts: Facts) -> Paying:
             by_intent.setdefault(charge.payment_intent, []).append(charge)
     _invoice_payments(facts, found, by_intent, linked)
     _old_links(facts, found, taken, linked)
-    for key, session in sorted(facts.sessions.items()):
+    for key, session in sorted(facts.sold.items()):
         if session.payment_intent:
             share = Share(key, session.amount)
             found.by_intent.setdefault(session.payment_intent, []).append(share)

@@ -500,6 +500,21 @@ def test_a_purchase_is_revenue_once_it_is_paid() -> None:
     assert at(made(waiting + failed), "2026-02-01") == {}
 
 
+@pytest.mark.parametrize(("part", "revenue", "tax"), [(1190, 1000, 190), (595, 500, 95), (1200, 1008, 192)])
+def test_a_purchase_whose_payment_is_captured_later_is_sold_by_that(part: int, revenue: int, tax: int) -> None:
+    authorised = charge(captured=False, amount_captured=0)
+    events = [
+        event("e1", "checkout.session.completed", session("unpaid"), created=AT),
+        event("e2", "charge.succeeded", authorised, created=AT),
+        event("e3", "charge.captured", charge(amount_captured=part), created=seconds("2026-01-05")),
+    ]
+    books = made(events)
+    found = at(books, "2026-02-01")
+    assert at(books, "2026-01-04") == {}
+    assert (found["stripe_balance"], found["revenue"], found["tax_liability"]) == (part, revenue, tax)
+    assert (books.journal.problems, found.get("payments_clearing")) == ([], None)
+
+
 def test_a_charge_that_pays_nothing_known_is_revenue_and_said_so() -> None:
     books = made([event("e1", "charge.succeeded", charge(), created=AT)])
     assert at(books, "2026-02-01") == {"stripe_balance": 1190, "revenue": 1190}
