@@ -9,7 +9,7 @@ from projections.contract import Projection
 from projections.revenue import fold
 
 NAME: Final = "revenue"
-VERSION: Final = 10
+VERSION: Final = 11
 
 JOINS: Final = frozenset(
     type_
