@@ -12,8 +12,8 @@ from ledger.event import Json, identifier
 from projections.causal import in_causal_order
 from projections.facts import Fact
 
-INCLUDABLE: Final = ("tiers", "currency_options")
-"""Parts of a price that only an observation shows and that never change: every form of it has them."""
+INCLUDABLE: Final = ("tiers", "currency_options", "applies_to")
+"""Parts of a price or a coupon that only an observation shows and that never change: every form of it has them."""
 
 
 class KnownTerms:

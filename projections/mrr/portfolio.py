@@ -150,12 +150,23 @@ def _learn_discounts(portfolio: Portfolio, found: Iterable[Discount], fact: Fact
         news |= portfolio.discounts.get(discount.id) != shown
         portfolio.discounts[discount.id] = shown
         coupon = discount.terms
-        if coupon is None and shown.coupon is not None:
-            coupon = coupon_of(terms.at("coupon", shown.coupon, fact.created))
+        if shown.coupon is not None and (coupon is None or not coupon.products):
+            coupon = _completed(coupon, coupon_of(terms.at("coupon", shown.coupon, fact.created)))
         if coupon is not None and shown.coupon is not None:
             news |= portfolio.coupons.get(shown.coupon) != coupon
             portfolio.coupons[shown.coupon] = coupon
     return news
+
+
+def _completed(shown: Coupon | None, known: Coupon | None) -> Coupon | None:
+    """Return a coupon with what no snapshot shows of it: which products it is for, and other currencies' amounts.
+
+    Sellers may delete a coupon and make another one of its id: it is the same as long as both take off the same.
+    """
+    if shown is None or known is None:
+        return known if shown is None else shown
+    same = shown[:3] == known[:3] and set(shown.amounts_off) <= set(known.amounts_off)
+    return known if same else shown
 
 
 def _learn_prices(portfolio: Portfolio, agreement: Agreement, fact: Fact, terms: Terms) -> bool:

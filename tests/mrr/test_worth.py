@@ -193,6 +193,18 @@ def test_a_coupon_known_by_id_alone_is_missed_until_its_terms_come() -> None:
     assert (found.net_forever, found.incomplete) == (2000, ()), "sellers may name a price as they name a coupon"
 
 
+@pytest.mark.parametrize("shows", [True, False])
+def test_which_products_a_coupon_is_for_is_known_from_an_observation_alone(shows: bool) -> None:
+    terms = coupon("forever", percent_off=50)
+    history = History()
+    history.event("01-10", "coupon.created", terms)
+    history.event("01-20", "coupon.updated", terms | {"applies_to": {"products": ["prod_si_2"]}})  # as it is observed
+    history.event("01-25", "coupon.updated", terms | {"name": "half"})
+    own = discount(terms if shows else terms["id"])
+    history.says("02-01", subscription("si_1 1 x 4000/month", "si_2 1 x 2000/month", discounts=[own]))
+    assert worth_in(history.portfolio(), "03-01").net_forever == 5000
+
+
 def test_a_customers_discount_counts_where_the_subscription_has_none() -> None:
     own = discount(coupon("forever", percent_off=50), customer="cus_1", subscription=None)
     given = ("customer.discount.created", own)
