@@ -220,8 +220,14 @@ class _Weighing:
             reason=told.standing.reason,
             valid_until=told.standing.until,
             sources=tuple(holding or [told]),
-            because=_because([told]),
+            because=_because([told]) if holding else (*_because([told]), *self._replaced_by(told.source)),
         )
+
+    def _replaced_by(self, row: SourceRow) -> tuple[str, ...]:
+        """Name the event that put something else in the place of what a row says; none where nothing came after it."""
+        place = (row.subject, row.source, row.item, row.valid_to)
+        after = [one for one in self.rows if (one.subject, one.source, one.item, one.valid_from) == place]
+        return tuple(one.because[-1] for one in after)
 
     def _combined(self, feature: str, kind: Kind, granting: Sequence[Contribution]) -> Value:
         if kind == "boolean":

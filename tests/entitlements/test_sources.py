@@ -318,6 +318,17 @@ def test_a_first_page_of_items_takes_none_away_and_is_completed() -> None:
     assert (told(completed, 9, "seats"), told(completed, 9, "course")) == (4, "expired")
 
 
+def test_what_another_plan_replaced_is_denied_because_of_the_event_that_replaced_it() -> None:
+    facts = [
+        fact(0, "customer.subscription.created", subscription(), "evt_made"),
+        fact(10, "customer.subscription.updated", subscription(items="si_1:prod_1*4"), "evt_more"),
+        fact(20, "customer.subscription.updated", subscription(items="si_1:prod_2*4"), "evt_other"),
+        fact(30, "customer.subscription.updated", subscription(items="si_1:prod_2*5"), "evt_later"),
+    ]
+    answer = answers(facts, 40)["sso"]
+    assert (answer.reason, answer.because) == ("expired", ("evt_made", "evt_more", "evt_other"))
+
+
 def test_a_decimal_quantity_counts_before_a_whole_one() -> None:
     sold = subscription(items="si_1:prod_1*2")
     sold["items"]["data"][0]["quantity_decimal"] = "2.5"
