@@ -2,5 +2,6 @@
 
     settings ─► services (pool, appender, projection) ─► app (routes) ─► serve (web processes, followers)
 
-Reading order: ``settings``, ``services``, ``webhook``, ``events``, ``entitlements``, ``app``, ``serve``, ``cli``.
+Reading order: ``settings``, ``services``, ``webhook``, ``declared`` and ``routes`` (every route, declared once),
+``reads`` (what reads share), ``entitlements`` or another route's module, ``front``, ``app``, ``serve``, ``cli``.
 """

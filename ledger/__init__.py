@@ -4,9 +4,10 @@
              facts read      batches, numbers,   compare-and-set on the
              off the body    hashes, compresses  head row, then COMMIT
 
-Reading order: ``event`` (what an event is and which stream it belongs to), ``leaf`` (what is proved of it),
-``batch`` (numbering and hashing a batch, pure), ``appender`` (group commit), ``reader`` (pages and the tail),
-``postgres`` and ``migrate`` (where it lives). ``schema.sql`` at the top of the project is the database.
+Reading order: ``event`` (what an event is and which stream it belongs to), ``leaf`` (what is proved about it),
+``batch`` (numbering and hashing a batch, pure), ``appender`` and ``flush`` (group commit), ``reader`` (pages and the
+tail), ``merkle``, ``notary`` and ``verify`` (signing and proving), ``postgres`` and ``migrate`` (where it lives).
+``schema.sql`` at the top of the project is the database.
 
 Nothing here knows what a subscription means: that is ``projections``. Nothing here speaks HTTP: that is ``api``.
 """

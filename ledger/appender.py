@@ -1,10 +1,10 @@
-"""The group-committing appender: one flusher a process turns everybody's waiting events into one commit.
+"""The group-committing appender: one flusher per process turns the waiting events of all callers into one commit.
 
-A caller waits until its events are durable. While one commit runs, the next callers gather; they are numbered,
-hashed and written together with one call. The heads are remembered between batches, so that the common batch is
-one round trip; where another process was faster, or an event is a duplicate, the database says so and the batch is
-computed again, the third time under the heads' locks. While others keep being faster, it starts with the locks, and
-writes whoever waits once it has them.
+A caller waits until its events are durable. While one commit runs, the next callers queue up; their events are
+numbered, hashed and written together with one call. The heads are remembered between batches, so a batch normally
+takes one round trip. If another process wrote first, or an event is a duplicate, the database says so and the batch is
+computed again, the third time under the heads' locks. While other processes keep winning, the flusher takes the locks
+first and fills the batch once it holds them.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ _log = structlog.get_logger()
 
 _SALT_BYTES: Final = 16
 _LOCKED_FIRST: Final = 16
-"""Once others were faster, so many batches begin with the heads' locks: losing a race costs more than they do."""
+"""How many batches take the heads' locks first after another process won: a lost race costs more than the locks."""
 
 _RECONNECT_SECONDS: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of the queue and of one commit. A full queue refuses at once: the sender retries, memory does not grow."""
+    """Bounds of the queue and of one commit. A full queue refuses at once: senders retry, and memory does not grow."""
 
     waiting_events: int = 20_000
     waiting_bytes: int = 128 * 1024 * 1024
@@ -56,9 +56,9 @@ class Limits:
 class Appender:
     """Appends events to the log from many concurrent callers of one event loop.
 
-    Use as an async context manager. ``clock`` gives the time that is recorded; ``on_commit`` is called after each
-    commit that wrote something (it must not block). With ``simulated``, which is for demonstrations and tests, an
-    event counts as recorded when it says it was received.
+    Use as an async context manager. ``clock`` gives the recording time; ``on_commit`` is called after each commit that
+    wrote something (it must not block). With ``simulated``, for demonstrations and tests, an event's recording time is
+    its ``received_at``.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class Appender:
 
     @property
     def waiting(self) -> int:
-        """How many events are waiting to be written now."""
+        """The number of events now waiting to be written."""
         return self._queued_events
 
     def _prepare(self, event: NewEvent) -> Prepared:
@@ -140,7 +140,7 @@ class Appender:
 
     async def _flush_forever(self) -> None:
         while True:
-            # While the database is away nobody is let into the queue, so do not wait for them: look for it.
+            # While the database is away the queue takes nobody, so do not wait for a caller: try to reconnect.
             if self._away is None:
                 await self._arrived.wait()
             try:
@@ -159,7 +159,7 @@ class Appender:
             try:
                 await self._use_dictionary(connection)
             except BaseException:
-                connection.terminate()  # nobody else knows of it yet
+                connection.terminate()  # nobody else could close it
                 raise
             self._connection = connection
             if self._away is not None:
@@ -168,7 +168,7 @@ class Appender:
         return self._connection
 
     async def _use_dictionary(self, connection: asyncpg.Connection) -> None:
-        """Encode with the shipped dictionary from now on, registering it first where the log does not have it."""
+        """Encode with the shipped dictionary from now on, after registering it if the log does not have it."""
         try:
             while self._dictionary not in (registered := await read_dictionaries(connection)).contents:
                 registered.add(self._dictionary)
@@ -177,7 +177,7 @@ class Appender:
                 await self._write(connection, [caller])
                 caller.answer.exception()  # another process may have registered one first: look again
         except UndecodableBodyError as error:
-            _log.error("dictionaries_unreadable", error=error)  # what is encoded without one can be read all the same
+            _log.error("dictionaries_unreadable", error=error)  # bodies can be encoded without a dictionary
             return
         self._codec.use(self._dictionary)
 
@@ -193,7 +193,7 @@ class Appender:
         self._refuse(self._take_everything(), self._away)
 
     def _take_batch(self, books: AbstractSet[str] | None = None) -> list[Waiting]:
-        """Take who waits, as far as a commit has room and, where ``books`` are locked, as they want no others."""
+        """Take waiting callers while the commit has room and, with ``books`` locked, while they write to no others."""
         callers: list[Waiting] = []
         events = size = 0
         while self._queue:
@@ -207,8 +207,8 @@ class Appender:
             callers.append(self._take_first())
         if not self._queue:
             self._arrived.clear()
-        # A caller that has gone away (its client hung up) still gets its events written: they may be acknowledged
-        # to somebody who sends them again.
+        # The events of a caller that has gone away (its client hung up) are written all the same: whoever sends them
+        # again is told that they are in the log.
         return callers
 
     def _take_first(self) -> Waiting:
@@ -222,7 +222,7 @@ class Appender:
         return [self._take_first() for _ in range(len(self._queue))]
 
     async def _flush(self, connection: asyncpg.Connection, callers: list[Waiting]) -> None:
-        """Write callers' events; of nobody: of those who wait once the heads are locked, which become ``callers``."""
+        """Write the events of ``callers``; an empty list is filled with waiting callers once the heads are locked."""
         try:
             await self._write(connection, callers)
         except AWAY as error:
@@ -260,7 +260,7 @@ class Appender:
     async def _write_under_locks(
         self, connection: asyncpg.Connection, callers: list[Waiting], flush: Flush | None
     ) -> Flush:
-        """Write where other processes write too: a batch gathers for as long as it is somebody else's turn."""
+        """Write while other processes write too: an empty ``callers`` is filled after waiting for the locks."""
         books = {book for caller in callers or self._queue for book in caller.books}
         async with connection.transaction():
             heads = await lock_heads(connection, list(books))

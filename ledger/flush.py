@@ -1,4 +1,4 @@
-"""One batch on its way into the log: numbered on top of the heads it extends, as often as it takes."""
+"""One batch on its way into the log: numbered on top of the heads it extends, and again if those have moved."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _OPTIMISTIC_TRIES: Final = 2
 
 
 class Appended(NamedTuple):
-    """Where an event stands in its book; ``duplicate`` when it stood there already."""
+    """An event's position in its book; ``duplicate`` if the log had it already."""
 
     position: int
     duplicate: bool
@@ -27,7 +27,7 @@ class Appended(NamedTuple):
 
 @dataclass(eq=False, slots=True)
 class Waiting:
-    """One caller: its events are written together or not at all."""
+    """One caller: its events are written all or none."""
 
     events: list[Prepared]
     size: int
@@ -59,22 +59,22 @@ class Flush:
         self._refuse_rivals()
 
     async def is_written_at_once(self, connection: asyncpg.Connection) -> bool:
-        """Write on top of the heads as they were last seen, learning what it did not know; False: others are faster."""
+        """Write on top of the heads as last seen, learning from each miss; False if others kept writing first."""
         for _ in range(_OPTIMISTIC_TRIES):
             if await self._attempt(connection):
                 return True
         return False
 
     async def write_on(self, connection: asyncpg.Connection, heads: Mapping[str, Head]) -> bool:
-        """Write on top of locked heads; return whether anybody else has written since they were last seen."""
+        """Write on top of locked heads; return whether another process had moved them since they were last seen."""
         overtaken = any(self._heads.get(book) != head for book, head in heads.items())
         self._heads.update(heads)
         while not await self._attempt(connection):
-            pass  # under the locks each miss teaches of duplicates or taken versions, and there are finitely many
+            pass  # under the locks each miss reveals more duplicates or taken versions, and there are finitely many
         return overtaken
 
     def answer(self) -> None:
-        """Tell every caller where its events stand, or which version was taken."""
+        """Tell every caller the positions of its events, or which version was taken."""
         first_seen: set[Key] = set(self._known)
         for index, caller in enumerate(self._callers):
             if caller.answer.done():
@@ -102,7 +102,7 @@ class Flush:
         return True
 
     def _refuse_rivals(self) -> None:
-        """Where two callers of this batch want the same version of a stream, the first has it."""
+        """If two callers of this batch want the same version of a stream, refuse the second."""
         claims: dict[tuple[str, int], Key] = {}
         for index, caller in enumerate(self._callers):
             for one in caller.events:
@@ -111,7 +111,7 @@ class Flush:
                     self._refused[index] = VersionConflictError(stream_id, version)
 
     def _first_copies(self) -> list[Prepared]:
-        """The events to write: of callers not refused, not in the log already, each identity once."""
+        """The events to write: each identity once, if not yet in the log and its caller is not refused."""
         wanted: dict[Key, Prepared] = {}
         for index, caller in enumerate(self._callers):
             if index not in self._refused:

@@ -1,12 +1,13 @@
 """Causal order: the order in which things happened, whatever the order of arrival (stripe-domain §1.6).
 
-Stripe's ``created`` has whole seconds and bursts fill one of them. Inside a second each update of an object says what
-it changed *from* (``previous_attributes``): updates are edges from one state to the next, and their order is the trail
-that uses each once. Where neighbouring seconds do not fit together, they are tried as one. What states do not settle
-is settled by an object's life, and at last by the event id; such an object is reported as unsure.
+Stripe's ``created`` has whole seconds, and bursts put many events into one second. Within a second, each update of an
+object says what it changed *from* (``previous_attributes``): updates are edges from one state to the next, and their
+order is the trail that uses each edge once. If neighbouring seconds do not fit together, they are tried as one. What
+states do not settle is decided by the object's life cycle and finally by the event id; such an object is reported as
+unsure.
 
-An event never changes the order of what lies more than ``REACH`` before its second, so that a fold can be taken up
-again where it was left. An event that has its object's seconds to itself costs no look at states: nearly all have.
+An event never changes the order of events more than ``REACH`` before its second, so a fold can be resumed where it was
+left. For an object with no other event near an event, as nearly always, no states are compared.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ from ledger.observation import OBSERVED
 from projections.facts import Fact
 
 REACH: Final = timedelta(seconds=2)
-"""How far apart seconds may be that are tried as one."""
+"""How far apart two seconds may be and still be tried as one."""
 
 _SECOND: Final = timedelta(seconds=1)
 _CREATED, _UPDATED, _SUPPLIED, _DELETED = range(4)
 _STAGES: Final = {"created": _CREATED, "deleted": _DELETED}
 _NESTED: Final = (dict, list)
-_HUB: Final = b""  # no state: even an empty one is written as {}
+_HUB: Final = b""  # not a state: even an empty one is written as {}
 
 _LIFE: Final[Mapping[str, Mapping[str, int]]] = {
     "subscription": {"canceled": 1, "incomplete_expired": 1},
@@ -41,19 +42,19 @@ _LIFE: Final[Mapping[str, Mapping[str, int]]] = {
     "charge": {"succeeded": 1, "failed": 1},
     "dispute": dict.fromkeys(("warning_under_review", "under_review", "appeal_under_review"), 1)
     | dict.fromkeys(("won", "lost", "warning_closed", "prevented"), 2),
-    "refund": {"succeeded": 1, "failed": 2, "canceled": 2},  # money that was sent can still come back
+    "refund": {"succeeded": 1, "failed": 2, "canceled": 2},  # even a refund that succeeded can still fail
     "payout": {"paid": 1, "failed": 2, "canceled": 2},
 }
-"""How far along its life a status is; all others are where it begins."""
+"""How far along its object's life cycle a status is; statuses not listed are at its beginning (0)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ordering:
-    """Facts in causal order, and what is known of that order.
+    """Facts in causal order, and what is known about that order.
 
-    Each fact's ``created`` is its effective time, the latest along its object's chain, so that times never go back.
-    ``unsure`` names the objects whose states did not settle their order, ``needs_anchor`` those of them that the state
-    before the first fact would have settled, and ``joined`` the seconds that were ordered as one with the next.
+    Each fact's ``created`` is its effective time, the latest so far in its object's chain, so times never go back.
+    ``unsure`` names the objects whose order their states did not settle; ``needs_anchor`` those among them whose state
+    before the first fact would have settled it; ``joined`` the seconds that were ordered together with the next one.
     """
 
     facts: list[Fact]
@@ -63,9 +64,9 @@ class Ordering:
 
     @property
     def boundaries(self) -> list[int]:
-        """The counts of facts after which a fold may be taken up again.
+        """The counts of facts after which a fold may be resumed.
 
-        Nothing later is of the same second, or of seconds that were ordered as one with it.
+        No later fact is in the same second, or in one ordered together with it.
         """
         ends = [
             place
@@ -78,12 +79,12 @@ class Ordering:
 
 
 def in_causal_order(facts: Iterable[Fact]) -> list[Fact]:
-    """Sort a subject's events by what caused what: a pure function of the set of events."""
+    """Sort a subject's events into causal order: a pure function of the set of events."""
     return order(facts).facts
 
 
 def object_key(fact: Fact) -> str:
-    """Name the object an event is about; a summary of entitlements, which has no id, by its customer."""
+    """Name the object an event is about; an entitlement summary, which has no id, by its customer."""
     key, kind = fact.subject.get("id"), fact.subject.get("object")
     if isinstance(key, str) and key:
         return key
@@ -92,7 +93,7 @@ def object_key(fact: Fact) -> str:
 
 
 def order(facts: Iterable[Fact], anchors: Mapping[str, Json] = {}) -> Ordering:
-    """Sort a subject's events, each once, as it was stored first; ``anchors`` are objects as they were before these."""
+    """Sort a subject's events; of copies, the first stored counts. ``anchors`` are objects' states before them."""
     each_once = {fact.event_id: fact for fact in sorted(facts, key=attrgetter("position"), reverse=True)}
     by_object: dict[str, list[Fact]] = {}
     for fact in each_once.values():
@@ -106,14 +107,14 @@ def order(facts: Iterable[Fact], anchors: Mapping[str, Json] = {}) -> Ordering:
 
 
 def _merged(chains: Sequence[list[Fact]]) -> list[Fact]:
-    """Merge objects' chains by time; at one time what begins comes first and what ends last, as in each chain."""
+    """Merge objects' chains by time; at equal times, creations come first and deletions last, as in each chain."""
     if len(chains) == 1:
         return chains[0]
     return sorted(sorted(chain.from_iterable(chains), key=_turn), key=attrgetter("created"))
 
 
 def _turn(fact: Fact) -> int:
-    """Return the turn of an event among those of one time: what completes another comes after it."""
+    """Rank an event among those of equal time: an observation comes after the events that it may complete."""
     return _SUPPLIED if fact.type == OBSERVED else _stage(fact)
 
 
@@ -131,11 +132,11 @@ def _second(fact: Fact) -> datetime:
 
 
 class _Chain:
-    """One object's events in causal order, from the state before them on."""
+    """One object's events in causal order, starting from the state before them."""
 
     def __init__(self, facts: list[Fact], before: Json | None) -> None:
         self.facts: list[Fact] = []
-        self.joined: list[datetime] = []  # seconds that were ordered as one with the next
+        self.joined: list[datetime] = []  # seconds that were ordered together with the next one
         self.unsure = self.needs_anchor = False
         self._before = before
         if len(facts) == 1:
@@ -153,7 +154,7 @@ class _Chain:
                 self.facts.append(facts[start])
 
     def _add(self, burst: list[Fact]) -> None:
-        """Add events that are near each other, and far from all others."""
+        """Add events that are close together and far from all others."""
         self._before = self.facts[-1].subject if self.facts else self._before
         groups = [list(some) for _, some in groupby(burst, _second)]
         end, ahead = 0, None
@@ -170,7 +171,7 @@ class _Chain:
             self._before = fact.subject
 
     def _widen(self, groups: Sequence[list[Fact]], start: int, group: _Group) -> tuple[_Group, int, _Group | None]:
-        """Take in seconds that only fit together with the first; return where to go on, and what is there."""
+        """Join seconds that only fit together with the first; return their group, the next place, and its group."""
         first, end = _second(groups[start][0]), start + 1
         while end < len(groups):
             ahead = _settle(groups[end], group.facts[-1].subject)
@@ -180,7 +181,7 @@ class _Chain:
                 n for n in range(end + 1, min(start + 3, len(groups)) + 1) if _second(groups[n - 1][0]) - first <= REACH
             ]
             if not (group.sure and ahead.sure):
-                # Of one time and at one point of their life, without prior states: no company tells them apart.
+                # Without any ``previous_attributes``, joining seconds cannot settle what they leave open alone.
                 wider = [n for n in wider if any(fact.previous for some in groups[start:n] for fact in some)]
             unions = ((_settle([*chain.from_iterable(groups[start:n])], self._before), n) for n in wider)
             found = next((found for found in unions if found[0].fits), None)
@@ -191,27 +192,27 @@ class _Chain:
 
 
 class _Group(NamedTuple):
-    """Events of one object that are ordered as one, in order."""
+    """Events of one object that are ordered together, in order."""
 
     facts: list[Fact]
-    sure: bool = True  # by their states
-    fits: bool = True  # also to the state before them, as far as that is known
-    anchorless: bool = False  # the state before them would say how they go
+    sure: bool = True  # their states settle the order
+    fits: bool = True  # ... and continue the state before them, as far as that is known
+    anchorless: bool = False  # the state before them, which is not known, would settle the order
 
 
 class _Edge(NamedTuple):
-    """An update from one state to the next, in the keys that its group's updates change."""
+    """An update from one state to the next, reduced to the keys that updates of its group change."""
 
     fact: Fact
     pre: bytes
     post: bytes
 
 
-_Step = tuple[bytes, tuple[_Edge, ...]]  # to a state, by an edge; a jump is by none
+_Step = tuple[bytes, tuple[_Edge, ...]]  # to a state, along an edge; along none, it is a jump
 
 
 def _settle(group: Sequence[Fact], before: Json | None) -> _Group:
-    """Order events as one group, after a state that may be known."""
+    """Order events as one group, following the state ``before`` them if that is known."""
     if len(group) == 1:
         return _Group(list(group), fits=before is None or _starts_from(before, group[0]))
     if len(group) == 2 and (pair := _as_made_and_changed(*group)):
@@ -231,14 +232,14 @@ def _settle(group: Sequence[Fact], before: Json | None) -> _Group:
     placed = _place([fact for fact in between if not fact.previous], trail, keys)
     begin, passed = trail[0].pre, {edge.post for edge in trail}
     turns = begin == trail[-1].post and passed != {begin}
-    # One that begins elsewhere than at the known state but comes by it may have a gap there; a circuit begins anywhere.
+    # A trail that passes the known state without beginning there may have a gap; a circuit may begin anywhere.
     sure = len(trails) == 1 and (begin == start or not (turns or start in passed))
     fits = sure and start in (None, begin)
     return _Group([*first, *placed, *last], sure, fits, turns and start is None)
 
 
 def _as_made_and_changed(one: Fact, two: Fact) -> list[Fact] | None:
-    """Order the commonest group without looking further: an object's creation, and a change of just that state."""
+    """Order the commonest group by a short cut: an object's creation, and one change of exactly that state."""
     made, changed = (one, two) if _stage(one) == _CREATED else (two, one)
     if _stage(made) != _CREATED or _stage(changed) != _UPDATED or not changed.previous:
         return None
@@ -259,10 +260,10 @@ def _edge(fact: Fact, keys: Iterable[str]) -> _Edge:
 
 
 def _trails(edges: Sequence[_Edge], start: bytes | None) -> list[list[_Edge]]:
-    """Order edges into as few trails as there can be: one, if no event is missing.
+    """Order edges into as few trails as possible: one, if no event is missing.
 
-    Where trails have to end and begin they are joined by jumps through a hub, so that a single walk finds them all.
-    Only circuits that share no state with it remain; each is walked from ``start`` or its earliest edge.
+    Where a trail must end and another begin, a jump through a hub joins them, so that a single walk finds them all.
+    Only circuits that share no state with that walk remain; each is walked from ``start`` or its earliest edge.
     """
     if len(edges) == 1:
         return [list(edges)]
@@ -278,7 +279,7 @@ def _trails(edges: Sequence[_Edge], start: bytes | None) -> list[list[_Edge]]:
     for begin in (_HUB, start if start in leaving else _HUB, *(edge.pre for edge in edges)):
         walk: list[tuple[_Edge, ...]] = []
         path: list[_Step] = [(begin, ())]
-        while path:  # Hierholzer: what is left when there is no way on was the end of the walk
+        while path:  # Hierholzer's algorithm: the state without an unused edge is the end of the walk
             if waiting := leaving[path[-1][0]]:
                 path.append(waiting.pop())
             else:
@@ -288,9 +289,9 @@ def _trails(edges: Sequence[_Edge], start: bytes | None) -> list[list[_Edge]]:
 
 
 def _place(others: Sequence[Fact], trail: Sequence[_Edge], keys: Iterable[str]) -> list[Fact]:
-    """Put events that say no prior state where their object is as they show it, else where their life puts them.
+    """Place events without a prior state where the trail has the state they show, else by their life cycle.
 
-    One that shows no state of the trail may only be written in another API version, so that alone makes nobody unsure.
+    An event that shows no state of the trail may just use another API version, so that alone makes no object unsure.
     """
     if not others:
         return [edge.fact for edge in trail]
@@ -312,7 +313,7 @@ def _life(fact: Fact) -> int:
 
 
 def _rank(fact: Fact) -> tuple[int, int, list[int], datetime, str]:
-    """Return how late in its object's life an event stands, as far as it shows."""
+    """Return how late in its object's life an event is, as far as the event shows it."""
     transitions = mapping(fact.subject.get("status_transitions")).values()
     times = (*transitions, fact.subject.get("canceled_at"), fact.subject.get("ended_at"))
     milestones = sorted([at for at in times if isinstance(at, int)], reverse=True)
@@ -320,7 +321,7 @@ def _rank(fact: Fact) -> tuple[int, int, list[int], datetime, str]:
 
 
 def _state(state: Json, keys: Iterable[str]) -> bytes:
-    """Write the part of a state that matters in one form; null and absent are the same to Stripe."""
+    """Encode the given keys of a state canonically; to Stripe, null and absent are the same."""
     part = {
         key: _without_nulls(each) if isinstance(each, _NESTED) else each
         for key in keys
@@ -340,6 +341,6 @@ def _without_nulls(value: Any) -> Any:
 
 
 def _undo(state: Json, previous: Json) -> Json:
-    """Put prior values back: nested objects key by key, everything else whole."""
+    """Restore prior values: nested objects key by key, everything else whole."""
     both = {key for key, was in previous.items() if isinstance(was, dict) and isinstance(state.get(key), dict)}
     return state | previous | {key: _undo(state[key], previous[key]) for key in both}

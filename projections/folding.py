@@ -1,7 +1,7 @@
-"""Folding a subject: causal order, one step an event, and states kept where they can be taken up again.
+"""Folding a subject: causal order, one step per event, and states kept where a fold can be resumed.
 
-Pure. Live, rebuild, answers about what was known, and tests fold with what is here and nothing else; they differ in
-where they begin and in what they do with the rows.
+Pure. The follower, rebuilds, answers about what was known, and tests all fold with this module; they differ only in
+where they begin and what they do with the rows.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from projections.contract import Projection, Row, Rows, Subject, Terms
 from projections.facts import Fact, readable
 
 KEEP_EVERY: Final = 250
-"""How many events lie between states that are kept for good."""
+"""How many events lie between states that are stored."""
 
 KEEP_FROM: Final = 512
-"""A subject with fewer events is folded from its beginning: that is quicker than reading a state."""
+"""A subject with fewer events is folded from its beginning, which is quicker than reading a state."""
 
 REMEMBER_FROM: Final = 32
-"""From so many events on a shorter subject's fold says where it can be taken up again, for who remembers it."""
+"""From this many events on, the fold of a subject below ``KEEP_FROM`` says where it can be resumed (``warm``)."""
 
 _SETTLED_AGE: Final = timedelta(minutes=10)
 _REMEMBERED_AGE: Final = timedelta(minutes=1)
@@ -37,7 +37,7 @@ _NONE_YET: Final = 2**63 - 1
 
 
 class NoTerms:
-    """The terms of a projection that refers to nothing."""
+    """The terms of a projection without references."""
 
     def forms(self, kind: str, reference: str) -> Sequence[tuple[datetime, Json]]:
         """Know nothing."""
@@ -50,11 +50,11 @@ class NoTerms:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A fold's state after every event up to ``at``, when it had ``seen`` so many.
+    """A fold's state after every event up to ``at``, ``seen`` events in all.
 
-    ``last_within`` is the highest position among them, but for a few ``late`` ones that came when it was kept already;
-    ``first_after`` is the lowest position an event after them has or can get.
-    ``anchors`` are the positions of the events that last showed each recent object: where a later chain may begin.
+    ``last_within`` is the highest position among them, except for the ``late`` ones that arrived after the state was
+    kept; ``first_after`` is the lowest position that an event after them has or can get. ``anchors`` are the positions
+    of the events that last showed each recent object: a later chain of that object begins there.
     """
 
     at: datetime
@@ -69,9 +69,9 @@ class Kept:
 
 @dataclass(slots=True)
 class Folded:
-    """What folding came to: rows by table, the states to keep, and whether some order was not settled by states.
+    """The result of folding: rows by table, the states to keep, and whether states left some order ``unsure``.
 
-    ``ready`` is a state from which these rows can be folded again, whole: nothing was taken out of it.
+    ``ready`` is a state from which all of these rows can be folded again: nothing was settled out of it.
     """
 
     rows: dict[str, list[Row]]
@@ -81,7 +81,7 @@ class Folded:
 
 
 class _Done(NamedTuple):
-    """What a finished fold had held, as it came and in order, and how much ``more`` it has gone on with since."""
+    """The facts of a finished fold, as they came and in order; ``more`` counts those it has gone on with since."""
 
     came: list[Fact]
     ordered: list[Fact]
@@ -98,7 +98,7 @@ def _adapter(state: type[Any]) -> TypeAdapter[Any]:
 
 
 class Folding:
-    """One subject being folded, from its beginning or from a kept state, in pieces that need not fit in memory."""
+    """One subject being folded, from its beginning or a kept state, in pieces, so that it need not fit in memory."""
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class Folding:
         resume: Kept | None = None,
         anchors: Mapping[int, Fact] | None = None,
     ) -> None:
-        """Begin; a ``resume`` comes with the facts, by position, that its anchors name of what is seen again."""
+        """Begin. With ``resume`` go the facts its anchors name, by position, for objects that occur again."""
         self._projection = projection
         self._terms = terms or NoTerms()
         self._rows: dict[str, list[Row]] = {table.name: [] for table in projection.tables}
@@ -137,7 +137,7 @@ class Folding:
         self._before = dict(self._shown)
 
     def feed(self, facts: Iterable[Fact]) -> None:
-        """Fold more facts; later calls bring none older than ``REACH`` before the newest of these."""
+        """Fold more facts. No later call may bring one more than ``REACH`` older than the newest of these."""
         self._waiting += readable(facts)
         if not self._waiting:
             return
@@ -145,18 +145,18 @@ class Folding:
         ends = _settled(ordering)
         if ends:
             self._take(ordering.facts[: ends[-1]], ends, unsure=bool(ordering.unsure))
-            # As they came: with the times the order gave them, their seconds would be measured from elsewhere.
+            # Keep them as they came: ordering has moved some of their times, and they will be ordered again.
             left = {fact.event_id for fact in ordering.facts[ends[-1] :]}
             self._waiting = [fact for fact in self._waiting if fact.event_id in left]
 
     def hold(self, facts: Iterable[Fact]) -> None:
-        """Take facts in any order, all at once, to be folded when the fold is finished."""
+        """Take all facts at once, in any order; ``finish`` folds them."""
         self._waiting += readable(facts)
 
     def finish(self, until: int = 0, *, ready: bool = False) -> Folded:
-        """Fold what waits, and say what it all came to. ``until`` is the position up to which there is nothing else.
+        """Fold what waits and return the result. ``until`` is the position up to which the log was read.
 
-        With ``ready``, a subject that is not long says where it can be taken up again; all its facts must wait.
+        With ``ready``, a subject that is not long says where it can be resumed; all its facts must still wait.
         """
         ordering = order(self._waiting, self._shown)
         total = self._seen + len(ordering.facts)
@@ -172,7 +172,7 @@ class Folding:
         return Folded(written, self._with_first_after(until), self._unsure, self._ready if ready else None)
 
     def _make_ready(self, ordering: Ordering) -> int:
-        """Fold up to where the fold can best be taken up again; return how many facts that are."""
+        """Fold up to the best place to resume from; return how many facts that are."""
         facts = ordering.facts
         done = _pause(facts, _settled(ordering))
         if done:
@@ -183,13 +183,13 @@ class Folding:
 
     @property
     def held(self) -> int:
-        """How many facts it holds, finished, to go on."""
+        """How many facts a finished fold holds to be able to go on."""
         return len(self._done.came) if self._done else 0
 
     def go_on(self, facts: Sequence[Fact], terms: Terms | None = None) -> Folded | None:
-        """Fold facts that come after all that was held and finished; None where they do not, or a state is due.
+        """Fold more facts after a finish; None if they do not sort after all earlier ones, or a state is due.
 
-        The rows are those that were not final in the newest state kept so far.
+        The rows are those not final in the newest state kept so far.
         """
         if self._done is None or self._done.more + len(facts) > _RECENT_EVERY:
             return None
@@ -204,7 +204,7 @@ class Folding:
         return Folded({table.name: list(rows.get(table.name, ())) for table in self._projection.tables})
 
     def stop_at(self, moment: datetime) -> Folded:
-        """Fold what waits and keep the state there, as of ``moment``: the rows are those that are final by then."""
+        """Fold what waits and keep the state as of ``moment``; the rows are those that are final by then."""
         ordering = order(self._waiting, self._shown)
         self._take(ordering.facts, (), unsure=bool(ordering.unsure))
         self._waiting = []
@@ -223,7 +223,7 @@ class Folding:
         self._unsure = self._unsure or unsure
         wanted = self._worth_keeping(len(facts), ends, last=last)
         if last and not wanted and not self._kept:
-            # A short subject, or its end: nobody takes it up again from within.
+            # A short subject, or the end of one: no state within these facts will be kept.
             for fact in facts:
                 self._projection.step(self._state, fact, self._terms)
             return
@@ -238,12 +238,12 @@ class Folding:
                 self._keep(fact.created)
 
     def _worth_keeping(self, count: int, ends: Sequence[int], *, last: bool) -> set[int]:
-        """Choose the boundaries after which to keep a state: now and then, and near the end some more."""
+        """Choose the boundaries after which to keep a state: at wide intervals, and more densely near the end."""
         if not ends or self._seen + count < KEEP_FROM:
             return set()
         wanted: set[int] = set()
         since = self._kept_at_seen - self._seen
-        # The newest alone, which each fold replaces, would always be too new to go on from.
+        # The newest state is replaced by each fold and is usually too new to resume from, so keep several.
         recent = count - _RECENT_KEPT * _RECENT_EVERY if last else count
         for end in ends:
             if end - since >= (KEEP_EVERY if end < recent else _RECENT_EVERY):
@@ -273,13 +273,13 @@ class Folding:
 
 
 def _settled(ordering: Ordering) -> list[int]:
-    """Return the boundaries that nothing which came by now can move any more."""
+    """Return the boundaries so far before the last fact that no fact at its time or later can move them."""
     facts = ordering.facts
     return [end for end in ordering.boundaries if facts[-1].created - facts[end - 1].created > REACH]
 
 
 def _pause(facts: Sequence[Fact], ends: Sequence[int]) -> int:
-    """Return the last settled boundary before the last minute: what comes next mostly belongs to that."""
+    """Return the last settled boundary before the last minute, into which the next events usually fall."""
     return next((end for end in reversed(ends) if facts[-1].created - facts[end - 1].created > _REMEMBERED_AGE), 0)
 
 
@@ -296,21 +296,21 @@ def rows_of(projection: Projection, subject: Subject, facts: Iterable[Fact], ter
 
 
 def newest_before(kept: Sequence[Kept], moment: datetime) -> Kept | None:
-    """Return the newest state that an event at ``moment`` cannot have changed."""
+    """Return the newest state that an event at ``moment`` cannot change."""
     return max((one for one in kept if moment - one.at > 2 * REACH), key=lambda one: one.at, default=None)
 
 
 def thinned(kept: Sequence[tuple[datetime, int]]) -> set[datetime]:
-    """Return which states to keep of those at these times, having seen so many events.
+    """Choose which states to keep, given the time and the number of events seen of each.
 
-    The last eight, the newest older than ten minutes, and the first in every ``KEEP_EVERY`` events.
+    The last eight, the newest that is older than ten minutes, and the first in every ``KEEP_EVERY`` events.
     """
     by_time = sorted(kept)
     wanted = {at for at, _ in by_time[-_RECENT_KEPT:]}
     if by_time:
         settled = [at for at, _ in by_time if by_time[-1][0] - at > _SETTLED_AGE]
         wanted |= set(settled[-1:])
-    thousands: dict[int, datetime] = {}
+    first_of_span: dict[int, datetime] = {}
     for at, seen in by_time:
-        thousands.setdefault(seen // KEEP_EVERY, at)
-    return wanted | {at for thousand, at in thousands.items() if thousand}
+        first_of_span.setdefault(seen // KEEP_EVERY, at)
+    return wanted | {at for span, at in first_of_span.items() if span > 0}

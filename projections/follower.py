@@ -1,10 +1,10 @@
 """The follower: tails the log and keeps a build's rows equal to the fold of everything up to its checkpoint.
 
-A step reads the next events of a book, refolds each subject that has news, and in one transaction replaces its rows and
-moves the checkpoint. The checkpoint moves only if nobody moved it since the step started, were it to where it stood,
-and never under an older term, so two followers of one build cannot write over each other: the slower one's step is
-rolled back. What is read, the log, never changes; so reading and folding need no transaction, and a follower that
-stalls holds nothing up.
+A step reads the next events of a book (its ``news``), refolds each subject that has any, and in one transaction
+replaces the rows and moves the checkpoint. The checkpoint moves only if nobody moved it since the step began (not even
+to the same position), and never under an older term. So two followers of one build cannot overwrite each other: the
+slower one's step is rolled back. The log never changes, so reading and folding need no transaction, and a follower that
+stalls blocks nobody.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ NO_LONGER_ROOTS: Final = "DELETE FROM subject_state WHERE subject = ANY ($1)"
 
 
 class Stand(NamedTuple):
-    """Where a build stands in a book, and how often its checkpoint was moved."""
+    """A build's checkpoint in a book: its position, and how often it was moved."""
 
     position: int
     moves: int
 
 
 class CheckpointMovedError(Exception):
-    """Another follower of the same build was faster, or leads it now; this step's work is dropped."""
+    """Another follower of the same build was faster, or leads it now; this step's work is discarded."""
 
 
 async def follow(
@@ -77,7 +77,8 @@ async def follow(
 ) -> int:
     """Take one step in every book; return how much was done. 0 means the build has caught up and nothing is dirty.
 
-    ``terms`` and ``warm`` are kept by whoever follows a build for long: what was read and folded need not be again.
+    Whoever follows a build for long passes the same ``terms`` and ``warm`` each time, to avoid reading and folding
+    again.
     """
     terms = terms or TermsReader()
     passed = 0
@@ -125,20 +126,20 @@ async def step(
 
 
 def _begin(warm: Warm | None, terms: TermsReader | None, book: str, stand: Stand) -> None:
-    """Forget what rests on what somebody else has changed meanwhile, or erased: news or not, it is to be gone."""
+    """Forget what somebody else's write or erasure may have outdated: at once, even without news."""
     if warm and not warm.at(book, stand) and terms:
         terms.forget(book)
 
 
 def _remember(warm: Warm | None, book: str, stand: Stand, refolding: Refolding, gone: Iterable[str]) -> None:
-    """Remember what was written, now that it is committed."""
+    """Remember what was written, once it is committed."""
     if warm:
         warm.forget([*gone, *refolding.failed])
         warm.keep(book, stand, [(one.subject, one.remembered) for one in refolding.done])
 
 
 def _at_once(projection: Projection, news: list[Heading]) -> list[Heading]:
-    """Return as many events as a projection folds at once."""
+    """Return the first of some news, no more than a projection folds at once."""
     own = [place for place, one in enumerate(news) if one.type in projection.types]
     most = projection.step_events
     return news if most is None or len(own) <= most else news[: own[most]]
@@ -154,7 +155,7 @@ async def clean(
     terms: TermsReader | None = None,
     warm: Warm | None = None,
 ) -> int:
-    """Refold some subjects that something other than their own news has changed; return how many."""
+    """Refold some dirty subjects, which links or terms that arrived late have changed; return how many."""
     if not projection.joins and not projection.references:
         return 0
     stand = await _stand(connection, build, book, term)
@@ -177,11 +178,11 @@ async def refold_subjects(
     terms: TermsReader | None = None,
     warm: Warm | None = None,
 ) -> Refolding:
-    """Refold subjects whole, as of the checkpoint's position; they are clean afterwards, or parked.
+    """Refold subjects whole, as of the checkpoint's position; afterwards they are clean, or parked.
 
     A child is folded with the subject it belongs to, and stays parked while another customer claims it.
     """
-    # What was its own subject once may belong to another by now.
+    # A stream that was a subject of its own may belong to another by now.
     roots = await joining.roots_of(connection, projection, subjects)
     whole = sorted({roots.get(subject, subject) for subject in subjects})
     streams = await joining.streams_below(connection, projection, whole)
@@ -204,7 +205,7 @@ async def refold_subjects(
 async def replay(
     connection: asyncpg.Connection, projection: Projection, build: Build, book: str, subjects: Sequence[str]
 ) -> Refolding:
-    """Refold subjects from the beginning, whoever leads the build: what was parked and folds now is parked no more."""
+    """Refold subjects from the beginning, even if another process leads the build; those that fold are unparked."""
     await enter(connection, build.schema_name)
     while True:
         row = await connection.fetchrow(CHECKPOINT, build.build_id, book)
@@ -231,7 +232,7 @@ async def _move(connection: asyncpg.Connection, build: Build, book: str, stand: 
 
 
 async def _drop(connection: asyncpg.Connection, projection: Projection, subjects: Sequence[str]) -> None:
-    """Take away the rows of streams that turned out to belong to another subject."""
+    """Delete the rows of streams that turned out to belong to another subject."""
     if subjects:
         for table in projection.tables:
             await connection.execute(table.delete_subjects, list(subjects))
@@ -260,5 +261,5 @@ async def _commit(
 
 
 def _newest(roots: dict[str, str], news: Iterable[Heading]) -> dict[str, str]:
-    """Return each subject's newest event of a batch."""
+    """Return each subject's newest event among some news."""
     return {roots.get(event.stream_id, event.stream_id): event.event_id for event in news}

@@ -1,7 +1,8 @@
 """Swapping the live build for another in one transaction, and going back.
 
-Readers find the live build in the registry and read its rows in one snapshot, so they see the old one or the new one
-whole. The views for people are replaced in the same transaction; where somebody holds one open, it is tried again.
+Readers look up the live build in the registry and read its rows in one snapshot, so they see either the old one or the
+new one. The views for people are replaced in the same transaction; while somebody holds a lock on one, the swap
+retries.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ class PromotionRefusedError(LedgerError):
 
 @dataclass(frozen=True, slots=True)
 class Swapped:
-    """What was swapped for what, and how far each had folded."""
+    """Which build replaced which, how far the new one had folded, and how far it lagged."""
 
     projection: str
     build: str
@@ -81,7 +82,7 @@ class Swapped:
     lag_seconds: int
 
     def content(self, *, by: str, reason: str, forced: bool) -> dict[str, Any]:
-        """Return what the log is told of it."""
+        """Return the content of the event that records the swap."""
         return {
             "projection": self.projection,
             "build": self.build,
@@ -95,7 +96,7 @@ class Swapped:
 
 
 Say = Callable[[Swapped], Mapping[str, Any]]
-"""Gives what the log is still to say of a swap, as JSON: it is written down in the transaction that swaps."""
+"""Gives the event, as JSON, that the log has yet to record of a swap: it is noted in the transaction that swaps."""
 
 
 async def promote(
@@ -108,7 +109,7 @@ async def promote(
     by: str,
     force: bool = False,
 ) -> Swapped:
-    """Make a build the live one. Raises ``PromotionRefusedError``; ``force`` overrides what is only prudence."""
+    """Make a build the live one. Raises ``PromotionRefusedError``; ``force`` overrides the prudential reasons only."""
     live = await live_build(connection, projection.name)
     never, prudent = await _objections(connection, projection, build, live, by)
     if (lag := await _lag(connection, build, now)) > STALE_AFTER:
@@ -148,9 +149,10 @@ async def previous_build(connection: asyncpg.Connection, projection: Projection)
 async def roll_back(
     connection: asyncpg.Connection, projection: Projection, now: datetime, say: Say, *, stale: bool = False
 ) -> Swapped:
-    """Make the build that was live before live again. Raises ``PromotionRefusedError`` where it lags too far.
+    """Make the build that was live before live again. Raises ``PromotionRefusedError`` if it lags too far.
 
-    A retired build is not folded on: its answers are as old as its checkpoint, and say so. ``stale`` accepts that.
+    A retired build that this release cannot fold falls behind: its answers are as old as its checkpoint, and say so.
+    ``stale`` accepts that.
     """
     build = await previous_build(connection, projection)
     lag = await _lag(connection, build, now)

@@ -1,10 +1,10 @@
-"""Rebuilding: folding all of history into a new build, beside the live one, by any number of workers.
+"""Rebuilding: folding all of history into a new build, beside the live one, with any number of workers.
 
 The streams of every book are cut into parts (``parts``). A worker takes a part that nobody works on, folds some of its
-subjects whole, and writes their rows, what they claim (``claims``) and how far the part has come together; so a rebuild
-that is stopped, however, goes on where it was. While it writes, it reads and folds what comes next (``ahead``). When
-every part is done, the build's checkpoints are set to where the parts ended and it follows the log like the live one:
-from there, live and rebuild are the same.
+subjects whole (a *piece*), and writes their rows, their claims (``claims``) and the part's progress in one transaction;
+so an interrupted rebuild resumes where it was. While it writes one piece, it already reads and folds the next
+(``ahead``). When every part is done, the build's checkpoints are set to where the parts ended, and it follows the log
+like the live build: from there on, live and rebuild are the same.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ from projections.writing import keep, park, write_new
 _Rows = list[asyncpg.Record]
 
 _JOINED_ROWS: Final = PIECE_ROWS
-"""More events than this below a piece's subjects are read in pieces, subject by subject."""
+"""If the streams below a piece's subjects have more events than this, they are read subject by subject."""
 
 _UNINTERRUPTED: Final = 50
-"""So many events are parsed before what is being written, a statement after the other, gets its turn."""
+"""How many events are parsed before the loop yields to the piece that is being written."""
 
 ADD_PART: Final = """
 INSERT INTO ledger.build_part (build_id, part, book, after_stream, until_stream, expected)
@@ -49,8 +49,8 @@ VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT DO NOTHING
 """
 
-# The part goes first whose next piece is there already; objects' parts wait until no customers' part is left, whose
-# ends match a pattern.
+# First the part whose next piece is already prepared ($2). Parts of objects wait until no part of customers is left;
+# the end of a customers' part matches the pattern $3.
 TAKE_PART: Final = """
 SELECT part, book, after_stream, until_stream
 FROM ledger.build_part AS one
@@ -73,11 +73,11 @@ WHERE NOT EXISTS (
 ORDER BY subject
 """
 
-# Nothing has counted a new table yet, and what is believed to be small is read whole for every row of another.
+# A new table has no statistics yet, and the planner reads a table it believes small whole for every row of another.
 LEARN_LINKS: Final = "ANALYZE link"
 
-# A crash may take back the last pieces: their rows and how far their part had come go together, and are folded again.
-# Links are looked for by their keys: how many there are by now, nobody has counted.
+# A crash may undo the last pieces: rows and progress are lost together, and are folded again. Links must be read by
+# key: while they grow, the table has no statistics to plan with.
 WRITE_A_PIECE: Final = """
 SET LOCAL synchronous_commit = off;
 SET LOCAL enable_seqscan = off;
@@ -109,7 +109,7 @@ ON CONFLICT (build_id, book) DO NOTHING
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a rebuild is: parts done of parts, the events folded in them, and about how many it will be in all."""
+    """How far a rebuild is: parts and those done, the events folded, and about how many it will be in all."""
 
     parts: int
     done: int
@@ -118,13 +118,13 @@ class Progress:
 
     @property
     def finished(self) -> bool:
-        """Whether there is nothing left to fold but what has been appended since."""
+        """Whether nothing is left to fold except what was appended since."""
         return self.done == self.parts
 
 
 @dataclass(slots=True)
 class _Piece:
-    """Some whole subjects of a part, where the part stands after them, and what reads what comes next."""
+    """Some whole subjects of a part, the part's progress after them, and the reader of the next piece."""
 
     subjects: dict[str, _Rows]
     long: str | None
@@ -135,7 +135,7 @@ class _Piece:
 
 
 class _Folded(NamedTuple):
-    """What a piece comes to: subjects folded, what they claim, who is to be folded again, and where the part stands."""
+    """A folded piece: its subjects, their claims, who must be folded again, and the part's progress after it."""
 
     refolding: Refolding
     claims: Sequence[Link]
@@ -146,7 +146,7 @@ class _Folded(NamedTuple):
 
 
 async def plan(connection: asyncpg.Connection, projection: Projection, build: Build) -> None:
-    """Cut a new build's work into parts, after reading what links objects; done again, it changes nothing."""
+    """Cut a new build's work into parts, after reading the links between objects; a second call changes nothing."""
     if (await read_progress(connection, build)).parts:
         return
     await enter(connection, build.schema_name)
@@ -167,11 +167,10 @@ async def read_progress(connection: asyncpg.Connection, build: Build) -> Progres
 async def folding_ahead(
     reading: asyncpg.Connection, projection: Projection, build: Build, terms: Mapping[str, KnownTerms]
 ) -> AsyncIterator[Ahead[_Folded]]:
-    """Use a connection to fold a piece while the one before it is written over another, and to read the next one's rows
-    while it is folded."""
+    """Fold a piece over this connection while the one before is written over another, and meanwhile read the next."""
     await enter(reading, build.schema_name)
     read_some = partial(read, limit=_at_once(projection))
-    # Parsed events have no cycles, and looking through them all costs a third.
+    # Parsed events have no cycles, and collecting among them would cost a third of the time.
     with collector_paused():
         async with working_ahead(reading, read_some) as rows:
 
@@ -185,7 +184,7 @@ async def folding_ahead(
 async def fold_piece(
     connection: asyncpg.Connection, projection: Projection, build: Build, ahead: Ahead[_Folded]
 ) -> bool:
-    """Fold a piece of whatever part nobody else works on; return whether there was one."""
+    """Fold a piece of a part that nobody else works on; return whether there was one."""
     await enter(connection, build.schema_name)
     async with connection.transaction():
         await connection.execute(WRITE_A_PIECE)
@@ -208,19 +207,19 @@ async def fold_piece(
             await connection.execute(joining.MARK_DIRTY, folded.again, book, "joined")
         await connection.execute(MOVE_PART, build.build_id, part["part"], folded.after, folded.events, folded.done)
     if folded.refolding.failed:
-        gc.collect()  # an error and what it was raised over hold each other
+        gc.collect()  # an exception and its frames refer to each other
     return True
 
 
 async def read_all_terms(connection: asyncpg.Connection, projection: Projection, build: Build) -> dict[str, KnownTerms]:
-    """Return the terms of every book as the build's target has them."""
+    """Return the terms of every book as of the build's target position."""
     return {book: await joining.read_terms(connection, projection, book, at) for book, at in build.targets.items()}
 
 
 async def finish(connection: asyncpg.Connection, build: Build) -> bool:
-    """Set a build whose parts are all done to follow the log, or to stay; return whether they are.
+    """Once all parts are done, let the build follow the log (or stay, if bounded); return whether they are.
 
-    Customers that claimed the same object did not know of each other when they were folded: they are folded again.
+    Customers that claimed the same object were folded without knowing of each other: they are marked to be refolded.
     """
     async with connection.transaction():
         if await connection.fetchval(LOCK_BUILD, build.build_id) != "folding":
@@ -238,12 +237,12 @@ async def finish(connection: asyncpg.Connection, build: Build) -> bool:
 
 
 def _at_once(projection: Projection) -> int:
-    """Return how many rows are read at once: as many as a projection folds."""
+    """Return how many rows are read at once: no more than the projection folds at once."""
     return min(PIECE_ROWS, projection.step_events or PIECE_ROWS)
 
 
 async def _piece(connection: asyncpg.Connection, projection: Projection, place: Place, ahead: Ahead[_Rows]) -> _Piece:
-    """Read the whole subjects of a piece; the last stream of a full read may go on, and waits."""
+    """Read the whole subjects of a piece. The last stream of a full read may continue, so it waits for the next."""
     rows = await ahead.piece(place)
     full = len(rows) == _at_once(projection)
     last = rows[-1]["stream_id"] if rows else ""
@@ -276,7 +275,7 @@ async def _fold(
 async def _fold_customers(
     connection: asyncpg.Connection, projection: Projection, place: Place, terms: KnownTerms, piece: _Piece
 ) -> _Folded:
-    """Fold customers with what their own events link to them, beside what is linked below that already."""
+    """Fold customers with the objects that their own events link to them and those already linked below."""
     claims = Claims()
     told: dict[str, list[Fact]] = {}
     if piece.long:
@@ -300,10 +299,10 @@ async def _fold_customers(
 async def _fold_objects(
     connection: asyncpg.Connection, projection: Projection, place: Place, terms: KnownTerms, piece: _Piece
 ) -> _Folded:
-    """Fold what is nobody's, now that all links are written."""
+    """Fold streams that belong to no customer, now that all links are written."""
     streams = [piece.long] if piece.long else list(piece.subjects)
     roots = await joining.roots_of(connection, projection, streams)
-    # No part comes past subjects without events of their own.
+    # A subject without events of its own is in no part, so it must be marked to be refolded.
     elsewhere = sorted(set(roots.values()) - set(streams))
     silent = [row["subject"] for row in await connection.fetch(WITHOUT_EVENTS, elsewhere, place.types, place.target)]
     whole = [stream for stream in streams if roots[stream] == stream]
@@ -321,19 +320,19 @@ async def _fold_subjects(
     below: Mapping[str, Sequence[str]],
     told: dict[str, list[Fact]],
 ) -> Refolding:
-    """Fold subjects of a piece with the streams below them, as far as their own facts are told, or else of its rows."""
+    """Fold subjects of a piece with the streams below them; their own facts are in ``told``, or in the piece's rows."""
     refolding = Refolding()
     others = [stream for subject, streams in below.items() for stream in streams if stream != subject]
     joined = None if piece.long else await read_rows(connection, projection.types, others, place.target, _JOINED_ROWS)
     if joined is not None and not piece.done:
-        piece.ahead.begin(place._replace(after=piece.after))  # nothing else is to be read for this one
+        piece.ahead.begin(place._replace(after=piece.after))  # this piece needs the connection no more
     for subject, streams in below.items():
         await asyncio.sleep(0)  # let in what is being written
         if joined is None:
             wanted = Wanted(subject, tuple(streams))
             await fold_long(connection, projection, place.book, wanted, place.target, terms, refolding)
             continue
-        # Decoded one by one: what is parsed is folded while it is at hand, and gone before the next.
+        # Decode one subject at a time, so that only its parsed events are in memory.
         rows = [row for row in piece.subjects.pop(subject, ()) if row["type"] in projection.types]
         rows += [row for stream in streams for row in joined.pop(stream, ())]
         facts = [*told.pop(subject, ()), *parsed(rows)]

@@ -1,7 +1,7 @@
-"""Refolding what has news: from the newest kept state it cannot have changed, as far as it makes a difference.
+"""Refolding subjects with new events (``news``): from the newest kept state that these cannot have changed.
 
-Most subjects are short and folded whole. A long one goes on from a kept state; an event that comes late into its
-past is folded up to the next kept state, and where that comes out the same, everything after it stands.
+Most subjects are short and folded whole. A long one resumes from a kept state. An event late into its past is folded
+only up to the next kept state, and if that comes out the same, everything after it stands.
 """
 
 from __future__ import annotations
@@ -46,20 +46,20 @@ JOIN subject_state AS s ON s.subject = wanted.subject AND s.at = wanted.at
 
 _LATE_MAX: Final = 64
 BUSY_AGE: Final = timedelta(minutes=1)
-"""A long subject is busy, and its fold remembered, when it goes on from a state that is no older than this."""
+"""A long subject whose new events follow a kept state within this time is busy: its fold is remembered."""
 
 _AT_ONCE: Final = 50
 _NEWS_AT_ONCE: Final = 500
-"""Subjects folded together, and their news that are parsed together: bounds what is in memory at a time."""
+"""How many subjects, and new events, are read and folded together: a bound on memory."""
 
 
 @dataclass(slots=True)
 class Refolded:
-    """A subject's new rows, and which of its old ones they stand for.
+    """A subject's new rows, and which of its old rows they replace.
 
-    Rows that were final at ``since`` stand (None: none do); so do those that become so after ``until`` (None: none
-    do). ``kept`` replaces the states kept in that span. ``used`` are the references its fold looked up. ``same`` are
-    the tables whose rows stand as they are; ``remembered`` is what its follower may remember of it.
+    Old rows that were final at ``since`` stay (None: none do), and so do those that became final after ``until``
+    (None: none do). ``kept`` replaces the states kept between the two. ``used`` are the references the fold looked up,
+    ``same`` the tables whose rows are unchanged, ``remembered`` what its follower may remember about it.
     """
 
     subject: str
@@ -74,7 +74,7 @@ class Refolded:
 
 @dataclass(slots=True)
 class Refolding:
-    """What refolding some subjects came to: new rows, and why some could not be folded."""
+    """The result of refolding some subjects: new rows, and why some could not be folded."""
 
     done: list[Refolded] = field(default_factory=list)
     failed: dict[str, Exception] = field(default_factory=dict)
@@ -82,7 +82,7 @@ class Refolding:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A subject to refold: its streams, and when its news were created (empty: refold it whole)."""
+    """A subject to refold: its streams, and its news as (created, position); without news it is refolded whole."""
 
     subject: str
     streams: tuple[str, ...]
@@ -91,7 +91,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """Where the fold of a subject that will be remembered begins: at what is known of it, if anything is."""
+    """Where the fold of a subject begins that is to be remembered afterwards: at what is ``known``, if anything is."""
 
     streams: tuple[str, ...]
     known: Remembered | None = None
@@ -109,13 +109,13 @@ async def refold(
 ) -> Refolding:
     """Refold subjects of a book up to a position. The build's schema must be entered for the whole session.
 
-    Those that ``warm`` remembers go on from there; what may be remembered of others is said.
+    Subjects that ``warm`` remembers resume from there; the result says what may be remembered about the others.
     """
     refolding = Refolding()
     known = {one.subject: found for one in wanted if warm and (found := _known(warm, one))}
     if warm and known:
         going_on = [one for one in wanted if one.subject in known]
-        # A fold that goes on is no longer what was written: until that is committed, nothing is remembered.
+        # Going on changes a remembered fold, so it no longer matches the rows: forget it until they are committed.
         warm.forget(known)
         for some in _portions(going_on):
             await _fold_warm(connection, projection, book, going_on[some], known, until, terms, refolding)
@@ -144,7 +144,7 @@ async def refold(
 
 
 def _portions(wanted: Sequence[Wanted]) -> Iterator[slice]:
-    """Divide subjects that go on from somewhere into portions to fold together, by how much news each has."""
+    """Divide subjects into portions to fold together, bounded by their number and their news."""
     start = news = 0
     for place, one in enumerate(wanted):
         if place > start and (place - start == _AT_ONCE or news + len(one.news) > _NEWS_AT_ONCE):
@@ -156,7 +156,7 @@ def _portions(wanted: Sequence[Wanted]) -> Iterator[slice]:
 
 
 def _known(warm: Warm, wanted: Wanted) -> Remembered | None:
-    """Return what is remembered of a subject, if its news cannot have changed it."""
+    """Return what is remembered of a subject, unless its news may have changed that."""
     known = warm.get(wanted.subject)
     if known is None or not wanted.news:
         return None
@@ -189,7 +189,7 @@ async def _fold_warm(
 def _go_on(
     wanted: Wanted, known: Remembered, facts: Sequence[Fact], until: int, terms: KnownTerms, into: Refolding
 ) -> None:
-    """Let a fold go on from its end, if its news come there; it is folded from a kept state otherwise."""
+    """Let a remembered fold go on from its end, if its news belong there; otherwise leave it to ``refold``."""
     using = terms.noting_use()
     try:
         folded = known.going.go_on(facts, using) if known.going else None
@@ -231,7 +231,7 @@ async def fold_long(
     terms: KnownTerms,
     into: Refolding,
 ) -> None:
-    """Fold one long subject whole, without having all of it in memory."""
+    """Fold one long subject whole, without holding all of it in memory."""
     using = terms.noting_use()
     try:
         folding = Folding(projection, Subject(book, wanted.subject), using)
@@ -255,7 +255,7 @@ def fold_one(
     into: Refolding,
     begun: Begun | None = None,
 ) -> None:
-    """Fold one subject's whole history, or what is new of it; what goes wrong is its own affair."""
+    """Fold one subject's whole history, or what is new since ``begun``; a failure affects it alone."""
     using = terms.noting_use()
     known = begun.known if begun else None
     try:
@@ -286,7 +286,7 @@ async def _fold_on(
     *,
     remember: bool,
 ) -> None:
-    """Fold on from kept states to the end: busy subjects have news at the same time, and are read together."""
+    """Fold from kept states to the end; subjects are read together, since busy ones have news at the same time."""
     kept = await _with_states(connection, [(one.subject, state) for one, state in resumed])
     states = {one.subject: state for (one, _), state in zip(resumed, kept, strict=True)}
     found = await read_since(connection, projection, [(one.streams, states[one.subject]) for one, _ in resumed], until)
@@ -319,7 +319,7 @@ async def _fold_up_to(
     terms: KnownTerms,
     into: Refolding,
 ) -> bool:
-    """Refold what came late up to a kept state; tell whether that is all there is to it."""
+    """Refold late news up to a kept state; return whether that was enough (or failed)."""
     try:
         found = await _up_to(connection, projection, book, wanted, state, target, terms)
     except AWAY:
@@ -341,7 +341,7 @@ async def _up_to(
     target: Kept,
     terms: KnownTerms,
 ) -> Refolded | None:
-    """Refold up to a kept state; None where the news make it another one, so that the rest changes too."""
+    """Refold up to a kept state; None if the news change that state, so that the rest changes too."""
     state, target = await _with_states(connection, [(wanted.subject, state), (wanted.subject, target)])
     late = sorted({*target.late, *(position for _, position in wanted.news if position > target.last_within)})
     using = terms.noting_use()
@@ -357,7 +357,7 @@ async def _up_to(
     reached = folded.kept[-1]
     if (reached.state, reached.anchors) != (target.state, target.anchors):
         return None
-    # The state is the one that was kept; only what one has to read to reach it is news.
+    # The state is unchanged; only the positions to read in order to reach it are new.
     again = replace(target, seen=reached.seen, unsure=target.unsure or folded.unsure, late=tuple(late))
     if len(late) > _LATE_MAX:
         again = replace(again, last_within=late[-1], late=())
@@ -365,7 +365,7 @@ async def _up_to(
 
 
 def _next_after(kept: Sequence[Kept], moment: datetime) -> Kept | None:
-    """Return the first kept state that news up to ``moment`` are surely part of."""
+    """Return the first kept state late enough to include news up to ``moment``, whatever their order."""
     return min((one for one in kept if one.at - moment > 2 * REACH), key=lambda one: one.at, default=None)
 
 
@@ -379,7 +379,7 @@ async def _kept(connection: asyncpg.Connection, subjects: Sequence[str]) -> dict
 
 
 async def _with_states(connection: asyncpg.Connection, wanted: Sequence[tuple[str, Kept]]) -> list[Kept]:
-    """Return kept states with all that was kept, in their order."""
+    """Return the same kept states with their contents read, in the same order."""
     subjects, times = [subject for subject, _ in wanted], [kept.at for _, kept in wanted]
     rows = {(row["subject"], row["at"]): row for row in await connection.fetch(KEPT_STATES, subjects, times)}
     return [_with_state(kept, rows[subject, kept.at]) for subject, kept in wanted]

@@ -1,7 +1,7 @@
 """The runner: leads the builds of one projection, each under a lease, and keeps them at the head of the log.
 
-Any number of processes may run one; a build is led by one of them. A leader that is gone, or stands still, loses its
-lease after some seconds, and PostgreSQL ends whatever transaction it had left open.
+Any number of processes may run one; each build is led by one of them. A leader that is gone or stalls loses its lease
+after some seconds, and PostgreSQL ends any transaction it left open.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _FOLLOWED: Final = frozenset({"live", "catching_up", "ready", "retired"})
 
 
 async def connect_runner(database: Database) -> asyncpg.Connection:
-    """Connect as the role that makes builds. A transaction this connection leaves standing is ended by PostgreSQL."""
+    """Connect as the role that makes builds. PostgreSQL ends a transaction that this connection leaves idle."""
     return await _fenced(await database.as_role("ledger_builder").connect())
 
 
 async def connect_follower(database: Database) -> asyncpg.Connection:
-    """Connect like ``connect_runner``, for following alone: whatever that asks for, it asks for by key.
+    """Connect like ``connect_runner``, for following only, whose statements all read by key.
 
-    A connection for each projection: one that enters the schemas of several has its statements planned anew each time.
+    Use one connection per projection: one that switches between schemas has its statements planned again each time.
     """
     return await _fenced(await database.as_role("ledger_builder").connect_by_key())
 
@@ -68,7 +68,7 @@ class Runner:
         self._renewed: float | None = None
         self._strange: set[str] = set()
         self.unfinished: list[Build] = []
-        """Builds of this release's version that somebody still has to finish, as of the last look."""
+        """Builds of this release's version that are not finished yet, as of the last ``renew``."""
 
     async def turn(self) -> int:
         """Take a step in every build it leads; return how much was done. 0 means that all have caught up."""
@@ -90,7 +90,7 @@ class Runner:
             except asyncpg.UndefinedTableError:
                 if await self._is_there(build):
                     raise
-                # Somebody threw it away since the last look.
+                # Somebody deleted it since the last ``renew``.
                 _log.info("build_is_gone", build=build.build_id)
                 self._renewed = None
                 continue
@@ -104,7 +104,7 @@ class Runner:
         return passed + await self._speak_for_what_stands_still()
 
     async def _speak_for_what_stands_still(self) -> int:
-        """Let the consumer say what time or a promotion changes, where a release that is gone folded the live build."""
+        """Let the consumer log what time or a promotion changes in a live build folded by another release."""
         consumer, passed = self._projection.consumer, 0
         if consumer is None:
             return 0
@@ -120,28 +120,28 @@ class Runner:
         return any(one.build_id == build.build_id for one in await builds_of(self._connection, self._projection.name))
 
     async def _reached_the_head(self, done: int) -> bool:
-        """Whether the last step took all there was when it began: while events come in, there is always one more."""
+        """Whether the last step took all there was when it began: under load there is always one more event."""
         took_all = done < min(self._step_events, STEP_EVENTS)
         return done == 0 or (took_all and await self._connection.fetchval(NOTHING_DIRTY))
 
     def _adapt(self, done: int, seconds: float) -> None:
-        """Take longer steps while behind: a subject with several of their events is folded once for all of them."""
+        """Take longer steps while behind: a subject with several events in a step is folded once for all of them."""
         if seconds > 2 * _STEP_SECONDS and self._step_events > STEP_EVENTS:
             self._shorten()
         elif done >= self._step_events and seconds < _STEP_SECONDS:
             self._step_events = min(self._step_events * 2, _STEP_EVENTS_MAX)
 
     def _shorten(self) -> None:
-        """Take shorter steps: one that outlasts its lease is lost to a rival, whose own may be lost the same way."""
+        """Take shorter steps: one that outlasts the lease is lost to another leader, who may lose it the same way."""
         self._step_events = max(self._step_events // 2, _STEP_EVENTS_MIN)
 
     async def give_back(self) -> None:
-        """Let others lead at once."""
+        """Give the leases back, so that others can lead at once."""
         for lease in self._leases.values():
             await give_back(self._connection, lease)
 
     async def renew(self) -> None:
-        """Look at what there is to lead, and go on leading it, when it is time to; a turn does it first of all."""
+        """Look which builds there are and take or renew their leases, when it is time to; every turn begins with it."""
         now = asyncio.get_running_loop().time()
         if self._renewed is not None and now - self._renewed < _RENEW_SECONDS:
             return
@@ -149,7 +149,7 @@ class Runner:
         builds = await builds_of(self._connection, self._projection.name)
         self.unfinished = [one for one in builds if one.unfinished and one.version == self._projection.version]
         retired = sorted((one for one in builds if one.phase == "retired"), key=lambda one: one.changed_at)
-        # Of those that were live before, the last is kept up to date: it is the one to go back to.
+        # Of the builds that were live before, only the last is kept up to date: a rollback goes to that one.
         self._builds = [one for one in builds if one not in retired[:-1] and self._may_fold(one)]
         self._standing = [
             one
