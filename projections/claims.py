@@ -1,7 +1,8 @@
-"""What a rebuild's workers learn of links while they fold, and how they write it down beside each other.
+"""The links that a rebuild's workers learn while they fold, and how concurrent workers write them.
 
-A customer's events claim what they name. The first claim stands, whichever worker writes first: one that finds another
-standing waits until it is committed and compares. What lost and leads elsewhere is noted, and settled when all is read.
+A customer's events claim the objects they name. The earliest claim stands, whichever worker writes first: a worker that
+finds another claim waits until that is committed, and compares. Claims that lost and lead elsewhere are kept, and
+settled when everything has been read (``rivals``).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from projections.facts import Fact
 from projections.joining import read_up
 from projections.links import Link, links_among, losing, merged, named, root_of
 
-# In order of their children, so that two workers wait for each other in one direction alone.
+# In order of the children, so that two workers cannot deadlock.
 CLAIM: Final = """
 INSERT INTO link (child, book, parent, created, event_id)
 SELECT child, $1, parent, created, event_id
@@ -50,8 +51,8 @@ class Claims:
         self._strange: set[tuple[str, str]] = set()
 
     def add(self, book: str, stream: str | None, facts: Iterable[Fact]) -> None:
-        """Take in what more events link, those of a customer's stream or of any."""
-        # Most name what others named before: of those the first is enough.
+        """Add the links of more events, from a customer's ``stream`` or, with None, from any."""
+        # Most events name the same as others before them: the first of those is enough.
         told: dict[tuple[str, ...], tuple[datetime, str]] = {}
         for fact in facts:
             names = named(fact)
@@ -70,21 +71,21 @@ class Claims:
 
     @property
     def children(self) -> list[str]:
-        """What is claimed, whoever claims it."""
+        """The claimed streams."""
         return sorted({child for child, _ in self._first})
 
     def strays(self, standing: Mapping[str, Link]) -> list[str]:
-        """Return what events of a customer's stream link to somebody else, as an answer of Stripe's API may."""
+        """Return children that a customer's stream names but that belong elsewhere, as an observation may do."""
         return sorted({child for child, stream in self._strange if root_of(child, standing) != stream})
 
     @property
     def links(self) -> Sequence[Link]:
-        """What is claimed."""
+        """The claims."""
         return list(self._first.values())
 
 
 async def write_claims(connection: asyncpg.Connection, book: str, claims: Sequence[Link]) -> None:
-    """Write down, of each child, the first link; note those that lost to it and lead elsewhere, as far as is known."""
+    """Write each child's first link, and keep those that lost to it and, as far as is known, lead elsewhere."""
     first = merged({}, claims)
     children = sorted(first)
     if not children:

@@ -1,6 +1,6 @@
-"""Which subject news belong to, where objects name no customer; and who is touched when a link or a term comes late.
+"""Which subject new events belong to if they name no customer, and who is affected when links or terms arrive late.
 
-A projection that joins nothing and refers to nothing pays nothing here: each stream is its own subject.
+For a projection without ``joins`` and ``references`` this costs nothing: each stream is its own subject.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ ORDER BY position
 
 @dataclass(slots=True)
 class Joined:
-    """What a batch of news comes to: which subjects to refold, whose rows to take away, what to write down."""
+    """What a batch of news means: subjects to refold, former roots whose rows must go, links and marks to write."""
 
     book: str
     wanted: list[Wanted] = field(default_factory=list)
@@ -109,7 +109,7 @@ async def join(
 ) -> Joined:
     """Find the subjects that a batch of news concerns. The build's schema must be entered.
 
-    The streams of subjects that ``warm`` remembers are known, as long as nothing with a past joins them.
+    For subjects that ``warm`` remembers, the streams are known, unless a stream with a past joins them.
     """
     joined = Joined(book)
     own = [event for event in news if event.type in projection.types]
@@ -127,9 +127,9 @@ async def join(
 async def _changed_terms(
     connection: asyncpg.Connection, projection: Projection, book: str, news: Sequence[Heading]
 ) -> set[str]:
-    """Name the streams of those reference objects whose terms some news change: many only say them again.
+    """Name the streams of the reference objects whose terms some news change: many news only repeat them.
 
-    What cannot be read may say anything.
+    An event that cannot be read counts as a change.
     """
     told = [fact async for fact in read_each(connection, book, [event.position for event in news])]
     streams = sorted({f"{book}/{name}" for fact in told if (name := identifier(fact.subject))})
@@ -163,7 +163,7 @@ async def _join_links(
         root for root in {root_of(child, before) for child in moved} if root_of(root, after) != root
     )
     joined.roots = {stream: root_of(stream, after) for stream in streams}
-    # A child that came to a root brings its past along, and one that left takes it away: both are refolded whole.
+    # A child that joins a root brings its past along, and one that leaves takes it away: both roots are refolded whole.
     roots = {root_of(child, links_) for child in moved for links_ in (before, after)}
     grown = roots - set(joined.no_longer_roots)
     streams_of = _remembered(own, joined.roots, grown, warm)
@@ -175,9 +175,9 @@ async def _join_links(
 async def _with_a_past(
     connection: asyncpg.Connection, moved: set[str], after: Mapping[str, Link], position: int
 ) -> set[str]:
-    """Return those of some streams that had events before a position, or one below them had.
+    """Return those of some streams that had events before a position, themselves or through a stream below them.
 
-    Nearly none has: what names its customer is in the customer's stream, and other streams are only named.
+    Hardly any has: an event that names its customer is in the customer's stream, and other streams are only named.
     """
     if not moved:
         return set()
@@ -189,7 +189,7 @@ async def _with_a_past(
 def _remembered(
     own: Sequence[Heading], roots: Mapping[str, str], grown: set[str], warm: Warm | None
 ) -> dict[str, list[str]]:
-    """Return the streams of subjects that are remembered: those they had, and those of their news."""
+    """Return the streams of remembered subjects: those they had, and those of their news."""
     found: dict[str, list[str]] = {}
     for event in own:
         root = roots[event.stream_id]
@@ -209,7 +209,7 @@ async def streams_below(
 ) -> dict[str, list[str]]:
     """Return the streams of each subject: its own and every one linked below it.
 
-    ``known`` are links that stand though they are not written yet; ``also`` were roots before them.
+    ``known`` are links that stand but are not written yet; ``also`` were roots before those links.
     """
     if not projection.joins or not subjects:
         return {subject: [subject] for subject in subjects}
@@ -218,7 +218,7 @@ async def streams_below(
 
 
 def below(subjects: Sequence[str], standing: Mapping[str, Link]) -> dict[str, list[str]]:
-    """Return the streams of each subject, of links that hold all there are below them."""
+    """Return the streams of each subject, given all the links below them."""
     found: dict[str, set[str]] = {subject: {subject} for subject in subjects}
     for child in standing:
         root = root_of(child, standing)
@@ -228,7 +228,7 @@ def below(subjects: Sequence[str], standing: Mapping[str, Link]) -> dict[str, li
 
 
 async def roots_of(connection: asyncpg.Connection, projection: Projection, streams: Sequence[str]) -> dict[str, str]:
-    """Return the subject each stream belongs to, by the links that are written."""
+    """Return the subject each stream belongs to, according to the links written so far."""
     if not projection.joins or not streams:
         return {}
     known = await read_up(connection, streams)
@@ -236,9 +236,10 @@ async def roots_of(connection: asyncpg.Connection, projection: Projection, strea
 
 
 async def read_around(connection: asyncpg.Connection, streams: Iterable[str]) -> dict[str, Link]:
-    """Return the links that are written of some streams, of whatever they lead to, and of all below them, by child.
+    """Return the written links of some streams, of what they lead to, and of everything below them, by child.
 
-    Not of what is below other customers. Step by step: there are one or two, and to plan for more takes longer.
+    Streams below other customers are left out. Reads step by step: one or two steps are the rule, and quicker than
+    planning a recursive query.
     """
     found: dict[str, Link] = {}
     seen, new = set[str](), set(streams)
@@ -252,7 +253,7 @@ async def read_around(connection: asyncpg.Connection, streams: Iterable[str]) ->
 
 
 async def read_up(connection: asyncpg.Connection, streams: Sequence[str]) -> dict[str, Link]:
-    """Return the links that are written of some streams and of whatever they lead to, by child."""
+    """Return the written links of some streams and of what they lead to, by child."""
     if not streams:
         return {}
     return {row["child"]: Link(*row) for row in await connection.fetch(LINKS_UP, list(streams))}
@@ -280,7 +281,7 @@ def _record(book: str, link: Link) -> tuple[object, ...]:
 
 
 async def write(connection: asyncpg.Connection, joined: Joined) -> None:
-    """Write down new links, and mark whom a late term touches."""
+    """Write new links, and mark the subjects that changed terms affect."""
     if joined.links:
         await connection.executemany(LINK, [_record(joined.book, link) for link in joined.links])
     if joined.dirty:
@@ -288,13 +289,13 @@ async def write(connection: asyncpg.Connection, joined: Joined) -> None:
 
 
 class TermsReader:
-    """Reads the terms of reference objects and keeps them, so that a follower's next step reads what is new alone."""
+    """Reads the terms of reference objects and keeps them, so that a follower's next step reads only new ones."""
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[int, KnownTerms]] = {}
 
     def forget(self, book: str) -> None:
-        """Forget a book's terms: an event that said some may have been erased."""
+        """Forget a book's terms, because an event they came from may have been erased."""
         self._known.pop(book, None)
 
     async def read(self, connection: asyncpg.Connection, projection: Projection, book: str, until: int) -> KnownTerms:
@@ -308,7 +309,7 @@ class TermsReader:
         facts = await facts_of(connection, rows)
         terms.add(facts)
         for row, fact in zip(rows, facts, strict=True):
-            if fact.unread is not None:  # a reference object's stream has its name
+            if fact.unread is not None:  # the stream of a reference object is named after it
                 terms.lack(row["stream_id"].partition("/")[2], fact.unread)
         self._known[book] = until, terms
         return terms

@@ -1,8 +1,8 @@
 """Which streams belong together: pure functions of events (design decision 7).
 
-A dispute names a charge and a payment intent but no customer; the charge, which does, may come before it or long
-after. Each event links the streams of what it names: a child to one parent, the first by (created, event id). Customers
-are roots: nothing links one to another.
+A dispute names a charge and a payment intent but no customer; the charge, which names one, may arrive before it or long
+after. Each event links the streams of what it names. A child has one parent: that of its first link, by (created, event
+id). Customers are roots: no link joins two of them.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from projections.facts import Fact
 
 _DEPTH: Final = 8
 _KINDS: Final = ("invoice", "payment_intent", "charge")
-_ROOTS_AND_KINDS: Final = ("customer", *_KINDS)  # a tuple: what is compared to these may be anything at all
+_ROOTS_AND_KINDS: Final = ("customer", *_KINDS)  # a tuple, not a set: what is looked up may be unhashable
 BEGINS: Final = ("cus_", "acct_")
-"""How customers' names begin; those of Stripe's newer accounts too."""
+"""How customers' ids begin, including Stripe's newer customer accounts."""
 
 CUSTOMERS: Final = f"^[^/]*/({'|'.join(BEGINS)})"
-"""What the names of customers' streams match, in a statement."""
+"""A regular expression, for SQL, that the names of customers' streams match."""
 
 TELLING: Final = frozenset(
     {
@@ -42,15 +42,15 @@ TELLING: Final = frozenset(
         "refund.created",
     }
 )
-"""The types that say whose it is when money moves, or fails to.
+"""The types of events that say whose money moved, or failed to move.
 
-Nothing that names no customer comes of an object before one of them has: what else is told of it (that an invoice was
-drafted, that an intent was made) links nothing that these do not, and is not read for links where it is not folded.
+An event that names no customer never arrives for an object before one of these was created: other events about the
+object (that an invoice was drafted, an intent created) add no links, so they are not read for links unless folded.
 """
 
 
 class Link(NamedTuple):
-    """A child's stream and its parent's, as one event has it."""
+    """A child's stream and its parent's, according to one event."""
 
     child: str
     parent: str
@@ -59,17 +59,17 @@ class Link(NamedTuple):
 
     @property
     def rank(self) -> tuple[datetime, str]:
-        """Which of several is the first."""
+        """The order of links: the lowest stands."""
         return (self.created, self.event_id)
 
 
 def linking(types: frozenset[str]) -> frozenset[str]:
-    """Return the types of events that a projection which folds ``types`` learns links from."""
+    """Return the types of events from which a projection that folds ``types`` learns links."""
     return types | TELLING
 
 
 def links(book: str, fact: Fact) -> list[Link]:
-    """Return the links an event makes: from everything it names to the highest of it, its customer if it has one."""
+    """Return the links an event makes: from everything it names to the highest of these, a customer if it names one."""
     return links_among(book, named(fact), fact.created, fact.event_id)
 
 
@@ -83,14 +83,14 @@ def links_among(book: str, names: Sequence[str], created: datetime, event_id: st
 
 
 def named(fact: Fact) -> tuple[str, ...]:
-    """List the ids that an event names and streams are called by, the highest first, each once."""
+    """List the ids an event names that may have streams, the highest in the hierarchy first, each once."""
     subject = fact.subject
     about, own = subject.get("object"), subject.get("id")
     found = [customer_of(subject, fact.previous)]
     payment = mapping(subject.get("payment"))
     for kind in _KINDS:
         for value in (own if about == kind else None, subject.get(kind), payment.get(kind)):
-            # Most are not there at all.
+            # Most of these keys are absent.
             if value is not None and (name := identifier(value)):
                 found.append(name)
                 break
@@ -104,7 +104,7 @@ def named(fact: Fact) -> tuple[str, ...]:
 
 
 def _credited(subject: Json) -> list[str | None]:
-    """Name the invoice whose line billing credits were used on, and the grant they are of."""
+    """Name the invoice on whose line billing credits were used, and the grant they came from."""
     used = mapping(mapping(subject.get("debit")).get("credits_applied"))
     back = mapping(mapping(subject.get("credit")).get("credits_application_invoice_voided"))
     named = identifier(used.get("invoice")) or identifier(back.get("invoice"))
@@ -112,7 +112,7 @@ def _credited(subject: Json) -> list[str | None]:
 
 
 def merged(known: Mapping[str, Link], new: Iterable[Link]) -> dict[str, Link]:
-    """Return the links that stand: for each child the first one, whatever order they came in."""
+    """Return the links that stand: for each child the first, whatever order they arrived in."""
     standing = dict(known)
     for link in new:
         current = standing.get(link.child)
@@ -122,13 +122,13 @@ def merged(known: Mapping[str, Link], new: Iterable[Link]) -> dict[str, Link]:
 
 
 def losing(new: Sequence[Link], before: Mapping[str, Link], after: Mapping[str, Link]) -> list[Link]:
-    """Return the links that say something else than the one that stands: new ones, and those that new ones replaced."""
+    """Return the links that contradict the one that stands: new ones that lost, and old ones that were replaced."""
     replaced = [before[link.child] for link in new if link.child in before]
     return [link for link in (*new, *replaced) if link.parent != after[link.child].parent]
 
 
 def path_of(stream_id: str, links_: Mapping[str, Link]) -> list[str]:
-    """Return a stream, what it is linked to, what that is linked to, and so on."""
+    """Return a stream, its parent, its parent's parent, and so on."""
     path = [stream_id]
     for _ in range(_DEPTH):
         link = links_.get(path[-1])
@@ -139,7 +139,7 @@ def path_of(stream_id: str, links_: Mapping[str, Link]) -> list[str]:
 
 
 def root_of(stream_id: str, links_: Mapping[str, Link]) -> str:
-    """Return the stream a stream finally belongs to; itself where nothing links it."""
+    """Return the topmost stream that a stream is linked to; itself if it is not linked."""
     return path_of(stream_id, links_)[-1]
 
 
@@ -149,5 +149,5 @@ def is_customer(stream_id: str) -> bool:
 
 
 def customers_of(book: str) -> list[str]:
-    """Return what the names of a book's customers' streams begin with."""
+    """Return the prefixes of the names of a book's customers' streams."""
     return [f"{book}/{begins}" for begins in BEGINS]

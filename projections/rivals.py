@@ -1,7 +1,7 @@
-"""Rivals: a child that links of two customers claim is parked, and stays with the first (design decision 7).
+"""Rivals: a child that two customers claim by links is parked, and stays with the first (design decision 7).
 
-A link that lost to an earlier one is kept until it is known to lead to the same customer, as nearly all do, or to
-another. So it does not matter in which order events and links come.
+A link that lost to an earlier one is kept until it is known whether it leads to the same customer, as nearly all do, or
+to another. So the order in which events and links arrive does not matter.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ class RivalCustomersError(Exception):
 
 
 async def note(connection: asyncpg.Connection, book: str, losing: Iterable[Link]) -> None:
-    """Write down links that lost."""
+    """Keep links that lost."""
     records = [(link.child, book, link.parent, link.created, link.event_id) for link in losing]
-    records.sort()  # whoever writes at the same time waits in the same order
+    records.sort()  # a fixed order, so that concurrent writers cannot deadlock
     if records:
         await connection.executemany(NOTE, records)
 
@@ -58,9 +58,9 @@ async def note(connection: asyncpg.Connection, book: str, losing: Iterable[Link]
 async def settle(
     connection: asyncpg.Connection, build_id: str, book: str, touched: Sequence[str]
 ) -> Mapping[str, RivalCustomersError]:
-    """Park whom another customer claims too, now that links of ``touched`` streams are new; return who is parked.
+    """Park the children that two customers claim, after links of ``touched`` streams changed; return the parked ones.
 
-    Links that turn out to lead to the same customer are forgotten.
+    Lost links that turn out to lead to the same customer are deleted.
     """
     below = await connection.fetch(LINKS_DOWN, list(touched))
     found: dict[str, RivalCustomersError] = {}
@@ -84,12 +84,12 @@ async def settle_all(connection: asyncpg.Connection, build_id: str, book: str) -
 
 
 async def _led(connection: asyncpg.Connection, streams: Sequence[str]) -> list[tuple[Link, str, str]]:
-    """Return the links that lost, of or to some streams: where their child leads, and where they would have led."""
+    """Return the lost links from or to some streams, each with its child's root and the root of the parent it named."""
     noted = [Link(*row) for row in await connection.fetch(NOTED, list(streams))] if streams else []
     known = await read_up(connection, [end for link in noted for end in (link.child, link.parent)])
     return [(link, root_of(link.child, known), root_of(link.parent, known)) for link in noted]
 
 
 async def let_go(connection: asyncpg.Connection, build_id: str, children: Sequence[str]) -> None:
-    """Park children no more that no other customer claims."""
+    """Unpark children; ``settle`` parks those again that are still claimed twice."""
     await connection.execute(UNPARK, build_id, list(children))

@@ -1,9 +1,9 @@
-"""What a follower remembers of the subjects it folded last: where to take each up again, and what its rows came to.
+"""What a follower remembers of recently folded subjects: where to resume each fold, and digests of its rows.
 
-Refolding a subject costs as much as its life is long; and events come in bursts, several of one customer within an
-hour. What is remembered is in memory alone: it can be forgotten at any time, and what is not there is folded from the
-log. It only has to be sure that nobody else wrote rows meanwhile: that each checkpoint stands as its own steps left it,
-position and count of moves (which a release from before they were counted leaves alone).
+Refolding a subject costs time in proportion to its history, and events come in bursts, several of one customer within
+an hour. The memory can be dropped at any time: subjects not in it are folded from the log. It is valid only if nobody
+else wrote rows meanwhile, that is, while each checkpoint has the position and the count of moves that this follower's
+own steps left (releases from before moves were counted do not raise the count).
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from projections.contract import Row
 from projections.folding import Folding, Kept
 
 MOST_BYTES: Final = 4 * 2**20
-"""So many bytes are remembered for a build: those of about a thousand customers of two years."""
+"""The bound on memory per build: enough for about a thousand customers of two years."""
 
 _ENTRY_BYTES: Final = 600
-"""What a subject takes beside what is compressed: its name, its place among the others, and the objects around them."""
+"""The memory a subject takes besides its compressed content: its name, its dictionary entry and object headers."""
 
 _FACT_BYTES: Final = 10_000
 _STATE_FACTOR: Final = 5
-"""About what a parsed fact takes, and a state that is not written down, of what its text takes."""
+"""Estimates: the memory of a parsed fact, and how many times larger a live state is than its serialised text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
     """A subject as it was last folded: its streams, a state before its last events, and its rows' digests by table.
 
-    Of a long one there is the fold itself, which can go on from its end: its rows ``since`` a time are then written.
-    The state says where what is new to it begins.
+    For a long subject it is the fold itself (``going``), which can go on from its end; only rows ``since`` a time are
+    then rewritten. In both cases the state says from which position on events are new.
     """
 
     streams: tuple[str, ...]
@@ -49,7 +49,7 @@ class Remembered:
 
 
 class _Packed(NamedTuple):
-    """What is remembered, compressed, but for a fold that can go on; and about how many bytes both take."""
+    """A remembered subject: compressed, except for a fold that can go on; and about how many bytes both take."""
 
     written: bytes
     going: Folding | None
@@ -58,7 +58,7 @@ class _Packed(NamedTuple):
 
 @dataclass(slots=True)
 class Warm:
-    """The subjects of one build that were folded last, and how each book's checkpoint stood then."""
+    """The recently folded subjects of one build, and each book's checkpoint as this follower left it."""
 
     most_bytes: int = MOST_BYTES
     _compressor: zstandard.ZstdCompressor = field(default_factory=lambda: zstandard.ZstdCompressor(level=1))
@@ -68,9 +68,9 @@ class Warm:
     _size: int = 0
 
     def at(self, book: str, stand: tuple[int, int]) -> bool:
-        """Begin a step; what is known of a book whose checkpoint somebody else has moved meanwhile is forgotten.
+        """Begin a step: forget a book's subjects if somebody else has moved its checkpoint meanwhile.
 
-        Return whether it stands as it was left.
+        Return whether the checkpoint is as this follower left it.
         """
         if self._stands.get(book) == stand:
             return True
@@ -83,7 +83,7 @@ class Warm:
         return self._unpack(found) if found else None
 
     def keep(self, book: str, stand: tuple[int, int], folded: Iterable[tuple[str, Remembered | None]]) -> None:
-        """Remember what a step has written that is committed and left the checkpoint so."""
+        """Remember what a committed step wrote, and the checkpoint it left."""
         self._stands[book] = stand
         for subject, remembered in folded:
             self.forget([subject])
@@ -103,7 +103,7 @@ class Warm:
         kept = remembered.state
         digests = {table: digest.hex() for table, digest in remembered.digests.items()}
         about = (remembered.streams, digests, remembered.since, *_but_state(kept))
-        # A copy: what the compressor returns still takes as many bytes as it might have needed.
+        # Copy it: the compressor's result still occupies its worst-case size.
         written = bytes(memoryview(self._compressor.compress(b"\n".join((orjson.dumps(about), kept.state)))))
         size = _ENTRY_BYTES + len(written)
         if remembered.going:
