@@ -1,9 +1,9 @@
 """What a projection is: a name, a version, tables, and a pure fold from a subject's events to rows.
 
-The fold is three functions: ``begin`` makes a subject's empty state, ``step`` lets it see one event, in causal order,
-with the reference terms in force, and ``rows`` says what the state comes to. A projection whose subjects live long
-gives a fourth, ``settle``, which takes out of the state the rows that no later event will change, and names in its
-tables the column that says since when they are final; so an event refolds a subject's last days, not its whole life.
+The fold is three functions: ``begin`` makes a subject's empty state, ``step`` applies one event to it, in causal order
+and with access to reference terms, and ``rows`` turns the state into rows. A projection whose subjects live long adds a
+fourth, ``settle``, which takes out of the state the rows that no later event will change. Its tables name the column
+that says since when a row is final; so an event refolds a subject's last days, not its whole life.
 
 A new version folds differently: bump ``version`` whenever the fold, or anything it calls, changes its meaning.
 """
@@ -25,7 +25,7 @@ Rows = Mapping[str, Sequence[Row]]
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What a fold sees the events of: a root stream with everything linked below it, and the book it is in."""
+    """The unit of folding: a root stream with everything linked below it, in one book."""
 
     book: str
     stream_id: str
@@ -38,11 +38,12 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One table of a projection. Statements name it without a schema: each build has one of its own.
+    """One table of a projection. Statements name it without a schema, since each build has its own.
 
     The first column of every table is ``subject``, by which it is distributed and rewritten. ``final`` names a time
-    column: a row is never changed by events later than that, and null while it can be; None where any row can.
-    A comparison of builds sums by the time column ``month`` and the columns ``amount`` (amount and currency).
+    column: no event after that time changes the row, and it is null while the row can still change. ``final`` is None
+    for a table of which any row can change. Comparisons of builds sum the columns ``amount`` (amount and currency) by
+    the time column ``month``.
     """
 
     name: str
@@ -84,19 +85,19 @@ class Terms(Protocol):
 
 
 class Consumer(Protocol):
-    """What follows the rows of the live build, inside the transactions that change them; rebuilds never reach it.
+    """Is notified of changed rows of the live build, inside the transactions that change them.
 
-    It belongs to the shell, and decides by itself whether the build it is told of is the live one.
+    It belongs to the shell, and checks itself whether the build it is told of is the live one. Rebuilds never call it.
     """
 
     async def changed(self, connection: Any, build_id: str, book: str, position: int, subjects: Sequence[str]) -> None:
-        """Note that these subjects' rows were written, in the transaction that writes them, its schema entered."""
+        """React to rows written for these subjects, in the transaction that writes them, with its schema entered."""
 
     async def promoted(self, connection: Any, build_id: str) -> None:
-        """Note that another build is live, in the transaction that makes it so."""
+        """React to another build becoming live, in the transaction that makes it so."""
 
     async def turn(self, connection: Any, build_id: str) -> int:
-        """Do what is due by time, or left over, between the steps of the live build; return how much was done."""
+        """Do what time made due, or what is left over, between steps of the live build; return how much was done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +107,8 @@ class Projection:
     ``state`` is the type of what ``begin`` makes: a dataclass of plain data, which can be kept and taken up again.
     ``joins`` are the types among ``types`` whose objects may name no customer and are joined to theirs by links.
     ``references`` are types of events about reference objects, looked up through ``Terms`` and not folded.
-    ``consumer`` is told of the live build's rows as they are written.
-    ``step_events`` is how many events of its types are folded at once, where each makes very many rows.
+    ``consumer`` is notified of the live build's rows as they are written.
+    ``step_events`` limits how many events of its types are folded in a step, for events that each make very many rows.
     """
 
     name: str

@@ -18,9 +18,9 @@ from projections.observed import seen_in
 class Fact(NamedTuple):
     """One event of a subject: ``subject`` is its snapshot (``data.object``), ``previous`` what that changed from.
 
-    Both are empty for thin events, which are stored and never folded. ``position`` identifies and explains; no fold
-    may let it decide anything. ``observed`` tells that Stripe's API was asked: the type then is that of the event
-    which would have told the same. ``unread`` says why nothing is known of it but that it is there.
+    Both are empty for thin events, which are stored but never folded. ``position`` is for identification and
+    explanation only; no fold may decide by it. ``observed`` means that the fact is an answer of Stripe's API; its type
+    is that of the event that would have reported the same. ``unread`` says why the event's body could not be read.
     """
 
     event_id: str
@@ -35,7 +35,7 @@ class Fact(NamedTuple):
 
 
 def fact_of(event_id: str, type_: str, created: datetime, position: int, body: bytes) -> Fact:
-    """Parse an event's body for folding; an erased one says nothing."""
+    """Parse an event's body for folding; an erased body gives an empty fact."""
     parsed = mapping(orjson.loads(body)) if body else {}
     if type_ in OBSERVATIONS and parsed:
         seen = seen_in(parsed)
@@ -53,7 +53,7 @@ def fact_of(event_id: str, type_: str, created: datetime, position: int, body: b
 
 
 def readable(facts: Iterable[Fact]) -> Iterator[Fact]:
-    """Give facts. Raises ``UnreadableEventError`` at one that cannot be read: without it the others say too little."""
+    """Yield facts. Raises ``UnreadableEventError`` at one that cannot be read: the rest would give wrong rows."""
     for fact in facts:
         if fact.unread is not None:
             raise fact.unread
@@ -71,7 +71,7 @@ def listing(value: object) -> list[Json]:
 def number(value: object) -> Decimal | None:
     """Return a JSON number, or Stripe's decimal in a string, exactly; None for anything else.
 
-    ``orjson`` reads fractions as binary floats; their shortest text is the number that was sent.
+    ``orjson`` reads fractions as binary floats; their shortest representation is the number that was sent.
     """
     if type(value) is int:
         return Decimal(value)

@@ -1,7 +1,7 @@
-"""Leases: who does a piece of work that one does at a time, and the term that fences off whoever did so before.
+"""Leases: which process does work that only one may do at a time, and the term that fences off earlier holders.
 
-A lease lasts some seconds by the database's clock and is renewed while its holder lives. Each change of hands raises
-the term; a checkpoint moved under a term is never moved again under a lower one.
+A lease lasts some seconds by the database's clock and is renewed while its holder lives. Each change of holder raises
+the term; a checkpoint moved under one term is never moved again under a lower one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ FENCE: Final = "UPDATE ledger.checkpoint SET term = $2 WHERE build_id = $1 AND t
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A lease that was taken: what for, by whom, and under which term."""
+    """A lease that was taken: its name, its holder and its term."""
 
     name: str
     holder: str
@@ -51,10 +51,10 @@ async def is_free(connection: asyncpg.Connection, name: str) -> bool:
 
 
 async def fence(connection: asyncpg.Connection, lease: Lease) -> None:
-    """Refuse, from now on, whatever an earlier holder still does to the build the lease is for."""
+    """From now on refuse whatever an earlier holder still does to the build that the lease is for."""
     await connection.execute(FENCE, lease.name, lease.term)
 
 
 async def give_back(connection: asyncpg.Connection, lease: Lease) -> None:
-    """Let the next one take the lease at once."""
+    """Give the lease back, so that another process can take it at once."""
     await connection.execute(GIVE_BACK, lease.name, lease.holder)

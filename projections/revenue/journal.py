@@ -1,7 +1,7 @@
 """Facts to entries: the effective journal of one subject, a pure function of its natural facts (stripe-domain §5.4).
 
-Every fact becomes an act on a bill at its posting time. Acts are done in order of time, then of what must come first
-in one second; so neither the order of arrival nor the order of events can matter.
+Every fact becomes an act on a bill at its posting time. Acts are done in order of time and, within a second, of
+``Rank``; so neither the order of arrival nor the order of events matters.
 """
 
 from __future__ import annotations
@@ -17,7 +17,15 @@ from projections.revenue.bill import Bill
 from projections.revenue.cash import post_cash, post_conversion
 from projections.revenue.connecting import post_connect
 from projections.revenue.entries import Journal, Posting, Problem
-from projections.revenue.facts import CreditMoveFact, CreditNoteFact, DisputeFact, Facts, InvoiceFact, RefundFact
+from projections.revenue.facts import (
+    CreditMoveFact,
+    CreditNoteFact,
+    DisputeFact,
+    Facts,
+    InvoiceFact,
+    InvoicePaymentFact,
+    RefundFact,
+)
 from projections.revenue.identities import billed_lines
 from projections.revenue.paying import Paying, Step, paying
 from projections.revenue.policy import Policy, policy_at
@@ -26,7 +34,7 @@ from projections.revenue.returning import covered_later, own_amounts, uncovered
 
 
 class Rank(IntEnum):
-    """What comes first among facts of one second."""
+    """The order of acts within one second."""
 
     FINALIZE = auto()
     BALANCE = auto()
@@ -48,7 +56,7 @@ class Rank(IntEnum):
 
 
 class Act(NamedTuple):
-    """Something that is done to a bill at a time."""
+    """Something to do to a bill at a time."""
 
     at: int
     rank: Rank
@@ -58,7 +66,7 @@ class Act(NamedTuple):
 
 @dataclass(slots=True)
 class Books:
-    """A subject's bills and what is to be done to each. ``sharing`` are those that sell or use billing credits."""
+    """A subject's bills and the acts on each. ``sharing`` are the bills that sell or use billing credits."""
 
     facts: Facts
     policy: Policy | None
@@ -70,7 +78,7 @@ class Books:
     sharing: set[str] = field(default_factory=set)
 
     def bill(self, key: str, at: int, currency: str, because: tuple[str, ...], invoice: str | None = None) -> Bill:
-        """Open the books of an invoice or a sale, under the policy in force then unless one is asked for."""
+        """Open a bill for an invoice or a sale, under the policy asked for or else the one in force at that time."""
         policy = policy_at(self.facts.rulings or (), at)
         if self.policy is not None:
             policy = replace(self.policy, prepaid=policy.prepaid) if policy.prepaid else self.policy
@@ -79,11 +87,11 @@ class Books:
         return made
 
     def act(self, bill: str, at: int, rank: Rank, key: str, do: Callable[[int], None]) -> None:
-        """Let something be done to a bill at a time."""
+        """Schedule an act on a bill."""
         self.acts[bill].append(Act(at, rank, key, do))
 
     def run(self) -> None:
-        """Do everything in order. Nothing happens to a bill before it is there; what shares credits goes together."""
+        """Do all acts in order, bill by bill, none before its bill was finalised; bills that share credits together."""
         shared: list[Act] = []
         for key in sorted(self.acts):
             opened = min((act.at for act in self.acts[key] if act.rank is Rank.FINALIZE), default=0)
@@ -111,15 +119,7 @@ def books_of(facts: Facts, policy: Policy | None = None) -> Books:
         _credits(books)
     for _, payment in sorted(facts.invoice_payments.items()):
         if payment.invoice in facts.invoices:
-            account = "external_asset" if payment.record else "payments_clearing"
-            pay = partial(
-                books.bills[payment.invoice].pay,
-                payment.key,
-                amount=payment.amount,
-                account=account,
-                because=[payment.because],
-            )
-            books.act(payment.invoice, payment.paid_at, Rank.PAY, payment.key, pay)
+            _payment(books, payment)
     for _, note in sorted(facts.credit_notes.items()):
         if note.invoice in books.bills:
             _credit_note(books, note)
@@ -170,7 +170,7 @@ def _hold(books: Books, bill: Bill, fact: InvoiceFact) -> None:
 
 
 def _residual(books: Books, bill: Bill, fact: InvoiceFact, step: Step, place: str) -> None:
-    """Pay what no invoice payment explains: an old shape's payment, money outside, or one whose link is to come."""
+    """Pay what no invoice payment explains: an older API version's, one outside Stripe, or one not linked yet."""
     known = fact.key in books.paying.explained or step.outside
     name = f"{fact.key}:paid{place}" if known else f"{fact.key}:paid:residual{place}"
     account = "external_asset" if step.outside else "payments_clearing"
@@ -179,6 +179,13 @@ def _residual(books: Books, bill: Bill, fact: InvoiceFact, step: Step, place: st
     if not known:
         kind = "payment_matched_by_amount" if (fact.key, step.at) in books.paying.guessed else "payment_not_linked"
         books.journal.problems.append(Problem(kind, name, fact.currency, step.amount, step.at, (step.because,)))
+
+
+def _payment(books: Books, payment: InvoicePaymentFact) -> None:
+    account = "external_asset" if payment.record else "payments_clearing"
+    bill = books.bills[payment.invoice]
+    pay = partial(bill.pay, payment.key, amount=payment.amount, account=account, because=[payment.because])
+    books.act(payment.invoice, payment.paid_at, Rank.PAY, payment.key, pay)
 
 
 def _sales(books: Books) -> None:
@@ -197,7 +204,7 @@ def _sales(books: Books) -> None:
 
 
 def _check_credits(books: Books, fact: InvoiceFact) -> None:
-    """Say aloud that an invoice was paid with credits that no transaction tells of."""
+    """Report an invoice that was paid with credits for which there is no transaction."""
     if not fact.billing_credits:
         return
     told = sum(move.amount for move in books.facts.credit_moves.values()
@@ -209,7 +216,7 @@ def _check_credits(books: Books, fact: InvoiceFact) -> None:
 
 
 def _credits(books: Books) -> None:
-    """Let credits that were bought be used, given back or end; those that were given are nobody's money."""
+    """Let bought credits be used, given back or end; credits that were given away are not money."""
     facts = books.facts
     for purse in books.purses.values():
         purse.sold.sort(key=lambda one: (facts.invoices[one[0].key].finalized_at, one[0].key, one[1]))
@@ -247,7 +254,7 @@ def _spend(books: Books, move: CreditMoveFact, invoice: InvoiceFact, purse: Purs
 
 
 def _unspend(move: CreditMoveFact, bills: list[Bill], purse: Purse, at: int) -> None:
-    """Give credits back as the invoice they were used on is void: what they served was not sold after all."""
+    """Give credits back because the invoice they were used on was voided."""
     rest = move.amount
     for bill in bills:
         given = bill.unspend(f"{move.key}:{bill.key}", at, rest, [move.because])
@@ -282,7 +289,7 @@ def _credit_note(books: Books, note: CreditNoteFact) -> None:
 
 
 def _before_payment(note: CreditNoteFact, invoice: InvoiceFact) -> int:
-    """Return what a credit note takes off what is owed; an old shape leaves that to the invoice's state then."""
+    """Return how much of a credit note reduces what is owed; older API versions do not say, so the invoice decides."""
     if note.pre_payment is not None:
         return min(note.pre_payment, note.amount)
     if invoice.paid_at == note.created:
@@ -291,7 +298,7 @@ def _before_payment(note: CreditNoteFact, invoice: InvoiceFact) -> int:
 
 
 def _refunded(books: Books, note: CreditNoteFact) -> list[tuple[str, int]]:
-    """Return the refunds a credit note speaks of; where its shape names no amount, the refund's own."""
+    """Return the refunds a credit note names, with their amounts; where it gives none, the refund's own."""
     known = books.facts.refunds
     return [
         (key, amount if amount is not None else min(known[key].amount if key in known else note.amount, note.amount))
@@ -319,7 +326,7 @@ def _refund(books: Books, refund: RefundFact) -> None:
 
 
 def _check_refunds(books: Books) -> None:
-    """Say aloud what a charge says went back that no refund tells of: there are shapes that show none."""
+    """Report what a charge says was refunded and no refund accounts for: some API versions show no refunds."""
     told: dict[str | None, int] = {}
     for refund in books.facts.refunds.values():
         key = refund.charge or refund.payment_intent
@@ -344,7 +351,7 @@ def _refund_of_bill(books: Books, refund: RefundFact, key: str, amount: int) -> 
 
 
 def _cover_refund(books: Books, refund: RefundFact, note: CreditNoteFact, amount: int, taken: dict[str, int]) -> None:
-    """Let a credit note stand for its part of a refund: nothing of that was taken, or it is given back."""
+    """Let a credit note replace its part of a refund: give back what the refund took, if it came first."""
     because = [note.because["credit_note"]]
     for bill, some in covered_later(note, amount, taken).items() if note.created > refund.created else ():
         taken[bill] -= some
@@ -375,7 +382,7 @@ def _dispute(books: Books, dispute: DisputeFact) -> None:
 
 
 def _dispute_of_unknown(books: Books, dispute: DisputeFact, key: str, at: int, amount: int, because: str) -> None:
-    """Post a dispute over a payment we have never seen: a loss, until it is known what for."""
+    """Post a dispute over an unknown payment: a loss, until the payment is known."""
     postings = [Posting("stripe_balance", amount), Posting("other_loss", -amount)]
     books.journal.post(key, at, "dispute", dispute.currency, postings, [because])
     problem = Problem("dispute_of_unknown", dispute.key, dispute.currency, -amount, at, (because,))

@@ -1,10 +1,10 @@
-"""Pots: what became of each invoice line's amount, in four integers, whatever happens to the invoice.
+"""Pots: where each invoice line's amount is, in four integers, whatever happens to the invoice.
 
 ``D`` is deferred, ``R`` earned and not taken back, ``G`` gained after it had been given up, ``X`` tax. Time moves D to
 R. Every other fact takes from the pots or gives back to them, over all lines in one split, so that no order of facts
-can make books that balance entry by entry and are wrong together (stripe-domain §5.4, *Pots*).
+can give books in which every entry balances but the total is wrong (stripe-domain §5.4, *Pots*).
 
-Pure integers: seconds and smallest units. Callers make entries of the moves that come back.
+Pure integers: seconds and smallest currency units. Callers turn the returned moves into entries.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Move(NamedTuple):
 
 @dataclass(slots=True)
 class Taken:
-    """What a fact took from the pots and when, so that it can be given back; ``excess`` found no pot."""
+    """What a fact took from the pots and when, so that it can be given back; ``excess`` is what no pot could give."""
 
     at: int
     moves: list[Move]
@@ -38,11 +38,11 @@ class Taken:
 
     @property
     def amount(self) -> int:
-        """What it comes to."""
+        """The amount taken in all."""
         return sum(move.amount for move in self.moves) + self.excess
 
     def add(self, other: Taken) -> None:
-        """Take note of more that was taken by the same fact."""
+        """Add what the same fact took later."""
         self.moves = _merged([*self.moves, *other.moves])
         self.excess += other.excess
         self.at = max(self.at, other.at)
@@ -58,7 +58,7 @@ class Taken:
 
 
 class Suspended(NamedTuple):
-    """What was written off of a line and may still be paid: of its future, of what it had earned, of its tax."""
+    """What was written off of a line and may still be paid: its deferred part, its earned part, its tax."""
 
     line: str
     future: int
@@ -67,7 +67,10 @@ class Suspended(NamedTuple):
 
 
 class WrittenOff(NamedTuple):
-    """What a write-off does: D that leaves, what becomes a loss, what stays as a gain; ``excess`` had no pot."""
+    """What a write-off moves, by line; ``excess`` is what no pot held.
+
+    ``deferred`` is D that leaves, ``earned`` and ``tax`` become a loss, ``gained`` is the part of D that was paid for.
+    """
 
     deferred: list[Move]
     earned: list[Move]
@@ -78,7 +81,10 @@ class WrittenOff(NamedTuple):
 
 @dataclass(slots=True)
 class Line:
-    """A line's pots, what of it was written off, and how it is earned: ``before`` it was billed, then, from now on."""
+    """A line's pots, what was written off of it, and the spans over which it is earned.
+
+    ``before`` are spans before it was billed, ``past`` those until now, ``spans`` the plan from now on.
+    """
 
     key: str
     start: int
@@ -97,7 +103,7 @@ class Line:
 class Pots:
     """The pots of one invoice's lines, at the time of the last fact.
 
-    ``held`` is while nothing is earned: the first invoice of a subscription that is still incomplete.
+    While ``held``, nothing is earned: it is the first invoice of a subscription that is still incomplete.
     """
 
     granularity: Granularity = "second"
@@ -105,7 +111,7 @@ class Pots:
     held: bool = False
 
     def open(self, at: int, line: Line, amount: int, tax: int) -> int:
-        """Begin a line of a finalised invoice; return what of ``amount`` it had earned before (unbilled until now)."""
+        """Begin a line of a finalised invoice; return what of ``amount`` was earned before (until now unbilled)."""
         if self.held or line.start >= line.end:
             unbilled = 0
         else:
@@ -128,7 +134,7 @@ class Pots:
         return [move for line in at_once if not self.held and (move := self._catch_up(line, at, line.d, line.start))]
 
     def advance(self, at: int) -> None:
-        """Let time pass: what was earned by ``at`` goes from D to R."""
+        """Let time pass: move what was earned by ``at`` from D to R."""
         for line in self.lines.values():
             if line.spans:
                 left = left_at(line.spans, at)
@@ -137,13 +143,13 @@ class Pots:
 
     @property
     def total(self) -> int:
-        """What all pots hold."""
+        """The sum of all pots."""
         return sum(line.d + line.r + line.g + line.x for line in self.lines.values())
 
     def reduce(self, at: int, amount: int, line: str | None = None) -> Taken:
-        """Take ``amount`` from all pots in proportion, or first from one line's; what is more than there is, is excess.
+        """Take ``amount`` from all pots in proportion, first from the named line's; what no pot holds is excess.
 
-        A negative line gives negatively, so that what remains is the same part of every pot it takes from.
+        A negative line gives a negative share, so that the same proportion of every pot remains.
         """
         self.advance(at)
         named = [self.lines[line]] if line in self.lines else []
@@ -165,20 +171,20 @@ class Pots:
         return Taken(at, moves)
 
     def give_back(self, at: int, taken: Taken) -> list[Move]:
-        """Put back exactly what was taken; return what of it has been earned in the meantime and was caught up."""
+        """Put back exactly what was taken; return what of it time has earned since, which is caught up."""
         self.advance(at)
         self._add(at, taken.moves, 1, keep_plan=True)
         return self._caught_up(at, taken.moves, taken.at)
 
     def defer(self, at: int, moves: Iterable[Move], since: int) -> list[Move]:
-        """Put amounts into D and catch up with the time since; return what was earned by that."""
+        """Put amounts into D and catch up the time since ``since``; return what was earned by that."""
         some = [Move(line, "D", amount) for line, _, amount in moves if amount]
         self.advance(at)
         self._add(at, some, 1, keep_plan=True)
         return self._caught_up(at, some, since)
 
     def use(self, line: str, amount: int) -> int:
-        """Take up to an amount of what a line holds for later as earned (negative: as not earned after all)."""
+        """Earn up to ``amount`` of a line's D at once (negative: undo that); return how much."""
         one = self.lines[line]
         some = min(amount, one.d)
         one.d -= some
@@ -186,12 +192,12 @@ class Pots:
         return some
 
     def gain(self, moves: Iterable[Move]) -> None:
-        """Put amounts into the pots as they are named (not D, which has a plan)."""
+        """Put amounts into the named pots (not D, which has a plan)."""
         for line, pot, amount in moves:
             self._put(self.lines[line], pot, amount)
 
     def write_off(self, at: int, amount: int) -> WrittenOff:
-        """Suspend what is owed: all of D leaves, of it stays as a gain what had been paid for."""
+        """Suspend what is owed: all of D leaves, and the part of it that was paid for becomes a gain."""
         self.advance(at)
         places = self._places(self._sorted())
         owed = min(amount, self.total) if amount > 0 else 0
@@ -214,7 +220,7 @@ class Pots:
 
     @property
     def suspended(self) -> int:
-        """What was written off and has not been paid, credited or voided."""
+        """What was written off and not paid, credited or voided since."""
         return sum(line.suspended.future + line.suspended.earned + line.suspended.tax for line in self.lines.values())
 
     def take_suspended(self, amount: int) -> list[Suspended]:
@@ -278,7 +284,7 @@ class Pots:
         return found
 
     def _catch_up(self, line: Line, at: int, amount: int, since: int) -> Move | None:
-        """Earn of an amount in D what time has earned of it since, and plan the rest anew."""
+        """Earn what time since ``since`` has earned of an amount in D, and plan the rest again."""
         left = amount if self.held else _left(amount, line, since, at, self.granularity)
         line.d -= amount - left
         line.r += amount - left
@@ -286,15 +292,15 @@ class Pots:
         return Move(line.key, "R", amount - left) if amount != left else None
 
     def _plan(self, line: Line, at: int) -> None:
-        """Go on from here: what is in D now is earned evenly over the time that remains."""
+        """Plan again from ``at``: what is in D now is earned evenly over the remaining period."""
         line.past += [span._replace(end=min(span.end, at)) for span in line.spans if span.start < at]
         line.spans = [] if self.held else spans_of(line.d, line.start, line.end, at, self.granularity)
 
 
 def split(amount: int, weights: Sequence[int]) -> list[int]:
-    """Split an amount in proportion to weights, which may be negative: largest remainder, the earlier first.
+    """Split an amount in proportion to weights, which may be negative: largest remainder, ties to the earlier.
 
-    Where ``amount`` is a part of the whole, no share is more than its weight and none has another sign.
+    If ``amount`` lies between 0 and the sum, no share exceeds its weight or has the opposite sign.
     """
     total = sum(weights)
     if total == 0:
