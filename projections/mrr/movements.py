@@ -1,7 +1,7 @@
 """How a customer's worth moved: new, reactivation, expansion, contraction, churn, in each currency. Pure.
 
-What changes within an hour of a first change, or as long as the policy in force then says, on one day in UTC, is one
-movement: half-done changes are nobody's decision. So every sum over whole days is exact, and a movement is the
+All changes within an hour of a first one (or the time the policy in force says), on one UTC day, are one movement, so
+that the steps of one change do not count separately. So every sum over whole days is exact, and a movement is the
 difference of two whole numbers.
 """
 
@@ -18,10 +18,10 @@ from projections.mrr.worth import Policy, Worth
 Kind = Literal["new", "reactivation", "expansion", "contraction", "churn"]
 KINDS: Final[tuple[Kind, ...]] = ("new", "reactivation", "expansion", "contraction", "churn")
 GROUP: Final = timedelta(minutes=60)
-"""How long after a group's first change others belong to it, until a policy is published."""
+"""How long after a group's first change others still belong to it, unless a published policy says otherwise."""
 
 Grouping = Callable[[datetime], timedelta]
-"""How long that is for a group that begins at a time."""
+"""Gives that duration for a group that begins at a time."""
 
 _CAME_BACK_FROM: Final = frozenset({"collection_paused", "paused", "unpaid"})
 
@@ -29,8 +29,8 @@ _CAME_BACK_FROM: Final = frozenset({"collection_paused", "paused", "unpaid"})
 class Movement(NamedTuple):
     """One movement: from ``before`` to ``after``, at its group's last change; ``since`` is its first.
 
-    ``paid_at`` is when all subscriptions it is about had been paid for the first time; None while one has not.
-    ``reason`` says what it came to nothing by, or came back from.
+    ``paid_at`` is when all its subscriptions had been paid for the first time; None while one has not. ``reason`` says
+    why the worth became zero, or what it came back from.
     """
 
     currency: str
@@ -47,13 +47,13 @@ class Movement(NamedTuple):
 
     @property
     def amount(self) -> int:
-        """By how much, never negative; the kind says which way."""
+        """The size of the change, never negative; ``kind`` gives its direction."""
         return abs(self.after - self.before)
 
 
 @dataclass(slots=True)
 class _Group:
-    """Changes that are one movement: the totals around them, and what each subscription was before."""
+    """Changes that form one movement: the totals before and after, and each subscription's worth before."""
 
     since: datetime
     at: datetime
@@ -66,7 +66,7 @@ class _Group:
 
 
 def by_the_hour(_: datetime) -> timedelta:
-    """Let groups be as long as they are where nothing else was published."""
+    """Return the default duration."""
     return GROUP
 
 
@@ -95,7 +95,7 @@ def movements(
 
 
 def _apart(some: Sequence[Span], whole: Sequence[Span]) -> dict[str, list[Span]]:
-    """Return the spans in one currency by subscription; where it went on in another one, it came to nothing here."""
+    """Return the spans in one currency by subscription; one that continued in another currency ends at zero here."""
     of: dict[str, list[Span]] = {}
     keys = {span.subscription for span in some}
     currency = some[0].worth.currency
@@ -110,7 +110,7 @@ def _apart(some: Sequence[Span], whole: Sequence[Span]) -> dict[str, list[Span]]
 def _groups(
     lives: Mapping[str, Sequence[Span]], policy: Policy, grouping: Grouping, first: datetime | None
 ) -> Iterator[_Group]:
-    """Give the groups of changes in one currency. ``first`` is when the customer was first worth anything."""
+    """Yield the groups of changes in one currency. ``first`` is when the customer was first worth anything."""
     now: dict[str, Worth] = {}
     total = 0
     group: _Group | None = None
@@ -177,7 +177,7 @@ def _kind(group: _Group) -> Kind:
 
 
 def _decisive(group: _Group, kind: Kind, moved: Sequence[str], policy: Policy) -> Worth | None:
-    """Return the worth that says why: of what came to nothing last, or of what something came back from."""
+    """Return the worth that explains the movement: of the last that became zero, or before the one that came back."""
     if group.after < group.before:
         ended = [group.became[key] for key in moved if group.became[key].under(policy) == 0]
         return ended[-1] if ended else None
@@ -188,7 +188,7 @@ def _decisive(group: _Group, kind: Kind, moved: Sequence[str], policy: Policy) -
 
 
 def _with_currency_changes(found: Sequence[Movement], grouping: Grouping) -> list[Movement]:
-    """Mark what ended in one currency and began in another at the same time: nobody came or went."""
+    """Mark what ended in one currency and began in another at the same time: no customer came or left."""
     marked = list(found)
     ended = [place for place, one in enumerate(found) if one.kind == "churn"]
     begun = [place for place, one in enumerate(found) if one.before == 0]

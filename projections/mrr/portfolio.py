@@ -1,7 +1,7 @@
-"""A customer's subscriptions, one step an event, and the spans in which each was worth how much.
+"""A customer's subscriptions, one step per event, and the spans of time in which each had a given worth.
 
 A projection that needs worth keeps a ``Portfolio`` in its state, passes it every fact (``TYPES``, with
-``REFERENCES`` for the terms), and asks ``worth_at`` or goes through ``spans``.
+``REFERENCES`` for the terms), and calls ``worth_at`` or iterates over ``spans``.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Span(NamedTuple):
 class Life:
     """One subscription: its last agreement, its spans, and when it was first paid.
 
-    The last span has no end; spans that begin after the newest event come by time alone.
+    The last span has no end; spans that begin after the newest event are caused by time alone.
     """
 
     agreement: Agreement
@@ -54,7 +54,7 @@ class Life:
 
 @dataclass(slots=True)
 class Portfolio:
-    """What one customer subscribes to, and what is known of discounts, bands and bills. Plain data: it can be kept."""
+    """What one customer subscribes to, and what is known of discounts, tiers and bills: plain data, to be kept."""
 
     lives: dict[str, Life] = field(default_factory=dict)
     paid: dict[str, datetime] = field(default_factory=dict)
@@ -66,18 +66,18 @@ class Portfolio:
 
     @property
     def known(self) -> Known:
-        """What worth is worked out with, beside the agreements."""
+        """What is needed to work out worth, besides the agreements."""
         return Known(self.discounts, self.coupons, self.customers, self.options, self.billed)
 
 
 def step(portfolio: Portfolio, fact: Fact, terms: Terms) -> None:
-    """Let a customer's subscriptions see their next event."""
+    """Apply the next event to a customer's subscriptions."""
     if (change := STEPS.get(fact.type)) is not None:
         change(portfolio, fact, terms)
 
 
 def spans(portfolio: Portfolio) -> Iterable[Span]:
-    """Give every span of every subscription, one subscription after the other, each in order of time."""
+    """Yield every span of every subscription, one subscription after the other, each in order of time."""
     for key in sorted(portfolio.lives):
         yield from portfolio.lives[key].spans
 
@@ -119,14 +119,14 @@ def _subscription(portfolio: Portfolio, fact: Fact, terms: Terms) -> None:
 
 
 def _why_paused(before: Agreement) -> str | None:
-    """Return why a subscription is paused whose shape does not say: one that was past due, for want of payment."""
+    """Infer why a subscription is paused if its API version does not say: after past due, for lack of payment."""
     if before.status == "paused":
         return before.pause_reason
     return "final_payment_failure" if before.status == "past_due" else None
 
 
 def _names(agreement: Agreement) -> Iterable[str]:
-    """Name what of an agreement may change its worth by time alone, so that the event which set it is known then."""
+    """List what may change an agreement's worth by time alone, so that the event that set it can be named then."""
     yield f"pause {agreement.collection} {agreement.resumes_at}"
     yield from (f"trial {sold.item} {sold.trial_end}" for sold in agreement.items)
     yield from agreement.discounts
@@ -134,7 +134,7 @@ def _names(agreement: Agreement) -> Iterable[str]:
 
 
 def _from(life: Life, fact: Fact) -> datetime:
-    """Return since when an event's snapshot holds: an end since its own time, which an event may tell a little late."""
+    """Return since when an event's snapshot holds; an end holds from its own time, which may precede the event's."""
     ended = life.agreement.ended_at
     if life.agreement.status != "canceled" or ended is None:
         return fact.created
@@ -143,7 +143,7 @@ def _from(life: Life, fact: Fact) -> datetime:
 
 
 def _learn_discounts(portfolio: Portfolio, found: Iterable[Discount], fact: Fact, terms: Terms) -> bool:
-    """Note discounts and what their coupons take off; tell whether any of it is news."""
+    """Note discounts and their coupons; return whether any of it is new."""
     news = False
     for discount in found:
         shown = discount._replace(terms=None)
@@ -170,7 +170,7 @@ def _completed(shown: Coupon | None, known: Coupon | None) -> Coupon | None:
 
 
 def _learn_prices(portfolio: Portfolio, agreement: Agreement, fact: Fact, terms: Terms) -> bool:
-    """Look up what prices cost whose items do not show it: bands, or another currency; tell whether it is news."""
+    """Look up prices that items do not show in full (tiers, another currency); return whether any of it is new."""
     news = False
     for sold in agreement.items:
         price = sold.price
@@ -203,7 +203,7 @@ def _discount(portfolio: Portfolio, fact: Fact, terms: Terms) -> None:
 
 
 def _customer(portfolio: Portfolio, fact: Fact, terms: Terms) -> None:
-    """Take over the discount that a customer shows for all of its subscriptions (old shapes)."""
+    """Take over the discount that a customer shows for all of its subscriptions (older API versions)."""
     shown = discount_of(mapping(fact.subject.get("discount")))
     held = [shown.id] if shown is not None and shown.subscription is None else []
     if "discount" not in fact.subject or held == portfolio.customers:
@@ -217,7 +217,7 @@ def _customer(portfolio: Portfolio, fact: Fact, terms: Terms) -> None:
 
 
 def _customer_deleted(portfolio: Portfolio, fact: Fact, terms: Terms) -> None:
-    """Deleting a customer cancels its subscriptions at once, whatever events follow (stripe-domain §3.4)."""
+    """Cancel a deleted customer's subscriptions at once, whatever events follow (stripe-domain §3.4)."""
     for life in _running(portfolio):
         life.agreement = life.agreement._replace(status="canceled", ended_at=fact.created)
         life.because = fact.event_id
@@ -225,7 +225,7 @@ def _customer_deleted(portfolio: Portfolio, fact: Fact, terms: Terms) -> None:
 
 
 def _observed(portfolio: Portfolio, fact: Fact, terms: Terms) -> None:
-    """Take in what a subscription only named, as it was asked of Stripe: its discounts, or all of its items."""
+    """Take in what was observed of a subscription that showed only part: its discounts, or all of its items."""
     if fact.subject.get("kind") == "subscription.items":
         _all_items(portfolio, fact, terms)
     if fact.subject.get("kind") != "subscription.discounts":
@@ -272,7 +272,7 @@ def _invoice(portfolio: Portfolio, fact: Fact, terms: Terms) -> None:
 
 
 def _is_no_news(portfolio: Portfolio, key: str | None, source: Json) -> bool:
-    """Tell, without reading its lines, that an invoice says nothing of worth: that is so of nearly all there are."""
+    """Return whether an invoice says nothing about worth, without reading its lines: nearly all say nothing."""
     life = portfolio.lives.get(key or "")
     if life is None:
         return False
@@ -294,7 +294,7 @@ def _paid(portfolio: Portfolio, key: str | None, fact: Fact) -> None:
 
 
 def _bill(portfolio: Portfolio, key: str | None, line: Line, fact: Fact) -> bool:
-    """Note what a line charges for a whole period of an item; a trial's lines charge nothing and say nothing."""
+    """Note what a line charges for a whole period of an item; a trial's lines, which charge nothing, are ignored."""
     life = portfolio.lives.get(line.subscription or key or "")
     free = line.amount == 0 and (life is None or life.agreement.status not in EARNS)
     if line.item is None or line.proration or free:
@@ -314,7 +314,7 @@ def _bill(portfolio: Portfolio, key: str | None, line: Line, fact: Fact) -> bool
 
 
 def _revalue(portfolio: Portfolio, life: Life, at: datetime, event: str) -> None:
-    """Write the spans from ``at`` on anew: what holds then, and what time alone will make of it."""
+    """Rewrite the spans from ``at`` on: what holds then, and the changes that time alone will cause."""
     life.spans = [span if span.until is None or span.until <= at else span._replace(until=at)
                   for span in life.spans if span.since < at]  # fmt: skip
     known = portfolio.known
@@ -374,10 +374,10 @@ STEPS: Final[dict[str, Callable[[Portfolio, Fact, Terms], None]]] = {
     "invoice.payment_succeeded": _invoice,
     OBSERVED: _observed,
 }
-"""What each event type does. A type that is not here changes nothing."""
+"""What each event type does. Other types change nothing."""
 
 TYPES: Final = frozenset(STEPS)
 """The event types a projection must fold to know worth."""
 
 REFERENCES: Final = frozenset({"coupon.created", "coupon.updated", "price.created", "price.updated", TERMS_OBSERVED})
-"""The types of the reference objects whose terms worth is worked out with."""
+"""The types of reference objects whose terms determine worth."""

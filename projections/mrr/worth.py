@@ -13,7 +13,7 @@ from projections.shapes.price import Coupon, Discount, Option
 
 Policy = Literal["stripe-2026", "all-discounts"]
 POLICIES: Final[tuple[Policy, ...]] = ("stripe-2026", "all-discounts")
-"""How discounts count: only those that hold for ever (Stripe's own definition), or every one while it runs."""
+"""Which discounts count: only those that last for ever (Stripe's own definition), or every one while it runs."""
 
 EARNS: Final = frozenset({"active", "past_due"})
 UNCOLLECTED: Final = frozenset({"void", "mark_uncollectible"})
@@ -31,9 +31,9 @@ class ItemWorth(NamedTuple):
 
 
 class Worth(NamedTuple):
-    """A subscription's worth a month: before discounts, after those for ever, after all of them.
+    """A subscription's worth per month: before discounts, after those that last for ever, after all of them.
 
-    ``reason`` says why it is nothing, empty where it counts: its status, ``collection_paused`` or ``trialing``.
+    ``reason`` says why it is zero (its status, ``collection_paused`` or ``trialing``) and is empty where it counts.
     ``incomplete`` names what events have not told yet.
     """
 
@@ -53,7 +53,7 @@ class Worth(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What is known beside the agreement: discounts and what they take off, prices in other words, what was billed.
+    """What is known besides the agreement: discounts and their coupons, looked-up prices, what was billed.
 
     ``customers`` are the customer's own discounts: they count where a subscription has none. ``options`` are by
     ``priced(price, currency)``.
@@ -67,7 +67,7 @@ class Known(NamedTuple):
 
 
 def worth_of(agreement: Agreement, known: Known, at: datetime) -> Worth:
-    """Return what an agreement is worth a month at ``at``."""
+    """Return what an agreement is worth per month at ``at``."""
     reason = _why_nothing(agreement, at)
     if reason:
         return Worth(agreement.currency, 0, 0, 0, (), reason, _involuntary(agreement, reason), _flags(agreement), ())
@@ -123,7 +123,7 @@ def _why_nothing(agreement: Agreement, at: datetime) -> str:
 
 
 def _involuntary(agreement: Agreement, reason: str) -> bool:
-    """Tell whether it came to nothing because money did not come, and nobody asked for it (stripe-domain §5.1)."""
+    """Return whether the worth became zero for lack of payment rather than by request (stripe-domain §5.1)."""
     if reason == "paused":
         return agreement.pause_reason in ("first_payment_failure", "final_payment_failure")
     failed = agreement.cancel_reason in ("payment_failed", "payment_disputed")
@@ -143,7 +143,7 @@ def _monthly(sold: Sold, currency: str, known: Known) -> Monthly:
 
 
 class _Deducting:
-    """Taking discounts off the items of one subscription: each item's own first, then the subscription's."""
+    """Applies discounts to the items of one subscription: each item's own first, then the subscription's."""
 
     def __init__(self, agreement: Agreement, items: Sequence[Sold], known: Known, at: datetime) -> None:
         self.incomplete: set[str] = set()
@@ -154,7 +154,7 @@ class _Deducting:
 
     @property
     def deducts(self) -> bool:
-        """Tell whether there is anything to take off."""
+        """Return whether there is any discount to apply."""
         return bool(self._shared or any(self._own))
 
     def after(self, amounts: Sequence[Fraction], counts: Callable[[Coupon], bool]) -> list[Fraction]:
@@ -201,7 +201,7 @@ def _without_tax(amounts: Sequence[Fraction], found: Sequence[Monthly]) -> list[
 
 
 def _rounded(exact: Sequence[Fraction]) -> list[int]:
-    """Round the sum half to even, and share it out by largest remainder; never below nothing."""
+    """Round the sum half to even and distribute it by largest remainder; never below zero."""
     total = max(round(sum(exact, Fraction(0))), 0)
     if total == 0 or len(exact) == 1:
         return [total] * len(exact)

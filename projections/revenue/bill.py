@@ -1,7 +1,7 @@
 """A bill: one invoice, or a sale without one, with its pots and what is still owed on it.
 
-Each method is one fact at its time; facts come in order of time. What a fact posts, and how its undoing posts the
-mirror of it, stands here once; which facts there are and when is ``journal``'s affair.
+Each method applies one fact at its time; facts come in order of time. What a fact posts, and the mirror that undoing it
+posts, is defined only here; which facts there are, and when, is ``journal``'s affair.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class Credit:
 
 @dataclass(slots=True)
 class Bill:
-    """One invoice's books. ``owed`` is its receivable; ``payable`` is to be refunded once more, ``again`` was by which.
+    """One invoice's books; ``owed`` is its receivable, ``prepaid`` are its lines that sell billing credits.
 
-    ``prepaid`` are its lines that sell billing credits.
+    ``payable`` is what failed refunds still owe the customer; ``again`` is how much of that each later refund brought.
     """
 
     key: str
@@ -51,11 +51,11 @@ class Bill:
     credits: dict[str, Credit] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Earn as the policy says."""
+        """Use the policy's granularity for earning."""
         self.pots.granularity = self.policy.granularity
 
     def finalize(self, at: int, lines: Sequence[LineFact]) -> None:
-        """Bill the lines: what they earned before was unbilled, the rest is deferred."""
+        """Bill the lines: clear what was earned unbilled, and defer the rest."""
         postings: list[Posting] = []
         for line in lines:
             unbilled = self.pots.open(at, Line(line.key, line.start, line.end), line.net, line.tax)
@@ -81,7 +81,7 @@ class Bill:
         self._post(self.key, at, "sale", postings)
 
     def spend(self, at: int, line: LineFact, because: Sequence[str]) -> None:
-        """Serve a line for billing credits instead of money: from now on it is earned as any line is."""
+        """Bill a line that billing credits pay for instead of money; it is then earned like any line."""
         unbilled = self.pots.open(at, Line(line.key, line.start, line.end), line.net, 0)
         postings = [
             Posting("billing_credits", line.net, line.key),
@@ -92,7 +92,7 @@ class Bill:
         self._earn(at, self.pots.earn_at_once(at), "rec")
 
     def unspend(self, key: str, at: int, amount: int, because: Sequence[str]) -> int:
-        """Give billing credits back that were used here; return how much of them it is."""
+        """Give back billing credits that were used here; return how much."""
         taken = self.pots.reduce(at, min(amount, self.pots.total))
         postings = [*self._reduction(taken, "voids"), Posting("billing_credits", -taken.amount)]
         self._post(key, at, "credits_reinstated", postings, because)
@@ -113,13 +113,13 @@ class Bill:
             self._earn(at, self.pots.release(at), "activate")
 
     def apply_balance(self, at: int, amount: int) -> None:
-        """Pay with the customer's credit (positive), or add what the customer's balance owes or is owed."""
+        """Apply the customer's balance: a credit pays (positive), a debt is added (negative)."""
         self.owed -= amount
         postings = [Posting("customer_balance", amount), Posting("accounts_receivable", -amount)]
         self._post(f"{self.key}:balance", at, "balance", postings)
 
     def pay(self, key: str, at: int, amount: int, account: str, because: Sequence[str]) -> None:
-        """Take a payment: what is owed is paid, what was written off comes back, the rest is the customer's."""
+        """Take a payment: it recovers what was written off, pays what is owed, and the rest is the customer's credit."""
         self.activate(at)
         late, earned = self._pay_written_off(at, amount)
         rest = amount - sum(-posting.amount for posting in late)
@@ -167,7 +167,7 @@ class Bill:
         return "tax_liability" if self.policy.tax_relief else "bad_debt"
 
     def write_off(self, at: int, because: Sequence[str]) -> None:
-        """Give up what is owed: what was earned of it is a loss, what was not is no longer deferred."""
+        """Write off what is owed: its earned part is a loss, its unearned part is no longer deferred."""
         owed, self.owed = self.owed, 0
         self.written_off_at = at
         off = self.pots.write_off(at, owed)
@@ -183,7 +183,7 @@ class Bill:
         self._post(f"{self.key}:uncollectible", at, "write_off", postings, because)
 
     def void(self, at: int, because: Sequence[str]) -> None:
-        """Take everything back: what is owed is no longer, what was paid is the customer's balance again."""
+        """Void the invoice: nothing is owed any more, and what was paid returns to the customer's balance."""
         suspended = self.pots.take_suspended(self.pots.suspended)
         excess, self.excess = self.excess, 0
         taken = self.pots.take_all(at)
@@ -198,7 +198,7 @@ class Bill:
         self._post(f"{self.key}:void", at, "void", [*postings, Posting("customer_balance", -rest)], because)
 
     def _given_up(self, suspended: Iterable[Suspended], contra: str) -> list[Posting]:
-        """Turn a loss into what it was after all: nothing the customer ever had to pay."""
+        """Reverse the loss of a write-off: the customer never had to pay after all."""
         postings: list[Posting] = []
         for line, _, earned, tax in suspended:
             postings += [Posting(contra, earned, line), Posting("bad_debt", -earned, line)]
@@ -263,7 +263,7 @@ class Bill:
         self._earn(at, earned, f"{key}:void")
 
     def refund(self, key: str, at: int, amount: int, because: Sequence[str]) -> None:
-        """Give money back that no credit note speaks of; what an earlier refund failed to bring is no news."""
+        """Refund money without a credit note; a part that an earlier refund failed to bring takes nothing again."""
         again = self.again[key] = min(amount, self.payable)
         self.payable -= again
         taken = self.taken[key] = self.pots.reduce(at, amount - again)
@@ -275,7 +275,7 @@ class Bill:
         self._post(f"{key}:{self.key}", at, "refund", postings, because)
 
     def cover_refund(self, key: str, at: int, amount: int, by: str, because: Sequence[str]) -> None:
-        """Undo a part of a refund that a later credit note speaks of: the credit note takes it instead."""
+        """Undo the part of a refund that a later credit note covers: the credit note takes it instead."""
         taken = self.taken.get(key)
         if taken is not None:
             part = taken.part(min(amount, taken.amount))
@@ -283,21 +283,21 @@ class Bill:
             self._undo(f"{by}:{key}", at, "refund_credited", part, "refunds", "refunds_clearing", because, owed)
 
     def fail_refund(self, key: str, at: int, because: Sequence[str]) -> None:
-        """Undo what is left of a refund that came back; what it was to bring once more is still to be brought."""
+        """Undo what is left of a refund that failed; what it was to bring for an earlier one is owed again."""
         taken = self.taken.pop(key, None)
         if taken is not None:
             name, owed = f"{key}:{self.key}:failed", self._owe_again(key, self.again[key])
             self._undo(name, at, "refund_failed", taken, "refunds", "refunds_clearing", because, owed)
 
     def _owe_again(self, key: str, amount: int) -> list[Posting]:
-        """Owe what a refund had brought of what an earlier one failed to bring, up to an amount."""
+        """Owe again, up to ``amount``, what a refund had brought in place of an earlier failed one."""
         again = min(amount, self.again[key])
         self.again[key] -= again
         self.payable += again
         return [Posting("refunds_clearing", again), Posting("customer_refunds_payable", -again)]
 
     def owe_refund(self, key: str, at: int, amount: int, because: Sequence[str]) -> None:
-        """Owe the customer what a failed refund was to bring by a credit note that stands."""
+        """Owe the customer what a refund under a valid credit note failed to bring."""
         self.payable += amount
         postings = [Posting("refunds_clearing", amount), Posting("customer_refunds_payable", -amount)]
         self._post(f"{key}:{self.key}:payable", at, "refund_failed", postings, because)
@@ -311,7 +311,7 @@ class Bill:
         known.add(taken)
 
     def reinstate(self, key: str, at: int, amount: int, dispute: str, because: Sequence[str]) -> None:
-        """Win money back: a gain for what had been given up, or as if it had never been taken, by policy."""
+        """Win money back: by policy a gain, or as if it had never been taken."""
         taken = self.taken.get(dispute, Taken(at, []))
         part = taken.part(min(amount, taken.amount))
         name = f"{key}:{self.key}"
@@ -354,11 +354,11 @@ class Bill:
         return [*postings, Posting("other_loss", taken.excess)]
 
     def _deferral(self, line: str) -> str:
-        """Name the account of what is not earned of a line: billing credits are owed until they are used."""
+        """Name the account of a line's unearned part: for billing credits, what is owed until they are used."""
         return "billing_credits" if line in self.prepaid else "deferred_revenue"
 
     def _earn(self, at: int, moves: Iterable[Move], why: str) -> None:
-        """Post what is earned at one instant: at once, or caught up with after something was given back."""
+        """Post what is earned at one instant: at once, or caught up after something was given back."""
         for line, _, amount in moves:
             key = f"{line}:rec:{month_name(at)}" + ("" if why == "rec" else f":{why}")
             postings = [Posting("deferred_revenue", amount, line), Posting("revenue", -amount, line)]
