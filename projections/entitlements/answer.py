@@ -1,6 +1,6 @@
-"""Holdings, catalogs and a moment to answers: pure, and the only place where granted or denied is decided.
+"""From holdings, catalogs and a moment to answers: pure, and the only place where access is granted or denied.
 
-A feature is granted while any source gives it; what several give is combined as the catalog says.
+A feature is granted while any source gives it; what several sources give is combined as the catalog says.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _FIRMEST: Final = tuple(GRANTS.values())
 
 @dataclass(frozen=True, slots=True)
 class Contribution:
-    """A source as it bears on one feature, and how it stands."""
+    """What one source contributes to one feature, and its standing."""
 
     source: SourceRow
     given: Given
@@ -52,9 +52,9 @@ class Contribution:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """May this holder use this feature at the moment asked about, since when, by what, and why.
+    """Whether a holder may use a feature at the moment asked about, since when, through which sources, and why.
 
-    ``stale`` says that a planned end is long past and Stripe has not said what became of it.
+    ``stale`` means that a planned end is long past and Stripe has not reported what happened.
     """
 
     feature: str
@@ -84,7 +84,7 @@ def answer_all(holdings: Holdings, published: Sequence[Published], at: datetime)
 def answer_feature(
     holdings: Holdings, published: Sequence[Published], feature: str, at: datetime, *, known: bool
 ) -> Answer:
-    """Answer for one feature; where no source ever gave it, say so, or that the holder is not ``known``."""
+    """Answer for one feature; the reason says so if no source ever gave it, or if the holder is not ``known``."""
     weighing = _Weighing(holdings, published, at)
     found = [
         weighing.contribution(row, given)
@@ -100,9 +100,9 @@ def answer_feature(
 
 
 def next_turn(holdings: Holdings, published: Sequence[Published], after: datetime) -> datetime | None:
-    """Return the first moment after ``after`` at which an answer can change though nothing happens.
+    """Return the first moment after ``after`` at which time alone can change an answer; None if there is none.
 
-    It may be one at which none does, never one too late; None where there is none.
+    It may be too early (nothing changes then) but never too late.
     """
     policy = (catalog_at(published, after) or DEFAULT).policy
     evidence = _by_source(holdings)
@@ -125,7 +125,7 @@ def _by_source(holdings: Holdings) -> dict[str, list[EvidenceRow]]:
 
 @dataclass(slots=True)
 class _Weighing:
-    """Everything that one question is answered from, worked out once for all features."""
+    """Everything one question is answered from, worked out once for all features."""
 
     holdings: Holdings
     published: Sequence[Published]
@@ -146,7 +146,7 @@ class _Weighing:
         self.rows = [row for row in rows if row.valid_from <= self.at and (listed or row.kind != "stripe")]
 
     def given(self, row: SourceRow) -> Sequence[Given]:
-        """Return which features a row is about: by the catalog, else by the product's metadata."""
+        """Return the features that a row gives: by the catalog, else by the product's metadata."""
         if row.feature is not None:
             return [granted_by_hand(row.feature, row.value)]
         if self._metadata is None:
@@ -154,7 +154,7 @@ class _Weighing:
         return features_given(self._metadata.get(row.product or "", ""), row.product, row.price)
 
     def contribution(self, row: SourceRow, given: Given) -> Contribution:
-        """Return what a row is to a feature."""
+        """Return what a row contributes to a feature."""
         if id(row) not in self._standings:
             self._standings[id(row)] = self._standing(row) if row.holds_at(self.at) else _gone(row)
         return Contribution(row, given, self._standings[id(row)])
@@ -166,7 +166,7 @@ class _Weighing:
         return _best([self._standing(one) for one in subscriptions]) or Standing(True, "active", "active")
 
     def _subscriptions(self, row: SourceRow) -> list[SourceRow]:
-        """Return what stands behind one of Stripe's own entitlements: it does not say which subscription gives it."""
+        """Return the subscriptions that may be behind one of Stripe's own entitlements, which does not name any."""
         return [one for one in self.rows if one.kind == "subscription" and one.subject == row.subject]
 
     def _spans(self, row: SourceRow) -> list[Span]:
@@ -176,14 +176,14 @@ class _Weighing:
         return spans(row, self._evidence.get(row.source, ()), self.catalog.policy, self.at)
 
     def kind(self, feature: str, contributions: Sequence[Contribution]) -> Kind:
-        """Return what kind of feature it is: as declared, else as it is given."""
+        """Return a feature's kind: as declared, else as its sources give it."""
         if (declared := self.catalog.features.get(feature)) is not None:
             return declared.kind
         kinds = {one.given.kind for one in contributions}
         return "quantity" if "quantity" in kinds else "choice" if "choice" in kinds else "boolean"
 
     def answer(self, feature: str, contributions: list[Contribution]) -> Answer:
-        """Combine what bears on one feature."""
+        """Combine the contributions to one feature."""
         kind = self.kind(feature, contributions)
         granting = tuple(one for one in contributions if one.standing.granted)
         best = _best([one.standing for one in granting])
@@ -205,7 +205,7 @@ class _Weighing:
         )
 
     def _denied(self, feature: str, kind: Kind, ever: list[Contribution]) -> Answer:
-        """Say no for the reason nearest to access; where nothing holds any more, for the last that did."""
+        """Deny for the reason closest to access or, if no source holds any more, that of the last that did."""
         holding = [one for one in ever if one.source.holds_at(self.at)]
         if holding:
             told = min(holding, key=_distance)
@@ -243,7 +243,7 @@ class _Weighing:
         return max(amounts) if combine == "max" else sum(amounts, Decimal(0))
 
     def _granted_since(self, contributions: Iterable[Contribution]) -> datetime:
-        """Return the start of the unbroken time of access that the moment lies in."""
+        """Return the start of the unbroken span of access around the moment."""
         since = self.at
         found = [span for one in contributions for span in self._spans(one.source)]
         for start, end in sorted(found, key=lambda span: span[0], reverse=True):
@@ -253,7 +253,7 @@ class _Weighing:
 
 
 def _best(standings: Iterable[Standing]) -> Standing | None:
-    """Return the firmest of several standings; of those that grant nothing the nearest to access."""
+    """Return the firmest of several standings or, if none grants access, the closest to it."""
     return min(
         standings,
         key=lambda one: (not one.granted, _place(_FIRMEST, one.state) if one.granted else _place(NEAREST, one.reason)),

@@ -1,7 +1,7 @@
-"""One source at one moment: does it give access, by its status, the clock and the policies? Pure.
+"""Whether one source gives access at one moment, by its status, the clock and the policies. Pure.
 
-Time never revokes what Stripe has not ended. By the clock end only grace (where it is capped), grants and what a
-policy takes while an invoice's period lasts (stripe-domain §3.2).
+Time alone never revokes what Stripe has not ended. Only capped grace, grants, and the effect of a dispute or refund
+policy (for as long as the invoice's period lasts) end by the clock (stripe-domain §3.2).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from projections.entitlements.rows import EvidenceRow, SourceRow
 
 State = Literal["active", "one_time", "manual", "trial", "grace", "suspended", "expired"]
 Span = tuple[datetime, datetime | None]
-"""Half-open; None: without an end."""
+"""A half-open span of time; an end of None means no end."""
 
 GRANTS: Final[dict[str, State]] = {
     "active": "active",
@@ -25,7 +25,7 @@ GRANTS: Final[dict[str, State]] = {
     "trialing": "trial",
     "past_due": "grace",
 }
-"""Statuses that give access, and the state of an answer that rests on them, the firmest first."""
+"""Statuses that give access and the state of an answer based on them, the firmest first."""
 
 DENIES: Final[dict[str, tuple[str, State | None]]] = {
     "past_due": ("past_due", "suspended"),
@@ -41,26 +41,26 @@ DENIES: Final[dict[str, tuple[str, State | None]]] = {
     "revoked": ("revoked", "expired"),
     "incomplete_expired": ("expired", "expired"),
 }
-"""Statuses that give none, or by policy none: the reason and the state."""
+"""Statuses that give no access, or none by policy: the reason and the state."""
 
 NEAREST: Final = (
     "grace_over", "past_due", "disputed", "paused", "unpaid", "pending", "incomplete", "payment_failed", "refunded",
     "canceled", "revoked", "expired",
 )  # fmt: skip
-"""Reasons for a no, the one nearest to access first."""
+"""Reasons for a denial, the closest to access first."""
 
 ENDED: Final = frozenset({"canceled", "incomplete_expired", "refunded", "lost", "failed", "revoked"})
-"""Statuses that nothing is expected of any more."""
+"""Final statuses."""
 
 STALE_AFTER: Final = timedelta(hours=72)
-"""How long after a planned end Stripe may take to say that it came."""
+"""How long after a planned end Stripe may take to report it."""
 
 _UNKNOWN_STATUS: Final[tuple[str, State | None]] = ("incomplete", None)
 _INSTANT: Final = timedelta(microseconds=1)
 
 
 class Standing(NamedTuple):
-    """Whether a source gives access, and why. ``until`` is an end that comes by time alone, or one that has come."""
+    """Whether a source gives access, and why. ``until`` is an end by time alone, or a past one."""
 
     granted: bool
     state: State | None
@@ -70,7 +70,7 @@ class Standing(NamedTuple):
 
 
 def standing(row: SourceRow, evidence: Sequence[EvidenceRow], policy: Policy, at: datetime) -> Standing:
-    """Say how a row stands that holds at ``at``. ``evidence`` is that of its source."""
+    """Return the standing of a row that holds at ``at``; ``evidence`` is that of its source."""
     state = GRANTS.get(row.status)
     if row.expires_at is not None and row.expires_at <= at:
         return Standing(False, "expired", "expired", row.expires_at)
@@ -100,7 +100,7 @@ def _past_due(row: SourceRow, evidence: Sequence[EvidenceRow], policy: Policy, a
 
 
 def grace_over(row: SourceRow, evidence: Sequence[EvidenceRow], policy: Policy, at: datetime) -> datetime | None:
-    """Return when the grace of a row that is past due ends, as things stand at ``at``; None where nothing caps it.
+    """Return when the grace of a past-due row ends, as known at ``at``; None if nothing caps it.
 
     It is counted from the earliest failure or due date that is still open, so a new invoice does not begin it anew.
     """
@@ -119,7 +119,7 @@ def _owed(evidence: Iterable[EvidenceRow], at: datetime) -> list[EvidenceRow]:
 
 
 def _taken(evidence: Sequence[EvidenceRow], policy: Policy, at: datetime) -> Standing | None:
-    """Say what a policy takes: for a dispute or a refund, while that invoice's period lasts."""
+    """Return the denial by policy for a dispute or a refund, while that invoice's period lasts; None without one."""
     for kind, state in _taking(policy):
         for one in evidence:
             if one.kind == kind and any(_within(span, at) for span in _blocked(one)):
@@ -135,7 +135,7 @@ def _taking(policy: Policy) -> Iterator[tuple[str, State]]:
 
 
 def _blocked(one: EvidenceRow) -> Iterator[Span]:
-    """Give the time in which a dispute or refund can take access: while it stands, within the invoice's period."""
+    """Return the span in which a dispute or refund can take access: while it holds, within the invoice's period."""
     if one.covers_from is not None and one.covers_to is not None:
         start = max(one.valid_from, one.covers_from)
         end = earliest(one.valid_to, one.covers_to)
@@ -148,12 +148,12 @@ def _within(span: Span, at: datetime) -> bool:
 
 
 def earliest(*ends: datetime | None) -> datetime | None:
-    """Return the first of several ends, of which None never comes."""
+    """Return the first of several ends; None never comes."""
     return min((end for end in ends if end is not None), default=None)
 
 
 def spans(row: SourceRow, evidence: Sequence[EvidenceRow], policy: Policy, at: datetime) -> list[Span]:
-    """Return when a row gives access, by the policies in force at ``at``."""
+    """Return the spans in which a row gives access, by the policies in force at ``at``."""
     if row.status not in GRANTS or (row.status == "past_due" and policy.past_due == "deny"):
         return []
     end = earliest(row.valid_to, row.expires_at)
@@ -182,7 +182,7 @@ def _without(span: Span, block: Span) -> Iterator[Span]:
 
 
 def turns(row: SourceRow, evidence: Sequence[EvidenceRow], policy: Policy, at: datetime) -> Iterator[datetime]:
-    """Give the moments at which a row's standing can change by time alone."""
+    """Yield the moments at which a row's standing can change by time alone."""
     yield row.valid_from
     if row.expires_at is not None:
         yield row.expires_at

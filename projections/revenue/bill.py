@@ -119,7 +119,7 @@ class Bill:
         self._post(f"{self.key}:balance", at, "balance", postings)
 
     def pay(self, key: str, at: int, amount: int, account: str, because: Sequence[str]) -> None:
-        """Take a payment: it recovers what was written off, pays what is owed, and the rest is the customer's credit."""
+        """Take a payment: it recovers what was written off and pays what is owed; the rest is the customer's credit."""
         self.activate(at)
         late, earned = self._pay_written_off(at, amount)
         rest = amount - sum(-posting.amount for posting in late)
