@@ -20,16 +20,16 @@ from ledger.reader import read_books
 _IDEMPOTENCY_KEY_CHARACTERS: Final = 255
 
 SIGNED_IN: Final = "ledger.signed_in"
-"""Where a page of the console puts the key of its session into the scope, to ask a route in this process."""
+"""The scope entry in which a console page passes its session's key to a route of this process."""
 
 
 def services(request: Request) -> Services:
-    """Return the services of the process that answers this request."""
+    """Return the services of the process answering this request."""
     return cast(Services, request.app.state.services)
 
 
 def metrics_of(request: Request) -> Metrics:
-    """Return what the process that answers this request counts."""
+    """Return the metrics of the process answering this request."""
     return cast(Metrics, request.app.state.metrics)
 
 
@@ -46,15 +46,15 @@ def require(request: Request, scope: str) -> ApiKey:
 
 
 def bearer_of(scope: Scope, serving: Services) -> ApiKey | None:
-    """Return the key in a request's header; None without one, or one that is not ours."""
-    # The first one, straight from the scope: Starlette would make all headers text to find it.
+    """Return the key in a request's header; None if there is none, or it is unknown."""
+    # Read the first such header straight from the scope: Starlette would decode all headers to find it.
     given = next((value for name, value in scope["headers"] if name == b"authorization"), b"").decode("latin-1")
     scheme, _, presented = given.partition(" ")
     return find_key(serving.credentials.api_keys, presented.strip()) if scheme.lower() == "bearer" else None
 
 
 def called_by(request: Request) -> str | None:
-    """Return the request's Idempotency-Key: what its sender calls it, to send it again without doing it again."""
+    """Return the request's Idempotency-Key, under which a retry is not done twice."""
     given = request.headers.get("idempotency-key")
     if given is not None and not 0 < len(given) <= _IDEMPOTENCY_KEY_CHARACTERS:
         raise Problem(400, f"an Idempotency-Key has 1 to {_IDEMPOTENCY_KEY_CHARACTERS} characters")
@@ -62,7 +62,7 @@ def called_by(request: Request) -> str | None:
 
 
 async def book_of_request(request: Request, key: ApiKey) -> str:
-    """Return the book a request is about. Raises 403 where the key may not see it, 400 where it is not clear."""
+    """Return the book a request is about. Raises 403 if the key may not see it, 400 if it is not clear which."""
     book = book_parameter(request) or key.book or await default_book(services(request))
     if not key.sees(book):
         raise Problem(403, f"this key is for another book than {book}")
@@ -70,7 +70,7 @@ async def book_of_request(request: Request, key: ApiKey) -> str:
 
 
 async def book_to_change(request: Request, key: ApiKey) -> str:
-    """Return the book a decision is for, as ``book_of_request``. Raises 400 for one that is no Stripe account's."""
+    """Return the book a decision is for, as ``book_of_request``. Raises 400 unless it belongs to a Stripe account."""
     book = await book_of_request(request, key)
     if not OF_STRIPE.fullmatch(book):
         raise Problem(400, f"{book} is no Stripe account's book: those read like self:live or acct_123:test")
@@ -78,19 +78,19 @@ async def book_to_change(request: Request, key: ApiKey) -> str:
 
 
 async def default_book(serving: Services) -> str:
-    """Return what no ``book`` means: the default one, or the only other one while that has no event.
+    """Return the book meant by a request without ``book``: the default or, while that has no event, the only other.
 
-    Raises 400 ``book-required`` when several others could be meant.
+    Raises 400 ``book-required`` if several others could be meant.
     """
     preferred = serving.settings.book_by_default
     if preferred in serving.live.tail.states():
-        return preferred  # once it has an event, for good
+        return preferred  # a book that has an event keeps it
     async with serving.pool.acquire() as connection:
         return await book_meant(connection, preferred)
 
 
 async def book_meant(connection: asyncpg.Connection, preferred: str) -> str:
-    """Return what no ``book`` means, as ``default_book``, here and on the command line."""
+    """Return the book meant where none is named, as ``default_book`` does; the command line uses it too."""
     books = [head.book for head in await read_books(connection) if head.is_stripe]
     if preferred in books or not books:
         return preferred

@@ -1,4 +1,4 @@
-"""What a route takes and answers, declared once: requests are checked by it, ``/openapi.json`` is written from it."""
+"""Declarations of routes: requests are checked against them, and ``/openapi.json`` is written from them."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ LAST_POSITION: Final = 2**63 - 1
 EXCLUSIVE: Final = (
     ("as_of", "at"), ("known_at", "known_position"), ("build", "known_at"), ("build", "known_position"),
 )  # fmt: skip
-"""Parameters of which a request gives one."""
+"""Pairs of parameters that exclude each other."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A query parameter: its name, the JSON Schema of its text, and what reads it (raising ``Problem``)."""
+    """A query parameter: its name, its JSON Schema, and the function that reads it (raising ``Problem``)."""
 
     name: str
     about: str
@@ -53,9 +53,9 @@ class Parameter:
 class Operation:
     """One method of one path: who may call it, with what, and what comes back.
 
-    ``answers`` are JSON Schemas by status, or the media type where it is no JSON, empty for none; ``body`` is the JSON
-    Schema of the request's, ``body_type`` its media type. ``refuses`` are the statuses of its problems beside 400,
-    ``keeping`` says how long its good answer may be kept.
+    ``answers`` are, by status, JSON Schemas, or a media type for an answer other than JSON (empty for no body).
+    ``body`` is the JSON Schema of the request's body, ``body_type`` its media type. ``refuses`` are the statuses of its
+    problems besides 400; ``keeping`` says how long a successful answer may be cached.
     """
 
     method: str
@@ -73,13 +73,13 @@ class Operation:
 
     @property
     def path_names(self) -> list[str]:
-        """The values that stand in the path."""
+        """The names of the values in the path."""
         return re.findall(r"{(\w+)}", self.path)
 
     async def __call__(self, request: Request) -> ASGIApp:
-        """Check what is declared, call the handler, and say how long the answer may be kept."""
+        """Check the request as declared, call the handler, and set how long the answer may be cached."""
         if self.scope is not None:
-            key = require(request, self.scope)  # a stranger is not told what is wrong with the question
+            key = require(request, self.scope)  # first: without a key nobody learns what is wrong with the request
             if request.scope["query_string"]:
                 self._check(request.query_params)
             if key.book is not None:
@@ -88,7 +88,7 @@ class Operation:
         return kept(request, answer, self.keeping) if isinstance(answer, Response) else answer
 
     def _check(self, given: QueryParams) -> None:
-        """Refuse what is unknown, given twice, contradictory or malformed: none of it is silently left out."""
+        """Refuse unknown, repeated, contradictory and malformed parameters: none is silently ignored."""
         known = {parameter.name: parameter for parameter in self.query}
         for name, text in given.multi_items():
             if name not in known:
@@ -102,7 +102,7 @@ class Operation:
                 raise Problem(400, f"{one} and {other} exclude each other")
 
     def _check_book(self, request: Request, key: ApiKey) -> None:
-        """Refuse a key that is for one book what is of another, or of all."""
+        """Refuse a key for one book on another book, or on a route about all books."""
         if BOOK not in self.query:
             raise Problem(403, "this is of all books, and this key is for one")
         if not key.sees(request.query_params.get("book", key.book or "")):
@@ -110,7 +110,7 @@ class Operation:
 
 
 def routes_of(operations: Iterable[Operation]) -> list[Route]:
-    """Return one route a path, which knows every method of it: what is not among them is answered 405 with all."""
+    """Return one route per path with all its methods, so that a 405 lists every method allowed."""
     paths: dict[str, dict[str, Operation]] = {}
     for operation in operations:
         paths.setdefault(operation.path, {})[operation.method] = operation
@@ -133,7 +133,7 @@ def time_of(name: str, about: str) -> Parameter:
 
 
 def bound_of(name: str, about: str) -> Parameter:
-    """Declare where a range begins or ends: a moment, a day or a month."""
+    """Declare an end of a range: a moment, a day or a month."""
     forms: list[Json] = [{"format": "date-time"}, {"format": "date"}, {"pattern": "^[0-9]{4}-(0[1-9]|1[0-2])$"}]
     return Parameter(name, about, {"type": "string", "anyOf": forms}, read_bound)
 
@@ -145,7 +145,7 @@ def whole(name: str, about: str, low: int = 0, high: int = LAST_POSITION) -> Par
 
 
 def word(name: str, about: str, *words: str) -> Parameter:
-    """Declare one of some words."""
+    """Declare a choice among words."""
 
     def read(named: str, text: str) -> str:
         if text not in words:
@@ -156,7 +156,7 @@ def word(name: str, about: str, *words: str) -> Parameter:
 
 
 def matching(name: str, about: str, pattern: str, looks: str) -> Parameter:
-    """Declare a text of some form; ``looks`` says in words which."""
+    """Declare text that matches a pattern; ``looks`` describes it in words."""
 
     def read(named: str, text: str) -> str:
         if not re.fullmatch(pattern, text):
@@ -177,11 +177,11 @@ BOOK: Final = Parameter(
     {"type": "string", "pattern": "^[A-Za-z0-9_]+:[a-z]+$"},
     read_book,
 )
-AS_OF: Final = time_of("as_of", "The moment asked about: the state after everything with time up to it. Default: now.")
+AS_OF: Final = time_of("as_of", "The moment asked about, including everything at that moment. Default: now.")
 AT: Final = time_of("at", "The same as as_of.")
-KNOWN_AT: Final = time_of("known_at", "Answer by what had been recorded by then.")
-KNOWN_POSITION: Final = whole("known_position", "Answer by what had been recorded up to this position.")
-BUILD: Final = named("build", "Ask this kept build instead of the live one; what it knows ends where it has folded to.")
+KNOWN_AT: Final = time_of("known_at", "Answer only from what had been recorded by then.")
+KNOWN_POSITION: Final = whole("known_position", "Answer only from what had been recorded up to this position.")
+BUILD: Final = named("build", "Ask this kept build instead of the live one; it knows what it has folded.")
 MIN_POSITION: Final = whole("min_position", "Do not answer before this position is folded.")
 WAIT: Final = Parameter(
     "wait",
@@ -189,34 +189,34 @@ WAIT: Final = Parameter(
     {"type": "number", "minimum": 0, "maximum": MAX_WAIT_SECONDS},
     lambda named, text: read_seconds(named, text, MAX_WAIT_SECONDS),
 )
-LIMIT: Final = whole("limit", "How many to list.", 1, MAX_LIMIT)
-CURSOR: Final = matching("cursor", "Where to go on: next_cursor of the page before.", r"[A-Za-z0-9_=-]+",
+LIMIT: Final = whole("limit", "How many to list at most.", 1, MAX_LIMIT)
+CURSOR: Final = matching("cursor", "Where to continue: next_cursor of the previous page.", r"[A-Za-z0-9_=-]+",
                          "the next_cursor of the page before")  # fmt: skip
-WITH_DATA: Final = word("data", "Whether what is in the events is answered as well.", "true", "false")
+WITH_DATA: Final = word("data", "Whether to include the events' data.", "true", "false")
 VERIFY: Final = word("verify", "Whether every sealed row is hashed and compared with the digest.", "true", "false")
-PRIOR: Final = word("prior_period", "Whether what changed in closed months is listed too.", "true", "false")
+PRIOR: Final = word("prior_period", "Whether to list later changes of closed months, too.", "true", "false")
 DETAIL: Final = word("detail", "Whether to list what the sums are made of.", "true", "false")
 
 READ: Final = (BOOK, AS_OF, AT, KNOWN_AT, KNOWN_POSITION, BUILD, MIN_POSITION, WAIT)
 """What every read of a projection takes."""
 
 LOG_READ: Final = (BOOK, AS_OF, AT, KNOWN_AT, KNOWN_POSITION, MIN_POSITION, WAIT)
-"""What every read of the log takes: it is of no build."""
+"""What every read of the log takes; no ``build``, since builds do not matter there."""
 
 BESIDE_LOG: Final = (BOOK, AS_OF, AT, MIN_POSITION, WAIT)
-"""What a read takes of what is kept beside a book's log."""
+"""What reads of data beside a book's log take (coverage, observations, conflicts, checklists)."""
 
-_OF_ALL: Final = replace(BOOK, about="Only what is of this book. Default: what is of any.")
-_NOW: Final = "Taken as on every read; what is told is as it is now, whatever the moment."
+_OF_ALL: Final = replace(BOOK, about="Only this book. Default: all books.")
+_NOW: Final = "Accepted as on every read, but the answer is always as of now."
 
 NOW: Final = (replace(AS_OF, about=_NOW), replace(AT, about=_NOW))
-"""The moment, where what is told has no past."""
+"""The moment, on routes that only know the present and ignore it."""
 
 OF_ALL: Final = (_OF_ALL, AS_OF, AT)
-"""What a read of all books takes, which a key for one book may not ask."""
+"""What reads about all books take."""
 
 NOW_OF_ALL: Final = (_OF_ALL, *NOW)
-"""The same, where what is told has no past."""
+"""The same, on routes that only know the present."""
 
 PAGE: Final = (LIMIT, CURSOR)
 """What every list takes."""

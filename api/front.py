@@ -21,7 +21,7 @@ from api.metrics import Metrics
 from api.secrets import ApiKey
 
 CONTRACT: Final = "1"
-"""The contract's version, answered in every response's header ``Ledger-Contract``."""
+"""The contract's version, sent with every response in the header ``Ledger-Contract``."""
 
 REQUEST_ID: Final = "X-Request-Id"
 
@@ -31,7 +31,7 @@ _WELL_FORMED: Final = re.compile(r"[A-Za-z0-9_.=-]{8,128}")
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 _PROBES: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 CHECK: Final = "/v1/customers/{customer}/entitlements/{feature}"
-"""Asked thousands of times a second: a line for each answer would cost more than the answer, and hide all others."""
+"""Asked thousands of times a second: a log line would cost more than the answer, and drown all other lines."""
 
 _SCOPE_KEY: Final = "ledger.asked"
 
@@ -42,15 +42,15 @@ SAFE: Final = (
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"cache-control", b"no-store"),
 )
-"""Of every answer that says nothing else: pages of the console and what may be kept say their own."""
+"""Default headers; the console's pages and cacheable answers set their own."""
 
 
 @dataclass(slots=True)
 class AskedBy:
-    """What is known of a request beside what it asks: its id, and the key's name once that is known.
+    """Who sent a request: its id, and the key's name once that is known.
 
-    ``bearer`` is the key that ``api.access`` has found in the header, so that it is looked for once; ``route`` is named
-    by who answers without Starlette's routes.
+    ``bearer`` caches the key that ``api.access`` found in the header; ``route`` is set by code that answers before
+    Starlette's routes.
     """
 
     request_id: str
@@ -65,13 +65,13 @@ def request_id_of(scope: Scope) -> str:
 
 
 def asked_by_whom(scope: Scope) -> AskedBy:
-    """Return what the front knows of a request."""
+    """Return what the front knows about a request."""
     found: AskedBy = scope.setdefault(_SCOPE_KEY, AskedBy(""))
     return found
 
 
 class Front:
-    """ASGI application around the whole of another, so that even an answer to a bug has an id and is counted."""
+    """ASGI application that wraps the whole of another, so that even an internal error has an id and is counted."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
@@ -79,7 +79,7 @@ class Front:
         self._log: Any = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, and see what comes back."""
+        """Pass the request on, complete its answer's headers, and log and count it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -99,19 +99,19 @@ class Front:
         except Exception:
             if status == 0:
                 raise
-            # It was answered and written down where answers to bugs are made.
+            # The error was already answered and logged further in.
         finally:
             self._note(scope, asked, status, began, answered)
 
     def _note(self, scope: Scope, asked: AskedBy, status: int, began: float, answered: float) -> None:
-        """Count the answer and write its line; ``status`` is 0 where whoever asked went away before there was one."""
+        """Count the answer and log its line; ``status`` is 0 if the client went away before there was one."""
         method = scope["method"] if scope["method"] in _METHODS else "other"
         route = asked.route or str(getattr(scope.get("route"), "path", "none"))
         if status:
-            # A stream goes on for hours: what counts is when its answer began.
+            # A stream goes on for hours, so measure until the answer began.
             self._metrics.answered(method, route, status, answered - began)
         if self._log is None:
-            # Bound once, by the first request: an unbound logger is made anew for each line, also for one left out.
+            # Bind once, at the first request: an unbound logger is rebuilt for each line, even a suppressed one.
             self._log = structlog.get_logger().bind()
         is_no_news = route in _PROBES or (route == CHECK and status == 200)
         log = self._log.debug if is_no_news else self._log.warning if status >= 500 else self._log.info
@@ -128,7 +128,7 @@ class Front:
 
 
 class Named:
-    """ASGI application around another: every line that is written during a request has the request's id."""
+    """ASGI application that wraps another: every line logged during a request carries the request's id."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -152,12 +152,12 @@ def _request_id(scope: Scope) -> str:
 
 
 def new_request_id() -> str:
-    """Name a request that has no name, or of which none could be read."""
+    """Make an id for a request that brought none, or none that is usable."""
     return f"req_{os.urandom(12).hex()}"
 
 
 def completed(headers: list[tuple[bytes, bytes]], asked: AskedBy) -> list[tuple[bytes, bytes]]:
-    """Return an answer's headers with those that every answer has."""
-    said = {name for name, _ in headers}  # in small letters, as ASGI has it
+    """Return an answer's headers with the ones that every answer has."""
+    said = {name for name, _ in headers}  # in lower case, as ASGI requires
     missing = [one for one in SAFE if one[0] not in said]
     return [*headers, _CONTRACT, (_NAME, asked.request_id.encode()), *missing]

@@ -1,8 +1,8 @@
-"""What the live build says of holders, read from the database: whoever asks while others are read goes with the next.
+"""Reads holders (customers, organisations) of the live build from the database, batching concurrent questions.
 
-One statement reads one holder in about the time in which it reads thirty, so those who wait are read together, as
-events that wait are appended together. Nobody waits who need not: while fewer than two statements are under way, a
-question leaves at once; and what is answered was read after it was asked.
+One statement reads thirty holders in about the time of one, so questions that arrive while two statements are running
+are collected and share the next, as waiting events share a commit. While fewer than two are running, a question is sent
+at once. Every answer is read after its question arrived.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ _TOGETHER_MAX: Final = 100
 
 @dataclass(slots=True)
 class _Group:
-    """Holders of one book that are read together, and who waits for them: any of those may stop waiting."""
+    """Holders of one book that are read together, and the callers waiting for them, any of which may be cancelled."""
 
     book: str
     holders: dict[str, None] = field(default_factory=dict)
     waiting: list[asyncio.Future[Found]] = field(default_factory=list)
 
     def answer(self, found: Found) -> None:
-        """Give what was read to whoever still waits."""
+        """Give the result to every caller still waiting."""
         for one in self._still_waiting():
             one.set_result(found)
 
     def fail(self, error: Exception) -> None:
-        """Raise what went wrong where they wait."""
+        """Raise the error in every caller still waiting."""
         for one in self._still_waiting():
             one.set_exception(error)
 
     def cancel(self) -> None:
-        """Say that nothing will come."""
+        """Cancel every caller still waiting."""
         for one in self._still_waiting():
             one.cancel()
 
@@ -57,7 +57,7 @@ class _Group:
 
 
 class Checks:
-    """Reads holders in the live build, on connections that stay in its schema."""
+    """Reads holders from the live build, over connections that stay in its schema."""
 
     def __init__(self, pool: asyncpg.Pool, projection: Projection) -> None:
         self._pool = pool
@@ -66,7 +66,7 @@ class Checks:
         self._under_way: set[asyncio.Task[None]] = set()
 
     async def one(self, book: str, holder: str) -> Found:
-        """Read one holder, together with others; an organisation, which may be large, alone."""
+        """Read one holder together with others, except an organisation, which may be large."""
         if holder.startswith(ORG_PREFIX):
             return await self.many(book, [holder])
         group = next((one for one in self._waiting if one.book == book and len(one.holders) < _TOGETHER_MAX), None)
@@ -98,13 +98,13 @@ class Checks:
     async def _read(self, group: _Group) -> None:
         try:
             group.answer(await self.many(group.book, list(group.holders)))
-        except Exception as error:  # noqa: BLE001 - it is raised where they wait
+        except Exception as error:  # noqa: BLE001 - it is raised in the waiting callers
             group.fail(error)
         finally:
-            group.cancel()  # where neither came to be
+            group.cancel()  # if this task was cancelled before it could answer or fail
 
     async def close(self) -> None:
-        """Stop reading; whoever still waits is told so."""
+        """Stop reading; callers still waiting are cancelled."""
         for group in self._waiting:
             group.cancel()
         self._waiting.clear()
@@ -114,7 +114,7 @@ class Checks:
 
 @contextlib.asynccontextmanager
 async def open_checks(database: Database, projection: Projection) -> AsyncIterator[Checks]:
-    """Open the connections; they are made when they are needed."""
+    """Provide ``Checks`` over a pool of its own; connections are opened when needed."""
     async with database.pool_by_key(max_size=_CONNECTIONS, command_timeout=_COMMAND_SECONDS) as pool:
         checks = Checks(pool, projection)
         try:

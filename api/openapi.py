@@ -73,7 +73,7 @@ def _operation(operation: Operation) -> Json:
         for status in operation.answers:
             described["responses"][str(status)]["headers"] = _keeping(operation.keeping)
         described["responses"]["304"] = {
-            "description": "As it was when it was asked for last.",
+            "description": "Unchanged since the answer with the given ETag.",
             "headers": _keeping(operation.keeping),
         }
     if operation.idempotent:
@@ -98,7 +98,7 @@ _IF_NONE_MATCH: Final[Json] = {
     "in": "header",
     "required": False,
     "schema": {"type": "string"},
-    "description": "The ETag of an answer that is kept: 304 where it would be the same, apart from positions and lag.",
+    "description": "The ETag of a cached answer: 304 if it is unchanged, apart from positions and lag.",
 }
 
 
@@ -126,9 +126,9 @@ def _query_parameter(one: Parameter) -> Json:
 
 def _answer(answer: Json | str) -> Json:
     if answer == "":
-        return {"description": "Done; there is nothing to say."}
+        return {"description": "Done; no content."}
     if isinstance(answer, str):
-        return {"description": "As it is.", "content": {answer: {}}}
+        return {"description": "The content.", "content": {answer: {}}}
     return {"description": "Done.", "content": {"application/json": {"schema": answer}}}
 
 

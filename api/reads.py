@@ -1,4 +1,4 @@
-"""What reads of a projection share: which book, moment and build is asked about, and how fresh the answer is."""
+"""What all reads of a projection share: the book, moment and build asked about, and the answer's freshness."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ ANY_DIRTY: Final = """
 SELECT EXISTS (SELECT FROM dirty WHERE book = $1 AND ($2::text[] IS NULL OR subject = ANY ($2))),
        set_config('plan_cache_mode', 'force_custom_plan', true)
 """
-"""Whether somebody is to be refolded. Whatever is read then is planned for what it asks about: the plan for any month
-takes two to three times as long for a busy one, and the sixth time a statement is run PostgreSQL would turn to it."""
+"""Whether somebody is to be refolded. It also makes PostgreSQL plan the following statements for their parameters: the
+generic plan, used from a statement's sixth run on, takes two to three times as long for a busy month."""
 
 DEFAULT_LIMIT: Final = 100
 
@@ -61,7 +61,7 @@ _STALE_SECONDS: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a request asks about. ``known`` is the position up to which events count as known; None for all."""
+    """What a request asks about. ``known`` is the position up to which events count as known; None means all."""
 
     book: str
     now: datetime
@@ -74,7 +74,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Found(Generic[T]):
-    """What was read, from how fresh a build, and whether some of it may be old: parked, or still to be refolded."""
+    """What was read, its build's freshness, and whether some of it may be outdated: parked, or not refolded yet."""
 
     value: T
     freshness: Freshness
@@ -109,7 +109,7 @@ async def _known_position(request: Request, book: str) -> int | None:
 
 
 def customer_in_path(request: Request) -> str:
-    """Return the customer that a path names."""
+    """Return the customer named in the path."""
     customer = path_value(request, "customer")
     if not IDENTIFIER.fullmatch(customer):
         raise Problem(400, "name a customer (cus_…)")
@@ -123,9 +123,9 @@ async def read_build(
     read: Callable[[asyncpg.Connection], Awaitable[T]],
     subjects: list[str] | None = None,
 ) -> Found[T]:
-    """Read the live build's rows (or a kept one's) once they are as new and clean as asked for, in one snapshot.
+    """Read rows of the live build, or a kept one, in one snapshot, once they are as recent and clean as asked for.
 
-    Raises 503 when that takes longer than ``wait``. ``subjects`` are whom it is about; None: everybody.
+    Raises 503 if that takes longer than ``wait``. ``subjects`` are those the question is about; None means all.
     """
 
     async def look() -> tuple[Freshness, Found[T] | None]:
@@ -146,23 +146,23 @@ async def read_build(
 
 
 def fresh_as_known(asked: Asked, freshness: Freshness) -> Freshness:
-    """Return how fresh an answer is that was folded now: where it is asked for what was known, as of that position."""
+    """Return the freshness of an answer folded just now: if asked as known at a position, that position's."""
     if asked.known is None:
         return freshness
     return Freshness(asked.book, freshness.build, asked.known, freshness.head, None)
 
 
 def as_known(asked: Asked, found: Found[T]) -> Found[T]:
-    """Say of what is answered as known, and by no kept build, up to which position that is."""
+    """Set the freshness of an answer as known, unless a kept build gave it, to the position asked about."""
     if asked.known is None or asked.build is not None:
         return found
     return replace(found, freshness=fresh_as_known(asked, found.freshness))
 
 
 async def when_folded(asked: Asked, look: Callable[[], Awaitable[tuple[Freshness, T | None]]]) -> T:
-    """Return what ``look`` finds, which is None until its build has folded ``min_position`` and is clean.
+    """Call ``look`` until it finds something: it returns None until its build has folded ``min_position`` and is clean.
 
-    Raises 404 where there is no such build, and 503 when it takes longer than ``wait``.
+    Raises 404 if there is no such build, and 503 if it takes longer than ``wait``.
     """
     freshness = Freshness(asked.book, None, 0, 0, None)
 
@@ -180,7 +180,7 @@ async def when_folded(asked: Asked, look: Callable[[], Awaitable[tuple[Freshness
 
 
 async def look_until(look: Callable[[], Awaitable[T | None]], seconds: float) -> T | None:
-    """Look until something is there, at least once and for at most so many seconds."""
+    """Call ``look`` until it returns something, at least once and for at most this many seconds."""
     deadline = asyncio.get_running_loop().time() + seconds
     while True:
         found = await look()
@@ -205,9 +205,9 @@ def _not_yet(freshness: Freshness, min_position: int) -> Problem:
 
 
 async def build_for(serving: Services, projection: str, asked: Asked) -> Asked:
-    """Return what is asked of a whole book, with the kept build that holds what was known then.
+    """Return what is asked about a whole book as known at a position, with the kept build made for that position.
 
-    Raises 409 ``build-required``, naming the request that makes one, where there is none.
+    Raises 409 ``build-required`` if there is none, naming the request that makes one.
     """
     if asked.known is None or asked.build is not None:
         return asked
@@ -245,30 +245,30 @@ def time_json(moment: datetime | None) -> str | None:
 
 
 def encode_key(*parts: str | int) -> str:
-    """Write the key of a page's last row as a cursor, opaque to the caller."""
+    """Encode the key of a page's last row as a cursor that is opaque to the caller."""
     return base64.urlsafe_b64encode(orjson.dumps(parts)).decode().rstrip("=")
 
 
 Key = Callable[[T], tuple[Any, ...]]
-"""Gives what a list is ordered by, of each row another: texts, whole numbers and times."""
+"""Gives a row's unique sort key: texts, whole numbers and times."""
 
 
 def page_parameters(request: Request, *kinds: type, default: int = DEFAULT_LIMIT) -> tuple[int, tuple[Any, ...] | None]:
-    """Return how many rows a page has, and the key of the last row of the page before."""
+    """Return the page's size, and the key of the previous page's last row."""
     return integer_parameter(request, "limit", default, 1, MAX_LIMIT), key_parameter(request, *kinds)
 
 
 def page_through(
     request: Request, rows: Sequence[T], key: Key[T], *kinds: type, default: int = MAX_LIMIT, descending: bool = False
 ) -> tuple[Sequence[T], str | None]:
-    """Return the page that is asked for of a list that was read whole, and the cursor of the next, if there is one."""
+    """Return the requested page of a list that was read whole, and the cursor of the next page, if there is one."""
     limit, after = page_parameters(request, *kinds, default=default)
     left = [one for one in rows if after is None or (key(one) < after if descending else key(one) > after)]
     return page_of(left, limit, key)
 
 
 def page_of(rows: Sequence[T], limit: int, key: Key[T]) -> tuple[Sequence[T], str | None]:
-    """Return the first ``limit`` of one row more than that, and the cursor of the next page, if there is one."""
+    """Return the first ``limit`` of up to ``limit + 1`` rows, and the cursor of the next page, if there is one."""
     page = rows[:limit]
     if len(rows) <= limit:
         return page, None
@@ -276,7 +276,7 @@ def page_of(rows: Sequence[T], limit: int, key: Key[T]) -> tuple[Sequence[T], st
 
 
 def key_parameter(request: Request, *kinds: type) -> tuple[Any, ...] | None:
-    """Read a cursor that ``encode_key`` wrote, of parts of these kinds. Raises 400 for any other."""
+    """Read a cursor that ``encode_key`` wrote, with parts of these types. Raises 400 for any other."""
     text = request.query_params.get("cursor")
     if text is None:
         return None
@@ -290,7 +290,7 @@ def key_parameter(request: Request, *kinds: type) -> tuple[Any, ...] | None:
 
 
 def _part_of_key(part: object, kind: type) -> str | int | datetime:
-    """Read one part: text the database can hold, a number of 64 bits, or a time."""
+    """Read one part: text that the database can hold, a 64-bit number, or a time."""
     if kind is int and type(part) is int and abs(part) < 2**63:
         return part
     if kind is not int and isinstance(part, str) and "\x00" not in part:

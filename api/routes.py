@@ -1,4 +1,4 @@
-"""Every route under ``/v1`` and the webhook, declared: the application is made of these, and ``/openapi.json``."""
+"""Every route under ``/v1`` and the webhook, declared; the application and ``/openapi.json`` are made from these."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ from projections.mrr.intervals import INTERVALS
 from projections.mrr.worth import POLICIES as WORTH_POLICIES
 from projections.revenue.policy import POLICIES
 
-FROM: Final = bound_of("from", "The first moment counted.")
-TO: Final = bound_of("to", "The first moment no longer counted.")
+FROM: Final = bound_of("from", "The first moment included.")
+TO: Final = bound_of("to", "The first moment not included.")
 CUSTOMER: Final = named("customer", "Only this customer's.")
 CURRENCY: Final = matching("currency", "Only this currency.", "[A-Za-z]{3}", "three letters such as usd")
 POLICY: Final = word("policy", "A named policy; default: the published one.", "published", *POLICIES)
 WORTH_POLICY: Final = word(
-    "policy", "Which discounts count; published: as Stripe has it.", *WORTH_POLICIES, "published"
+    "policy", "Which discounts count; published: as Stripe defines it.", *WORTH_POLICIES, "published"
 )
 BASIS: Final = word("basis", "In closed months: what was sealed, or what is known now.", "sealed", "restated")
 MONTHS: Final = r"\d{4}-(0[1-9]|1[0-2])(-01(T00:00:00(\.0+)?(Z|\+00:00))?)?"
@@ -102,10 +102,10 @@ OPERATIONS: Final = (
               {200: "application/json"}, OF_EVENTS, LOG_READ, refuses=(404, 410), keeping="for good"),
     Operation("GET", "/v1/coverage", coverage.get_coverage, "Which hours are proven complete, and by what.",
               {200: ref("Coverage")}, OF_EVENTS, (*BESIDE_LOG, FROM, TO, *PAGE)),
-    Operation("GET", "/v1/observations", coverage.list_observations, "What is still to be asked of Stripe.",
+    Operation("GET", "/v1/observations", coverage.list_observations, "What Stripe is asked for, and what came of it.",
               {200: ref("Observations")}, OF_EVENTS,
               (*BESIDE_LOG, word("state", "Only those.", "open", "answered", "given_up"), *PAGE)),
-    Operation("GET", "/v1/log/conflicts", events.list_conflicts, "Later copies that say something else than the first.",
+    Operation("GET", "/v1/log/conflicts", events.list_conflicts, "Later copies of events that differ from the first.",
               {200: ref("Conflicts")}, OF_EVENTS, (*BESIDE_LOG, *PAGE)),
     Operation("GET", "/v1/log/checkpoint", log.get_checkpoint, "The signed head of a book (C2SP signed note).",
               {200: TEXT_FILE}, OF_EVENTS, BESIDE_LOG, refuses=(404,), keeping="checked"),
@@ -115,19 +115,19 @@ OPERATIONS: Final = (
               OF_EVENTS, (BOOK, *NOW, MIN_POSITION, WAIT), keeping="checked"),
     Operation("GET", "/v1/customers/{customer}/entitlements", entitlements.list_entitlements,
               "What a customer or an organisation may use, and why.", {200: ref("Entitlements")}, OF_ACCESS,
-              (*READ, word("include", "List what is denied too.", "all")), refuses=(404, 409), keeping="checked"),
+              (*READ, word("include", "Also list what is denied.", "all")), refuses=(404, 409), keeping="checked"),
     Operation("GET", "/v1/customers/{customer}/entitlements/{feature}", present.get_entitlement,
-              "May it use this feature?", {200: ref("Answer")}, OF_ACCESS, READ, refuses=(404, 409)),
+              "Whether it may use this feature, and why.", {200: ref("Answer")}, OF_ACCESS, READ, refuses=(404, 409)),
     Operation("POST", "/v1/entitlements/check", entitlements.check, "Many questions at once.", {200: ref("Answers")},
               OF_ACCESS, READ, body=CHECKS, refuses=(404, 409, 413)),
     Operation("GET", "/v1/entitlements/stream", stream.follow, "Every change of an answer, as server-sent events.",
               {200: "text/event-stream"}, OF_ACCESS, (BOOK,)),
     Operation("PUT", "/v1/catalog", catalog.put_catalog, "Publish a catalog.", {200: ref("Catalog")}, "admin",
-              (BOOK, time_of("effective_from", "From when it holds; default: now."), WAIT),
+              (BOOK, time_of("effective_from", "From when it applies; default: now."), WAIT),
               body=TEXT, body_type="application/toml", refuses=(409, 413, 422)),
     Operation("GET", "/v1/catalog", catalog.list_catalogs, "Every catalog that was published.", {200: ref("Catalogs")},
               OF_ACCESS, (*LOG_READ, *PAGE), keeping="checked"),
-    Operation("POST", "/v1/catalog/preview", granted.preview_catalog, "Who would gain or lose what by a catalog.",
+    Operation("POST", "/v1/catalog/preview", granted.preview_catalog, "Who would gain or lose what under a catalog.",
               {200: ref("Preview")}, "admin", (BOOK,), body=TEXT, body_type="application/toml", refuses=(413, 422)),
     Operation("GET", "/v1/grants", granted.list_grants, "What was granted by hand.", {200: ref("Grants")}, OF_ACCESS,
               (*READ, *PAGE), refuses=(404, 409)),
@@ -158,27 +158,27 @@ OPERATIONS: Final = (
               (*READ, FROM, TO, word("category", "Only these.", *dunning.CATEGORIES)), refuses=(404, 409)),
     Operation("GET", "/v1/revenue/mrr", mrr.get_mrr, "Monthly recurring revenue at a moment.", {200: ref("Mrr")},
               mrr.SCOPE, (*READ, WORTH_POLICY, BASIS), refuses=(404, 409)),
-    Operation("GET", "/v1/revenue/mrr/movements", mrr.list_movements, "How it moved.", {200: ref("Movements")},
+    Operation("GET", "/v1/revenue/mrr/movements", mrr.list_movements, "How MRR moved.", {200: ref("Movements")},
               mrr.SCOPE, (*READ, WORTH_POLICY, BASIS, matching("from", "The first day or month.", DAYS, A_DAY),
                           matching("to", "The day or month after the last.", DAYS, A_DAY),
                           word("interval", "How long intervals are.", *INTERVALS), CUSTOMER, DETAIL, *PAGE),
               refuses=(404, 409)),
-    Operation("GET", "/v1/revenue/trial-balance", revenue.get_trial_balance, "What every account comes to.",
+    Operation("GET", "/v1/revenue/trial-balance", revenue.get_trial_balance, "The balance of every account.",
               {200: ref("TrialBalance")}, revenue.SCOPE, (*READ, FROM, POLICY, BASIS), refuses=(404, 409)),
     Operation("GET", "/v1/revenue/recognition", revenue.get_recognition, "Revenue by month, and the roll-forward.",
               {200: ref("Recognition")}, revenue.SCOPE,
               (*READ, matching("from", "The first month.", MONTHS, A_MONTH),
                matching("to", "The month after the last.", MONTHS, A_MONTH),
-               word("detail", "Invoice month by month recognised.", "waterfall"),
+               word("detail", "Adds invoice month by recognition month.", "waterfall"),
                word("memo", "Whether a waterfall says what is deferred and not paid.", "true", "false"), POLICY, BASIS),
               refuses=(404, 409)),
     Operation("GET", "/v1/revenue/problems", revenue.get_problems, "What does not add up, or is not known yet.",
               {200: ref("Problems")}, revenue.SCOPE, (*READ, POLICY, *PAGE), refuses=(404, 409)),
-    Operation("GET", "/v1/revenue/journal", journal.list_journal, "Entries, each of which sums to nothing.",
+    Operation("GET", "/v1/revenue/journal", journal.list_journal, "Entries, each of which sums to zero.",
               {200: ref("Journal")}, revenue.SCOPE,
-              (*READ, FROM, TO, CUSTOMER, named("account", "Only those on it."), named("entry", "Only this one."),
+              (*READ, FROM, TO, CUSTOMER, named("account", "Only entries on it."), named("entry", "Only this one."),
                named("group_by", "Sums by account, product, …"), POLICY, BASIS, PRIOR, *PAGE), refuses=(404, 409)),
-    Operation("GET", "/v1/revenue/explain", journal.explain, "Why an entry, a line or a movement is there.",
+    Operation("GET", "/v1/revenue/explain", journal.explain, "Why an entry, a line or a movement exists.",
               {200: ref("Explained")}, revenue.SCOPE,
               (*READ, named("entry", "An entry."), named("line", "An invoice's line."),
                named("movement", "A movement of MRR."), CUSTOMER, BASIS,
@@ -196,12 +196,12 @@ OPERATIONS: Final = (
     Operation("GET", "/v1/periods/{month}", periods.get_period, "What a close has sealed.", {200: ref("Seal")},
               revenue.SCOPE, (*READ, whole("seal", "Which of its seals; default: the newest.", 1), VERIFY),
               refuses=(404,), keeping="checked"),
-    Operation("GET", "/v1/periods/{month}/checklist", periods.get_checklist, "What stands against closing it.",
+    Operation("GET", "/v1/periods/{month}/checklist", periods.get_checklist, "What blocks closing it.",
               {200: ref("Checklist")}, revenue.SCOPE, BESIDE_LOG),
     Operation("POST", "/v1/periods/{month}/close", periods.close_period, "Close the oldest open month.",
               {200: ref("Closed")}, periods.SCOPE, (BOOK, WAIT), body=REASON_AND_FORCE, refuses=(404, 409, 413),
               idempotent=True),
-    Operation("POST", "/v1/periods/{month}/reopen", periods.reopen_period, "Open the latest closed month again.",
+    Operation("POST", "/v1/periods/{month}/reopen", periods.reopen_period, "Reopen the latest closed month.",
               {200: ref("Reopened")}, periods.SCOPE, (BOOK, WAIT), body=REASON, refuses=(404, 409, 413),
               idempotent=True),
     Operation("POST", "/v1/checkout-sessions", checkout.create_checkout_session, "A hosted Checkout.",
@@ -221,25 +221,25 @@ OPERATIONS: Final = (
               {202: ref("Build")}, "admin", body=REBUILD, refuses=(404, 409, 413), idempotent=True),
     Operation("GET", "/v1/projections/{name}/builds/{build}", projections.get_build, "How far a build is.",
               {200: ref("OneBuild")}, "admin", NOW_OF_ALL, refuses=(404,)),
-    Operation("DELETE", "/v1/projections/{name}/builds/{build}", projections.delete_build, "Throw a build away.",
+    Operation("DELETE", "/v1/projections/{name}/builds/{build}", projections.delete_build, "Delete a build.",
               {204: ""}, "admin", refuses=(404, 409)),
     Operation("GET", "/v1/projections/{name}/builds/{build}/diff", projections.get_diff,
-              "Every row that a build would change; with limit, cursor or wait a page at a time.", {200: ref("Diff")},
+              "Every row that a build would change; with limit, cursor or wait, page by page.", {200: ref("Diff")},
               "admin", (*NOW_OF_ALL, CUSTOMER, named("table", "Only rows of this table."),
-                        word("again", "Whether to compare anew.", "true", "false"), WAIT, *PAGE), refuses=(404, 409)),
+                        word("again", "Whether to compare again.", "true", "false"), WAIT, *PAGE), refuses=(404, 409)),
     Operation("POST", "/v1/projections/{name}/builds/{build}/promote", projections.promote_build,
               "Make a build the live one.", {200: ref("Swapped")}, "admin", body=REASON_AND_FORCE,
               refuses=(404, 409, 413), idempotent=True),
-    Operation("POST", "/v1/projections/{name}/rollback", projections.roll_back, "Go back to what was live before.",
+    Operation("POST", "/v1/projections/{name}/rollback", projections.roll_back, "Return to the previous build.",
               {200: ref("Swapped")}, "admin", body=REASON_AND_FORCE, refuses=(404, 409, 413),
               idempotent=True),
-    Operation("GET", "/v1/parked", projections.list_parked, "What could not be folded.", {200: ref("Parked")}, "admin",
-              (*OF_ALL, *PAGE)),
+    Operation("GET", "/v1/parked", projections.list_parked, "Subjects that could not be folded.",
+              {200: ref("Parked")}, "admin", (*OF_ALL, *PAGE)),
     Operation("POST", "/v1/parked/{subject}/replay", projections.replay_subject, "Fold it again.",
               {200: ref("Replayed")}, "admin", refuses=(404, 409), idempotent=True),
     Operation("GET", "/v1/settings", effective.get_settings, "Every setting in force, without secrets.",
               {200: ref("Settings")}, "admin", NOW_OF_ALL),
-    Operation("GET", "/v1/checks", checks.list_checks, "What is well, what is not, and what to do.",
+    Operation("GET", "/v1/checks", checks.list_checks, "Every health check, and what to do where one fails.",
               {200: ref("Checks")}, "admin", (*NOW_OF_ALL, *PAGE)),
 )  # fmt: skip
 """In the contract's order."""
