@@ -64,23 +64,23 @@ END
 $$;
 
 -------------------------------------------------------------------------------------------------------- the log --
--- One row a book: how far the log is, and what the next event is added to. The row lock is what makes positions
--- gapless and position order commit order.
+-- One row per book: how long the log is, and what the next event is added to. Locking this row is what makes positions
+-- gapless, and position order the order of commits.
 
 CREATE TABLE ledger.head (
     book        text        PRIMARY KEY,
     position    bigint      NOT NULL,  -- of the newest event; 0 while there is none
-    recorded_at timestamptz NOT NULL,  -- of the newest event; never falls
+    recorded_at timestamptz NOT NULL,  -- of the newest event; never decreases
     frontier    bytea       NOT NULL,  -- roots of the Merkle tree's perfect subtrees, largest first
-    envelope    bytea       NOT NULL,  -- chain over the columns that leaf headers leave out
+    envelope    bytea       NOT NULL,  -- hash chain over the columns that leaf headers leave out
     CHECK (position >= 0),
     CHECK (length(frontier) = 32 * bit_count(position::bit(64))),
     CHECK (length(envelope) = 32)
 );
 SELECT ledger.distribute('ledger.head', '');
 
--- The events, never changed and never removed. For Stripe's events version = position; our own aggregates have
--- streams with contiguous versions of their own. Distributed by stream_id.
+-- The events, never changed and never removed. For Stripe's events version = position; the streams of our own
+-- aggregates have contiguous versions. Distributed by stream_id.
 
 CREATE TABLE ledger.event (
     stream_id     text        NOT NULL,
@@ -95,7 +95,7 @@ CREATE TABLE ledger.event (
     source        text        NOT NULL,
     api_version   text,
     signature     text,                  -- the Stripe-Signature header as sent
-    encoding      smallint    NOT NULL,  -- of body: 0 raw, 1 zstd, 2 zstd with the dictionary whose id is next
+    encoding      smallint    NOT NULL,  -- of body: 0 raw, 1 zstd, 2 zstd with the dictionary dictionary_id
     dictionary_id bigint,
     salt          bytea       NOT NULL,
     body          bytea       NOT NULL,
@@ -109,11 +109,12 @@ CREATE TABLE ledger.event (
     CHECK (length(body_digest) = 32),
     CHECK (length(leaf) = 32)
 );
-ALTER TABLE ledger.event ALTER COLUMN body SET STORAGE EXTERNAL;  -- compressed before it comes here
+ALTER TABLE ledger.event ALTER COLUMN body SET STORAGE EXTERNAL;  -- it is compressed already
 CREATE INDEX event_book_position ON ledger.event (book, position);
 SELECT ledger.distribute('ledger.event', 'stream_id');
 
--- Identity is (book, event id), whatever stream a copy's shape leads to. Distributed by event_id.
+-- Identity is (book, event id): copies of one event in different API versions may name different streams. Distributed
+-- by event_id.
 
 CREATE TABLE ledger.event_key (
     event_id  text   NOT NULL,
@@ -125,7 +126,7 @@ CREATE TABLE ledger.event_key (
 );
 SELECT ledger.distribute('ledger.event_key', 'event_id');
 
--- Copies that came later with another body under the same id. The first copy stands; these are shown beside it.
+-- Later copies with the same id but another body. The first copy stands; these are shown beside it.
 
 CREATE TABLE ledger.event_conflict (
     event_id      text        NOT NULL,
@@ -142,7 +143,7 @@ CREATE TABLE ledger.event_conflict (
 );
 SELECT ledger.distribute('ledger.event_conflict', 'event_id');
 
--- The heads that were signed (C2SP log checkpoints, as signed notes). They are also appended outside the database.
+-- Signed heads (C2SP log checkpoints, as signed notes). They are also appended to a file outside the database.
 
 CREATE TABLE ledger.log_checkpoint (
     book      text        NOT NULL,
@@ -155,8 +156,8 @@ CREATE TABLE ledger.log_checkpoint (
 );
 SELECT ledger.distribute('ledger.log_checkpoint', 'book');
 
--- The Merkle tree's tiles (C2SP tlog-tiles) above level 0, whose hashes are event.leaf. They grow as checkpoints are
--- signed, can be computed again from the leaves at any time, and are what makes one proof cheap.
+-- The Merkle tree's tiles (C2SP tlog-tiles) above level 0; the hashes of level 0 are event.leaf. They grow as
+-- checkpoints are signed, make single proofs cheap, and can be recomputed from the leaves at any time.
 
 CREATE TABLE ledger.tile (
     book   text   NOT NULL,
@@ -170,8 +171,8 @@ CREATE TABLE ledger.tile (
 SELECT ledger.distribute('ledger.tile', 'book');
 
 ------------------------------------------------------------------------------------------------ what defends it --
--- Grants are the first line, the trigger the second: it also stops the owner, until somebody disables it on
--- purpose, and then the Merkle tree tells.
+-- Grants are the first line of defence, the triggers the second: they also stop the owner, unless somebody disables
+-- them on purpose, and then the Merkle tree reveals it.
 
 GRANT SELECT, INSERT ON ledger.event, ledger.event_key, ledger.event_conflict, ledger.log_checkpoint TO ledger_app;
 GRANT SELECT, INSERT, UPDATE ON ledger.head, ledger.tile TO ledger_app;
@@ -203,12 +204,13 @@ FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
 ALTER TABLE ledger.log_checkpoint ENABLE ALWAYS TRIGGER log_checkpoint_is_immutable;
 
 --------------------------------------------------------------------------------------------------------- append --
--- A batch of events of one or several books, written by one call or not at all. The caller has numbered and hashed
--- them on top of the heads it believes in; all the function does is check that belief under the heads' locks.
+-- Writes a batch of events of one or several books, all or none. The caller has numbered and hashed them on top of the
+-- heads it assumes; the function checks that assumption under the heads' locks.
 --
--- Answers 'appended', or writes nothing and answers what the caller did not know: 'head' rows (the heads as they
--- are), 'duplicate' rows (events the log has, with their first position) and 'taken' rows (versions of a stream
--- that somebody else wrote). A caller that misses drops or fails those and tries again on the heads it was told.
+-- Returns 'appended', or writes nothing and returns what the caller did not know: 'head' rows (the actual heads),
+-- 'duplicate' rows (events the log already has, with their first position) and 'taken' rows (stream versions that
+-- somebody else wrote). The caller then drops the duplicates, fails those that lost their version, and tries again on
+-- the actual heads.
 
 CREATE FUNCTION ledger.append_batch(
     head_books        text[],
@@ -322,9 +324,9 @@ END
 $$;
 
 ---------------------------------------------------------------------------------------------------- projections --
--- A build is one materialisation of a projection over all books, in a schema of its own. One build of each
--- projection is live. A checkpoint is how far a build has folded a book; it moves in the transaction that writes
--- the rows, and only from the position its writer started at.
+-- A build is one materialisation of a projection over all books, in a schema of its own. One build of each projection
+-- is live. A checkpoint says how far a build has folded a book; it moves in the transaction that writes the rows, and
+-- only if nobody has moved it since the writer's step began.
 
 CREATE TABLE ledger.build (
     build_id     text        PRIMARY KEY,
@@ -339,7 +341,7 @@ CREATE TABLE ledger.build (
     requested_by text        NOT NULL DEFAULT 'serve',
     reason       text,
     changed_at   timestamptz NOT NULL DEFAULT now(),
-    certificate  jsonb,                               -- its digest, at which positions, of which code
+    certificate  jsonb,                               -- its digest, positions, the log's roots there, and its code
     error        text,
     UNIQUE (projection, number),
     CHECK (phase IN ('folding', 'catching_up', 'ready', 'live', 'retired', 'failed'))
@@ -352,14 +354,14 @@ CREATE TABLE ledger.checkpoint (
     book     text   NOT NULL,
     position bigint NOT NULL,
     term     bigint NOT NULL DEFAULT 0,  -- of the lease it was last moved under
-    moves    bigint NOT NULL DEFAULT 0,  -- how often it was moved, were it to where it stood
+    moves    bigint NOT NULL DEFAULT 0,  -- how often it was moved, including to the same position
     PRIMARY KEY (build_id, book),
     CHECK (position >= 0)
 );
 SELECT ledger.distribute('ledger.checkpoint', '');
 
--- Who does a piece of work that one does at a time. Every change of hands raises the term; what was done under a
--- lower term is refused where it is written.
+-- Which process does work that only one may do at a time. Every change of holder raises the term; a write under a lower
+-- term is refused.
 
 CREATE TABLE ledger.lease (
     name       text        PRIMARY KEY,
@@ -369,8 +371,8 @@ CREATE TABLE ledger.lease (
 );
 SELECT ledger.distribute('ledger.lease', '');
 
--- A rebuild's pieces: the streams of a book after one and up to another. A piece moves on in the transaction that
--- writes its rows, so that a rebuild goes on where it was stopped.
+-- A rebuild's parts: the streams of a book after one name, up to another. A part's progress (after_stream) moves in the
+-- transaction that writes the rows, so that a rebuild resumes where it was stopped.
 
 CREATE TABLE ledger.build_part (
     build_id     text    NOT NULL,
@@ -385,7 +387,7 @@ CREATE TABLE ledger.build_part (
 );
 SELECT ledger.distribute('ledger.build_part', '');
 
--- Which comparisons were made, by whom: a build is promoted by somebody who has seen what it changes.
+-- Which comparisons were made, and by whom: whoever promotes a build must have seen what it changes.
 
 CREATE TABLE ledger.build_diff (
     build_id   text        NOT NULL,
@@ -398,19 +400,19 @@ CREATE TABLE ledger.build_diff (
 );
 SELECT ledger.distribute('ledger.build_diff', '');
 
--- What was decided about builds and the log does not say yet: written in the transaction that does it, and deleted once
--- an event says it. Whoever comes after somebody who was killed in between says it then.
+-- Decisions about builds that the log does not record yet: written in the transaction that carries them out, and deleted
+-- once an event records them. If a process is killed in between, the next one records them.
 
 CREATE TABLE ledger.unsaid (
     build_id   text        NOT NULL,
     decided_at timestamptz NOT NULL,
-    after      bigint      NOT NULL,  -- the position of the control book's head then: what says it comes later
-    said       jsonb       NOT NULL,  -- what happened, what the event says, and what answers whoever called for it
+    after      bigint      NOT NULL,  -- the control book's head at that time: the event that records it comes later
+    said       jsonb       NOT NULL,  -- what happened, the event's content, and the answer for the Idempotency-Key
     PRIMARY KEY (build_id, decided_at)
 );
 SELECT ledger.distribute('ledger.unsaid', '');
 
--- Subjects whose fold or write failed: they keep their last rows, everybody else goes on.
+-- Subjects whose fold or write failed: they keep their last rows, and everybody else carries on.
 
 CREATE TABLE ledger.parked (
     build_id text        NOT NULL,
@@ -423,9 +425,9 @@ CREATE TABLE ledger.parked (
 );
 SELECT ledger.distribute('ledger.parked', '');
 
--- Every change of an answer, in the order it was made, numbered without a gap per book. It is written in the
--- transaction that changes the live build's rows; builds and their digests know nothing of it. Kept seven days.
--- A row without a customer is a marker: another catalog or build answers from here on, for everybody.
+-- Every change of an entitlement answer, in order, numbered without a gap per book. It is written in the transaction
+-- that changes the live build's rows, and is not part of builds or their digests. Kept seven days. A row without a
+-- customer is a marker: from here on another catalog or build answers, for everybody.
 
 CREATE TABLE ledger.entitlement_change (
     book     text        NOT NULL,
@@ -434,7 +436,7 @@ CREATE TABLE ledger.entitlement_change (
     feature  text,
     granted  boolean,
     value    jsonb,
-    position bigint      NOT NULL,    -- of the log, that the answer rests on
+    position bigint      NOT NULL,    -- the log position the answer is based on
     cause    text        NOT NULL,
     at       timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (book, seq),
@@ -443,8 +445,8 @@ CREATE TABLE ledger.entitlement_change (
 );
 SELECT ledger.distribute('ledger.entitlement_change', 'book');
 
--- One row a book: who may write changes (the live build), the last numbers given, and how far everybody's answers
--- have been looked at again since a marker. Its lock is what makes the numbers gapless.
+-- One row per book: which build may write changes (the live one), the last numbers used, and how far all answers have
+-- been rechecked since a marker. Its lock makes the numbers gapless.
 
 CREATE TABLE ledger.entitlement_feed (
     book          text   PRIMARY KEY,
@@ -452,13 +454,13 @@ CREATE TABLE ledger.entitlement_feed (
     seq           bigint NOT NULL DEFAULT 0,
     touch         bigint NOT NULL DEFAULT 0,
     position      bigint NOT NULL DEFAULT 0,
-    recheck_after text,               -- null: nobody's answers wait to be looked at again
+    recheck_after text,               -- recheck customers after this one; null: none are waiting
     recheck_cause text,
-    catalog_at    timestamptz         -- when the next catalog that is published already begins to hold
+    catalog_at    timestamptz         -- when the next catalog, published already, takes effect
 );
 SELECT ledger.distribute('ledger.entitlement_feed', 'book');
 
--- Whose rows each commit of the live build wrote, whether or not an answer changed: what a cache must forget.
+-- Whose rows each commit of the live build wrote, whether or not an answer changed: caches must drop these.
 
 CREATE TABLE ledger.entitlement_touch (
     book   text        NOT NULL,
@@ -469,14 +471,14 @@ CREATE TABLE ledger.entitlement_touch (
 );
 SELECT ledger.distribute('ledger.entitlement_touch', 'book');
 
--- What was last told of each customer and organisation, and when time alone may change it; and of each product
--- (as product:ID), what its metadata said then.
+-- The answers last logged for each customer and organisation, and when time alone may change them; and for each product
+-- (as product:ID), the features its metadata named.
 
 CREATE TABLE ledger.entitlement_told (
     book     text        NOT NULL,
     customer text        NOT NULL,
-    answers  jsonb       NOT NULL,    -- by feature that is granted, its value as JSON text
-    orgs     text[]      NOT NULL,    -- organisations its rows are in
+    answers  jsonb       NOT NULL,    -- for each granted feature, its value as JSON text
+    orgs     text[]      NOT NULL,    -- organisations its rows belong to
     next_at  timestamptz,
     PRIMARY KEY (book, customer)
 );
@@ -497,10 +499,10 @@ REVOKE EXECUTE ON FUNCTION ledger.append_batch FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ledger.append_batch TO ledger_app;
 
 -------------------------------------------------------------------------------------------------- nothing lost --
--- What the log has to itself to be complete: which hours are proven, and which answers of Stripe's API are wanted.
+-- What is known about the log's completeness: which hours are proven, and which answers of Stripe's API are wanted.
 
--- Which hours of a book are proven complete: every event Stripe lists for them is in the log. An hour is listed as far
--- as `until`; it is proven once that is its end and it was listed late enough for Stripe to show everything.
+-- Which hours of a book are proven complete: every event Stripe lists for them is in the log. An hour has been listed
+-- up to `until`; it is proven once that is its end and the listing was late enough for Stripe to show everything.
 
 CREATE TABLE ledger.coverage (
     book      text        NOT NULL,
@@ -510,7 +512,7 @@ CREATE TABLE ledger.coverage (
     by        text        NOT NULL,
     listed_at timestamptz NOT NULL,          -- when Stripe was last asked
     listed    bigint      NOT NULL,          -- events Stripe has of this hour
-    found     bigint      NOT NULL DEFAULT 0,  -- of them, those the log lacked when it was asked, all told
+    found     bigint      NOT NULL DEFAULT 0,  -- of them, those the log lacked when listed, over all listings
     webhooks  bigint      NOT NULL,          -- of them, those that came by webhook
     PRIMARY KEY (book, hour),
     CHECK (hour = date_trunc('hour', hour, 'UTC')),
@@ -520,7 +522,7 @@ CREATE TABLE ledger.coverage (
 );
 SELECT ledger.distribute('ledger.coverage', 'book');
 
--- How far each book's events have been looked at for what they do not say.
+-- How far each book's events have been examined for what they leave out.
 
 CREATE TABLE ledger.observer (
     book     text   PRIMARY KEY,
@@ -529,7 +531,7 @@ CREATE TABLE ledger.observer (
 );
 SELECT ledger.distribute('ledger.observer', '');
 
--- Requests to Stripe's API that events left to be made: each once, until it is answered or given up.
+-- Requests to Stripe's API for what events leave out: each once, until it is answered or given up.
 
 CREATE TABLE ledger.wanted (
     event_id    text        NOT NULL,  -- of the observation that will answer it
@@ -554,11 +556,11 @@ GRANT SELECT, INSERT, UPDATE ON ledger.coverage, ledger.observer, ledger.wanted 
 
 ------------------------------------------------------------------------------------------------------- console --
 
--- Sessions of the console that were ended before their time: a copy of the cookie opens nothing any more.
+-- Sessions of the console that were signed out before they expired, so that a copy of the cookie is worthless.
 
 CREATE TABLE ledger.signed_out (
     session text        PRIMARY KEY,
-    until   timestamptz NOT NULL  -- when it would have ended by itself
+    until   timestamptz NOT NULL  -- when it would have expired
 );
 SELECT ledger.distribute('ledger.signed_out', '');
 
