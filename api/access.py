@@ -73,7 +73,7 @@ async def book_to_change(request: Request, key: ApiKey) -> str:
     """Return the book a decision is for, as ``book_of_request``. Raises 400 unless it belongs to a Stripe account."""
     book = await book_of_request(request, key)
     if not OF_STRIPE.fullmatch(book):
-        raise Problem(400, f"{book} is no Stripe account's book: those read like self:live or acct_123:test")
+        raise Problem(400, f"{book} is not the book of a Stripe account: those read like self:live or acct_123:test")
     return book
 
 

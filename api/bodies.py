@@ -47,7 +47,7 @@ def time_of(body: dict[str, Any], name: str) -> datetime | None:
     try:
         return parse_rfc3339(str(value))
     except (ValueError, OverflowError) as error:
-        raise Problem(400, f"{name} is no RFC 3339 time: {error}") from error
+        raise Problem(400, f"{name} is not an RFC 3339 time: {error}") from error
 
 
 def text_of(body: dict[str, Any], name: str) -> str | None:
@@ -62,5 +62,5 @@ def reason_of(body: dict[str, Any]) -> str:
     """Return why something is done, which must be said."""
     value = text_of(body, "reason")
     if value is None or not value.strip():
-        raise Problem(400, "say a reason: it stands in the log with your name")
+        raise Problem(400, "give a reason: it is recorded in the log with your name")
     return value

@@ -104,7 +104,7 @@ class Operation:
     def _check_book(self, request: Request, key: ApiKey) -> None:
         """Refuse a key for one book on another book, or on a route about all books."""
         if BOOK not in self.query:
-            raise Problem(403, "this is of all books, and this key is for one")
+            raise Problem(403, "this route is about all books, and this key is for one")
         if not key.sees(request.query_params.get("book", key.book or "")):
             raise Problem(403, f"this key is for the book {key.book} alone")
 

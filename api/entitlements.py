@@ -86,7 +86,7 @@ def _checks(value: object) -> list[tuple[str, str]]:
         asked = one if isinstance(one, dict) else {}
         customer, feature = asked.get("customer"), asked.get("feature")
         if not isinstance(customer, str) or not isinstance(feature, str) or set(asked) != {"customer", "feature"}:
-            raise Problem(400, f"checks[{number}] is no customer and feature")
+            raise Problem(400, f"checks[{number}] needs a customer and a feature")
         found.append((customer_of(customer), feature))
     return found
 
@@ -170,7 +170,7 @@ async def _read_known(serving: Services, book: str, holder: str, moment: Moment,
         name = serving.entitlements.name
         detail = (
             f"{holder} has had too many customers to fold them now: POST /v1/projections/{name}/rebuilds with "
-            f'{{"book": "{book}", "until_position": {known}}} makes a build of what was known then; ask it with build='
+            f'{{"book": "{book}", "until_position": {known}}} to build what was known then; ask that with build='
         )
         raise Problem(409, detail, kind="build-required")
     return found

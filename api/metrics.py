@@ -40,7 +40,7 @@ class Metrics:
         )
         self.unparsable = Counter(
             "ledger_webhook_unparsable",
-            "Signed bodies that are no event: an alarm, look at the sender",
+            "Signed bodies that are not events: an alarm, check the sender",
             registry=own,
         )
         self._requests = Histogram(

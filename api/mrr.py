@@ -365,7 +365,7 @@ def day_parameter(request: Request, name: str) -> datetime | None:
     try:
         day = parse_rfc3339(f"{text}-01" if re.fullmatch(r"[0-9]{4}-[0-9]{2}", text) else text.replace(" ", "+"))
     except (ValueError, OverflowError) as error:
-        raise Problem(400, f"{name} is no month, day or RFC 3339 time: {error}") from error
+        raise Problem(400, f"{name} is not a month, a day or an RFC 3339 time: {error}") from error
     if (day.hour, day.minute, day.second, day.microsecond) != (0, 0, 0, 0):
         raise Problem(400, f"{name} must be midnight in UTC: movements are summed over whole days")
     return day

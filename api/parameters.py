@@ -59,7 +59,7 @@ def read_time(name: str, text: str) -> datetime:
         # A plus sign that nobody percent-encoded has become a space.
         return parse_rfc3339(text.replace(" ", "+"))
     except (ValueError, OverflowError) as error:
-        raise Problem(400, f"{name} is no RFC 3339 time: {error}") from error
+        raise Problem(400, f"{name} is not an RFC 3339 time: {error}") from error
 
 
 def bound_parameter(request: Request, name: str) -> datetime | None:

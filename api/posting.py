@@ -85,7 +85,7 @@ def _target(url: str) -> SplitResult:
     except ValueError:
         usable = False
     if not usable:
-        raise MistakeError(f"{url} is no http address")
+        raise MistakeError(f"{url} is not an http address")
     return target
 
 

@@ -121,7 +121,7 @@ def problem_of(error: Exception) -> Problem:
     for kinds, told in TOLD:
         if isinstance(error, kinds):
             return told(error)
-    return Problem(500, "the ledger could not answer; its log says why")
+    return Problem(500, "internal error; the service's log says why")
 
 
 def _as_http(error: HTTPException) -> Problem:

@@ -102,7 +102,7 @@ async def _login(connection: asyncpg.Connection) -> Check:
         "service login",
         ok=row is not None and not row["rolsuper"] and not row["owner"],
         value=str(row["login"]) if row else "unknown",
-        how="it is no superuser and no member of ledger_owner",
+        how="it must be neither a superuser nor a member of ledger_owner",
     )
 
 

@@ -62,7 +62,7 @@ class Streams:
     def open(self, book: str) -> Reader:
         """Admit a reader. Raises 503 when there are too many, or the process is about to end."""
         if self._closed or len(self._readers) >= _READERS_MAX:
-            raise Problem(503, "no more streams are taken here now", headers={"Retry-After": "1"})
+            raise Problem(503, "too many streams are open here", headers={"Retry-After": "1"})
         reader = Reader(book)
         self._readers.add(reader)
         return reader

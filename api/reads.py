@@ -200,7 +200,7 @@ def _not_yet(freshness: Freshness, min_position: int) -> Problem:
         return Problem(503, "the projection is not built yet", headers={"Retry-After": "1"})
     detail = f"folded up to position {freshness.position}, not yet {min_position}"
     if freshness.position >= min_position:
-        detail = "something told late is still being folded"
+        detail = "a late link or term is still being folded"
     return Problem(503, detail, kind="not-yet", headers={"Retry-After": "1"})
 
 
@@ -215,8 +215,8 @@ async def build_for(serving: Services, projection: str, asked: Asked) -> Asked:
         build = await connection.fetchval(KEPT_AT, projection, asked.book, asked.known)
     if build is None:
         detail = (
-            f"a whole book is many customers: POST /v1/projections/{projection}/rebuilds with "
-            f'{{"book": "{asked.book}", "until_position": {asked.known}}} makes a build of what was known then; '
+            f"for a whole book, POST /v1/projections/{projection}/rebuilds with "
+            f'{{"book": "{asked.book}", "until_position": {asked.known}}} to make a build of what was known then; '
             "it answers this request when it is ready"
         )
         raise Problem(409, detail, kind="build-required")

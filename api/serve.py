@@ -144,7 +144,7 @@ def bind(settings: Settings) -> socket.socket:
         listening.close()
         port_is_wrong = isinstance(error, OSError) and error.errno in (errno.EADDRINUSE, errno.EACCES)
         name = "LEDGER_PORT" if port_is_wrong else "LEDGER_HOST"
-        why = getattr(error, "strerror", None) or "it is no name of a machine"
+        why = getattr(error, "strerror", None) or "it is not a host name"
         raise SettingError(name, f"cannot listen on {settings.host}:{settings.port}: {why}") from error
     listening.listen(1024)
     listening.set_inheritable(True)

@@ -95,7 +95,7 @@ class Http(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what the parser could not read."""
-        self._refuse(Problem(400, "what was sent is no HTTP request", kind="no-http"))
+        self._refuse(Problem(400, "what was sent is not an HTTP request", kind="no-http"))
 
     def _refuse(self, problem: Problem) -> None:
         """Answer and end the connection: where the next request begins is not known."""

@@ -81,7 +81,7 @@ class BodyCodec:
         try:
             return self._decompressor_of(encoding, dictionary_id).decompress(stored, max_output_size=_MAX_BODY_BYTES)
         except (zstandard.ZstdError, MemoryError) as error:  # a frame may claim to hold more than any machine can
-            raise UndecodableBodyError(f"the stored body is no such zstd frame: {error}") from error
+            raise UndecodableBodyError(f"the stored body is not a valid zstd frame: {error}") from error
 
     def _decompressor_of(self, encoding: int, dictionary_id: int | None) -> zstandard.ZstdDecompressor:
         if encoding == ZSTD:

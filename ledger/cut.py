@@ -28,7 +28,7 @@ def elements(raw: bytes, *path: str) -> list[bytes]:
         for name in path:
             at = _member(text, at, name)
         if text[at] != "[":
-            raise MalformedEventError(f"{'.'.join(path)} is no list")
+            raise MalformedEventError(f"{'.'.join(path)} is not a list")
         return [text[start:end].encode("utf-8") for start, end in _spans(text, at)]
     except (ValueError, IndexError) as error:
         raise MalformedEventError(f"the answer has no list {'.'.join(path)}: {error}") from error

@@ -178,13 +178,13 @@ def _required(parsed: Json, key: Literal["id", "type"]) -> str:
 def _created(value: object) -> datetime:
     try:
         if isinstance(value, bool):
-            raise MalformedEventError("the event's 'created' is no time")
+            raise MalformedEventError("the event's 'created' is not a time")
         if isinstance(value, int):
             return from_unix(value)
         if isinstance(value, str):
             return storable(parse_rfc3339(value))
     except ValueError as error:
-        raise MalformedEventError(f"the event's 'created' is no time: {error}") from error
+        raise MalformedEventError(f"the event's 'created' is not a time: {error}") from error
     raise MalformedEventError("the event has no usable 'created'")
 
 
@@ -203,5 +203,5 @@ def _account(parsed: Json) -> str | None:
     if account is None:
         return None
     if not isinstance(account, str) or not re.fullmatch(r"[A-Za-z0-9_]{1,100}", account):
-        raise MalformedEventError("the event's 'account' is no account id")
+        raise MalformedEventError("the event's 'account' is not an account id")
     return account

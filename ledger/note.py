@@ -127,7 +127,7 @@ def parse_verifier_key(text: str) -> VerifierKey:
     try:
         material = from_base64(encoded)
     except ValueError as error:
-        raise MalformedKeyError("the verifier key's last part is no base64") from error
+        raise MalformedKeyError("the verifier key's last part is not base64") from error
     if material[:1] != _ED25519:
         raise MalformedKeyError("the verifier key is not one for Ed25519 signatures")
     key = VerifierKey(name, material[1:])
@@ -242,11 +242,11 @@ def parse_checkpoint(text: str) -> Checkpoint:
         raise MalformedCheckpointError("a checkpoint is three lines or more, none of them empty")
     origin, size, root, *extensions = lines
     if not _DECIMAL.fullmatch(size):
-        raise MalformedCheckpointError(f"{size!r} is no tree size")
+        raise MalformedCheckpointError(f"{size!r} is not a tree size")
     try:
         digest = from_base64(root)
     except ValueError as error:
-        raise MalformedCheckpointError("the root is no base64") from error
+        raise MalformedCheckpointError("the root is not base64") from error
     if len(digest) != _ROOT_BYTES:
         raise MalformedCheckpointError(f"a root has {_ROOT_BYTES} bytes, not {len(digest)}")
     return Checkpoint(origin, int(size), digest, tuple(extensions))
@@ -290,7 +290,7 @@ def _parse_signature(line: str) -> Signature:
     try:
         value = from_base64(encoded)
     except ValueError as error:
-        raise MalformedNoteError(f"the signature by {name} is no base64") from error
+        raise MalformedNoteError(f"the signature by {name} is not base64") from error
     if len(value) <= _KEY_ID_BYTES:
         raise MalformedNoteError(f"the signature by {name} is too short")
     return Signature(name, value[:_KEY_ID_BYTES], value[_KEY_ID_BYTES:])

@@ -124,7 +124,7 @@ def parse_key(text: str) -> Key:
     parts = re.fullmatch(r"([^+\s]+)\+([0-9a-f]{8})\+([A-Za-z0-9+/]{44})", text)
     material = b64decode(parts[3]) if parts else b""
     if not parts or material[0] != 1 or sha256(f"{parts[1]}\n".encode() + material).hexdigest()[:8] != parts[2]:
-        raise UntrueError(f"{text!r} is no verifier key for Ed25519 signatures")
+        raise UntrueError(f"{text!r} is not a verifier key for Ed25519 signatures")
     return Key(parts[1], parts[2], material[1:])
 
 
@@ -162,7 +162,7 @@ def parse_checkpoint(text: str, signers: frozenset[Key]) -> Checkpoint:
     """Read a verified note's text as a checkpoint."""
     origin, *rest = text[:-1].split("\n")
     if len(rest) < 2 or not re.fullmatch("0|[1-9][0-9]{0,18}", rest[0]):
-        raise UntrueError(f"what was signed as {origin} is no checkpoint")
+        raise UntrueError(f"what was signed as {origin} is not a checkpoint")
     chains = [line.removeprefix(ENVELOPE_CHAIN) for line in rest[2:] if line.startswith(ENVELOPE_CHAIN)]
     root, *chain = map(from_base64, [rest[1], *chains])
     return Checkpoint(origin, int(rest[0]), root, chain[0] if chain else None, signers)
@@ -346,7 +346,7 @@ def read_events(archive: Archive, books: defaultdict[str, Book], problems: list[
                 header = parse_header(event["header"])
                 books[header["book"].replace(":", ".")].take(header, event)
             except UNREADABLE as error:
-                problems.append(f"events.jsonl line {number} is no event: {error}")
+                problems.append(f"events.jsonl line {number} is not an event: {error}")
 
 
 def compact(value: object) -> bytes:

@@ -30,7 +30,7 @@ def parse_rfc3339(text: str) -> datetime:
     try:
         return moment.astimezone(UTC)
     except OverflowError as error:
-        raise ValueError(f"{text} is no time between the years 1 and 9999 in UTC") from error
+        raise ValueError(f"{text} is not a time between the years 1 and 9999 in UTC") from error
 
 
 def from_unix(seconds: int) -> datetime:
@@ -38,13 +38,13 @@ def from_unix(seconds: int) -> datetime:
     try:
         return storable(datetime.fromtimestamp(seconds, UTC))
     except (OverflowError, OSError) as error:
-        raise ValueError(f"{seconds} is no time between the years 1 and 9999") from error
+        raise ValueError(f"{seconds} is not a time between the years 1 and 9999") from error
 
 
 def storable(moment: datetime) -> datetime:
     """Return a time at which something may be. Raises ``ValueError`` for the two instants that can only be asked."""
     if moment in (_BEGINNING, _END):
-        raise ValueError("the first instant of the year 1 and the last of the year 9999 are no times")
+        raise ValueError("the first instant of the year 1 and the last of the year 9999 are not allowed")
     return moment
 
 

@@ -107,4 +107,4 @@ def _decode(text: str) -> bytes:
     try:
         return from_base64(text)
     except ValueError as error:
-        raise MalformedLogProofError("a line of the proof is no base64") from error
+        raise MalformedLogProofError("a line of the proof is not base64") from error

@@ -182,7 +182,7 @@ def check_catalog(text: str) -> Catalog:
     """Read a catalog that is to be published. Raises ``CatalogError``, also for one that says nothing at all."""
     catalog = parse_catalog(text)
     if not tomllib.loads(text):
-        raise CatalogError(1, "", "it says nothing: it has no [policy], [revenue], [features.…] or [[plans]]")
+        raise CatalogError(1, "", "it is empty: it has no [policy], [revenue], [features.…] or [[plans]]")
     return catalog
 
 

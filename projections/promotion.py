@@ -66,7 +66,7 @@ class PromotionRefusedError(LedgerError):
     """A build may not become the live one; each reason is a sentence."""
 
     def __init__(self, build_id: str, reasons: list[str]) -> None:
-        super().__init__(f"{build_id} is not made live: {'; '.join(reasons)}")
+        super().__init__(f"{build_id} cannot be made live: {'; '.join(reasons)}")
         self.build_id = build_id
         self.reasons = reasons
 

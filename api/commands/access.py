@@ -33,19 +33,21 @@ Found = TypeVar("Found")
 
 CatalogFile = Annotated[Path, typer.Argument(help="The catalog, as TOML.", exists=True, dir_okay=False)]
 
-app = typer.Typer(help="What gives which features: publish a catalog, show it, or see first what it would change.")
+app = typer.Typer(
+    help="Which product gives which features: publish a catalog, show it, or preview what it would change."
+)
 
 
 @app.command()
 def publish(
     file: CatalogFile,
     effective_from: Annotated[
-        str | None, typer.Option(help="From when it holds (RFC 3339); default: now, a first one always held.")
+        str | None, typer.Option(help="From when it applies (RFC 3339); default: now (a book's first: always).")
     ] = None,
     book: BookToChange = None,
     as_json: AsJson = False,
 ) -> None:
-    """Publish a catalog. Answers count it at once; `ledger catalog diff FILE` says before what it would change.
+    """Publish a catalog, which takes effect at once; `ledger catalog diff FILE` shows beforehand what it would change.
 
     Example: ledger catalog publish catalog.toml --effective-from 2026-02-01T00:00:00Z
     """
@@ -87,7 +89,7 @@ def show(
 
 @app.command()
 def diff(file: CatalogFile, book: Book = None, as_json: AsJson = False) -> None:
-    """Show which customers would gain or lose what, were this catalog published now. Changes nothing.
+    """Show which customers would gain or lose what if this catalog were published now. Changes nothing.
 
     Example: ledger catalog diff catalog.toml
     """
@@ -127,7 +129,7 @@ def grant(
     book: BookToChange = None,
     as_json: AsJson = False,
 ) -> None:
-    """Give a customer or an organisation a feature by hand, or take that back.
+    """Grant a customer or an organisation a feature by hand, or take a grant back.
 
     Example: ledger grant cus_1 seats --value 5 --until 2026-12-31T00:00:00Z --reason "goodwill"
     """

@@ -70,20 +70,21 @@ async def operations(settings: Settings, database: Database, name: str) -> Async
 def rebuild(
     name: Name,
     until: Annotated[
-        str | None, typer.Option(help="Only what was recorded by then (RFC 3339): an audit copy, never promoted.")
+        str | None,
+        typer.Option(help="Only events recorded by then (RFC 3339): an audit copy, which is never promoted."),
     ] = None,
     until_position: Annotated[int | None, typer.Option(min=0, help="Only up to this position of --book.")] = None,
-    book: Annotated[str | None, typer.Option(help="The book --until-position is of.")] = None,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes that fold.")] = 1,
-    reason: Annotated[str | None, typer.Option(help="Why; it stands in the log with your name.")] = None,
+    book: Annotated[str | None, typer.Option(help="The book of --until-position.")] = None,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="How many processes fold.")] = 1,
+    reason: Annotated[str | None, typer.Option(help="Why; recorded in the log with your name.")] = None,
     promote_if_equal: Annotated[
-        bool, typer.Option("--promote-if-equal", help="Make it live where it equals the live build, row for row.")
+        bool, typer.Option("--promote-if-equal", help="Make it live if it equals the live build, row for row.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Fold all of history into a new build beside the live one, which goes on answering.
+    """Fold all of history into a new build beside the live one, which keeps answering.
 
-    Stopped in the middle, the same command goes on where it was. Example: ledger rebuild entitlements --workers 2
+    After an interruption the same command resumes where it was. Example: ledger rebuild entitlements --workers 2
     """
     if until is not None and until_position is not None:
         raise MistakeError("--until and --until-position exclude each other")
@@ -171,7 +172,7 @@ def diff(
     format_: Annotated[Literal["table", "json", "csv"], typer.Option("--format", help="How to print.")] = "table",
     as_json: AsJson = False,
 ) -> None:
-    """Show every row that a build would change, from what to what, and the event that first made the difference.
+    """Show every row that a build would change, its old and new values, and the first event that made the difference.
 
     Example: ledger diff entitlements entitlements-2
     """
@@ -195,10 +196,12 @@ def promote(
     name: Name,
     build: BuildId,
     reason: Reason,
-    force: Annotated[bool, typer.Option("--force", help="Although subjects are parked, or nobody looked.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Promote even if subjects are parked or you have not compared it.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make a build the live one, in one transaction. Refused while you have not compared it, or subjects are parked.
+    """Make a build the live one, in one transaction. Refused unless you compared it, or if subjects are parked.
 
     Example: ledger promote entitlements entitlements-2 --reason "refunds count now"
     """
@@ -208,10 +211,10 @@ def promote(
 def rollback(
     name: Name,
     reason: Reason,
-    stale: Annotated[bool, typer.Option("--stale", help="Although it is more than 60 s behind the log.")] = False,
+    stale: Annotated[bool, typer.Option("--stale", help="Accept that it is more than 60 s behind the log.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make the build that was live before live again.
+    """Make the previous live build live again.
 
     Example: ledger rollback entitlements --reason "the new build forgets add-ons"
     """
@@ -228,10 +231,10 @@ def _show_swap(swapped: Swapped, *, as_json: bool) -> None:
 def drop(
     name: Name,
     build: BuildId,
-    reason: Annotated[str | None, typer.Option(help="Why; it stands in the log with your name.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Why; recorded in the log with your name.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Throw a build away, rows and all; the live one is refused. History stays, so it can be folded again.
+    """Delete a build and its rows, unless it is live. History stays, so it can be folded again.
 
     Example: ledger drop entitlements entitlements-2
     """
@@ -259,12 +262,12 @@ def parked(as_json: AsJson = False) -> None:
 
 def replay(
     subject: Annotated[
-        str | None, typer.Argument(help="The subject, as `ledger parked` lists it, or a customer; all without.")
+        str | None, typer.Argument(help="The subject, as `ledger parked` lists it, or a customer; default: all.")
     ] = None,
-    name: Annotated[str | None, typer.Option("--projection", help="The projection; all without.")] = None,
+    name: Annotated[str | None, typer.Option("--projection", help="The projection; default: all.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Fold parked subjects again, after what kept them from folding was mended.
+    """Fold parked subjects again, once the cause is fixed.
 
     Example: ledger replay self:live/cus_1 --projection revenue
     """
@@ -282,7 +285,7 @@ def replay(
 
 
 def project(as_json: AsJson = False) -> None:
-    """Fold what the log has and the live builds have not, then end: `serve` does so all the time.
+    """Bring the live builds up to the log's head once, then end; `serve` does so all the time.
 
     Example: ledger project
     """

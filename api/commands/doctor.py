@@ -19,11 +19,11 @@ from ledger.postgres import AWAY, Database
 
 def doctor(
     production: Annotated[
-        bool, typer.Option("--production", help="Go through the checklist of an integration that takes real money too.")
+        bool, typer.Option("--production", help="Also go through the checklist for taking real money.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show the effective settings and check each, and the database behind them. Status 1 when a check fails.
+    """Show the effective settings, and check each of them and the database. Exit status 1 if a check fails.
 
     Example: ledger doctor --production
     """

@@ -32,10 +32,10 @@ def erase(
     book: Book = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Overwrite the bodies of events with nothing, for good, after signed events that say so. Needs the owner.
+    """Erase the bodies of events for good, after appending signed events that say so. Needs the owner's login.
 
-    Where the book has not all of them, none is erased. Every proof still holds. Stopped in the middle, the same command
-    goes on. Uses LEDGER_OWNER_DATABASE_URL, or LEDGER_DATABASE_URL, or the embedded database.
+    If the book lacks one of them, none is erased. Every proof still holds. After an interruption run the same command
+    again. Uses LEDGER_OWNER_DATABASE_URL, or LEDGER_DATABASE_URL, or the embedded database.
 
     Example: ledger erase evt_1 --reason "the customer asked for it"
     """

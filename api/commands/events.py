@@ -21,16 +21,16 @@ from ledger.times import rfc3339
 
 
 def events(
-    event: Annotated[str | None, typer.Argument(help="Show this event alone.")] = None,
+    event: Annotated[str | None, typer.Argument(help="Show only this event.")] = None,
     book: Book = None,
     customer: Annotated[str | None, typer.Option(help="Only this customer's events.")] = None,
     type_: Annotated[str | None, typer.Option("--type", help="Only events of this type.")] = None,
     after: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Only positions after this one.")] = 0,
-    limit: Annotated[int, typer.Option(min=1, max=100_000, help="At most so many.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many to list at most.")] = 20,
     raw: Annotated[bool, typer.Option("--raw", help="With EVENT: write its exact bytes.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the newest events of the log (with --after: the ones after a position), or show one.
+    """List the newest events of the log (with --after: those after a position), or show one.
 
     Example: ledger events --customer cus_1 --type invoice.paid --limit 50
     """

@@ -30,16 +30,16 @@ def backfill(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Append what Stripe's Events API still has, oldest first, of the account and those connected to it.
+    """Append what Stripe's Events API still has, oldest first, for the account and its connected accounts.
 
-    Each event once, whatever came by webhook. Stopped at any point, it goes on from the last hour that was done.
+    Events that came by webhook are not appended twice. After an interruption it resumes from the last completed hour.
 
     Example: ledger backfill --since 2026-01-01T00:00:00Z
     """
     try:
         begin = None if since is None else parse_rfc3339(since)
     except ValueError as error:
-        raise typer.BadParameter(f"--since is no RFC 3339 time: {error}") from error
+        raise typer.BadParameter(f"--since is not an RFC 3339 time: {error}") from error
     if begin is not None and begin > wall_clock():
         raise typer.BadParameter("--since is in the future")
     _gather("backfill", lambda gathering: gathering.backfill(begin), begin, as_json=as_json)
@@ -48,9 +48,9 @@ def backfill(
 def sweep(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Find the events that Stripe has and the log lacks, append them, and write down which hours are proven complete.
+    """Find the events that Stripe has and the log lacks, append them, and record which hours are proven complete.
 
-    `ledger serve` does the same every ten minutes. Status 1 where an event could not be read.
+    `ledger serve` does the same every ten minutes. Exit status 1 if an event could not be read.
 
     Example: ledger sweep
     """
@@ -58,12 +58,12 @@ def sweep(
 
 
 def observe(
-    retry: Annotated[bool, typer.Option("--retry", help="Ask again also for what was given up.")] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Also retry what was given up.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Ask Stripe what events left out (long lists, fees, tiers, coupons), and append the answers as observations.
+    """Ask Stripe for what events leave out (long lists, fees, tiers, coupons), and append the answers as observations.
 
-    `ledger serve` does the same as events come. Status 1 where a request fails; see GET /v1/observations.
+    `ledger serve` does the same as events arrive. Exit status 1 if a request fails; see GET /v1/observations.
 
     Example: ledger observe --retry
     """
@@ -109,7 +109,7 @@ def _gather(
                 f"{book}: Stripe has {count} events of the hours asked about; {gathered.found[book]} were missing"
             )
         if not gathered.listed:
-            typer.echo("Stripe has no events of the hours asked about")
+            typer.echo("Stripe has no events for these hours")
     if gathered.unreadable.total():
         typer.echo("some events could not be read; their hours are not proven", err=True)
     for book, told in gathered.refused.items():

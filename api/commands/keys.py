@@ -20,7 +20,7 @@ from api.settings import load_settings
 from api.signing import FILE, generate_signing_key, keep_signing_key, signer_of
 from ledger.errors import SettingError
 
-app = typer.Typer(help="Make API keys and webhook secrets.", no_args_is_help=True)
+app = typer.Typer(help="Make API keys, settings for an external database, or a new signing key.", no_args_is_help=True)
 
 
 @app.command("create")
@@ -30,7 +30,7 @@ def create(
     book: Annotated[str | None, typer.Option(help="The only book it may see, such as self:live.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Make an API key and show it once; the settings keep only its digest.
+    """Make an API key and show it once; the settings hold only its digest.
 
     Example: ledger keys create web-app --scope entitlements:read --book self:live
     """
@@ -46,7 +46,7 @@ def create(
 
 @app.command("init")
 def init(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Print settings for a service on an external database: signing key, webhook secret, administrator's key.
+    """Print settings for a service on an external database: signing key, webhook secret, admin API key.
 
     The webhook secret is for your own senders and tests; Stripe shows you its own when you add an endpoint.
 
@@ -68,9 +68,9 @@ def init(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = 
 
 @app.command("rotate")
 def rotate(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Make a new signing key. What the old one signed stays provable: its public half stays registered.
+    """Make a new signing key. What the old one signed stays provable, since its public key stays registered.
 
-    With the embedded database the new key is put in place, for the next start; else it is printed.
+    With the embedded database the new key is installed for the next start; otherwise it is printed.
 
     Example: ledger keys rotate
     """

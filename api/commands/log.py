@@ -28,20 +28,20 @@ from ledger.verify import Report, verify_log
 
 T = TypeVar("T")
 
-app = typer.Typer(help="Sign the log's head, or let it go on after a restore.", no_args_is_help=True)
+app = typer.Typer(help="Sign the log's head, or let the log continue after a restore.", no_args_is_help=True)
 
 
 def verify(
-    full: Annotated[bool, typer.Option("--full", help="Decode every body and recompute its digest too.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Also decode every body and recompute its digest.")] = False,
     verifier_key: Annotated[
-        list[str] | None, typer.Option(help="Trust this key (and no other) to have signed. Repeatable.")
+        list[str] | None, typer.Option(help="Trust only signatures by this key. Repeatable.")
     ] = None,
     archive: Annotated[
-        Path | None, typer.Option(help="Verify an exported archive instead, offline: no database is asked.")
+        Path | None, typer.Option(help="Verify an exported archive instead, offline, without a database.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Recompute the whole log against its Merkle roots and every checkpoint ever signed. Status 1 when it is not true.
+    """Recompute the whole log against its Merkle roots and every checkpoint ever signed. Exit status 1 if it differs.
 
     Checkpoints and keys are read from the database and from the folders outside it; the keys outside are trusted.
 
@@ -110,7 +110,7 @@ def prove(
     book: Book = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Print the proof that one event stands in the log (C2SP tlog-proof), signing its head first where needed.
+    """Print the proof that one event is in the log (C2SP tlog-proof), signing the head first if needed.
 
     Example: ledger prove evt_1 > evt_1.proof
     """
@@ -134,7 +134,7 @@ def prove(
 
 @app.command("checkpoint")
 def checkpoint(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Sign the head of every book that has moved, now, and append it outside the database.
+    """Sign the head of every book that has moved, now, and append it to the checkpoints outside the database.
 
     Example: ledger log checkpoint
     """
@@ -150,7 +150,7 @@ def fork(
     reason: Reason,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Let the log go on after a restore that lost events: a new origin, and an event that names the lost range.
+    """Let the log continue after a restore that lost events: a new origin, and an event that names the lost range.
 
     Example: ledger log fork --reason "restored the backup of Monday"
     """

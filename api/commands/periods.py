@@ -28,10 +28,10 @@ def close(
     month: Month,
     reason: Reason,
     book: BookToChange = None,
-    force: Annotated[bool, typer.Option("--force", help="Close in spite of what stands against it.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Close even if the checklist found something.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Close the oldest open month: what it reports is sealed, and what is learned later is posted later.
+    """Close the oldest open month: what it reports is sealed, and what is learned later is posted in a later month.
 
     Example: ledger close 2026-01 --reason "books of January"
     """
@@ -66,7 +66,7 @@ def close(
 
 
 def reopen(month: Month, reason: Reason, book: BookToChange = None, as_json: AsJson = False) -> None:
-    """Open the latest closed month again; its seal stays readable.
+    """Reopen the latest closed month; its seal stays readable.
 
     Example: ledger reopen 2026-01 --reason "an invoice was missing"
     """

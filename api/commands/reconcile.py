@@ -22,11 +22,14 @@ from projections.drift import Drift
 def reconcile(
     customer: Annotated[str | None, typer.Option(help="Only this customer's objects.")] = None,
     record: Annotated[
-        bool, typer.Option("--record", help="Append what differs as observations, so that projections agree again.")
+        bool,
+        typer.Option(
+            "--record", help="Append what differs as observations, so that the projections agree with Stripe again."
+        ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Compare Stripe's customers, subscriptions, invoices, products, prices, coupons, purchases with the log's.
+    """Compare Stripe's customers, subscriptions, invoices, products, prices, coupons and purchases with the log's.
 
     Prints each field that differs, and the event that is likely missing. `ledger sweep` first brings back what Stripe
     still lists; --record closes older gaps, and is how to start on an existing account. Status 1 where drift is left.

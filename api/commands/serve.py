@@ -17,7 +17,7 @@ def serve(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print addresses and generated credentials as JSON.")] = False,
 ) -> None:
-    """Receive webhooks, keep the projections, answer HTTP; until Ctrl-C.
+    """Receive webhooks, keep the projections up to date and answer HTTP, until Ctrl-C.
 
     Without LEDGER_DATABASE_URL it starts its own PostgreSQL in LEDGER_DATA_DIR and prints generated credentials.
 

@@ -41,30 +41,33 @@ _LOOK_SECONDS: Final = 5
 
 
 def simulate(
-    customers: Annotated[int, typer.Option(min=1, max=10_000_000, help="How many sign up over the time.")] = 300,
-    months: Annotated[int, typer.Option(min=1, max=600, help="How long the company lives.")] = 36,
-    seed: Annotated[int, typer.Option(help="Another seed, another company.")] = 1,
+    customers: Annotated[
+        int, typer.Option(min=1, max=10_000_000, help="How many customers sign up over that time.")
+    ] = 300,
+    months: Annotated[int, typer.Option(min=1, max=600, help="How many months to simulate.")] = 36,
+    seed: Annotated[int, typer.Option(help="Each seed gives another company.")] = 1,
     start: Annotated[str, typer.Option(help="Its first month.", metavar="YYYY-MM")] = "2023-11",
     api_version: Annotated[
         str, typer.Option(help=f"The shape of the events: {', '.join(VERSIONS)} or {MIXED}.")
     ] = ENDIVE,
     faults: Annotated[
-        str, typer.Option(help="What delivery does: all, or e.g. duplicate=0.1,delay,shuffle,drop=0.01,resend.")
+        str, typer.Option(help="Delivery faults: all, or e.g. duplicate=0.1,delay,shuffle,drop=0.01,resend.")
     ] = "none",
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write the events to this file, one a line; `-`: print them.")
+        Path | None,
+        typer.Option("--output", "-o", help="Write the events to this file, one per line; `-`: print them."),
     ] = None,
     truth: Annotated[
         Path | None, typer.Option(help="Write the right answers to this file, as JSON; `-`: print them.")
     ] = None,
-    instants: Annotated[int, typer.Option(min=0, help="How many random instants the answers are for.")] = 100,
+    instants: Annotated[int, typer.Option(min=0, help="For how many random instants to write answers.")] = 100,
     post: Annotated[str | None, typer.Option(help="Send the events, signed, to this webhook address.")] = None,
     secret: Annotated[
         str | None, typer.Option(help="The webhook secret to sign with; default: the service's own on this machine.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Play a company through Stripe Billing and write (or send) the events, with the right answers beside them.
+    """Simulate a company on Stripe Billing and write (or post) its events, with the right answers beside them.
 
     The same arguments give the same bytes. Example:
 
@@ -155,11 +158,13 @@ def _post(deliveries: Iterator[Delivery], url: str, secret: str) -> int:
 
 
 def demo(
-    customers: Annotated[int, typer.Option(min=1, max=100_000, help="How many sign up over the time.")] = 300,
-    months: Annotated[int, typer.Option(min=1, max=120, help="How long the company has lived.")] = DEMO_MONTHS,
+    customers: Annotated[
+        int, typer.Option(min=1, max=100_000, help="How many customers sign up over that time.")
+    ] = 300,
+    months: Annotated[int, typer.Option(min=1, max=120, help="How many months to simulate.")] = DEMO_MONTHS,
     as_json: Annotated[bool, typer.Option("--json", help="Print addresses and generated credentials as JSON.")] = False,
 ) -> None:
-    """Serve on the history of a simulated company, in a folder of its own (.ledger-demo, or LEDGER_DATA_DIR).
+    """Serve the history of a simulated company from a folder of its own (.ledger-demo, or LEDGER_DATA_DIR).
 
     Stopped and started again it goes on with what is there; delete the folder to begin anew.
 

@@ -20,7 +20,7 @@ from projections.builds import list_builds
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show how far the log is, how far each projection has folded it, and which other builds are kept.
+    """Show how long the log is, how far each projection has folded it, and which other builds are kept.
 
     Example: ledger status --json
     """

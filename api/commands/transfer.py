@@ -38,16 +38,16 @@ _ARCHIVE_ENDINGS = {".tar": "tar", ".gz": "gztar", ".tgz": "gztar", ".xz": "xzta
 
 def import_(
     file: Annotated[
-        Path, typer.Argument(help="Raw events as Stripe writes them, one JSON object a line.", dir_okay=False)
+        Path, typer.Argument(help="Raw events as Stripe writes them, one JSON object per line.", dir_okay=False)
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Append events from a file: any order, unsigned, each once. Stopped in the middle, it is simply run again.
+    """Append unsigned events from a file, in any order, each once. After an interruption run it again.
 
     Example: ledger import events.jsonl
     """
     if not file.is_file():
-        raise typer.BadParameter(f"{file} is no file")
+        raise typer.BadParameter(f"{file} is not a file")
     settings = load_settings()
     with running_database(settings) as database, progress_bar() as progress:
         task = progress.add_task("import (bytes)", total=file.stat().st_size)
@@ -102,10 +102,10 @@ def export(
     since: Annotated[str | None, typer.Option("--from", help="The first month, such as 2026-01.")] = None,
     until: Annotated[str | None, typer.Option("--to", help="The month after the last one.")] = None,
     book: Book = None,
-    basis: Annotated[str, typer.Option(help="Of closed months: `sealed`, or `restated` as known now.")] = "sealed",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON of what was written.")] = False,
+    basis: Annotated[str, typer.Option(help="For closed months: `sealed`, or `restated` as known now.")] = "sealed",
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
 ) -> None:
-    """Write the books or the log as a table, the journal as Beancount text, the log with proof, or a build's rows.
+    """Export the books or the log as a table, the journal as Beancount text, the log with proof, or a build's rows.
 
     Examples: ledger export journal --format beancount -o books.beancount
 
@@ -178,7 +178,7 @@ def _month(text: str | None, default: date) -> date:
     try:
         return datetime.strptime(text, "%Y-%m").replace(tzinfo=UTC).date()
     except ValueError as error:
-        raise typer.BadParameter(f"{text} is no month: write 2026-01") from error
+        raise typer.BadParameter(f"{text} is not a month: write 2026-01") from error
 
 
 async def export_rows(settings: Settings, database: Database, build_id: str, output: Path) -> int:
@@ -234,10 +234,10 @@ def _place(folder: Path, output: Path) -> None:
 
 
 def backup(
-    folder: Annotated[Path, typer.Argument(help="Where to; must not exist yet.")],
+    folder: Annotated[Path, typer.Argument(help="Where to write it; must not exist yet.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Back up the log with its keys and checkpoints, while the service goes on.
+    """Back up the log with its keys and checkpoints, while the service runs.
 
     Keep a copy of the checkpoints elsewhere too: they say whether a restore lost something.
 
@@ -256,7 +256,7 @@ def restore(
     folder: Annotated[Path, typer.Argument(help="A folder that `ledger backup` wrote.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Restore a backup into an empty database. Then run `ledger verify`; `ledger log fork` if it says what was lost.
+    """Restore a backup into an empty database. Then run `ledger verify`, and `ledger log fork` if events were lost.
 
     Example: ledger restore /backups/2026-01-31
     """

@@ -29,7 +29,7 @@ def watched(response: Response, *, going_on: bool) -> Response:
 def confirmed(visit: Visit) -> dict[str, Any]:
     """Return the reason and the force of a form that was confirmed. Raises ``Problem`` for one that was not."""
     if visit.form.get("confirmed") != "yes":
-        raise Problem(400, "tick that you mean it: this changes what everybody is answered")
+        raise Problem(400, "tick the box to confirm: this changes everybody's answers")
     return {"reason": visit.form.get("reason", ""), "force": visit.form.get("force") == "yes"}
 
 

@@ -97,7 +97,7 @@ async def close_month(
     ``others`` are objections from elsewhere, ``beside`` gives what is appended with the decision, or not without it.
     """
     if not is_month(asked.month):
-        raise PeriodError(f"{asked.month} is no month such as 2026-01")
+        raise PeriodError(f"{asked.month} is not a month such as 2026-01")
     if asked.now < month_end(asked.month):
         raise PeriodError(f"{asked.month} has not ended")
     async with pool.acquire() as connection:

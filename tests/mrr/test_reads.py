@@ -215,11 +215,11 @@ async def test_a_group_is_shown_as_far_as_it_had_come(
     ("path", "detail"),
     [
         ("mrr?policy=none", "policy is one of stripe-2026, all-discounts"),
-        ("mrr?at=soon", "at is no RFC 3339 time"),
+        ("mrr?at=soon", "at is not an RFC 3339 time"),
         ("mrr/movements?interval=year", "interval is one of day, week, month"),
         ("mrr/movements?from=2026-03&to=2026-03", "from must be before to"),
         ("mrr/movements?from=2026-03-01T10:00:00Z", "from must be midnight in UTC"),
-        ("mrr/movements?from=2026-13", "from is no month, day or RFC 3339 time"),
+        ("mrr/movements?from=2026-13", "from is not a month, a day or an RFC 3339 time"),
         ("mrr/movements?from=1990-01&interval=day", "that is more than 1000 intervals"),
         ("mrr/movements?detail=yes", "detail is one of true, false"),
         ("mrr/movements?detail=true&cursor=x", "cursor is not one this service gave"),

@@ -228,7 +228,7 @@ async def test_a_build_that_lags_is_gone_back_to_only_knowingly(
     await ready.promote(build.build_id, by=BY, reason="it is right")
     await history[1].append(new_events(company(3, 5)[0]))
     clock.forward(seconds=61)
-    with pytest.raises(PromotionRefusedError, match="is not made live: it is 61 s behind"):
+    with pytest.raises(PromotionRefusedError, match="cannot be made live: it is 61 s behind"):
         await ready.roll_back(by=BY, reason="hm")
     swapped = await ready.roll_back(by=BY, reason="hm", stale=True)
     assert swapped.lag_seconds == 61

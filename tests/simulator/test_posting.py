@@ -264,7 +264,7 @@ async def test_a_host_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("url", ["", "ftp://x/", "http://", "http://x:99999/", "http://x:port/", "http://[x/", "x:80"])
 async def test_an_address_that_is_none_is_a_mistake(url: str) -> None:
-    with pytest.raises(MistakeError, match="is no http address"):
+    with pytest.raises(MistakeError, match="is not an http address"):
         await post_all(deliveries(1), url, SECRET)
 
 
