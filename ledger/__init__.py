@@ -1,8 +1,8 @@
 """What happened: the immutable, gapless, provable log of Stripe's events.
 
-    bytes ─► event.parse ─► Appender.append ─► append_batch (one SQL call) ─► position
-             facts read      batches, numbers,   compare-and-set on the
-             off the body    hashes, compresses  head row, then COMMIT
+    bytes ─► parse_envelope ─► Appender.append ─► append_batch (one SQL call) ─► position
+             reads what is      batches, numbers,   compare-and-set on the
+             needed to file it  hashes, compresses  head row, then COMMIT
 
 Reading order: ``event`` (what an event is and which stream it belongs to), ``leaf`` (what is proved about it),
 ``batch`` (numbering and hashing a batch, pure), ``appender`` and ``flush`` (group commit), ``reader`` (pages and the

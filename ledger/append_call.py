@@ -1,4 +1,4 @@
-"""The one call that writes a batch: ``ledger.append_batch`` of schema.sql, its arguments and its answers."""
+"""The one call that writes a batch: ``ledger.append_batch`` of schema.sql, its arguments and its results."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FOR UPDATE
 
 
 class Place(NamedTuple):
-    """Where the log keeps an event."""
+    """Where an event is in the log."""
 
     position: int
     stream_id: str
@@ -36,7 +36,7 @@ class Place(NamedTuple):
 
 @dataclass(slots=True)
 class Answer:
-    """What the database said: written, or what the caller did not know."""
+    """The call's result: written, or what the caller did not know."""
 
     appended: bool = False
     heads: dict[str, Head] = field(default_factory=dict)
@@ -50,7 +50,7 @@ async def append_batch(
     advanced: Mapping[str, Head],
     rows: Sequence[Numbered],
 ) -> Answer:
-    """Write ``rows``, numbered on the heads ``believed`` and leading to ``advanced``, or learn why not."""
+    """Write ``rows``, numbered on top of the heads ``believed`` and leading to ``advanced``, or learn why not."""
     answer = Answer()
     for record in await connection.fetch(APPEND_BATCH, *_head_columns(believed, advanced), *_event_columns(rows)):
         _read(answer, record)
@@ -58,7 +58,7 @@ async def append_batch(
 
 
 async def lock_heads(connection: asyncpg.Connection, books: Sequence[str]) -> dict[str, Head]:
-    """Lock the heads of ``books`` until the transaction ends, in book order, and return them as they are."""
+    """Lock the heads of ``books`` until the transaction ends, in book order, and return them."""
     return {record["book"]: _head(record) for record in await connection.fetch(LOCK_HEADS, sorted(books))}
 
 

@@ -1,4 +1,4 @@
-"""Numbering and hashing a batch on top of the heads it extends: pure, so that a missed head costs a second call."""
+"""Numbering and hashing a batch on top of the heads it extends: pure, so that it can be repeated on newer heads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The end of a book's log: what the next event is numbered, hashed and timed on top of."""
+    """The end of a book's log, from which the next event is numbered, hashed and timed."""
 
     position: int = 0
     recorded_at: datetime = EPOCH
@@ -61,7 +61,7 @@ def number(
 ) -> tuple[list[Numbered], dict[str, Head]]:
     """Number events on top of their books' heads, in the order given; return them and the heads they lead to.
 
-    ``recorded_at`` says when; where a clock has fallen behind the head's own time, that stands.
+    ``recorded_at`` gives an event's recording time; if it is earlier than the head's, the head's is used.
     """
     by_book: dict[str, list[Prepared]] = {}
     for one in prepared:

@@ -1,4 +1,4 @@
-"""What a request was answered with that its sender had called something, so as to send it again."""
+"""The answers given to requests under an Idempotency-Key, so that a retry gets the same one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ledger.operator import OperatorAggregate
 
 @dataclass(frozen=True, slots=True)
 class Called:
-    """A request that its sender calls something: the name of the stream that notes its answer, and what it wants."""
+    """A request with an Idempotency-Key: the name of the stream that keeps its answer, and what it asked for."""
 
     name: str
     wanted: Mapping[str, Any]
@@ -29,7 +29,7 @@ class Called:
 
 
 class Call(OperatorAggregate):
-    """One such request: what it asked for, and the answer."""
+    """The aggregate of one such request: what it asked for, and the answer."""
 
     def __init__(self) -> None:
         self.wanted: Mapping[str, Any] = {}

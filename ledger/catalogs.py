@@ -1,6 +1,6 @@
-"""Which catalogs a book has published: one after another, each by somebody, each for good.
+"""The catalogs that a book has published, one after another; none is ever changed.
 
-What a catalog may say is not the log's affair; here it is a text that holds from a moment on.
+What a catalog may contain is not the log's affair; here it is a text that applies from a moment on.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ LIMIT $2
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """A later copy with another body: when and how it came, and the SHA-256 of its bytes."""
+    """A later copy with another body: when and how it arrived, and the SHA-256 of its bytes."""
 
     received_at: datetime
     source: str
@@ -57,7 +57,7 @@ class Conflict:
 
 
 def same_event(first: bytes, copy: bytes) -> bool:
-    """Tell whether two bodies say the same, ``pending_webhooks`` apart: it counts deliveries and changes by itself."""
+    """Return whether two bodies say the same, ignoring ``pending_webhooks``, a counter of deliveries."""
     return first == copy or _settled(first) == _settled(copy)
 
 

@@ -1,7 +1,7 @@
-"""Deciding: an aggregate is restored from its stream, decides, and its new events are appended or refused together.
+"""Deciding: an aggregate is restored from its stream, decides, and its new events are appended together or not at all.
 
-Several processes may decide at once. Who comes second restores the aggregate again, sees what the first one decided,
-and decides anew, which may be nothing or a refusal.
+Several processes may decide at once. The one that comes second restores the aggregate again, sees what the first
+decided, and decides again; the result may be nothing, or a refusal.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ ORDER BY version
 
 @dataclass(frozen=True, slots=True)
 class Decided(Generic[A]):
-    """The aggregate after a decision, and where its new events stand: nowhere when there was nothing to decide."""
+    """The aggregate after a decision, and the places of its new events: none if there was nothing to decide."""
 
     aggregate: A
     places: list[Appended]
 
 
 async def restore(connection: asyncpg.Connection, kind: type[A], book: str, name: str) -> A:
-    """Return the aggregate that the stream ``name`` of a book has led to: an empty one where there is no such stream.
+    """Restore the aggregate of the stream ``name`` in a book; it is empty if there is no such stream.
 
-    Raises ``UnknownDecisionError`` where a later release has written to it.
+    Raises ``UnknownDecisionError`` if a later release has written to the stream.
     """
     rows = await connection.fetch(OWN_STREAM, f"{book}/{name}")
     bodies = BodyReader()
@@ -55,9 +55,9 @@ async def restore(connection: asyncpg.Connection, kind: type[A], book: str, name
 async def save(
     appender: Appender, book: str, aggregate: OperatorAggregate, *, now: datetime, beside: Sequence[NewEvent] = ()
 ) -> list[Appended]:
-    """Append what an aggregate decided, and what belongs ``beside`` it, all or none; return where the former stands.
+    """Append what an aggregate decided and the events ``beside`` it, all or none; return the places of the former.
 
-    Raises ``VersionConflictError`` when its stream has gone on since it was restored.
+    Raises ``VersionConflictError`` if its stream has grown since it was restored.
     """
     decided = aggregate.new_events(book, now)
     return (await appender.append([*decided, *beside]))[: len(decided)]

@@ -1,8 +1,8 @@
-"""Erasing the body of one event, as the law may ask for: the log keeps that it stood there, and every proof holds.
+"""Erasing the body of one event, as the law may require: the log still shows that it was there, and every proof holds.
 
-First a signed event says what is erased and why; then body and salt are overwritten with nothing, as the log's owner,
-and the later copies that were kept of it go. Stopped in between, ``verify`` says what is still to be done, and erasing
-again does it. What was decided by ourselves is no personal data and is never erased.
+First a signed event says what is erased and why; then body and salt are overwritten, as the log's owner, and the later
+copies kept of the event are deleted. If it is interrupted, ``verify`` lists what is still to be erased, and erasing
+again completes it. Our own decisions are not personal data and are never erased.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ _LOCK_SECONDS: Final = 10
 
 
 class NotErasableError(MistakeError):
-    """The event is a decision of our own: the log, its builds and its books depend on what it says."""
+    """The event is a decision of our own: the log, its builds and its books depend on its content."""
 
 
 class Erasures(OperatorAggregate):
-    """What was erased of a book."""
+    """The erasures of a book."""
 
     def __init__(self) -> None:
         self.positions: set[int] = set()
 
     def record(self, found: StoredEvent, reason: str, by: str) -> None:
-        """Decide that an event's body is to go. Raises ``NotErasableError``."""
+        """Decide to erase an event's body. Raises ``NotErasableError``."""
         if found.source == Source.OPERATOR and found.type not in OBSERVATIONS:
             raise NotErasableError(f"{found.event_id} is a {found.type}, a decision of our own: it cannot be erased")
         if found.position not in self.positions:

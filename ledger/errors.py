@@ -8,15 +8,15 @@ class LedgerError(Exception):
 
 
 class MistakeError(LedgerError):
-    """What was asked for is not there, or must not be overwritten: the caller's to mend, exit status 2."""
+    """The caller made a mistake: what was asked for does not exist, or must not be overwritten. Exit status 2."""
 
 
 class MalformedEventError(LedgerError):
-    """The bytes are not an event: no JSON object, or a part every event has is missing or wrong."""
+    """The bytes are not an event: not a JSON object, or a part that every event has is missing or wrong."""
 
 
 class BeyondReadingError(LedgerError):
-    """An amount has more than 64 bits: JSON is read with its first digits only, so it cannot be counted."""
+    """An amount has more than 64 bits: the JSON reader keeps only its first digits, so it cannot be counted."""
 
     def __init__(self, read: object) -> None:
         super().__init__(f"an amount of about {read} is beyond 64 bits and cannot be counted")
@@ -31,7 +31,7 @@ class LogUnavailableError(LedgerError):
 
 
 class KeyUsedError(LedgerError):
-    """What a request was called by its sender (its Idempotency-Key) was used for another request."""
+    """An Idempotency-Key was used before, for another request."""
 
     def __init__(self, what: str) -> None:
         super().__init__(f"this Idempotency-Key was used for another {what}")
@@ -47,7 +47,7 @@ class VersionConflictError(LedgerError):
 
 
 class SchemaError(LedgerError):
-    """The database's schema is not the one this release of the ledger works with."""
+    """The database's schema is not the one this release needs."""
 
 
 class SettingError(MistakeError):
@@ -67,7 +67,7 @@ class UndecodableBodyError(LedgerError):
 
 
 class UnreadableEventError(UndecodableBodyError):
-    """What is stored of an event's body cannot be read: it was damaged, or the dictionary it wants was."""
+    """The stored body of an event cannot be read: it, or the dictionary it needs, was damaged."""
 
     def __init__(self, event_id: str, why: object) -> None:
         super().__init__(f"the stored body of {event_id} cannot be read: {why}")

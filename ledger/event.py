@@ -1,6 +1,6 @@
-"""What an event is: facts read off its bytes without translating them, and the stream it belongs to.
+"""What an event is: facts read from its bytes without translating them, and the stream it belongs to.
 
-Everything here is a pure function of one event, so that a mistake found later is cured by a rebuild.
+Everything here is a pure function of one event, so a rebuild corrects a mistake found later.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ OWN_TYPES: Final = "ledger."
 
 
 class Source(StrEnum):
-    """How the bytes came to us. Only ``webhook`` was signed by Stripe."""
+    """How the bytes reached us. Only ``webhook`` events carry Stripe's signature."""
 
     WEBHOOK = "webhook"
     API = "api"
@@ -101,9 +101,9 @@ def received_event(
     received_at: datetime,
     signature: str | None,
 ) -> NewEvent:
-    """Make the event that is appended from its envelope, its bytes and the circumstances of its arrival.
+    """Make the event to append from its envelope, its bytes and the circumstances of its arrival.
 
-    Raises ``MalformedEventError`` for one that says what only the ledger says: a grant, a catalog, a close.
+    Raises ``MalformedEventError`` for a type that only the ledger itself writes: a grant, a catalog, a close.
     """
     if envelope.type.startswith(OWN_TYPES):
         raise MalformedEventError(f"a {envelope.type} is a fact of the ledger's own, which comes from nobody else")
@@ -123,7 +123,7 @@ def received_event(
 
 
 def stream_of(book: str, event: Json) -> str:
-    """Name the stream an event belongs to: its book and the first of these that it names (design decision 7).
+    """Name the stream an event belongs to: its book, and the first of these that the event names (design decision 7).
 
     Customer, payment intent, charge, the object's own id, a thin event's related object, the event's own id.
     Objects that name no customer (an invoice payment, a guest's charge) join theirs later, through links.
@@ -154,12 +154,12 @@ def customer_of(subject: Json, previous: Json) -> str | None:
 
 
 def identifier(value: object) -> str | None:
-    """Return an id that stands as text or inside an expanded object; None where there is no usable one."""
+    """Return an id given as text or inside an expanded object; None if there is no usable one."""
     if isinstance(value, dict):
         value = value.get("id")
     if not isinstance(value, str):
         return None
-    # IDENTIFIER's meaning, in the quickest words: folds ask this many times an event.
+    # The same as IDENTIFIER, but faster: folds call this many times per event.
     return value if 0 < len(value) < 256 and value.isascii() and value.isprintable() and " " not in value else None
 
 

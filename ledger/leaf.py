@@ -1,8 +1,8 @@
-"""What is proved of an event: a canonical header, hashed as a leaf of the book's Merkle tree (RFC 6962).
+"""What is proved about an event: a canonical header, hashed as a leaf of the book's Merkle tree (RFC 6962).
 
-The header names the body only by ``SHA-256(salt ‖ body)``, so that a body can one day be erased together with its
-salt while every proof over it still holds. What the header leaves out (signature, times of arrival, storage) is
-bound by the *envelope chain*, a hash over all of a book's events in order that log checkpoints sign as well.
+The header contains the body only as ``SHA-256(salt ‖ body)``, so a body can be erased together with its salt while
+every proof over it still holds. What the header leaves out (signature, times of arrival, storage) is bound by the
+*envelope chain*, a hash chain over all of a book's events in order, which log checkpoints sign as well.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ IS_KEPT = "SELECT EXISTS (SELECT FROM ledger.log_checkpoint WHERE book = $1 AND 
 
 
 class NotProvableError(LedgerError):
-    """There is nothing to prove: the book has no events yet."""
+    """The book is not that long, or nothing that covers the position had been signed by then."""
 
 
 class ForkNeededError(LedgerError):
@@ -92,10 +92,10 @@ class Notary:
         return signed
 
     async def checkpoint(self, book: str, at_least: int = 1, as_of: datetime | None = None) -> str:
-        """Return the book's newest signed note that covers position ``at_least``, signing one where needed.
+        """Return the book's newest signed note that covers position ``at_least``, signing one if needed.
 
-        As of a moment that has passed, the newest that had been signed. Raises ``NotProvableError`` when the log is not
-        that long, or was not.
+        With ``as_of`` in the past, return the newest signed by then. Raises ``NotProvableError`` if the log is not, or
+        was not, that long.
         """
         async with self.pool.acquire() as connection:
             identity = await self._identity(connection)
@@ -113,9 +113,9 @@ class Notary:
             return self._vouched(note, identity)
 
     def _vouched(self, note: str, identity: Identity) -> str:
-        """Return a note with the present key's signature beside that of an earlier one: the key to check it is told.
+        """Add the present key's signature to a note signed by an earlier one, since callers check with the present key.
 
-        Raises ``NoteError`` where no key of the log's has signed it.
+        Raises ``NoteError`` if none of the log's keys has signed it.
         """
         own = self.signer.verifier
         known = open_note(note, identity.keys)
@@ -124,7 +124,7 @@ class Notary:
         return Note(known.text, (*known.signatures, self.signer.sign(known.text))).encode()
 
     async def prove(self, event: StoredEvent) -> LogProof:
-        """Prove that the event stands in the log, under a signed checkpoint."""
+        """Prove that the event is in the log, under a signed checkpoint."""
         note = await self.checkpoint(event.book, event.position)
         size = _size(note)
         index = event.position - 1
@@ -138,7 +138,7 @@ class Notary:
         return identity
 
     async def _sign(self, connection: asyncpg.Connection, identity: Identity, book: str) -> bool:
-        """Sign a book's head unless it is signed already; publish whatever is not outside yet."""
+        """Sign a book's head unless that is done; publish the checkpoints that are not outside yet."""
         head = await connection.fetchrow(HEAD, book)
         if head is None or head["position"] == 0:
             return False
@@ -152,13 +152,13 @@ class Notary:
             text = Checkpoint(origin, head["position"], root(head["frontier"]), (extension,)).encode()
             note = sign_note(text, [self.signer])
             await connection.execute(KEEP, book, head["position"], origin, self.clock(), note)
-        # The database first: what is outside and not inside would look like a deletion.
+        # The database first: a checkpoint that exists only outside would look like a deletion.
         rows = await connection.fetch(SINCE, book, origin, self.outside.published(origin))
         self.outside.publish(origin, [(row["position"], row["note"]) for row in rows])
         return moved
 
     async def _check_continuity(self, connection: asyncpg.Connection, book: str, origin: str) -> None:
-        """Refuse to sign a log that does not contain what was signed of it before: two histories, one name."""
+        """Refuse to sign a log without what was signed before: that would be two histories under one name."""
         size = self.outside.newest(origin)
         if size and not await connection.fetchval(IS_KEPT, book, origin, size):
             raise ForkNeededError(book, size)

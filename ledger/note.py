@@ -1,8 +1,8 @@
 """C2SP signed notes and the log checkpoints written in them (c2sp.org/signed-note, c2sp.org/tlog-checkpoint).
 
 A note is text, an empty line and signature lines. Only what ``open_note`` returns may be believed: it has been
-signed by a key the caller named. Ed25519 is the one signature type here; signatures by other types and unknown keys
-are passed over, as the specification demands, so that a witness may add its own. Keys come in through the door.
+signed by a key the caller named. Ed25519 is the only signature type here; signatures of other types and by unknown keys
+are skipped, as the specification demands, so that a witness may add its own. Keys are always passed in.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ class NoteError(LedgerError, ValueError):
 
 
 class MalformedNoteError(NoteError):
-    """The text is no signed note."""
+    """The text is not a signed note."""
 
 
 class MalformedKeyError(NoteError):
-    """The text is no Ed25519 verifier key, or its name cannot be a key's."""
+    """The text is not an Ed25519 verifier key, or its name is not allowed."""
 
 
 class MalformedCheckpointError(NoteError):
-    """The text of a note is no log checkpoint."""
+    """The text of a note is not a log checkpoint."""
 
 
 class UnknownSignerError(NoteError):

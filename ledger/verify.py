@@ -1,8 +1,8 @@
-"""Holding the log against every checkpoint ever signed: what ``ledger verify`` recomputes, and what it finds.
+"""Checking the log against every checkpoint ever signed: what ``ledger verify`` recomputes, and what it finds.
 
-Each leaf is recomputed from its row, the Merkle root and the envelope chain from the leaves and rows, and both are
-compared at every size that was ever signed, inside the database and outside. ``full`` also decodes every body and
-recomputes its digest.
+Each leaf is recomputed from its row, the Merkle root and the envelope chain from leaves and rows, and both are compared
+with every checkpoint ever signed, inside the database and outside. ``full`` also decodes every body and recomputes its
+digest.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ LIMIT $2
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """A checkpoint that was opened with a trusted key, and whether it is inside the database or only outside."""
+    """A checkpoint verified with a trusted key, and whether it is in the database or only outside."""
 
     checkpoint: Checkpoint
     book: str
@@ -82,7 +82,7 @@ class Signed:
 
 @dataclass(slots=True)
 class Report:
-    """What was looked at, and everything that is not as it should be; ``to_erase`` is true and yet to be erased."""
+    """What was checked, and everything found wrong; bodies in ``to_erase`` match, but their erasure is not done yet."""
 
     events: int = 0
     checkpoints: int = 0
@@ -97,7 +97,7 @@ class Report:
         return not self.problems
 
     def complain(self, problem: str) -> None:
-        """Note a problem; a log that is wrong everywhere is not listed row by row."""
+        """Note a problem, up to a limit: a log that is wrong everywhere is not listed row by row."""
         if len(self.problems) < _PROBLEMS_SHOWN:
             self.problems.append(problem)
 
@@ -144,7 +144,7 @@ def _open_all(
 
 
 class _BookCheck:
-    """One pass over one book: the state of the recomputation, and what it is held against."""
+    """One pass over one book: the state of the recomputation, and what it is compared with."""
 
     def __init__(
         self,
@@ -227,7 +227,7 @@ class _BookCheck:
             self._complain(row["position"], f"the body or salt of {row['event_id']} was changed")
 
     async def _read_own(self, row: asyncpg.Record) -> None:
-        """Read the facts of ours that excuse something: what was erased, and what a restore lost."""
+        """Read our own events that explain a difference: what was erased, and what a restore lost."""
         if row["type"] not in (BODY_ERASED, LOG_FORKED):
             return
         whole = row if self._full else await self._connection.fetchrow(BODY, row["stream_id"], row["version"])
@@ -260,7 +260,7 @@ class _BookCheck:
         self._leaves = []
 
     def _judge_signed(self) -> None:
-        """What was signed and is not there any more was changed or cut off, unless a fork says that a restore lost it.
+        """Complain of signed events that are gone (changed or cut off), unless a fork says that a restore lost them.
 
         The fork may come late: after a restore the service takes events, also where others were signed before.
         """
