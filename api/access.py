@@ -53,7 +53,7 @@ def bearer_of(scope: Scope, serving: Services) -> ApiKey | None:
     return find_key(serving.credentials.api_keys, presented.strip()) if scheme.lower() == "bearer" else None
 
 
-def called_by(request: Request) -> str | None:
+def idempotency_key_of(request: Request) -> str | None:
     """Return the request's Idempotency-Key, under which a retry is not done twice."""
     given = request.headers.get("idempotency-key")
     if given is not None and not 0 < len(given) <= _IDEMPOTENCY_KEY_CHARACTERS:

@@ -1,4 +1,4 @@
-"""Requests that are sent again under their ``Idempotency-Key``: answered as they were, and done once."""
+"""Requests under an ``Idempotency-Key``: a retry gets the same answer, and nothing is done twice."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import asyncpg
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.access import called_by, services
+from api.access import idempotency_key_of, services
 from api.problems import JSONResponse
 from api.secrets import ApiKey
 from api.services import Services
 from ledger.books import CONTROL_BOOK
-from ledger.calls import Call, Called
+from ledger.calls import Call, KeyedCall
 from ledger.decisions import decide, restore
 from ledger.errors import KeyUsedError
 
-# Never committed: whoever inserts the same name waits for the end of the transaction that did before. A row, since an
+# Never committed: inserting the same name waits for the end of the transaction that did so before. A row, because an
 # advisory lock holds on one node of a cluster only.
 ONE_AT_A_TIME: Final = """
 INSERT INTO ledger.lease (name, holder, term, expires_at)
@@ -35,21 +35,22 @@ async def once(
     key: ApiKey,
     what: str,
     wanted: Mapping[str, Any],
-    act: Callable[[Called | None], Awaitable[Answer]],
+    act: Callable[[KeyedCall | None], Awaitable[Answer]],
     catch_up: Callable[[], Awaitable[None]] | None = None,
 ) -> Response:
-    """Do what is asked for and answer with it; what was done under the same Idempotency-Key is not done again.
+    """Do what is asked for and answer with the result; under the same Idempotency-Key it is done only once.
 
-    Whoever sends it again meanwhile waits for the first. What was refused was not done: sent again, it is tried again.
-    ``act`` is told what the request is called, to note its answer with what it does: so that nobody who is killed
-    leaves one without the other. What it has not noted is noted then. ``catch_up`` notes what was left over by somebody
-    who was killed. Raises ``KeyUsedError`` where another ``what``, with something else ``wanted``, was called so.
+    A retry that comes meanwhile waits for the first request. A refused request did nothing, so its retry is tried
+    again. ``act`` gets the call (None without a key), so that it can append the answer with what it does, and a process
+    that is killed leaves either both or neither; an answer it did not append is appended afterwards. ``catch_up``
+    records what a killed process left unrecorded. Raises ``KeyUsedError`` if the key was used with something else
+    ``wanted``.
     """
-    called = called_by(request)
-    if called is None:
+    idempotency_key = idempotency_key_of(request)
+    if idempotency_key is None:
         return JSONResponse(await act(None))
     serving = services(request)
-    name = f"{what}-{hashlib.sha256(f'{key.name} {called}'.encode()).hexdigest()[:24]}"
+    name = f"{what}-{hashlib.sha256(f'{key.name} {idempotency_key}'.encode()).hexdigest()[:24]}"
     async with one_at_a_time(serving, name) as connection:
         if catch_up is not None:
             await catch_up()
@@ -58,7 +59,7 @@ async def once(
             raise KeyUsedError(what)
         if before.answered is not None:
             return JSONResponse(before.answered)
-        answer = await act(Called(name, wanted))
+        answer = await act(KeyedCall(name, wanted))
         await decide(
             connection,
             serving.appender,
@@ -73,7 +74,7 @@ async def once(
 
 @contextlib.asynccontextmanager
 async def one_at_a_time(serving: Services, name: str) -> AsyncIterator[asyncpg.Connection]:
-    """Wait until nobody else, in any process, is at what is called so; gives a connection of its own."""
+    """Wait until no process works under this name; yields a connection of its own."""
     connection = await serving.database.as_role("ledger_builder").connect()  # none of those that the act may need
     turn = connection.transaction()
     try:

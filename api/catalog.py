@@ -8,7 +8,7 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.access import book_to_change, called_by, require, services
+from api.access import book_to_change, idempotency_key_of, require, services
 from api.bodies import json_body, raw_body, reason_of, time_of
 from api.entitlements import customer_of
 from api.events import answer_at_head, asked_of_log
@@ -109,11 +109,17 @@ async def create_grant(request: Request) -> Response:
     known = {"customer", "feature", "value", "valid_from", "valid_until", "reason"}
     serving = services(request)
     grant = _grant(await json_body(request, known))
-    called = called_by(request)
+    idempotency_key = idempotency_key_of(request)
     async with serving.pool.acquire() as connection:
         try:
             grant_id, position = await make_grant(
-                connection, serving.appender, book, grant, by=key.name, called=called, now=serving.clock()
+                connection,
+                serving.appender,
+                book,
+                grant,
+                by=key.name,
+                idempotency_key=idempotency_key,
+                now=serving.clock(),
             )
         except MisfitError as error:
             raise Problem(422, str(error), kind="misfit") from error

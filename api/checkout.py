@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.access import called_by, require, services
+from api.access import idempotency_key_of, require, services
 from api.bodies import raw_body
 from api.outward.access import API_KEY, StripeAccess
 from api.parameters import book_parameter
@@ -141,6 +141,6 @@ async def _read(request: Request, model: type[Wanted]) -> Wanted:
 
 def _idempotency_key(request: Request, key: ApiKey) -> str | None:
     """Return what makes Stripe answer the same again: ours alone, so that no two callers share one."""
-    if (given := called_by(request)) is None:
+    if (given := idempotency_key_of(request)) is None:
         return None
     return hashlib.sha256(f"{key.digest} {request.url.path} {given}".encode()).hexdigest()

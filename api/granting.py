@@ -123,18 +123,18 @@ async def make_grant(
     grant: Grant,
     *,
     by: str,
-    called: str | None,
+    idempotency_key: str | None,
     now: datetime,
 ) -> tuple[str, int]:
-    """Grant; return the grant's id and position. ``called`` is what the caller calls the request, to send it again.
+    """Grant; return the grant's id and position. A retry under the same ``idempotency_key`` grants nothing twice.
 
     What was granted before is answered, whatever has become so since. Raises ``MisfitError`` where the catalog says
     that the feature is of another kind, ``MistakeError`` where it is over before it begins, and ``KeyUsedError``.
     """
-    told = f"{book}\n{by}\n{called}" if called is not None else uuid.uuid4().hex
+    told = f"{book}\n{by}\n{idempotency_key}" if idempotency_key is not None else uuid.uuid4().hex
     grant_id = f"grant_{hashlib.sha256(told.encode()).hexdigest()[:24]}"
     event = _event(book, grant.customer, f"{grant_id}-created", GRANTED, grant.content(grant_id) | {"by": by}, now)
-    before = await read_event(connection, book, event.event_id) if called is not None else None
+    before = await read_event(connection, book, event.event_id) if idempotency_key is not None else None
     if before is None:
         if ends_too_soon(grant.valid_from, grant.valid_until, now):
             raise MistakeError("valid_until is not after the grant begins")

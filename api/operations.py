@@ -20,7 +20,7 @@ import asyncpg
 from api.swaps import say_swaps, unsaid
 from ledger.appender import Appender
 from ledger.books import CONTROL_BOOK
-from ledger.calls import Called
+from ledger.calls import KeyedCall
 from ledger.decisions import decide, restore
 from ledger.errors import KeyUsedError, MistakeError
 from ledger.postgres import Database
@@ -42,7 +42,7 @@ from projections.compare import Comparison, compare, note
 from projections.contract import Projection
 from projections.follower import clean, replay
 from projections.leases import take
-from projections.life import BuildLife, CalledFor
+from projections.life import BuildLife, KeyedRebuild
 from projections.promotion import Swapped, previous_build, promote, roll_back
 from projections.runner import Runner, connect_runner
 
@@ -123,22 +123,22 @@ class Operations:
         )
         return build
 
-    async def request_once(self, called: str, *, by: str, reason: str | None, until: Until) -> Build:
-        """Register a new build, or return the one that the same request was answered with.
+    async def request_once(self, idempotency_key: str, *, by: str, reason: str | None, until: Until) -> Build:
+        """Register a new build, or return the one that the same request registered before.
 
-        ``called`` is what its sender calls the request. Raises ``KeyUsedError`` where that was another one.
+        Raises ``KeyUsedError`` if the key was used for another request.
         """
-        name = f"rebuild-{hashlib.sha256(f'{self.projection.name} {by} {called}'.encode()).hexdigest()[:24]}"
+        name = f"rebuild-{hashlib.sha256(f'{self.projection.name} {by} {idempotency_key}'.encode()).hexdigest()[:24]}"
         wanted = {"until": until.described, "reason": reason}
         async with self._builder() as connection:
-            known = await restore(connection, CalledFor, CONTROL_BOOK, name)
+            known = await restore(connection, KeyedRebuild, CONTROL_BOOK, name)
             if known.build is not None and known.wanted != wanted:
                 raise KeyUsedError("rebuild")
             if known.build is not None:
                 return await read_build(connection, known.build)
             build = await self.request_rebuild(by=by, reason=reason, until=until)
             await decide(
-                connection, self.appender, CalledFor, CONTROL_BOOK, name,
+                connection, self.appender, KeyedRebuild, CONTROL_BOOK, name,
                 lambda call: call.answer(build.build_id, wanted) if call.build is None else None, now=self.clock(),
             )  # fmt: skip
         return build
@@ -257,12 +257,12 @@ class Operations:
             return await live_build(connection, self.projection.name)
 
     async def promote(
-        self, build_id: str, *, by: str, reason: str, force: bool = False, called: Called | None = None
+        self, build_id: str, *, by: str, reason: str, force: bool = False, call: KeyedCall | None = None
     ) -> Swapped:
-        """Make a build the live one; ``called`` is what its sender calls the request."""
+        """Make a build the live one; ``call`` is the request, if it came under an Idempotency-Key."""
 
         def say(swapped: Swapped) -> Mapping[str, Any]:
-            return unsaid("promote", swapped, swapped.content(by=by, reason=reason, forced=force), called)
+            return unsaid("promote", swapped, swapped.content(by=by, reason=reason, forced=force), call)
 
         async with self._builder() as connection:
             build = await self._own(connection, build_id)
@@ -271,11 +271,11 @@ class Operations:
         await self.say()
         return swapped
 
-    async def roll_back(self, *, by: str, reason: str, stale: bool = False, called: Called | None = None) -> Swapped:
-        """Make the build that was live before live again; ``called`` is what its sender calls the request."""
+    async def roll_back(self, *, by: str, reason: str, stale: bool = False, call: KeyedCall | None = None) -> Swapped:
+        """Make the previous live build live again; ``call`` is the request, if it came under an Idempotency-Key."""
 
         def say(swapped: Swapped) -> Mapping[str, Any]:
-            return unsaid("roll_back", swapped, swapped.content(by=by, reason=reason, forced=stale), called)
+            return unsaid("roll_back", swapped, swapped.content(by=by, reason=reason, forced=stale), call)
 
         async with self._builder() as connection:
             await self._to_the_head(connection, await previous_build(connection, self.projection))

@@ -21,7 +21,7 @@ from api.problems import Problem
 from api.reads import Asked as Question
 from api.reads import answer, asked_by, look_until, page_through, read_build, time_json
 from api.services import Services
-from ledger.calls import Called
+from ledger.calls import KeyedCall
 from ledger.event import NewEvent
 from ledger.reader import read_head
 from ledger.times import rfc3339
@@ -159,9 +159,9 @@ async def close_period(request: Request) -> Response:
             "exceptions": [one.content for one in closing.objections],
         }
 
-    async def act(called: Called | None) -> dict[str, Any]:
+    async def act(call: KeyedCall | None) -> dict[str, Any]:
         def beside(closing: Closing) -> list[NewEvent]:
-            return [] if called is None else called.answered(told(closing), asked.now)
+            return [] if call is None else call.answered(told(closing), asked.now)
 
         closing = await close_checked(serving, asked, beside=beside)
         await _until_folded(serving, book, wait_seconds)
@@ -211,8 +211,8 @@ async def reopen_period(request: Request) -> Response:
 
     told = {"month": month, "status": "open", "by": key.name, "at": time_json(now), "reason": reason}
 
-    async def act(called: Called | None) -> dict[str, Any]:
-        beside = [] if called is None else called.answered(told, now)
+    async def act(call: KeyedCall | None) -> dict[str, Any]:
+        beside = [] if call is None else call.answered(told, now)
         await reopen_month(
             serving.pool, serving.appender, book, month, by=key.name, reason=reason, now=now, beside=beside
         )

@@ -9,7 +9,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.access import called_by, default_book, require, services
+from api.access import default_book, idempotency_key_of, require, services
 from api.bodies import json_body, reason_of, text_of, time_of
 from api.building import build_json, live_json, read_builds, read_decisions
 from api.calls import once, one_at_a_time
@@ -28,7 +28,7 @@ from api.problems import JSONResponse, Problem
 from api.reads import DEFAULT_LIMIT, page_of, page_parameters, page_through
 from api.services import find_projection, projections_of
 from api.swaps import swapped_json
-from ledger.calls import Called
+from ledger.calls import KeyedCall
 from ledger.errors import MistakeError
 from ledger.times import rfc3339
 from projections.builds import Build, NoSuchBuildError, builds_of, list_builds
@@ -80,12 +80,12 @@ async def start_rebuild(request: Request) -> Response:
     if position is not None and book is None:
         book = await default_book(services(request))
     until = Until(moment, position, None if book is None else str(book))
-    reason, called = text_of(body, "reason"), called_by(request)
-    if called is None:
+    reason, idempotency_key = text_of(body, "reason"), idempotency_key_of(request)
+    if idempotency_key is None:
         build = await ready.request_rebuild(by=by, reason=reason, until=until)
     else:
-        async with one_at_a_time(services(request), f"{ready.projection.name} {by} {called}"):
-            build = await ready.request_once(called, by=by, reason=reason, until=until)
+        async with one_at_a_time(services(request), f"{ready.projection.name} {by} {idempotency_key}"):
+            build = await ready.request_once(idempotency_key, by=by, reason=reason, until=until)
     return JSONResponse(await _build_json(ready, build.build_id), status_code=202)
 
 
@@ -144,8 +144,8 @@ async def promote_build(request: Request) -> Response:
     body = await json_body(request, {"reason", "force"})
     build, reason, force = path_value(request, "build"), reason_of(body), _flag(body, "force")
 
-    async def act(called: Called | None) -> dict[str, Any]:
-        return await _swap(ready.promote(build, by=by, reason=reason, force=force, called=called))
+    async def act(call: KeyedCall | None) -> dict[str, Any]:
+        return await _swap(ready.promote(build, by=by, reason=reason, force=force, call=call))
 
     wanted = {"build": build, "reason": reason, "force": force}
     return await once(request, require(request, "admin"), "promotion", wanted, act, ready.say)
@@ -157,8 +157,8 @@ async def roll_back(request: Request) -> Response:
     body = await json_body(request, {"reason", "force"})
     reason, force = reason_of(body), _flag(body, "force")
 
-    async def act(called: Called | None) -> dict[str, Any]:
-        return await _swap(ready.roll_back(by=by, reason=reason, stale=force, called=called))
+    async def act(call: KeyedCall | None) -> dict[str, Any]:
+        return await _swap(ready.roll_back(by=by, reason=reason, stale=force, call=call))
 
     wanted = {"projection": ready.projection.name, "reason": reason, "force": force}
     return await once(request, require(request, "admin"), "rollback", wanted, act, ready.say)
@@ -195,7 +195,7 @@ async def replay_subject(request: Request) -> Response:
     ready, _ = _ready(request, None)
     subject = path_value(request, "subject")
 
-    async def act(_: Called | None) -> dict[str, Any]:
+    async def act(_: KeyedCall | None) -> dict[str, Any]:
         try:
             cleared, still = await replay_parked(ready, projections_of(services(request).settings), subject)
         except MistakeError as error:

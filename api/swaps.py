@@ -11,7 +11,7 @@ import orjson
 
 from ledger.appender import Appender
 from ledger.books import CONTROL_BOOK
-from ledger.calls import Call, Called
+from ledger.calls import Call, KeyedCall
 from ledger.decisions import decide, restore
 from projections.life import SWAPS, BuildLife
 from projections.promotion import Swapped
@@ -34,7 +34,7 @@ SAID: Final = "DELETE FROM ledger.unsaid WHERE build_id = $1 AND decided_at = $2
 
 
 def swapped_json(swapped: Swapped) -> dict[str, Any]:
-    """Write what was swapped, for whoever asked for it."""
+    """Write the answer to a request that swapped builds."""
     return {
         "build": swapped.build,
         "previous": swapped.previous,
@@ -43,16 +43,16 @@ def swapped_json(swapped: Swapped) -> dict[str, Any]:
     }
 
 
-def unsaid(what: str, swapped: Swapped, content: Mapping[str, Any], called: Called | None) -> Mapping[str, Any]:
-    """Return what is still to be said of a swap: to the log, and to whoever called the request something."""
-    wanted = None if called is None else {"name": called.name, "wanted": called.wanted}
+def unsaid(what: str, swapped: Swapped, content: Mapping[str, Any], call: KeyedCall | None) -> Mapping[str, Any]:
+    """Return what the log has yet to record of a swap, and the answer for a retry under its Idempotency-Key."""
+    wanted = None if call is None else {"name": call.name, "wanted": call.wanted}
     return {"what": what, "content": content, "answer": swapped_json(swapped), "called": wanted}
 
 
 async def say_swaps(connection: asyncpg.Connection, appender: Appender) -> None:
-    """Say in the log which builds were swapped, where it does not say so yet: whoever did it may have been killed.
+    """Record in the log the swaps that it does not record yet, since the process that swapped may have been killed.
 
-    Killed between the append and the end of this transaction, who comes next finds that it is said.
+    If this one is killed between the append and the end of the transaction, the next finds the swap recorded.
     """
     async with connection.transaction():
         for row in await connection.fetch(UNSAID):
@@ -66,10 +66,10 @@ async def say_swaps(connection: asyncpg.Connection, appender: Appender) -> None:
 async def _say(
     connection: asyncpg.Connection, appender: Appender, build_id: str, at: datetime, said: Mapping[str, Any]
 ) -> None:
-    called = Called(**said["called"]) if said["called"] else None
-    if called and (await restore(connection, Call, CONTROL_BOOK, called.name)).answered is not None:
-        called = None
-    noted = called.answered(said["answer"], at) if called else []
+    call = KeyedCall(**said["called"]) if said["called"] else None
+    if call and (await restore(connection, Call, CONTROL_BOOK, call.name)).answered is not None:
+        call = None
+    noted = call.answered(said["answer"], at) if call else []
 
     def decision(life: BuildLife) -> None:
         (life.promote if said["what"] == "promote" else life.roll_back)(**said["content"])

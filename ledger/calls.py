@@ -15,14 +15,14 @@ from ledger.operator import OperatorAggregate
 
 
 @dataclass(frozen=True, slots=True)
-class Called:
+class KeyedCall:
     """A request with an Idempotency-Key: the name of the stream that keeps its answer, and what it asked for."""
 
     name: str
     wanted: Mapping[str, Any]
 
     def answered(self, answer: Mapping[str, Any], now: datetime) -> list[NewEvent]:
-        """Return what notes its answer, to be appended with what is done: one is not there without the other."""
+        """Return the events that record its answer, to be appended together with what the request does."""
         call = Call.restore(self.name)
         call.answer(self.wanted, answer)
         return call.new_events(CONTROL_BOOK, now)
@@ -37,5 +37,5 @@ class Call(OperatorAggregate):
 
     @event("Answered", topic="ledger.call.answered")
     def answer(self, wanted: Mapping[str, Any], answered: Mapping[str, Any]) -> None:
-        """Answer it."""
+        """Record the answer."""
         self.wanted, self.answered = wanted, answered

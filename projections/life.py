@@ -16,8 +16,8 @@ SWAPS: Final = ("ledger.build.promoted", "ledger.build.rolled_back")
 """The types of the events that say which build became the live one."""
 
 
-class CalledFor(OperatorAggregate):
-    """Which build answered a request that its sender had called something, so as to send it again."""
+class KeyedRebuild(OperatorAggregate):
+    """Which build a rebuild request under an Idempotency-Key began."""
 
     def __init__(self) -> None:
         self.build: str | None = None
@@ -25,12 +25,12 @@ class CalledFor(OperatorAggregate):
 
     @event("Answered", topic="ledger.rebuild.answered")
     def answer(self, build: str, wanted: Mapping[str, Any]) -> None:
-        """Answer it with a build."""
+        """Record the build as its answer."""
         self.build, self.wanted = build, wanted
 
 
 class BuildLife(OperatorAggregate):
-    """What was decided about one build; its stream has the build's name."""
+    """The decisions about one build; its stream is named after the build."""
 
     @event("Requested", topic="ledger.build.requested")
     def request(

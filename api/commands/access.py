@@ -148,7 +148,7 @@ def grant(
         grant_id, position = _with(
             book,
             lambda serving, connection, of_book: make_grant(
-                connection, serving.appender, of_book, wanted, by=who(), called=None, now=serving.clock()
+                connection, serving.appender, of_book, wanted, by=who(), idempotency_key=None, now=serving.clock()
             ),
         )
     if as_json:

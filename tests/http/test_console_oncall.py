@@ -96,7 +96,7 @@ async def test_from_the_form_to_the_way_back(served: Services) -> None:
         assert blind.status_code == 409
         assert "key:admin has not compared it with entitlements-1 in the last 24 hours" in shown(blind)
         hasty = await send(client, BUILD, do="promote", reason="hasty")
-        assert (hasty.status_code, "tick that you mean it" in hasty.text) == (400, True)
+        assert (hasty.status_code, "tick the box to confirm" in hasty.text) == (400, True)
         silent = await send(client, BUILD, do="promote", reason=" ", confirmed="yes")
         assert (silent.status_code, "say a reason" in silent.text) == (400, True)
 
