@@ -58,7 +58,7 @@ Make = Callable[[asyncpg.Connection, Place], Awaitable[Made]]
 
 
 async def read(connection: asyncpg.Connection, place: Place, limit: int) -> list[asyncpg.Record]:
-    """Read up to so many rows of the piece that begins at a place."""
+    """Read up to ``limit`` rows of the piece that begins at a place."""
     rows: list[asyncpg.Record] = await connection.fetch(SUBJECTS, *place, customers_of(place.book), limit)
     return rows
 
@@ -73,11 +73,11 @@ class Ahead(Generic[Made]):
 
     @property
     def until(self) -> str | None:
-        """Where the part ends whose next piece is being made already."""
+        """The end of the part whose next piece is already being made."""
         return self._begun[0].until if self._begun else None
 
     async def piece(self, place: Place) -> Made:
-        """Return a piece: the one that is being made already, where it is this one."""
+        """Return the piece at a place; take the one already being made if that is it."""
         if self._begun is not None and self._begun[0] == place:
             task, self._begun = self._begun[1], None
             return await task
@@ -85,11 +85,11 @@ class Ahead(Generic[Made]):
         return await self._make(self._connection, place)
 
     def begin(self, place: Place) -> None:
-        """Begin to make what will be asked for next."""
+        """Begin to make the piece that will be asked for next."""
         self._begun = (place, asyncio.ensure_future(self._make(self._connection, place)))
 
     async def stop(self) -> None:
-        """Let go of what nobody will ask for."""
+        """Discard the piece being made, which nobody will ask for."""
         begun, self._begun = self._begun, None
         if begun is not None:
             with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError):

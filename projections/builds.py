@@ -113,7 +113,7 @@ class NoSuchBuildError(MistakeError):
 
 
 class StillFoldingError(LedgerError):
-    """A build that is asked has folded only a part of history: its rows answer nothing yet."""
+    """A build that was asked has folded only part of history, so its rows cannot answer yet."""
 
     def __init__(self, build_id: str) -> None:
         super().__init__(f"{build_id} is still being folded")
@@ -122,7 +122,7 @@ class StillFoldingError(LedgerError):
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """A build as the registry has it. ``targets`` are, by book, the positions its first pass folds up to."""
+    """A build as registered. ``targets`` are, by book, the positions its first pass folds up to."""
 
     build_id: str
     projection: str
@@ -140,13 +140,13 @@ class Build:
 
     @property
     def unfinished(self) -> bool:
-        """Whether whoever makes it was stopped before it was folded, caught up and certified."""
+        """Whether it is not yet folded, caught up and certified."""
         return self.phase == "folding" or (self.phase in {"catching_up", "ready"} and self.certificate is None)
 
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """How far the build that answers has folded a book, beside the book's head, and of which version it is."""
+    """How far the answering build has folded a book, the book's head, and the build's version."""
 
     book: str
     build: str | None
@@ -157,13 +157,13 @@ class Freshness:
     version: int = 0
 
     def lag_seconds(self, now: datetime) -> float:
-        """Return for how long the oldest event not yet folded has been in the log; 0 when there is none."""
+        """Return how long the oldest event not yet folded has been in the log; 0 if there is none."""
         return max(0.0, (now - self.waiting_since).total_seconds()) if self.waiting_since else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a new build is to be: by whom, why, up to which position of each book, and whether it stays there."""
+    """A request for a new build: by whom, why, up to which position of each book, and whether it stays there."""
 
     by: str
     reason: str | None
@@ -172,7 +172,7 @@ class Request:
 
 
 async def ensure_live(connection: asyncpg.Connection, projection: Projection) -> Build:
-    """Return the projection's live build; make an empty one, to be folded from position 0, where there is none."""
+    """Return the projection's live build; if there is none, make an empty one, to be folded from position 0."""
     async with connection.transaction():
         await _one_maker_at_a_time(connection)
         live = await live_build(connection, projection.name)
@@ -216,7 +216,7 @@ async def set_phase(connection: asyncpg.Connection, build: Build, phase: str, er
 
 
 async def drop_build(connection: asyncpg.Connection, build: Build) -> None:
-    """Throw a build away. Raises ``MistakeError`` for the live one."""
+    """Delete a build. Raises ``MistakeError`` for the live one."""
     async with connection.transaction():
         if await connection.execute(FORGET, build.build_id) == "DELETE 0":
             raise MistakeError(f"{build.build_id} is live: promote another build first")
@@ -270,7 +270,7 @@ def _build(row: asyncpg.Record) -> Build:
 
 
 async def enter(connection: asyncpg.Connection, schema_name: str) -> None:
-    """Resolve the names of a projection's tables to one build's, for as long as the connection is used for it."""
+    """Resolve the names of a projection's tables to one build's, for as long as the connection is used."""
     await connection.execute("SELECT set_config('search_path', $1, false)", schema_name)
 
 
@@ -291,9 +291,9 @@ async def enter_build(
 
 
 async def enter_both(connection: asyncpg.Connection, projection: str, build_id: str | None, beside: str) -> None:
-    """Enter the live build (or a named one) of one projection and the live one of another, both of which there are.
+    """Enter the live build (or a named one) of one projection and the live one of another; both must exist.
 
-    A statement may then name the tables of both; what both have under one name is the first one's.
+    A statement may then name the tables of both; a name that both have means the first one's.
     """
     await connection.execute(ENTER_BOTH, projection, build_id, beside)
 

@@ -1,7 +1,7 @@
 """A book's catalog: which product, price or lookup key gives which features, how sources combine, and the policies.
 
-Written by people in TOML and published as an event; what is wrong in it is said with its line and key. Several may
-have been published: each holds from a moment on, the first from the beginning of time. Pure.
+Catalogs are written by people in TOML and published as events; errors name the line and key. Several may have been
+published: each applies from a moment on, the first from the beginning of time. Pure.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _OWN_COMBINATIONS: Final[dict[Kind, tuple[str, ...]]] = {"boolean": ("any",), "q
 
 
 class CatalogError(MistakeError):
-    """A catalog says something that cannot be meant; ``line`` and ``key`` are where (line 0: nowhere in particular)."""
+    """A catalog is invalid; ``line`` and ``key`` say where (line 0: nowhere in particular)."""
 
     def __init__(self, line: int, key: str, why: str) -> None:
         place = f"line {line}" + (f", {key}" if key else "") if line else key or "the catalog"
@@ -45,7 +45,7 @@ class _Part(BaseModel):
 
 
 class Policy(_Part):
-    """What access rests on while Stripe has not decided (stripe-domain §3.2)."""
+    """What decides access while Stripe has not (stripe-domain §3.2)."""
 
     past_due: Literal["allow", "grace", "deny"] = "allow"
     past_due_grace_days: int = Field(default=30, ge=0, le=3650)
@@ -110,7 +110,7 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """A catalog that makes sense. ``plans`` are what is given, by (``price`` | ``lookup_key`` | ``product``, id)."""
+    """A valid catalog. ``plans`` are the features given, by (``price`` | ``lookup_key`` | ``product``, id)."""
 
     policy: Policy = field(default_factory=Policy)
     revenue: RevenuePolicy = field(default_factory=RevenuePolicy)
@@ -119,11 +119,11 @@ class Catalog:
 
     @property
     def says_features(self) -> bool:
-        """Whether it is about features at all; one of policies alone leaves them to the products' metadata."""
+        """Whether it defines features at all; one with policies only leaves them to the products' metadata."""
         return bool(self.features or self.plans)
 
     def given(self, product: str | None, price: str | None, lookup_key: str | None) -> list[Given]:
-        """Return what a source gives, each feature once: the price's word counts before its key's and its product's."""
+        """Return what a source gives, each feature once: price overrides lookup key, which overrides product."""
         found: dict[str, Given] = {}
         for kind, key in (("price", price), ("lookup_key", lookup_key), ("product", product)):
             for given in self.plans.get((kind, key), ()) if key else ():
@@ -143,14 +143,14 @@ DEFAULT: Final = Catalog()
 
 
 class Published(NamedTuple):
-    """A catalog and the moment from which it holds; None: the beginning of time."""
+    """A catalog and the moment from which it applies; None: the beginning of time."""
 
     effective_from: datetime | None
     catalog: Catalog
 
 
 def catalog_at(published: Sequence[Published], at: datetime) -> Catalog | None:
-    """Return the catalog in force: of those that hold already the one with the latest beginning, then the newest."""
+    """Return the catalog in force: of those that apply by then the one that began last, then the newest."""
     holding = [one for one in published if one.effective_from is None or one.effective_from <= at]
     if not holding:
         return None
@@ -179,7 +179,7 @@ def parse_catalog(text: str) -> Catalog:
 
 
 def check_catalog(text: str) -> Catalog:
-    """Read a catalog that is to be published. Raises ``CatalogError``, also for one that says nothing at all."""
+    """Read a catalog that is to be published. Raises ``CatalogError``, also for an empty one."""
     catalog = parse_catalog(text)
     if not tomllib.loads(text):
         raise CatalogError(1, "", "it is empty: it has no [policy], [revenue], [features.…] or [[plans]]")
@@ -243,7 +243,7 @@ def _syntax_error(said: str, text: str) -> CatalogError:
 
 
 def _error_at(text: str, path: Iterable[Any], why: str) -> CatalogError:
-    """Say where in the text a key stands, or the nearest thing above it that does."""
+    """Return an error at the key's place in the text, or at the nearest enclosing thing that has one."""
     keys = [str(part) for part in path]
     places = _places(text)
     for depth in range(len(keys), 0, -1):

@@ -1,7 +1,7 @@
 """Comparing a build with the live one: every row that differs, with the event that first made the difference.
 
-Both are compared at one position of each book, the lower of theirs. What the further one has folded beyond it is
-folded again only up to there, by this release's code; so an engineer sees what the code changes, not what came since.
+Both are compared at one position of each book, the lower of theirs. What the other has folded beyond it is refolded
+only up to there, by this release's code; so an engineer sees what the code changes, not what has happened since.
 """
 
 from __future__ import annotations
@@ -65,12 +65,12 @@ _IDS_AT_ONCE: Final = 10_000
 
 
 class NotComparableError(LedgerError):
-    """One build is further than the other, and this release cannot fold what the further one has folded."""
+    """One build is ahead of the other, and this release cannot refold what it is ahead by."""
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A row that differs: as the live build has it, as the other one has it."""
+    """A row that differs, as it is in the live build and in the other one."""
 
     table: str
     key: Cells
@@ -112,7 +112,7 @@ async def compare(
 ) -> Comparison:
     """Compare a build with the live one, in one snapshot. Raises ``NotComparableError`` and ``StillFoldingError``.
 
-    What is compared is what both have: a table or column that one of their versions has not says nothing of the other.
+    Only tables and columns that both have are compared.
     """
     if build.phase == "folding":
         raise StillFoldingError(build.build_id)
@@ -147,7 +147,7 @@ async def compare(
 
 
 async def note(connection: asyncpg.Connection, comparison: Comparison, projection: Projection, by: str) -> None:
-    """Note who has seen what a build would change."""
+    """Record who has seen what a build would change."""
     positions, summary = json_bytes(comparison.positions), json_bytes(comparison.summary(projection))
     await connection.execute(NOTE_DIFF, comparison.build, comparison.live, by, positions.decode(), summary.decode())
 
@@ -290,7 +290,7 @@ async def _described(
 async def _first_events(
     connection: asyncpg.Connection, pairs: Sequence[tuple[Cells | None, Cells | None]]
 ) -> list[str | None]:
-    """Return of each pair the earliest event that only one of its rows rests on; of equal ones, that both rest on."""
+    """Return, for each pair, the earliest event that only one of its rows rests on; if none, that both rest on."""
     because = [_differing_events(old, new) for old, new in pairs]
     ids = sorted({event for some in because for event in some})
     places: dict[tuple[str, str], int] = {}

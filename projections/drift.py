@@ -1,6 +1,6 @@
 """Where Stripe's present objects differ from what the log knows of them, field by field. Pure.
 
-Only what some projection folds is compared: descriptions, addresses and the like may change unseen.
+Only fields that some projection folds are compared; changed descriptions, addresses and the like do not count.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Told = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """An object of which Stripe says something else than the log: by field, ours and Stripe's."""
+    """An object that differs between the log and Stripe: by field, our value and Stripe's."""
 
     kind: str
     id: str

@@ -1,6 +1,6 @@
-"""The tables every build has beside its projection's own: kept states, links, what refers to what, what is dirty.
+"""The tables every build has besides its projection's own: kept states, links, used references, dirty subjects.
 
-They stand in the build's schema and go with it.
+They are in the build's schema and are dropped with it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Forgetting an event whose body was erased: every subject that had folded it is folded again, without it."""
+"""Forgetting an event whose body was erased: every subject that had folded it is refolded without it."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _FOLDED: Final = frozenset({"live", "ready", "retired", "catching_up"})
 
 @dataclass(slots=True)
 class Forgotten:
-    """The builds that folded the event's subject again, and those that keep what they made of it."""
+    """The builds in which the event's subject was refolded, and those that keep what they derived from it."""
 
     folded: list[str] = field(default_factory=list)
     untouched: list[str] = field(default_factory=list)
 
 
 async def forget(connection: asyncpg.Connection, projections: Sequence[Projection], event: StoredEvent) -> Forgotten:
-    """Fold what an erased event had a part in again, in every build that this release folds.
+    """Refold everything that used an erased event, in every build that this release folds.
 
-    Builds of other releases, audit copies and what is being rebuilt stay as they are.
+    Builds of other releases, audit copies and rebuilds in progress stay as they are.
     """
     forgotten = Forgotten()
     for projection in projections:
@@ -49,7 +49,7 @@ async def forget(connection: asyncpg.Connection, projections: Sequence[Projectio
 
 
 async def _subjects(connection: asyncpg.Connection, projection: Projection, event: StoredEvent) -> list[str]:
-    """Return whose rows the event may stand in: its own subject's, or everybody's who used its terms."""
+    """Return the subjects whose rows may rest on the event: its own, or all that used its terms."""
     if event.type in projection.references:
         # A reference object's stream is named as its users note it.
         return [row["subject"] for row in await connection.fetch(joining.USERS, [event.stream_id])]

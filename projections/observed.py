@@ -1,8 +1,8 @@
-"""How a fold sees an observation: as the event that would have told the same, or as a supplement (decision 15).
+"""How a fold sees an observation: as the event that would have reported the same, or as a supplement (decision 15).
 
-An answer that is one of Stripe's objects is shown as an event about that object: the snapshot is ``subject``, the type
-is the one a change to that state sends. So a fold of snapshots folds observed ones without knowing. What no event
-ever shows (a whole list, a balance transaction) keeps the observation's type.
+An answer that is one of Stripe's objects is shown as an event about that object: ``subject`` is the snapshot, and the
+type is that of an event for a change to that state. So a fold of snapshots folds observations without noticing. What no
+event ever shows (a whole list, a balance transaction) keeps the observation's type.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""How the work of a rebuild is cut into parts, and which streams have to be read for links before any is folded.
+"""Cutting the work of a rebuild into parts, and reading the streams that must be read for links before any is folded.
 
-A stream is a customer's or that of an object that names none. An object belongs to whom the links lead to, and the
-last of them may stand in any customer's history. So the objects' own events, which are few, are read for links here;
-customers are folded next, each with what its own events claim (``claims``); and what then is still nobody's is folded
-by itself, in parts that wait until all customers are done.
+A stream belongs to a customer, or to an object whose events name none. Links say to whom an object belongs, and the
+last of them may be in any customer's history. So the objects' own events, which are few, are read for links here;
+customers are folded next, each with what its own events claim (``claims``); and objects that then still belong to
+nobody are folded by themselves, in parts that wait until all customers are done.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ async def cut(connection: asyncpg.Connection, projection: Projection, book: str,
 async def _even(
     connection: asyncpg.Connection, book: str, sample: Sequence[int], whole: Part, begins: Sequence[str]
 ) -> list[Part]:
-    """Cut a range into parts of about the same number of events, of which a sample is at hand."""
+    """Cut a range into parts of about the same number of events, judging by a sample of them."""
     parts = min(PARTS_PER_BOOK, 1 + sample[-1] // _EVENTS_PER_PART)
     shares = [step / parts for step in range(1, parts)]
     rows = await connection.fetch(SPLITS, book, sample, shares, list(begins))
@@ -123,7 +123,7 @@ def _shared(book: str, spans: Sequence[tuple[str, str]], expected: int) -> list[
 async def _linked(
     connection: asyncpg.Connection, projection: Projection, book: str, target: int, span: tuple[str, str]
 ) -> list[tuple[str, str]]:
-    """Write down what the events of objects between two streams link; return that range, cut into parts."""
+    """Write the links made by the events of objects between two streams; return that range, cut into parts."""
     parts: list[tuple[str, str]] = []
     at, until = span
     start, events = at, 0

@@ -1,4 +1,4 @@
-"""Facts out of the log: the events of subjects' streams, decoded and parsed for folding."""
+"""Reading facts from the log: the events of subjects' streams, decoded and parsed for folding."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ async def prepare(connection: asyncpg.Connection, rows: Sequence[asyncpg.Record]
 
 
 def parsed(rows: Sequence[asyncpg.Record]) -> list[Fact]:
-    """Decode and parse rows that were prepared for; one that cannot be read says so, and nothing else."""
+    """Decode and parse prepared rows; one that cannot be read gives a fact that says only so (``unread``)."""
     return [_fact(row) for row in rows]
 
 
@@ -102,7 +102,7 @@ async def read_histories(
 async def read_unparsed(
     connection: asyncpg.Connection, types: Iterable[str], streams: Sequence[str], until: int
 ) -> dict[str, list[asyncpg.Record]]:
-    """Return rows of whole streams, by stream, ready to be parsed: that takes thirty times the memory."""
+    """Return rows of whole streams, by stream, ready to be parsed; parsed they take thirty times the memory."""
     rows = await connection.fetch(HISTORIES, streams, until, list(types))
     await prepare(connection, rows)
     return _rows_by_stream(rows)
@@ -129,7 +129,7 @@ def _rows_by_stream(rows: Iterable[asyncpg.Record]) -> dict[str, list[asyncpg.Re
 async def read_in_pieces(
     connection: asyncpg.Connection, types: Iterable[str], book: str, streams: Sequence[str], until: int
 ) -> AsyncIterator[list[Fact]]:
-    """Give the facts of one subject in order of their time, a piece at a time."""
+    """Yield the facts of one subject in order of their time, piece by piece."""
     found = await connection.fetch(IN_ORDER, streams, until, list(types))
     positions = [row["position"] for row in found]
     for start in range(0, len(positions), PIECE_EVENTS):
@@ -143,7 +143,7 @@ async def read_since(
     last: int,
     until: datetime | None = None,
 ) -> dict[str, list[Fact]]:
-    """Return by stream the facts after the states that subjects were folded to, up to a position and a moment."""
+    """Return, by stream, the facts that subjects' states do not include, up to a position and a moment."""
     starts = [
         (stream, kept.first_after if is_customer(stream) else 0, kept.first_after, kept.at)
         for streams, kept in since
@@ -162,7 +162,7 @@ async def read_late(
     after: datetime,
     until: datetime,
 ) -> list[Fact]:
-    """Return the facts at some positions that are of a time."""
+    """Return the facts at some positions whose time lies in a span."""
     types = list(projection.types)
     return await facts_of(connection, await connection.fetch(LATE, book, positions, types, after, until))
 
@@ -182,7 +182,7 @@ async def read_positions(connection: asyncpg.Connection, book: str, positions: S
 
 
 async def read_each(connection: asyncpg.Connection, book: str, positions: Sequence[int]) -> AsyncIterator[Fact]:
-    """Give the facts at some positions of a book, in any order, one in memory at a time."""
+    """Yield the facts at some positions of a book, in any order, one in memory at a time."""
     for start in range(0, len(positions), PIECE_EVENTS):
         rows = await connection.fetch(POSITIONS, book, positions[start : start + PIECE_EVENTS])
         await prepare(connection, rows)
@@ -194,7 +194,7 @@ async def read_each(connection: asyncpg.Connection, book: str, positions: Sequen
 async def read_anchors(
     connection: asyncpg.Connection, book: str, seen_again: Iterable[tuple[Kept, Iterable[Fact]]]
 ) -> dict[int, Fact]:
-    """Return, by position, what states' anchors name of the objects that some facts show again."""
+    """Return, by position, the facts that states' anchors name for objects that occur again in some facts."""
     wanted: set[int] = set()
     for kept, facts in seen_again:
         known = dict(kept.anchors)

@@ -1,4 +1,4 @@
-"""What had been recorded of some subjects by a position, and what it comes to with today's code."""
+"""What had been recorded about some subjects by a position, folded with today's code."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from projections.reading import read_histories
 async def facts_known(
     connection: asyncpg.Connection, projection: Projection, book: str, subjects: Sequence[str], position: int
 ) -> dict[str, list[Fact]]:
-    """Return what a projection folds of some subjects' histories up to a position, by whose it was known to be then.
+    """Return the facts of some subjects' histories up to a position, by the subject each was known to belong to then.
 
-    The build must be entered: it says which streams may be theirs. What had not joined them yet stands by itself.
+    The build must be entered: it says which streams may be theirs. A stream not joined by then is its own subject.
     """
     candidates = await streams_below(connection, projection, subjects)
     streams = sorted({stream for some in candidates.values() for stream in some})

@@ -1,4 +1,4 @@
-"""The terms in force: what reference objects (coupons, prices, tax rates) said at a moment. Pure."""
+"""The terms in force: reference objects (coupons, prices, tax rates) as they were at a moment. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ INCLUDABLE: Final = ("tiers", "currency_options", "applies_to")
 
 
 class KnownTerms:
-    """Every known form of every reference object, in causal order; notes which ones were asked for."""
+    """Every known form of every reference object, in causal order; notes which objects were looked up."""
 
     def __init__(self, facts: Iterable[Fact] = ()) -> None:
         self._facts: dict[tuple[str, str], list[Fact]] = {}
@@ -27,7 +27,7 @@ class KnownTerms:
         self.add(facts)
 
     def add(self, facts: Iterable[Fact]) -> None:
-        """Know more facts, in any order."""
+        """Add more facts, in any order."""
         touched: set[tuple[str, str]] = set()
         for fact in facts:
             if reference := identifier(fact.subject):
@@ -40,7 +40,7 @@ class KnownTerms:
             self._forms[key] = [(fact.created, extras | fact.subject) for fact in ordered]
 
     def lack(self, reference: str, error: UnreadableEventError) -> None:
-        """Know that something is said of an object which cannot be read: whoever asks for it is told so."""
+        """Note that an event about an object cannot be read: looking that object up raises the error."""
         self._unread[reference] = error
 
     def _use(self, reference: str) -> None:
@@ -68,7 +68,7 @@ class KnownTerms:
         return {key[1] for key in keys if _turns(self._forms.get(key, ())) != _turns(others._forms.get(key, ()))}
 
     def noting_use(self) -> KnownTerms:
-        """Return the same terms with a note of their own of what is asked for."""
+        """Return the same terms with a record of their own of what is looked up."""
         other = KnownTerms()
         other._forms, other._unread = self._forms, self._unread
         return other

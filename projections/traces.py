@@ -1,4 +1,4 @@
-"""What became of an event: the rows of the live builds that rest on it."""
+"""What an event contributed to: the rows of the live builds that rest on it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Trace:
 
 
 class Until(NamedTuple):
-    """What counts: what had happened by a moment, what had been recorded up to a position; None: all."""
+    """What counts: what had happened by a moment, and had been recorded up to a position; None: all."""
 
     as_of: datetime | None
     position: int | None

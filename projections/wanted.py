@@ -1,7 +1,7 @@
-"""What an event leaves to be asked of Stripe's API, told by its shape (``docs/observations.md``). Pure.
+"""What an event leaves out and Stripe's API must be asked for, judged by its shape (``docs/observations.md``). Pure.
 
-A fold marks as incomplete what it could not read off its events; this names the request that completes it. Each is
-asked once for a reason: for the version that was incomplete, or for good where the answer never changes.
+A fold marks as incomplete what its events did not tell; this names the request that completes it. Each request is made
+once per reason: for the version that was incomplete, or once for good where the answer never changes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from projections.shapes.common import has_more, text_at
 
 
 class Want(NamedTuple):
-    """One thing to ask: its kind, of which object, for which reason; an empty one means once for good."""
+    """One thing to ask for: its kind, of which object, for which reason; an empty reason means once for good."""
 
     kind: str
     of: str
@@ -28,13 +28,13 @@ UNLESS_KNOWN: Final = frozenset({"coupon"})
 
 
 def wanted_by(fact: Fact) -> list[Want]:
-    """Return what an event leaves to be asked, each once."""
+    """Return what must be asked for because of an event, each once."""
     look = _LOOKS.get(str(fact.subject.get("object")))
     return list(dict.fromkeys(look(fact))) if look else []
 
 
 def names_for(want: Want, fact: Fact) -> dict[str, str]:
-    """Return whose the answer will be: the same as the event's; terms are nobody's."""
+    """Return the subject of the answer: the event's own; terms belong to nobody."""
     return {} if want.kind in REFERENCES else names_of(fact.subject)
 
 

@@ -1,6 +1,7 @@
-"""Writing what was folded: rows, kept states and what was referred to, in one transaction with the checkpoint.
+"""Writing what was folded: rows, kept states and used references, in one transaction with the checkpoint.
 
-Where the database refuses a subject's rows (a NUL, an overflow, a CHECK), halving finds it, and it alone is parked.
+If the database refuses a subject's rows (a NUL, an overflow, a CHECK), halving finds that subject, and it alone is
+parked.
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ async def _copy(connection: asyncpg.Connection, projection: Projection, some: Se
 
 
 def in_book(subject: str, reference: str) -> str:
-    """Name a reference object within its subject's book: other books have others of the same id."""
+    """Name a reference object within its subject's book: other books may have another one with the same id."""
     return f"{subject.partition('/')[0]}/{reference}"
 
 
