@@ -1,4 +1,4 @@
-"""Whether a read of revenue answers what was sealed of closed months, or what is known of them now."""
+"""Whether revenue reads answer closed months from their seals (``sealed``) or as known now (``restated``)."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _SECOND: Final = timedelta(seconds=1)
 
 
 def wants_sealed(request: Request) -> bool:
-    """Tell whether closed months are to be answered as they were sealed, which is so unless ``basis=restated``."""
+    """Return whether closed months are answered from their seals: always unless ``basis=restated``."""
     basis = request.query_params.get("basis", "sealed")
     if basis not in ("sealed", "restated"):
         raise Problem(400, "basis must be sealed or restated")
@@ -52,20 +52,20 @@ def wants_sealed(request: Request) -> bool:
 
 
 def basis_json(*, is_sealed: bool) -> Basis:
-    """Name what an answer rests on: sealed where any of it was, or corrects what was."""
+    """Name an answer's basis: sealed if any part of it comes from a seal or corrects one."""
     return "sealed" if is_sealed else "restated"
 
 
 def honours_closes(asked: Asked) -> bool:
-    """Tell whether closes bear on a read: a build that is asked by name answers what it folded, and knows of none."""
+    """Return whether closes matter to a read: a build asked for by name answers what it folded and knows of none."""
     return asked.build is None or asked.known is not None
 
 
 async def build_or_close(request: Request, asked: Asked, last: datetime) -> Asked:
-    """Return what is asked of a whole book up to a last moment, with the kept build that holds what was known then.
+    """Return what is asked about a whole book up to a last moment, with the kept build that holds what was known then.
 
-    What lies in months that were closed by then is known from their seals, and needs no build. Raises 409
-    ``build-required`` where there is neither.
+    Months closed by then are known from their seals and need no build. Raises 409 ``build-required`` if there is
+    neither.
     """
     serving = services(request)
     try:
@@ -81,7 +81,7 @@ async def build_or_close(request: Request, asked: Asked, last: datetime) -> Aske
 
 
 class Reporting:
-    """The books as one request reads them: sealed in closed months unless it asks for what is known now."""
+    """The books as one request reads them: closed months from their seals, unless it asks for what is known now."""
 
     def __init__(self, request: Request, asked: Asked) -> None:
         self._asked = asked
@@ -92,7 +92,7 @@ class Reporting:
         self._seals = Seals(Closed(()), ())
 
     async def balances(self, connection: asyncpg.Connection, at: int) -> Sums:
-        """Return what every account comes to at a second."""
+        """Return the balance of every account at a second."""
         closed, sealed = await self._read(connection, month_of_second(month_start(at, 1)))
         month = sealed_month(closed, datetime.fromtimestamp(at, UTC))
         self.is_sealed = self.is_sealed or month is not None
@@ -101,7 +101,7 @@ class Reporting:
     async def months(
         self, connection: asyncpg.Connection, first: date, until: date, at: int | None
     ) -> tuple[Sums, dict[date, Sums]]:
-        """Return what everything came to before a month, and what each month from it on did."""
+        """Return the totals before a month, and those of each month from it on."""
         closed, sealed = await self._read(connection, first)
         if at is not None:
             sealed_month(closed, datetime.fromtimestamp(at, UTC))
@@ -109,7 +109,7 @@ class Reporting:
         return await reported_months(connection, self._asked.book, sealed, first, until, at)
 
     async def month(self, connection: asyncpg.Connection, month: str) -> tuple[Sums, Sums]:
-        """Return what one whole month comes to as is known now, and as it is reported."""
+        """Return one whole month as known now, and as reported."""
         first, until = day_of(month), day_of(month_after(month))
         _, sealed = await self._read(connection, first)
         self.is_sealed = sealed is not None and first <= sealed.first_open
@@ -117,7 +117,7 @@ class Reporting:
         return now, await reported_month(connection, self._asked.book, sealed, first, now)
 
     async def closed(self, connection: asyncpg.Connection) -> Closed:
-        """Return which months are closed as far as the request is about; the connection is in revenue afterwards."""
+        """Return which months are closed, as the request knows it; afterwards the connection is in revenue's build."""
         if not self._wanted:
             return Closed(())
         closed = await enter_closed(connection, self._asked.book, self._asked.known)
@@ -125,16 +125,16 @@ class Reporting:
         return closed
 
     async def journal(self, connection: asyncpg.Connection, wanted: Wanted) -> AsyncIterator[list[Shown]]:
-        """Give a journal month by month: as closes account for it, then as it is."""
+        """Yield a journal month by month: as reported for closed months, then the effective one."""
         closed = await self.closed(connection)
         self._tell(closed, wanted)
         async for some in reported_journal(connection, self._revenue, self._asked.build, wanted, closed):
             yield some
 
     async def recall(self, connection: asyncpg.Connection, wanted: Wanted, subjects: Sequence[str]) -> list[str]:
-        """Read what was sealed of some, and name them with all of whom what is wanted was sealed.
+        """Read what was sealed about some customers; return them and others for whom the wanted entries were sealed.
 
-        Their journal is then told by ``recalled``. The connection is in revenue afterwards.
+        ``recalled`` then returns their journal. Afterwards the connection is in revenue's build.
         """
         book, named, found = self._asked.book, wanted.entry or wanted.line, set(subjects)
         closed = await enter_closed(connection, book, self._asked.known) if self._wanted else Closed(())
@@ -147,17 +147,17 @@ class Reporting:
         return sorted(found)
 
     def recalled(self, made: list[Books], wanted: Wanted) -> list[Shown]:
-        """Return the journal of those who were recalled, as closes account for it."""
+        """Return the journal of the recalled customers as closes reported it."""
         return reported_as_known(made, self._seals, wanted)
 
     def _tell(self, closed: Closed, wanted: Wanted) -> None:
-        """Remember what an answer rests on, and when what it leaves out is posted."""
+        """Remember an answer's basis, and when what it leaves out would be posted."""
         self.is_sealed = closed.until is not None and wanted.since <= closed.until.timestamp()
         if self.is_sealed and closed.until and not wanted.prior and closed.until.timestamp() <= wanted.until:
             self.left_out_at = closed.until
 
     async def named(self, connection: asyncpg.Connection, wanted: Wanted) -> list[Shown]:
-        """Return one entry or line of a journal, as closes account for it and as it is."""
+        """Return one entry or line of a journal, as reported and as effective."""
         closed = await self.closed(connection)
         self._tell(closed, wanted)
         return await read_named(connection, self._revenue, self._asked.build, wanted, closed)
@@ -174,7 +174,7 @@ class Reporting:
         return await read_sealed_receivable(connection, self._revenue, build, book, closed.digests(month))
 
     async def unpaid(self, connection: asyncpg.Connection, at: int) -> dict[str, int]:
-        """Return what is deferred and not paid at a second, by currency; the connection is in revenue afterwards."""
+        """Return what is deferred and unpaid at a second, by currency; the connection is then in revenue's build."""
         book, build = self._asked.book, self._asked.build
         some = [one for one in await self.receivable(connection, datetime.fromtimestamp(at, UTC)) if one.invoice]
         owed = {(one.currency, one.invoice): one.amount for one in some}
@@ -189,7 +189,7 @@ class Reporting:
         return deferred_unpaid(owed, deferred)
 
     async def _read(self, connection: asyncpg.Connection, first: date) -> tuple[Closed, SealedSums | None]:
-        """Read what is sealed, where a month is not after the first open one; and turn back to the build of revenue."""
+        """Read what is sealed, for a month up to the first open one, and return to revenue's build."""
         if not self._wanted:
             return Closed(()), None
         closed = await enter_closed(connection, self._asked.book, self._asked.known)

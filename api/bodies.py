@@ -16,7 +16,7 @@ BODY_BYTES_MAX = 65_536
 
 
 async def raw_body(request: Request, at_most: int = BODY_BYTES_MAX) -> bytes:
-    """Read at most so many bytes, whatever ``Content-Length`` claims."""
+    """Read at most ``at_most`` bytes, whatever ``Content-Length`` claims."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -26,7 +26,7 @@ async def raw_body(request: Request, at_most: int = BODY_BYTES_MAX) -> bytes:
 
 
 async def json_body(request: Request, known: AbstractSet[str], at_most: int = BODY_BYTES_MAX) -> dict[str, Any]:
-    """Return the object that a body is; it may be empty, and hold no key that is not ``known``."""
+    """Return a body's JSON object; it may be empty, and may hold only ``known`` keys."""
     raw = await raw_body(request, at_most)
     try:
         content = orjson.loads(raw) if raw else {}
@@ -59,7 +59,7 @@ def text_of(body: dict[str, Any], name: str) -> str | None:
 
 
 def reason_of(body: dict[str, Any]) -> str:
-    """Return why something is done, which must be said."""
+    """Return the reason given in a body. Raises 400 without one."""
     value = text_of(body, "reason")
     if value is None or not value.strip():
         raise Problem(400, "say a reason: it is recorded in the log with your name")

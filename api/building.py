@@ -1,4 +1,4 @@
-"""What is told of builds: how far each is, and what was decided about them, by whom and why."""
+"""What is shown about builds: how far each is, and what was decided about them, by whom and why."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ async def read_builds(
 
 
 def build_json(build: Build, progress: Progress, parked: int, now: datetime) -> dict[str, Any]:
-    """Write a build and how far it is. Until its parts are cut, it is about as much as its books have."""
+    """Write a build and how far it is. Until its parts are cut, the total is estimated from its books."""
     return {
         "build": build.build_id,
         "phase": _phase(build),
@@ -96,7 +96,7 @@ def build_json(build: Build, progress: Progress, parked: int, now: datetime) -> 
 
 
 def _phase(build: Build) -> str:
-    """Name a build's phase; it is ready once its digest is there, and it answers what it will go on answering."""
+    """Name a build's phase; it is ready only once its digest is there."""
     return "catching_up" if build.phase == "ready" and build.certificate is None else build.phase
 
 

@@ -1,7 +1,7 @@
-"""What may be kept of an answer: nothing, all of it for good, or a copy that is asked about again (ETag, 304).
+"""How answers may be cached: not at all, for good, or as a copy that is revalidated (ETag, 304).
 
-A tag is made of what an answer says, not of how fresh it is: positions move all the time, and a copy that says the same
-is the same. Such tags are weak, as RFC 9110 calls it; every process makes the same ones.
+A tag is computed from an answer's content, not its freshness: positions move all the time, and a copy with the same
+content is still right. Such tags are weak (RFC 9110); every process computes the same ones.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _TAG: Final = re.compile(r'(?:W/)?("[^"]*")')
 
 
 def kept(request: Request, response: Response, keeping: Keeping) -> Response:
-    """Say how long a good answer may be kept; one that the caller has already becomes a 304."""
+    """Set how long a successful answer may be cached; one the caller already has becomes a 304."""
     if response.status_code != 200 or keeping == "never":
         return response
     tag = tag_of(bytes(response.body))
@@ -41,7 +41,7 @@ def kept(request: Request, response: Response, keeping: Keeping) -> Response:
 
 
 def tag_of(body: bytes) -> str:
-    """Return the tag of an answer; of its freshness, only what bears on whether it can be relied on counts."""
+    """Return an answer's tag; of its freshness, only what says whether it can be relied on counts."""
     said, _, freshness = body.rpartition(_FRESHNESS) if _FRESHNESS in body else (body, b"", b"")
     digest = hashlib.sha256(said)
     for one in _SAID_OF_FRESHNESS.findall(freshness):

@@ -1,4 +1,4 @@
-"""``/v1/catalog`` and ``/v1/grants``: what people decide about access. Each is a fact with somebody's name."""
+"""``/v1/catalog`` and ``/v1/grants``: what people decide about access. Each decision is a fact with a name."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ HOLDERS: Final = (*links.BEGINS, ORG_PREFIX)
 
 
 async def put_catalog(request: Request) -> Response:
-    """Publish a catalog; answered as soon as it counts, or after ``wait`` seconds (by default one).
+    """Publish a catalog; answers once it is in effect, or after ``wait`` seconds (by default one).
 
-    ``position`` is null where that text holds already.
+    ``position`` is null if that text is in force already.
     """
     key = require(request, "admin")
     book = await book_to_change(request, key)
@@ -59,7 +59,7 @@ async def put_catalog(request: Request) -> Response:
 
 
 async def catalog_text(request: Request) -> str:
-    """Read the text of a catalog that a body is. Raises ``CatalogError``."""
+    """Read a catalog's text from a body. Raises ``CatalogError``."""
     try:
         return (await raw_body(request, CATALOG_BYTES_MAX)).decode()
     except UnicodeDecodeError as error:
@@ -67,7 +67,7 @@ async def catalog_text(request: Request) -> str:
 
 
 async def list_catalogs(request: Request) -> Response:
-    """List every catalog a book has published, oldest first; as of a moment those that hold by then, or as known."""
+    """List a book's catalogs, oldest first; as of a moment those in effect by then, or known by then."""
     asked, head = await asked_of_log(request, "entitlements:read")
     async with services(request).pool.acquire() as connection:
         found = await read_publications(connection, asked.book, asked.known)
@@ -91,7 +91,7 @@ def _publication_json(made: Publication) -> dict[str, Any]:
 
 
 async def _until_folded(serving: Services, book: str, position: int, wait_seconds: float) -> None:
-    """Wait until answers count an event, but not for long: it is durable, and whoever folds will come to it."""
+    """Wait until answers reflect an event, but not for long: it is durable and will be folded."""
 
     async def look() -> bool | None:
         async with serving.pool.acquire() as connection, connection.transaction(readonly=True):
@@ -142,9 +142,9 @@ def _grant(body: dict[str, Any]) -> Grant:
 
 
 def holder_of(text: str) -> str:
-    """Return whom something is granted to, if it can be: a customer or an organisation. Raises 400.
+    """Return the customer or organisation something is granted to. Raises 400 for any other name.
 
-    A question about any other name is answered (there is nothing); a grant to one would be lost without a word.
+    A question about another name is simply answered with nothing, but a grant to one would be lost silently.
     """
     holder = customer_of(text)
     if not holder.startswith(HOLDERS) or holder in HOLDERS:

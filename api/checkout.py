@@ -29,7 +29,7 @@ Url = Annotated[str, Field(pattern=r"^https?://[\x21-\x7e]{1,2000}$")]
 
 
 class CheckoutWanted(BaseModel):
-    """What a customer is sent to Checkout for."""
+    """The body of a request for a Checkout session."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -43,7 +43,7 @@ class CheckoutWanted(BaseModel):
 
 
 class PortalWanted(BaseModel):
-    """Whom the portal is for, and where it leads back to."""
+    """The body of a request for a portal session."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -52,7 +52,7 @@ class PortalWanted(BaseModel):
 
 
 async def create_checkout_session(request: Request) -> Response:
-    """Make a Checkout session for one price, marked with the organisation that is to have what it gives."""
+    """Make a Checkout session for one price, marked with the organisation that is to get what it gives."""
     key, access, account = _way_out(request)
     wanted = await _read(request, CheckoutWanted)
     price = (await access.get(f"/v1/prices/{quote(wanted.price, safe='')}", account=account)).content
@@ -81,7 +81,7 @@ async def create_portal_session(request: Request) -> Response:
 def checkout_parameters(wanted: CheckoutWanted, price: Json, org_metadata_key: str) -> dict[str, Any]:
     """Write a session as Stripe's API reference has it.
 
-    The metadata stand on the session and on what comes of it, since Stripe copies them nowhere by itself.
+    The metadata are set on the session and on what it creates, since Stripe does not copy them.
     """
     recurring = mapping(price.get("recurring"))
     mode = wanted.mode or ("subscription" if recurring else "payment")
@@ -111,7 +111,7 @@ def checkout_parameters(wanted: CheckoutWanted, price: Json, org_metadata_key: s
 
 
 def _way_out(request: Request) -> tuple[ApiKey, StripeAccess, str | None]:
-    """Return who asks, and what reaches the account of the book they mean: by default the platform's own."""
+    """Return the caller's key, and access to the Stripe account of the book they mean: by default the platform's."""
     key = require(request, SCOPE)
     serving = services(request)
     if serving.stripe is None:
@@ -140,7 +140,7 @@ async def _read(request: Request, model: type[Wanted]) -> Wanted:
 
 
 def _idempotency_key(request: Request, key: ApiKey) -> str | None:
-    """Return what makes Stripe answer the same again: ours alone, so that no two callers share one."""
+    """Return the idempotency key for Stripe, which no two of our callers can share."""
     if (given := idempotency_key_of(request)) is None:
         return None
     return hashlib.sha256(f"{key.digest} {request.url.path} {given}".encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""``/v1/checks``: what an engineer on call looks at, each with what was found and what to do where it is not well."""
+"""``/v1/checks``: what an engineer on call looks at, each with what was found and what to do if it fails."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Finding:
 
 
 async def list_checks(request: Request) -> Response:
-    """Go through everything; 200 also where something is wrong: the answer says what."""
+    """Run all checks; the answer is 200 even if some fail, and says which."""
     require(request, "admin")
     found = [await _readiness(request), *await examine_service(services(request))]
     data = [

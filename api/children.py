@@ -15,7 +15,7 @@ async def supervisor_gone() -> None:
 
 
 def fast_loop() -> type[asyncio.AbstractEventLoop] | None:
-    """Return the loop every process runs on, where it was made for this platform."""
+    """Return the fast event loop, if it is available for this platform."""
     try:
         import uvloop
     except ImportError:

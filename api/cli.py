@@ -1,7 +1,7 @@
-"""The ``ledger`` command line: finds the commands, turns what went wrong into a sentence and an exit status.
+"""The ``ledger`` command line: finds the commands, and turns errors into a sentence and an exit status.
 
-0 only when all was done; 2 for a mistake of the user; 130 for Ctrl-C; 1 for everything else: what was looked for and
-found wrong, and what could not be done.
+0 only if everything was done; 2 for a user's mistake; 130 for Ctrl-C; 1 for everything else: something was found wrong,
+or could not be done.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ COMMANDS: Final = {
 
 
 class _Imported(UserDict[str, Any]):
-    """Commands by name, imported when they are asked for: one command need not wait for what the others need."""
+    """Commands by name, imported on demand, so that one command does not wait for the imports of others."""
 
     def __getitem__(self, name: str) -> Any:
         module, _, attribute = super().__getitem__(name).partition(".")
@@ -125,7 +125,7 @@ def main() -> None:
 
 
 def _replace_what_is_closed() -> None:
-    """Let what is said into a closed stream be lost, instead of into the next file or connection that is opened."""
+    """Redirect closed standard streams to nowhere: output must not end up in a file or connection opened later."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))

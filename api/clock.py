@@ -1,4 +1,4 @@
-"""The clock on the wall. Nothing of the ledger reads it but through here, and whatever needs a clock is given one."""
+"""The wall clock. Everything that needs a clock is given one; only this module reads it."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def cell_json(value: Any) -> Any:
 
 
 def comparison_rows(comparison: Comparison) -> list[tuple[str, ...]]:
-    """Return a line for people per difference: whose row, what happened to it, what was and is, since which event."""
+    """Return one line per difference: whose row, what happened to it, its old and new values, since which event."""
     return [
         (one.subject, one.table, _place(one), one.change, what_changed(one), one.first_event or "")
         for one in comparison.differences

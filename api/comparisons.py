@@ -1,4 +1,4 @@
-"""Comparisons that are read a page at a time: made once beside the requests, and kept while somebody turns pages."""
+"""Comparisons of builds for paging: made once in the background, and kept while somebody reads their pages."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ class Made:
 
 
 class Comparisons:
-    """The newest comparison of each build with the live one, as far as this process was asked for them."""
+    """The newest comparison of each build with the live one, for builds this process was asked about."""
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self._clock = clock
         self._making: dict[str, tuple[datetime, asyncio.Task[Made]]] = {}
 
     async def read(self, ready: Operations, build_id: str, by: str, *, again: bool, wait_seconds: float) -> Made | None:
-        """Return how a build differs from the live one; None where it takes longer than ``wait_seconds`` to find out.
+        """Return how a build differs from the live one; None if that takes longer than ``wait_seconds``.
 
-        Whoever is answered has seen it, and that is noted. Raises what ``Operations.compare`` raises.
+        Notes that the caller has seen the comparison. Raises what ``Operations.compare`` raises.
         """
         task = self._making.get(build_id, (None, None))[1]
         if task is None or (task.done() and (again or not await self._holds(ready, task))):
@@ -76,7 +76,7 @@ class Comparisons:
         return Made(build, comparison, comparison.summary(ready.projection), self._clock(), {by})
 
     async def _holds(self, ready: Operations, task: asyncio.Task[Made]) -> bool:
-        """Tell whether a comparison is young, and of the builds that still go by these names."""
+        """Return whether a comparison is recent, and its builds still exist under these names."""
         if task.cancelled() or task.exception() is not None:
             return False
         made = task.result()

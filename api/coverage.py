@@ -1,4 +1,4 @@
-"""``GET /v1/coverage`` and ``GET /v1/observations``: what the log is proven to have, and what is still being asked."""
+"""``GET /v1/coverage`` and ``GET /v1/observations``: which hours are proven complete, and what Stripe is asked for."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _STATES: Final = frozenset({"open", "answered", "given_up"})
 
 
 async def get_coverage(request: Request) -> Response:
-    """Answer every hour of a book: whether it is proven complete, by what. By default, as far back as Stripe lists."""
+    """Answer, for every hour of a book, whether it is proven complete and by what; by default for Stripe's 30 days."""
     asked, head = await asked_of_log(request, SCOPE)
     book, now = asked.book, asked.now
     limit, after = page_parameters(request, datetime, default=MAX_LIMIT)
@@ -42,7 +42,7 @@ async def get_coverage(request: Request) -> Response:
 
 
 async def list_observations(request: Request) -> Response:
-    """List what events left to be asked of Stripe: open, answered (by which event), or given up, and why."""
+    """List what Stripe is asked for because events omit it: open, answered (by which event), or given up, and why."""
     asked, head = await asked_of_log(request, SCOPE)
     state = request.query_params.get("state")
     if state is not None and state not in _STATES:

@@ -29,7 +29,7 @@ FILE: Final = "credentials.json"
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """The secrets that vouch for webhooks, the keys that open reads, and the generated ones in plain text."""
+    """The webhook secrets and API keys in force, and the generated ones in plain text."""
 
     webhook_secrets: tuple[WebhookSecret, ...]
     api_keys: tuple[ApiKey, ...]

@@ -29,7 +29,7 @@ def database_of(settings: Settings) -> Database:
 
 
 def refuse_half_restored(settings: Settings) -> None:
-    """Raise ``MistakeError`` where a restore was stopped: what is missing of its keys would be made anew."""
+    """Raise ``MistakeError`` after an interrupted restore: keys it had not restored yet would be generated again."""
     unfinished = settings.data_dir / UNFINISHED
     if unfinished.is_file():
         backup = unfinished.read_text().partition("\n")[0]
@@ -47,7 +47,7 @@ def prepare_embedded(embedded: EmbeddedPostgres) -> None:
 
 @contextlib.contextmanager
 def running_database(settings: Settings) -> Iterator[Database]:
-    """Give a command line's work a database that runs, starting (and stopping) the embedded one where it must."""
+    """Provide a running database for a command, starting (and stopping) the embedded one if needed."""
     refuse_half_restored(settings)
     if settings.database_url is not None:
         yield Database(settings.database_url)

@@ -1,4 +1,4 @@
-"""What ``ledger doctor`` looks at: every setting as it is in force, and what the log relies on in the database."""
+"""What ``ledger doctor`` checks: every setting in force, and what the log relies on in the database."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ SELECT has_table_privilege('ledger_app', 'ledger.event', 'INSERT, SELECT')
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One line of the examination: what was looked at, what was found, and how it was judged."""
+    """One line of the result: what was checked, what was found, and how it was judged."""
 
     name: str
     ok: bool
@@ -91,7 +91,7 @@ def _signing_key(settings: Settings) -> Check:
 
 
 def place_checks(settings: Settings) -> list[Check]:
-    """Check where the service is to listen, where checkpoints go, and whether Stripe's key reads like one."""
+    """Check the address to listen on, the checkpoint folder, and whether Stripe's key looks like one."""
     checks = [_tried("address", settings.host, "this machine can listen there", lambda: _listen(settings.host))]
     if settings.checkpoint_dir is not None:
         shown, how = str(settings.checkpoint_dir), "checkpoints can be appended there"

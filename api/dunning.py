@@ -60,7 +60,7 @@ def _opening(one: Standing) -> tuple[datetime, str]:
 
 
 async def get_case(request: Request) -> Response:
-    """Answer with one case and what happened to it, each with its event; and to what could pay it meanwhile."""
+    """Answer with one case and its timeline, each line with its event, including changes of payment methods."""
     asked = await asked_by(request, SCOPE)
     serving, case = services(request), read_identifier("invoice", path_value(request, "invoice"))
 
@@ -107,7 +107,7 @@ async def list_cases(request: Request) -> Response:
 
 
 async def list_attention(request: Request) -> Response:
-    """List the cases that nothing ends by itself, by currency, the largest amount first."""
+    """List the cases that will not end without a person, by currency, the largest amount first."""
     asked, moment = await _of_book(request)
     currency = request.query_params.get("currency")
     if currency is not None and not (len(currency) == 3 and currency.isascii() and currency.isalpha()):
@@ -162,7 +162,7 @@ async def get_summary(request: Request) -> Response:
 
 
 async def _of_book(request: Request) -> tuple[Asked, Moment]:
-    """Read what is asked of a whole book; what was known then is read from a kept build."""
+    """Read what is asked about a whole book; what was known at a time is read from a kept build."""
     asked = await build_for(services(request), services(request).dunning.name, await asked_by(request, SCOPE))
     return asked, Moment(asked.now, asked.as_of)
 

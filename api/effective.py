@@ -14,7 +14,7 @@ from api.secrets import ApiKey, WebhookSecret
 
 
 async def get_settings(request: Request) -> Response:
-    """Answer every setting in force; secrets are said to be set, not told."""
+    """Answer every setting in force; of secrets only whether they are set."""
     require(request, "admin")
     serving = services(request)
     credentials = serving.credentials

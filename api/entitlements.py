@@ -92,7 +92,7 @@ def _checks(value: object) -> list[tuple[str, str]]:
 
 
 def _answer(found: Entitlements, feature: str) -> Answer:
-    """Answer one of many: a customer whose answers are too old is told so alone, and denied."""
+    """Answer one of many questions; a customer whose rows are too old is denied, without failing the others."""
     if found.parked_too_long:
         return Answer(feature, granted=False, kind="boolean", value=False, state=None, reason="parked")
     return found.answer(feature)
@@ -205,7 +205,7 @@ def _respond(request: Request, content: dict[str, Any], found: Sequence[Entitlem
 
 
 def freshness_json(freshness: Freshness, now: datetime, *, stale: bool, parked: bool) -> dict[str, Any]:
-    """Write how fresh an answer is; what is parked or far behind is ``stale`` too."""
+    """Write how fresh an answer is; parked rows and a build far behind make it ``stale``."""
     lag_seconds = round(freshness.lag_seconds(now), 3)
     return {
         "book": freshness.book,

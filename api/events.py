@@ -81,9 +81,9 @@ async def get_raw(request: Request) -> Response:
 
 
 async def asked_of_log(request: Request, scope: str) -> tuple[Asked, int]:
-    """Read what is asked of the log, and its head once that is at ``min_position``: the log is never behind itself.
+    """Read what is asked about the log, and its head once that has reached ``min_position``.
 
-    Raises 503 where it takes longer than ``wait``.
+    Raises 503 if that takes longer than ``wait``.
     """
     asked, head = await asked_by(request, scope), 0
 
@@ -122,7 +122,7 @@ def _copy_of_cursor(request: Request) -> tuple[datetime, str, bytes] | None:
 async def list_rows(request: Request) -> Response:
     """List the rows of the live builds that rest on an event, of those projections that the key may read.
 
-    As of a moment, or as known: what the event's subject came to by then, folded now.
+    As of a moment, or as known, they are the rows of the event's subject at that time, folded now.
     """
     key = require(request, SCOPE)
     asked, head = await asked_of_log(request, SCOPE)

@@ -1,4 +1,4 @@
-"""Into files, of a stretch of months and in one snapshot: the books as they are reported, and the log itself."""
+"""Exports to files, for a range of months and in one snapshot: the books as reported, and the log itself."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""What every request passes first and last, a page of the console too: an id, safe headers, one line in the log.
+"""What every request passes first and last, console pages included: an id, safe headers, one line in the log.
 
-The line says method, route as declared (never the path: it names customers), status, milliseconds, the request's id
-and the name of the key that asked. No address, no parameter, no body. Probes and answered checks have theirs at level
-debug alone.
+The line has the method, the route as declared (not the path, which names customers), status, milliseconds, the
+request's id and the name of the key; no address, parameter or body. Probes and successful checks are logged at level
+debug only.
 """
 
 from __future__ import annotations

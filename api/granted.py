@@ -89,7 +89,7 @@ def _state(row: asyncpg.Record, at: datetime) -> str:
 
 
 async def preview_catalog(request: Request) -> Response:
-    """Say who would gain or lose what, were this catalog published now; looks at some customers, changes nothing."""
+    """Answer who would gain or lose what if this catalog were published now; checks some customers, changes nothing."""
     key = require(request, "admin")
     book = await book_of_request(request, key)
     catalog = check_catalog(await catalog_text(request))

@@ -1,7 +1,7 @@
 """Catalogs and grants as facts: what people decide about access, behind both HTTP and the command line.
 
-A grant stands in the stream of its holder; its id is a function of what the caller calls it, so that asking again
-grants nothing twice.
+A grant is in the stream of its holder; its id is derived from the request's Idempotency-Key, so that a retry grants
+nothing twice.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ async def publish_catalog(
 
 
 def ends_too_soon(start: datetime | None, end: datetime | None, now: datetime) -> bool:
-    """Tell whether a grant would be over before it begins: from ``now`` on, where no beginning is given."""
+    """Return whether a grant would end before it begins (at ``now``, if no beginning is given)."""
     return end is not None and end <= (start or now.replace(microsecond=0))
 
 

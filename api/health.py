@@ -1,6 +1,6 @@
-"""``GET /healthz`` and ``GET /readyz``: does the process answer, and would what it answers be right.
+"""``GET /healthz`` and ``GET /readyz``: whether the process answers, and whether its answers would be right.
 
-Neither wants a key, so neither names a book.
+Neither needs a key, so neither names a book.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _CANNOT_BE_READ: Final = (
 
 
 class NotReadyError(Exception):
-    """A check that does not hold: what it looked at, and in how many seconds to ask again."""
+    """A readiness check failed: which one, and in how many seconds to ask again."""
 
     def __init__(self, check: str, why: str, retry_after: int = 5) -> None:
         super().__init__(why)
@@ -83,7 +83,7 @@ async def _check_schema(connection: asyncpg.Connection) -> None:
 
 
 async def _check_keys(connection: asyncpg.Connection, serving: Services) -> None:
-    """Somebody may send, somebody may ask, and the key that signs is one the log knows (or is still to know)."""
+    """Check that there is a webhook secret and an API key, and that the signing key is known to the log (or new)."""
     if not serving.credentials.webhook_secrets or not serving.credentials.api_keys:
         raise NotReadyError("keys", "there is no webhook secret or no API key")
     keys = (await read_identity(connection)).keys
@@ -105,7 +105,7 @@ async def _check_runner(connection: asyncpg.Connection, serving: Services) -> fl
 
 
 async def _check_tables(connection: asyncpg.Connection, serving: Services) -> None:
-    """Look whether answers can be read: a build whose tables are gone or locked away lags behind nothing."""
+    """Check that the live tables can be read: the lag does not reveal that they are gone or locked."""
     for projection in projections_of(serving.settings):
         live = await connection.fetchrow(LIVE, projection.name)
         if live is None:

@@ -1,4 +1,4 @@
-"""``/v1/revenue/journal``, ``explain`` and ``ageing``: single entries, why they are there, and what is still owed."""
+"""``/v1/revenue/journal``, ``explain`` and ``ageing``: single entries, why they exist, and what is still owed."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ _OLDEST: Final = "over_90"
 
 
 async def list_journal(request: Request) -> Response:
-    """List entries, or with ``group_by`` what they all come to; an entry of time shows the part up to ``to``.
+    """List entries, or with ``group_by`` their sums; a recognition entry shows the part earned up to ``to``.
 
-    ``prior_period=false`` leaves out what changed in closed months, and says when that is posted.
+    ``prior_period=false`` leaves out later changes of closed months, and says when those are posted.
     """
     policy = policy_parameter(request)
     customer = identifier_parameter(request, "customer")
@@ -81,7 +81,7 @@ async def list_journal(request: Request) -> Response:
 
 
 async def explain(request: Request) -> Response:
-    """Say why an entry is there, or everything that became of an invoice's line, down to the events."""
+    """Explain an entry, or everything that happened to an invoice line, down to the events."""
     entry, line = identifier_parameter(request, "entry"), identifier_parameter(request, "line")
     if "movement" in request.query_params and entry is None and line is None:
         return await explain_movement(request)
@@ -115,7 +115,7 @@ async def explain(request: Request) -> Response:
 
 
 async def get_ageing(request: Request) -> Response:
-    """Say what is owed and for how long it has been due, in all and by customer."""
+    """Answer what is owed and for how long it has been due, in all and by customer."""
     serving = services(request)
     asked = await asked_by(request, SCOPE)
     at = time_of(seconds_of(asked.as_of or asked.now))
@@ -182,7 +182,7 @@ _OF_FEW: Final = {"customer", "entry", "line"}
 def _whose(wanted: Wanted, reporting: Reporting | None) -> Whose | None:
     """Tell how to find whose books are asked about, where they are one customer's, or those of an entry or a line.
 
-    Closes account for the published policies alone, and so for what is reported of them.
+    Closes cover the published policies only, and so does what is reported from them.
     """
     name = wanted.entry or wanted.line
 

@@ -1,4 +1,4 @@
-"""What a web process keeps of the present: the tail of the change log, the streams, and the answers in memory."""
+"""What a web process keeps up to date: the tail of the change log, the streams, and answers in memory."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Logging: one line an occurrence on standard error, for people or (``json``) for machines, and nothing personal.
+"""Logging: one line per occurrence on standard error, for people or (``json``) for machines, without personal data.
 
-What fails is written as its kind and the places it passed, never as its message: messages of libraries quote the values
-they met, and those may be a customer's. Values that look like an address of mail, a card's number, a key, a secret or a
-signature are blotted out of every line, whoever writes it.
+An error is logged as its type and stack, never with its message: messages of libraries quote values, which may be a
+customer's. Values that look like an e-mail address, a card number, a key, a secret or a signature are blotted out of
+every line, whoever writes it.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def configure_logging(settings: Settings) -> None:
 
 
 def _take_over(level: int, first: Sequence[structlog.typing.Processor], last: structlog.typing.Processor) -> None:
-    """Write what libraries log in the same form; of lines that go on, the first: the rest quotes objects."""
+    """Log libraries' messages in the same form; of a message of several lines the first, as the rest quotes objects."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -79,7 +79,7 @@ def _take_over(level: int, first: Sequence[structlog.typing.Processor], last: st
 
 
 def _uncaught(_: type[BaseException], error: BaseException, __: TracebackType | None) -> None:
-    """Say what ended the process, as everything else is said."""
+    """Log the exception that ended the process in the same form."""
     structlog.get_logger().critical("process_failed", exc_info=error)
 
 
@@ -89,12 +89,12 @@ def _first_line(_: Any, __: str, line: Line) -> Line:
 
 
 def _retrying(details: stamina.instrumentation.RetryDetails) -> None:
-    """Say that something is tried again; its arguments are nobody's business."""
+    """Log that something is retried, without its arguments."""
     structlog.get_logger().info("retrying", what=details.name, number=details.retry_num, error=details.caused_by)
 
 
 def without_personal_data(_: Any, __: str, line: Line) -> Line:
-    """Write exceptions as what may be said of them, and blot out whatever looks personal or secret."""
+    """Write exceptions without their messages, and blot out whatever looks personal or secret."""
     if (failed := line.pop("exc_info", None)) is not None:
         error = failed if isinstance(failed, BaseException) else _current(failed)
         if error is not None:
@@ -118,7 +118,7 @@ def _current(failed: Any) -> BaseException | None:
 
 
 def describe(error: BaseException) -> str:
-    """Say what went wrong without what it went wrong with: our own sentences, else the kind of error and its code."""
+    """Describe an error without the values involved: our own message, else the type of error and its code."""
     if isinstance(error, LedgerError):
         return f"{type(error).__name__}: {error}"
     if isinstance(error, asyncpg.PostgresError):
@@ -141,7 +141,7 @@ def _frames(trace: TracebackType | None) -> list[str]:
 
 
 def is_personal(text: str) -> bool:
-    """Tell whether a text holds what is kept out of the log."""
+    """Return whether a text contains what is kept out of the log."""
     return _blotted(text) != text
 
 

@@ -1,7 +1,8 @@
-"""Entitlements kept in this process's memory: what a holder holds, evaluated at the clock when it is asked about.
+"""Entitlements cached in this process's memory: what a holder holds, evaluated by the clock when somebody asks.
 
-An entry is what was read from the database at one commit of the live build; the tail says whose rows later commits
-wrote, and those are forgotten. Between two turns of time an answer is the same bytes, so they are kept too.
+An entry was read from the database at one commit of the live build; the tail says whose rows later commits wrote, and
+those entries are dropped. Until the next moment at which time can change it, an answer is the same bytes, so the bytes
+are cached too.
 """
 
 from __future__ import annotations

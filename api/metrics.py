@@ -1,9 +1,8 @@
-"""What the web processes of one ``serve`` count of themselves; ``api.scrape`` adds what the database knows.
+"""What the web processes of one ``serve`` count; ``api.scrape`` adds what the database knows.
 
-One ``serve`` is one target of Prometheus. Where it has several web processes they count in files they share, and
-whichever of them is asked answers for all; where it has one, that counts in memory, and says what it takes of the
-machine too. Whatever must be right over all of a database's services (how many events were appended, what is parked)
-is read from the database when it is asked for, and is the same on every target.
+One ``serve`` is one Prometheus target. Several web processes count in shared files, and whichever is scraped answers
+for all; a single one counts in memory and also reports its use of the machine. Numbers about the whole database (how
+many events were appended, what is parked) are read from it at each scrape and are the same on every target.
 """
 
 from __future__ import annotations

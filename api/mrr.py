@@ -1,4 +1,4 @@
-"""``/v1/revenue/mrr``: what subscriptions are worth a month, at any moment, and how that moved."""
+"""``/v1/revenue/mrr``: what subscriptions are worth per month, at any moment, and how that moved."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ _INSTANT: Final = timedelta(microseconds=1)
 
 
 async def get_mrr(request: Request) -> Response:
-    """Say what everything is worth a month at one moment, by currency, and how much of it is at risk."""
+    """Answer the total worth per month at one moment, by currency, and how much of it is at risk."""
     policy, sealed = policy_parameter(request), wants_sealed(request)
     serving = services(request)
     asked = await asked_by(request, SCOPE)
@@ -112,14 +112,14 @@ async def read_sealed_totals(
 
 
 async def _enter_dunning(connection: asyncpg.Connection, asked: Asked) -> bool:
-    """Turn to the cases that are read beside: the live ones, for a kept build of revenue has none of its own."""
+    """Enter dunning's build for the cases: the live one, since a kept build of revenue has no cases of its own."""
     if asked.build is not None:
         return False
     return (await enter_build(connection, "dunning", asked.book)).build is not None
 
 
 async def list_movements(request: Request) -> Response:
-    """Say how worth moved in each interval of a range of UTC days; with ``detail``, in which single movements."""
+    """Answer how worth moved in each interval of a range of UTC days; with ``detail``, by which single movements."""
     policy, sealed = policy_parameter(request), wants_sealed(request)
     customer = identifier_parameter(request, "customer")
     detail = flag_parameter(request, "detail")
@@ -152,7 +152,7 @@ async def list_movements(request: Request) -> Response:
 
 
 async def explain_movement(request: Request) -> Response:
-    """Say why worth moved: what each of the subscriptions was worth before and after, and the events that say so."""
+    """Explain a movement: what each of its subscriptions was worth before and after, and the events behind that."""
     customer, currency, at = movement_parameter(request)
     policy, sealed, serving = policy_parameter(request), wants_sealed(request), services(request)
     asked = await asked_by(request, SCOPE)

@@ -1,6 +1,6 @@
-"""What engineers do to projections, behind both the command line and HTTP: rebuild, compare, swap, go back, replay.
+"""What engineers do to projections, for both the command line and HTTP: rebuild, compare, promote, roll back, replay.
 
-Each is a decision with somebody's name and reason, and stands in the control book.
+Each is a decision with a name and a reason, recorded in the control book.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Until:
 
 @dataclass(frozen=True, slots=True)
 class Operations:
-    """One projection of one database, and the clock and appender its decisions are written down with."""
+    """The operations on one projection of one database; clock and appender are for recording decisions."""
 
     database: Database
     projection: Projection
@@ -106,7 +106,7 @@ class Operations:
             connection.terminate()
 
     async def request_rebuild(self, *, by: str, reason: str | None, until: Until | None = None) -> Build:
-        """Register a new build, or return the one of the same kind that was begun and not finished."""
+        """Register a new build, or return an unfinished one of the same kind."""
         until = until or Until()
         async with self._builder() as connection:
             await ensure_live(connection, self.projection)
@@ -144,9 +144,9 @@ class Operations:
         return build
 
     async def begin(self, *, by: str) -> bool:
-        """Fold a long log at once where the live build has folded nothing of it; return whether it was so.
+        """Rebuild at once if the log is long and the live build has folded none of it; return whether that was so.
 
-        A log that was imported, or was there before its projection, is not followed event by event from its beginning.
+        So a log that was imported, or existed before its projection, is not followed step by step from its beginning.
         """
         await self.say()
         async with self._builder() as connection:
@@ -164,7 +164,7 @@ class Operations:
         return True
 
     async def fold(self, build_id: str, report: Report = lambda _: None) -> None:
-        """Fold parts of a rebuild until none is left that nobody works on, then until all are done."""
+        """Fold parts of a rebuild that nobody else works on, and wait until all are done."""
         async with self._builder() as connection, self._builder() as reading:
             build = self._foldable(await self._own(connection, build_id))
             await rebuild.plan(connection, self.projection, build)
@@ -284,12 +284,12 @@ class Operations:
         return swapped
 
     async def say(self) -> None:
-        """Say in the log which builds were swapped, where it does not yet: whoever swapped may have been killed."""
+        """Record swaps that the log does not record yet, since the process that swapped may have been killed."""
         async with self._builder() as connection:
             await say_swaps(connection, self.appender)
 
     async def drop(self, build_id: str, *, by: str, reason: str | None = None) -> None:
-        """Throw a build away; the live one is refused."""
+        """Delete a build; refuses the live one."""
         async with self._builder() as connection:
             await drop_build(connection, await self._own(connection, build_id))
         await self._record(build_id, lambda life: life.drop(by, reason))
@@ -301,12 +301,12 @@ class Operations:
             return build, await rebuild.read_progress(connection, build)
 
     async def parked(self, subject: str | None = None) -> list[asyncpg.Record]:
-        """Return what is parked, with the event and the error; a subject without its book is looked for in all."""
+        """Return what is parked, with the event and the error; a subject given without its book is searched in all."""
         async with self._builder() as connection:
             return list(await connection.fetch(PARKED, subject))
 
     async def replay(self, subject: str | None = None) -> tuple[int, int]:
-        """Fold parked subjects (or one) again; return how many are parked no more, and how many still are."""
+        """Fold parked subjects (or one) again; return how many are no longer parked, and how many still are."""
         parked = [row for row in await self.parked(subject) if row["projection"] == self.projection.name]
         if subject is not None and not parked:
             raise MistakeError(f"{subject} is not parked")

@@ -23,7 +23,7 @@ from ledger.written import json_bytes
 
 
 def show_json(content: Any, *, err: bool = False) -> None:
-    """Print ``content`` as indented JSON; on standard error where standard output is taken."""
+    """Print ``content`` as indented JSON, on standard error if standard output is in use."""
     stream = (sys.stderr if err else sys.stdout).buffer
     stream.write(json_bytes(content, indent=2) + b"\n")
     stream.flush()

@@ -21,10 +21,10 @@ _MONTH = re.compile(r"[0-9]{4}-[0-9]{2}")
 
 
 class SlashesInPaths:
-    """ASGI middleware: a percent-encoded slash belongs to a path's value and does not separate values.
+    """ASGI middleware: a percent-encoded slash is part of a path's value and does not separate values.
 
-    Servers hand routes a path decoded whole. Here ``%2F`` becomes NUL, which no value may hold, until
-    ``path_value`` turns it back; a NUL that is sent becomes U+FFFD, as other bytes do that are no text.
+    Servers decode the whole path before routing. Here ``%2F`` becomes NUL, which no value may contain, until
+    ``path_value`` turns it back; a NUL in the request becomes U+FFFD, like other bytes that are not text.
     """
 
     def __init__(self, app: ASGIApp) -> None:

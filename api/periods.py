@@ -1,4 +1,4 @@
-"""``/v1/periods``: which months are closed, closing the oldest open one, and opening the latest closed one again."""
+"""``/v1/periods``: which months are closed, closing the oldest open one, and reopening the latest closed one."""
 
 from __future__ import annotations
 
@@ -79,9 +79,9 @@ async def list_periods(request: Request) -> Response:
 
 
 async def get_period(request: Request) -> Response:
-    """Show a seal of a month, by default the latest: what its rows come to, and whether they come to its digest.
+    """Show a seal of a month, by default the latest: its totals, and whether its rows give its digest.
 
-    The latter takes every row: ``verify=false`` leaves it open.
+    The latter reads every row; ``verify=false`` skips it.
     """
     asked = await asked_by(request, "revenue:read")
     month = _month(request)
@@ -103,7 +103,7 @@ async def get_period(request: Request) -> Response:
 
 
 async def _verified(connection: asyncpg.Connection, book: str, period: Period) -> bool:
-    """Tell whether sealed rows come to the seal's digest, one chunk after the other: a month is too much to hold."""
+    """Return whether the sealed rows give the seal's digest, chunk by chunk: a month may not fit in memory."""
     hashed = hashlib.sha256()
     for number in range(1, period.chunks + 1):
         lines, moved = await read_chunk(connection, book, period.digest, number)
@@ -114,7 +114,7 @@ async def _verified(connection: asyncpg.Connection, book: str, period: Period) -
 
 
 async def get_checklist(request: Request) -> Response:
-    """Say what stands against closing a month as things are, or were: what closing it would be refused for."""
+    """Answer what blocks closing a month now, or at an earlier moment."""
     asked = await asked_by(request, "revenue:read")
     serving, month = services(request), _month(request)
     at = asked.as_of or asked.now
@@ -133,9 +133,9 @@ async def get_checklist(request: Request) -> Response:
 
 
 async def close_period(request: Request) -> Response:
-    """Close the oldest open month. 409 with the list of what stands against it, unless forced.
+    """Close the oldest open month. Answers 409 with the list of what blocks it, unless forced.
 
-    Answered as soon as reads count it, or after ``wait`` seconds (by default one); so is reopening.
+    Closing and reopening are answered once reads reflect them, or after ``wait`` seconds (by default one).
     """
     key = require(request, SCOPE)
     book = await book_to_change(request, key)
@@ -177,7 +177,7 @@ async def close_checked(
     progress: Progress = lambda _: None,
     beside: Callable[[Closing], Sequence[NewEvent]] = lambda _: (),
 ) -> Closing:
-    """Close a month; where Stripe's API can be asked, hours that are not proven complete object as well."""
+    """Close a month; if Stripe's API can be asked, hours not proven complete block it as well."""
     async with serving.pool.acquire() as connection:
         if not await read_head(connection, asked.book):
             raise PeriodError(f"{asked.book} has no event: there is nothing to close")
@@ -190,7 +190,7 @@ async def _others(serving: Services, book: str, month: str, now: datetime) -> li
 
 
 async def unproven(pool: asyncpg.Pool, book: str, month: str, now: datetime) -> list[Objection]:
-    """Return the objection that hours of the month, since the log began, are not proven to be complete."""
+    """Return the objection that hours of the month, since the log began, are not proven complete."""
     async with pool.acquire() as connection:
         first = await first_hour(connection, book)
         since = max(month_start(month), first or now)
@@ -202,7 +202,7 @@ async def unproven(pool: asyncpg.Pool, book: str, month: str, now: datetime) -> 
 
 
 async def reopen_period(request: Request) -> Response:
-    """Open the latest closed month again; its seal stays readable."""
+    """Reopen the latest closed month; its seal stays readable."""
     key = require(request, SCOPE)
     book = await book_to_change(request, key)
     reason = reason_of(await json_body(request, {"reason"}))
@@ -223,7 +223,7 @@ async def reopen_period(request: Request) -> Response:
 
 
 async def _until_folded(serving: Services, book: str, wait_seconds: float) -> None:
-    """Wait until reads count what was decided, but not for long: it is durable, and whoever folds will come to it."""
+    """Wait until reads reflect a decision, but not for long: it is durable and will be folded."""
     async with serving.pool.acquire() as connection:
         head = await read_head(connection, book)
 

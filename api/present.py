@@ -1,7 +1,7 @@
 """``GET /v1/customers/{customer}/entitlements/{feature}``: the present from memory, everything else from the database.
 
-Memory answers for what the tail of the change log has confirmed. Was that more than a second ago, the answer says
-``stale``; more than five, the database is asked. Both write the same bytes.
+Memory answers as long as the tail of the change log confirms it. If it last did so more than a second ago, the answer
+says ``stale``; more than five, the database is asked instead. Both write the same bytes.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ class _Said:
 
 
 class Present:
-    """ASGI application before another: a plain check that memory can answer is answered here, all else is passed on.
+    """ASGI application before another: answers plain checks from memory, and passes everything else on.
 
-    Plain is one without parameters, with a key that may ask. Finding its route among all and Starlette's ways around
-    a handler would cost more than the answer.
+    A check is plain if it has no parameters and its key may ask. Routing and Starlette's overhead would cost more than
+    the answer.
     """
 
     def __init__(self, app: ASGIApp, state: State) -> None:

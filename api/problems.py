@@ -115,7 +115,7 @@ class ProblemResponse(JSONResponse):
 
 
 def problem_of(error: Exception) -> Problem:
-    """Translate any exception: what the caller did wrong is 4xx, what may pass is 503, the rest is ours."""
+    """Translate any exception: the caller's mistake is 4xx, what may pass is 503, the rest is our error (500)."""
     if isinstance(error, Problem):
         return error
     for kinds, told in TOLD:
@@ -134,7 +134,7 @@ def _not_ready(error: NotReadyToCloseError) -> Problem:
 
 
 def _refused_by_stripe(refused: StripeRefusedError) -> Problem:
-    """Translate an error of Stripe's: what was asked wrongly is the caller's, a key that is refused is ours."""
+    """Translate an error from Stripe: an invalid request is the caller's mistake, a refused Stripe key is ours."""
     import stripe
 
     error = refused.error
