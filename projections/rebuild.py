@@ -26,12 +26,12 @@ from projections.ahead import PIECE_ROWS, Ahead, Place, read, working_ahead
 from projections.builds import Build, enter, set_phase
 from projections.claims import Claims, write_claims
 from projections.collecting import collector_paused
-from projections.contract import Projection, Subject
+from projections.contract import Projection
 from projections.facts import Fact
 from projections.links import CUSTOMERS, Link, is_customer, linking, merged
 from projections.parts import cut
 from projections.reading import parsed, prepare, read_in_pieces, read_rows
-from projections.refold import Refolding, Wanted, fold_long, fold_one
+from projections.refold import Refolding, Wanted, Work, fold_long, fold_one
 from projections.terms import KnownTerms
 from projections.writing import keep, park, write_new
 
@@ -321,7 +321,7 @@ async def _fold_subjects(
     told: dict[str, list[Fact]],
 ) -> Refolding:
     """Fold subjects of a piece with the streams below them; their own facts are in ``told``, or in the piece's rows."""
-    refolding = Refolding()
+    work = Work(connection, projection, place.book, place.target, terms)
     others = [stream for subject, streams in below.items() for stream in streams if stream != subject]
     joined = None if piece.long else await read_rows(connection, projection.types, others, place.target, _JOINED_ROWS)
     if joined is not None and not piece.done:
@@ -329,13 +329,12 @@ async def _fold_subjects(
     for subject, streams in below.items():
         await asyncio.sleep(0)  # let in what is being written
         if joined is None:
-            wanted = Wanted(subject, tuple(streams))
-            await fold_long(connection, projection, place.book, wanted, place.target, terms, refolding)
+            await fold_long(work, Wanted(subject, tuple(streams)))
             continue
         # Decode one subject at a time, so that only its parsed events are in memory.
         rows = [row for row in piece.subjects.pop(subject, ()) if row["type"] in projection.types]
         rows += [row for stream in streams for row in joined.pop(stream, ())]
         facts = [*told.pop(subject, ()), *parsed(rows)]
         if facts:
-            fold_one(projection, Subject(place.book, subject), facts, place.target, terms, refolding)
-    return refolding
+            fold_one(work, subject, facts)
+    return work.result

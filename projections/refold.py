@@ -81,6 +81,21 @@ class Refolding:
 
 
 @dataclass(frozen=True, slots=True)
+class Work:
+    """What some subjects of a book are refolded with, up to which position, and the ``result`` so far.
+
+    The build's schema must be entered for the whole session.
+    """
+
+    connection: asyncpg.Connection
+    projection: Projection
+    book: str
+    until: int
+    terms: KnownTerms
+    result: Refolding = field(default_factory=Refolding)
+
+
+@dataclass(frozen=True, slots=True)
 class Wanted:
     """A subject to refold: its streams, and its news as (created, position); without news it is refolded whole."""
 
@@ -111,15 +126,15 @@ async def refold(
 
     Subjects that ``warm`` remembers resume from there; the result says what may be remembered about the others.
     """
-    refolding = Refolding()
+    work = Work(connection, projection, book, until, terms)
     known = {one.subject: found for one in wanted if warm and (found := _known(warm, one))}
     if warm and known:
         going_on = [one for one in wanted if one.subject in known]
         # Going on changes a remembered fold, so it no longer matches the rows: forget it until they are committed.
         warm.forget(known)
         for some in _portions(going_on):
-            await _fold_warm(connection, projection, book, going_on[some], known, until, terms, refolding)
-        folded = {one.subject for one in refolding.done} | refolding.failed.keys()
+            await _fold_warm(work, going_on[some], known)
+        folded = {one.subject for one in work.result.done} | work.result.failed.keys()
         wanted = [one for one in wanted if one.subject not in folded]
     kept = await _kept(connection, [one.subject for one in wanted if one.news])
     whole: list[Wanted] = []
@@ -128,19 +143,18 @@ async def refold(
         states = kept.get(one.subject, [])
         state = newest_before(states, min(one.news)[0]) if one.news else None
         if state is None and states and states[-1].seen > PIECE_EVENTS:
-            await fold_long(connection, projection, book, one, until, terms, refolding)
+            await fold_long(work, one)
         elif state is None:
             whole.append(one)
         elif (target := _next_after(states, max(one.news)[0])) is None or not await _fold_up_to(
-            connection, projection, book, one, state, target, terms, refolding
+            work, one, state, target
         ):
             resumed.append((one, state))
     for some in _portions([one for one, _ in resumed]):
-        await _fold_on(connection, projection, book, resumed[some], until, terms, refolding, remember=warm is not None)
+        await _fold_on(work, resumed[some], remember=warm is not None)
     for start in range(0, len(whole), _AT_ONCE):
-        others = whole[start : start + _AT_ONCE]
-        await _fold_whole(connection, projection, book, others, until, terms, refolding, remember=warm is not None)
-    return refolding
+        await _fold_whole(work, whole[start : start + _AT_ONCE], remember=warm is not None)
+    return work.result
 
 
 def _portions(wanted: Sequence[Wanted]) -> Iterator[slice]:
@@ -163,195 +177,137 @@ def _known(warm: Warm, wanted: Wanted) -> Remembered | None:
     return known if newest_before([known.state], min(wanted.news)[0]) else None
 
 
-async def _fold_warm(
-    connection: asyncpg.Connection,
-    projection: Projection,
-    book: str,
-    wanted: Sequence[Wanted],
-    known: Mapping[str, Remembered],
-    until: int,
-    terms: KnownTerms,
-    refolding: Refolding,
-) -> None:
+async def _fold_warm(work: Work, wanted: Sequence[Wanted], known: Mapping[str, Remembered]) -> None:
     states = {one.subject: known[one.subject].state for one in wanted}
-    found = await read_since(connection, projection, [(one.streams, states[one.subject]) for one in wanted], until)
+    starts = [(one.streams, states[one.subject]) for one in wanted]
+    found = await read_since(work.connection, work.projection, starts, work.until)
     facts = {one.subject: [fact for stream in one.streams for fact in found[stream]] for one in wanted}
     short = {subject: some for subject, some in facts.items() if known[subject].going is None}
-    anchors = await read_anchors(connection, book, [(states[subject], some) for subject, some in short.items()])
+    anchors = await read_anchors(
+        work.connection, work.book, [(states[subject], some) for subject, some in short.items()]
+    )
     for one in wanted:
         if one.subject not in short:
-            _go_on(one, known[one.subject], facts.pop(one.subject), until, terms, refolding)
+            _go_on(work, one, known[one.subject], facts.pop(one.subject))
             continue
-        begun = Begun(one.streams, known[one.subject], anchors)
-        fold_one(projection, Subject(book, one.subject), facts.pop(one.subject), until, terms, refolding, begun)
+        fold_one(work, one.subject, facts.pop(one.subject), Begun(one.streams, known[one.subject], anchors))
 
 
-def _go_on(
-    wanted: Wanted, known: Remembered, facts: Sequence[Fact], until: int, terms: KnownTerms, into: Refolding
-) -> None:
+def _go_on(work: Work, wanted: Wanted, known: Remembered, facts: Sequence[Fact]) -> None:
     """Let a remembered fold go on from its end, if its news belong there; otherwise leave it to ``refold``."""
-    using = terms.noting_use()
+    using = work.terms.noting_use()
     try:
         folded = known.going.go_on(facts, using) if known.going else None
     except Exception as error:  # noqa: BLE001 - whatever one subject's history does, the others go on
-        into.failed[wanted.subject] = error
+        work.result.failed[wanted.subject] = error
         return
     if folded is not None:
         done = Refolded(wanted.subject, folded.rows, known.since, used=frozenset(using.used))
-        state = replace(known.state, first_after=until + 1)
+        state = replace(known.state, first_after=work.until + 1)
         done.remembered = replace(known, streams=wanted.streams, state=state)
-        into.done.append(done)
+        work.result.done.append(done)
 
 
-async def _fold_whole(
-    connection: asyncpg.Connection,
-    projection: Projection,
-    book: str,
-    wanted: Sequence[Wanted],
-    until: int,
-    terms: KnownTerms,
-    refolding: Refolding,
-    *,
-    remember: bool,
-) -> None:
+async def _fold_whole(work: Work, wanted: Sequence[Wanted], *, remember: bool) -> None:
     streams = [stream for one in wanted for stream in one.streams]
-    histories = await read_unparsed(connection, projection.types, streams, until)
+    histories = await read_unparsed(work.connection, work.projection.types, streams, work.until)
     for one in wanted:
         begun = Begun(tuple(stream for stream in one.streams if stream in histories)) if remember else None
         facts = parsed([row for stream in one.streams for row in histories.pop(stream, ())])
-        fold_one(projection, Subject(book, one.subject), facts, until, terms, refolding, begun)
+        fold_one(work, one.subject, facts, begun)
 
 
-async def fold_long(
-    connection: asyncpg.Connection,
-    projection: Projection,
-    book: str,
-    wanted: Wanted,
-    until: int,
-    terms: KnownTerms,
-    into: Refolding,
-) -> None:
+async def fold_long(work: Work, wanted: Wanted) -> None:
     """Fold one long subject whole, without holding all of it in memory."""
-    using = terms.noting_use()
+    using = work.terms.noting_use()
     try:
-        folding = Folding(projection, Subject(book, wanted.subject), using)
-        async for piece in read_in_pieces(connection, projection.types, book, wanted.streams, until):
+        folding = Folding(work.projection, Subject(work.book, wanted.subject), using)
+        types = work.projection.types
+        async for piece in read_in_pieces(work.connection, types, work.book, wanted.streams, work.until):
             folding.feed(piece)
-        folded = folding.finish(until)
+        folded = folding.finish(work.until)
     except AWAY:
         raise
     except Exception as error:  # noqa: BLE001 - whatever one subject's history does, the others go on
-        into.failed[wanted.subject] = error
+        work.result.failed[wanted.subject] = error
         return
-    into.done.append(Refolded(wanted.subject, folded.rows, kept=folded.kept, used=frozenset(using.used)))
+    work.result.done.append(Refolded(wanted.subject, folded.rows, kept=folded.kept, used=frozenset(using.used)))
 
 
-def fold_one(
-    projection: Projection,
-    subject: Subject,
-    facts: Iterable[Fact],
-    until: int,
-    terms: KnownTerms,
-    into: Refolding,
-    begun: Begun | None = None,
-) -> None:
+def fold_one(work: Work, stream_id: str, facts: Iterable[Fact], begun: Begun | None = None) -> None:
     """Fold one subject's whole history, or what is new since ``begun``; a failure affects it alone."""
-    using = terms.noting_use()
+    using = work.terms.noting_use()
     known = begun.known if begun else None
+    resume, anchors = (known.state if known else None), (begun.anchors if begun else {})
     try:
-        folding = Folding(
-            projection, subject, using, resume=known.state if known else None, anchors=begun.anchors if begun else {}
-        )
+        folding = Folding(work.projection, Subject(work.book, stream_id), using, resume=resume, anchors=anchors)
         folding.hold(facts)
-        folded = folding.finish(until, ready=begun is not None)
+        folded = folding.finish(work.until, ready=begun is not None)
     except Exception as error:  # noqa: BLE001 - whatever one subject's history does, the others go on
-        into.failed[subject.stream_id] = error
+        work.result.failed[stream_id] = error
         return
-    done = Refolded(subject.stream_id, folded.rows, kept=folded.kept, used=frozenset(using.used))
+    done = Refolded(stream_id, folded.rows, kept=folded.kept, used=frozenset(using.used))
     if begun is not None and folded.ready is not None:
         digests = digests_of(folded.rows)
         done.remembered = Remembered(begun.streams, folded.ready, digests)
         done.same = frozenset(table for table, digest in digests.items() if known and known.digests[table] == digest)
-    into.done.append(done)
+    work.result.done.append(done)
 
 
-async def _fold_on(
-    connection: asyncpg.Connection,
-    projection: Projection,
-    book: str,
-    resumed: Sequence[tuple[Wanted, Kept]],
-    until: int,
-    terms: KnownTerms,
-    into: Refolding,
-    *,
-    remember: bool,
-) -> None:
+async def _fold_on(work: Work, resumed: Sequence[tuple[Wanted, Kept]], *, remember: bool) -> None:
     """Fold from kept states to the end; subjects are read together, since busy ones have news at the same time."""
-    kept = await _with_states(connection, [(one.subject, state) for one, state in resumed])
+    kept = await _with_states(work.connection, [(one.subject, state) for one, state in resumed])
     states = {one.subject: state for (one, _), state in zip(resumed, kept, strict=True)}
-    found = await read_since(connection, projection, [(one.streams, states[one.subject]) for one, _ in resumed], until)
+    starts = [(one.streams, states[one.subject]) for one, _ in resumed]
+    found = await read_since(work.connection, work.projection, starts, work.until)
     facts = {one.subject: [fact for stream in one.streams for fact in found[stream]] for one, _ in resumed}
-    anchors = await read_anchors(connection, book, [(states[subject], some) for subject, some in facts.items()])
+    anchors = await read_anchors(
+        work.connection, work.book, [(states[subject], some) for subject, some in facts.items()]
+    )
     for one, _ in resumed:
-        state, using = states[one.subject], terms.noting_use()
+        state, using = states[one.subject], work.terms.noting_use()
         try:
-            folding = Folding(projection, Subject(book, one.subject), using, resume=state, anchors=anchors)
+            folding = Folding(work.projection, Subject(work.book, one.subject), using, resume=state, anchors=anchors)
             folding.hold(facts.pop(one.subject))
-            folded = folding.finish(until)
+            folded = folding.finish(work.until)
         except Exception as error:  # noqa: BLE001 - whatever one subject's history does, the others go on
-            into.failed[one.subject] = error
+            work.result.failed[one.subject] = error
             continue
         done = Refolded(one.subject, folded.rows, state.at, kept=folded.kept, used=frozenset(using.used))
         if remember and max(one.news)[0] - state.at < BUSY_AGE:
             since = folded.kept[-1].at if folded.kept else state.at
-            state = replace(state, first_after=until + 1)
+            state = replace(state, first_after=work.until + 1)
             done.remembered = Remembered(one.streams, state, going=folding, since=since)
-        into.done.append(done)
+        work.result.done.append(done)
 
 
-async def _fold_up_to(
-    connection: asyncpg.Connection,
-    projection: Projection,
-    book: str,
-    wanted: Wanted,
-    state: Kept,
-    target: Kept,
-    terms: KnownTerms,
-    into: Refolding,
-) -> bool:
+async def _fold_up_to(work: Work, wanted: Wanted, state: Kept, target: Kept) -> bool:
     """Refold late news up to a kept state; return whether that was enough (or failed)."""
     try:
-        found = await _up_to(connection, projection, book, wanted, state, target, terms)
+        found = await _up_to(work, wanted, state, target)
     except AWAY:
         raise
     except Exception as error:  # noqa: BLE001 - whatever one subject's history does, the others go on
-        into.failed[wanted.subject] = error
+        work.result.failed[wanted.subject] = error
         return True
     if found is not None:
-        into.done.append(found)
+        work.result.done.append(found)
     return found is not None
 
 
-async def _up_to(
-    connection: asyncpg.Connection,
-    projection: Projection,
-    book: str,
-    wanted: Wanted,
-    state: Kept,
-    target: Kept,
-    terms: KnownTerms,
-) -> Refolded | None:
+async def _up_to(work: Work, wanted: Wanted, state: Kept, target: Kept) -> Refolded | None:
     """Refold up to a kept state; None if the news change that state, so that the rest changes too."""
+    connection, projection = work.connection, work.projection
     state, target = await _with_states(connection, [(wanted.subject, state), (wanted.subject, target)])
     late = sorted({*target.late, *(position for _, position in wanted.news if position > target.last_within)})
-    using = terms.noting_use()
+    using = work.terms.noting_use()
     found = await read_since(connection, projection, [(wanted.streams, state)], target.last_within, target.at)
     facts = [fact for some in found.values() for fact in some]
     if late:
-        beyond = await read_late(connection, projection, book, late, state.at, target.at)
+        beyond = await read_late(connection, projection, work.book, late, state.at, target.at)
         facts += [fact for fact in beyond if not state.first_after <= fact.position <= target.last_within]
-    anchors = await read_anchors(connection, book, [(state, facts)])
-    folding = Folding(projection, Subject(book, wanted.subject), using, resume=state, anchors=anchors)
+    anchors = await read_anchors(connection, work.book, [(state, facts)])
+    folding = Folding(projection, Subject(work.book, wanted.subject), using, resume=state, anchors=anchors)
     folding.feed(facts)
     folded = folding.stop_at(target.at)
     reached = folded.kept[-1]

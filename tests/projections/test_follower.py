@@ -22,7 +22,7 @@ from projections.entitlements.tables import entitlements
 from projections.folding import fold
 from projections.follower import CheckpointMovedError, follow, replay, step
 from projections.reading import read_histories
-from projections.refold import Refolding, Wanted, fold_long, refold
+from projections.refold import Refolding, Wanted, Work, fold_long, refold
 from projections.runner import connect_runner
 from projections.terms import KnownTerms
 from tests.conftest import ManualClock
@@ -212,10 +212,10 @@ WHERE customer = $1 AND valid_to IS NULL
 async def test_a_database_that_goes_away_parks_nobody(database: Database) -> None:
     connection = await builder(database)
     await connection.close()
-    refolding, wanted = Refolding(), Wanted("self:live/cus_1", ("self:live/cus_1",))
+    work = Work(connection, PROJECTION, "self:live", 9, KnownTerms())
     with pytest.raises(AWAY):
-        await fold_long(connection, PROJECTION, "self:live", wanted, 9, KnownTerms(), refolding)
-    assert not refolding.failed
+        await fold_long(work, Wanted("self:live/cus_1", ("self:live/cus_1",)))
+    assert not work.result.failed
 
 
 async def test_the_public_view_shows_the_live_build(

@@ -24,10 +24,9 @@ from ledger.postgres import Database
 from projections import folding, follower, refold
 from projections.builds import ensure_live
 from projections.certify import digest_of
-from projections.contract import Projection
 from projections.folding import Folded, Folding, Kept
 from projections.follower import CheckpointMovedError, follow
-from projections.refold import Refolding, Wanted
+from projections.refold import Refolding, Wanted, Work
 from projections.runner import connect_runner
 from projections.warm import Remembered, Warm, digests_of
 from tests.conftest import ManualClock
@@ -131,10 +130,10 @@ async def test_a_charge_that_is_new_costs_its_customer_no_refolding(
     read: list[int] = []
     fold_one = refold.fold_one
 
-    def counting(projection: Projection, subject: Any, facts: Any, *others: Any) -> None:
+    def counting(work: Work, stream_id: str, facts: Any, *others: Any) -> None:
         facts = list(facts)
         read.append(len(facts))
-        fold_one(projection, subject, facts, *others)
+        fold_one(work, stream_id, facts, *others)
 
     monkeypatch.setattr(refold, "fold_one", counting)
     warm, connection = Warm(), await connect_runner(database)
