@@ -181,7 +181,7 @@ async def _read_build(
 ) -> dict[str, Entitlements]:
     if build_id is None:
         one = len(holders) == 1
-        found = await (serving.checks.one(book, holders[0]) if one else serving.checks.many(book, holders))
+        found = await (serving.holders.one(book, holders[0]) if one else serving.holders.many(book, holders))
         return {holder: entitlements_of(found, holder, moment) for holder in holders}
     async with (
         serving.pool.acquire() as connection,

@@ -56,7 +56,7 @@ class _Group:
         return (one for one in self.waiting if not one.done())
 
 
-class Checks:
+class HolderReader:
     """Reads holders from the live build, over connections that stay in its schema."""
 
     def __init__(self, pool: asyncpg.Pool, projection: Projection) -> None:
@@ -86,7 +86,7 @@ class Checks:
 
     def _leave(self) -> None:
         while self._waiting and len(self._under_way) < _UNDER_WAY_MAX:
-            task = asyncio.create_task(self._read(self._waiting.popleft()), name="ledger-checks")
+            task = asyncio.create_task(self._read(self._waiting.popleft()), name="ledger-holders")
             self._under_way.add(task)
             task.add_done_callback(self._came_back)
 
@@ -113,11 +113,11 @@ class Checks:
 
 
 @contextlib.asynccontextmanager
-async def open_checks(database: Database, projection: Projection) -> AsyncIterator[Checks]:
-    """Provide ``Checks`` over a pool of its own; connections are opened when needed."""
+async def open_holders(database: Database, projection: Projection) -> AsyncIterator[HolderReader]:
+    """Provide ``HolderReader`` over a pool of its own; connections are opened when needed."""
     async with database.pool_by_key(max_size=_CONNECTIONS, command_timeout=_COMMAND_SECONDS) as pool:
-        checks = Checks(pool, projection)
+        holders = HolderReader(pool, projection)
         try:
-            yield checks
+            yield holders
         finally:
-            await checks.close()
+            await holders.close()

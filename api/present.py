@@ -159,7 +159,7 @@ async def _load(serving: Services, book: str, customer: str) -> Entitlements:
     moment = Moment(serving.clock())
 
     async def read() -> tuple[Entitlements, int | None]:
-        found = await serving.checks.one(book, customer)
+        found = await serving.holders.one(book, customer)
         return entitlements_of(found, customer, moment), found.touch
 
     return await serving.live.memory.load(book, customer, moment.now, read)

@@ -13,7 +13,7 @@ from api.clock import Clock, wall_clock
 from api.comparisons import Comparisons, open_comparisons
 from api.credentials import Credentials, load_credentials
 from api.database import database_of
-from api.holders import Checks, open_checks
+from api.holders import HolderReader, open_holders
 from api.live import Live, open_live
 from api.settings import Settings
 from api.signing import load_signer, outside_of
@@ -45,7 +45,7 @@ class Services:
     clock: Clock
     database: Database
     pool: asyncpg.Pool
-    checks: Checks
+    holders: HolderReader
     appender: Appender
     notary: Notary
     entitlements: Projection
@@ -90,7 +90,7 @@ async def open_services(
     entitled = find_projection(settings, "entitlements", clock)
     async with (
         where.as_role("ledger_app").pool(max_size=_WEB_CONNECTIONS, command_timeout=15) as pool,
-        open_checks(where.as_role("ledger_app"), entitled) as checks,
+        open_holders(where.as_role("ledger_app"), entitled) as holders,
         Notifier(where) as notifier,
         Appender(where, clock=clock, on_commit=notifier.appended, limits=limits) as appender,
         open_live(where, pool) as live,
@@ -103,7 +103,7 @@ async def open_services(
             clock=clock,
             database=where,
             pool=pool,
-            checks=checks,
+            holders=holders,
             appender=appender,
             notary=Notary(pool, appender, signer or load_signer(settings), outside_of(settings), clock),
             entitlements=entitled,

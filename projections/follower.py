@@ -71,6 +71,7 @@ async def follow(
     projection: Projection,
     build: Build,
     term: int = 0,
+    *,
     terms: TermsReader | None = None,
     limit: int = STEP_EVENTS,
     warm: Warm | None = None,

@@ -79,9 +79,16 @@ class Runner:
             if lease is None:
                 continue
             began = asyncio.get_running_loop().time()
-            known = self._terms[build.build_id], self._step_events, self._warm[build.build_id]
             try:
-                done = await follow(self._connection, self._projection, build, lease.term, *known)
+                done = await follow(
+                    self._connection,
+                    self._projection,
+                    build,
+                    lease.term,
+                    terms=self._terms[build.build_id],
+                    limit=self._step_events,
+                    warm=self._warm[build.build_id],
+                )
             except CheckpointMovedError:
                 _log.info("another_runner_leads", build=build.build_id)
                 self._renewed = None

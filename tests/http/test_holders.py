@@ -101,7 +101,7 @@ async def test_a_check_is_one_statement(
     assert all("FROM entitlement_source" in query for query in asked)
 
 
-class Slow(holders.Checks):
+class Slow(holders.HolderReader):
     """Reads that last as long as the test wants; some fail."""
 
     def __init__(self) -> None:

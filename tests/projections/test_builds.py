@@ -412,14 +412,16 @@ async def test_a_follower_whose_steps_outlast_its_lease_takes_shorter_ones(
     connection = await connect_runner(history[0])
     assert await finish(connection, build)
 
-    async def slow(connection: asyncpg.Connection, projection: Projection, build: Build, term: int, *known: Any) -> int:
-        if known[1] > 50:
+    async def slow(
+        connection: asyncpg.Connection, projection: Projection, build: Build, term: int, **known: Any
+    ) -> int:
+        if known["limit"] > 50:
             await connection.execute("UPDATE ledger.lease SET expires_at = now() WHERE name = $1", build.build_id)
             rival = await take(connection, build.build_id, "test/2")
             assert rival is not None
             await fence(connection, rival)
             await give_back(connection, rival)
-        return await follow(connection, projection, build, term, *known)
+        return await follow(connection, projection, build, term, **known)
 
     monkeypatch.setattr("projections.runner.follow", slow)
     runner = Runner(connection, PROJECTION, holder="test/1", only=build.build_id)
