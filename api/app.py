@@ -18,7 +18,7 @@ from api.caching import kept
 from api.console import doors
 from api.console.pages import PAGES
 from api.declared import routes_of
-from api.front import CHECK, Front, Named
+from api.front import CHECK, Front, RequestIdInLogs
 from api.health import healthz, readyz
 from api.metrics import Metrics
 from api.openapi import document
@@ -40,7 +40,7 @@ class Application(Starlette):
 
     def build_middleware_stack(self) -> ASGIApp:
         """Put the front before everything else, and webhooks and answers from memory before the routes."""
-        routes = Named(super().build_middleware_stack())
+        routes = RequestIdInLogs(super().build_middleware_stack())
         return Front(Intake(Present(routes, self.state)), self.state.metrics)
 
 

@@ -127,7 +127,7 @@ class Front:
         )
 
 
-class Named:
+class RequestIdInLogs:
     """ASGI application that wraps another: every line logged during a request carries the request's id."""
 
     def __init__(self, app: ASGIApp) -> None:
