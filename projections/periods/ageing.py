@@ -1,4 +1,4 @@
-"""What was owed on each invoice at the end of a closed month, as its seals say it."""
+"""What was owed on each invoice at the end of a closed month, according to its seals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading what a month's tie-out is made of, out of a build of revenue that the connection has entered."""
+"""Reading the components of a month's tie-out from a build of revenue that the connection has entered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Closing a month: look whether anything stands against it, seal what it reports, and decide that it is closed."""
+"""Closing a month: check whether anything blocks it, seal what it reports, and decide that it is closed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ ANY_PARKED: Final = "SELECT EXISTS (SELECT FROM ledger.parked WHERE build_id = $
 
 
 class NotReadyToCloseError(LedgerError):
-    """Something stands against closing the month; ``objections`` is the list, and it can be closed by force."""
+    """Something blocks closing the month; ``objections`` is the list. It can still be closed by force."""
 
     def __init__(self, month: str, objections: Sequence[Objection]) -> None:
         super().__init__(f"{month} is not ready: " + "; ".join(one.detail for one in objections))
@@ -50,7 +50,7 @@ class NotReadyToCloseError(LedgerError):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Which month of which book is to be closed, by whom and why, at what time, and whether in spite of objections."""
+    """A request to close a month of a book: by whom, why, at what time, and whether despite objections."""
 
     book: str
     month: str
@@ -63,7 +63,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Closing:
-    """A month that was closed: its seal, the position it is about, and what stood against it."""
+    """A month that was closed: its seal, its position, and the objections it was closed despite."""
 
     month: str
     seal: int
@@ -74,7 +74,7 @@ class Closing:
 
 @dataclass(frozen=True, slots=True)
 class _Report:
-    """What a month reports as things stand, and from which position."""
+    """What a month would report now, and as of which position."""
 
     digest: str
     chunks: int
@@ -92,9 +92,9 @@ async def close_month(
     progress: Progress = lambda _: None,
     beside: Callable[[Closing], Sequence[NewEvent]] = lambda _: (),
 ) -> Closing:
-    """Close a month. Raises ``PeriodError`` where it is not its turn, ``NotReadyToCloseError`` with what objects.
+    """Close a month. Raises ``PeriodError`` if it is not its turn, ``NotReadyToCloseError`` with the objections.
 
-    ``others`` are objections from elsewhere, ``beside`` gives what is appended with the decision, or not without it.
+    ``others`` are further objections; ``beside`` gives events to append together with the decision.
     """
     if not is_month(asked.month):
         raise PeriodError(f"{asked.month} is not a month such as 2026-01")
@@ -145,9 +145,9 @@ async def close_month(
 async def read_checklist(
     connection: asyncpg.Connection, revenue: Projection, book: str, month: str, as_of: datetime | None = None
 ) -> list[Objection]:
-    """Return what stands against closing a month, of what happened up to a moment (None: its end).
+    """Return what blocks closing a month, considering what happened up to a moment (None: its end).
 
-    Of one snapshot in the caller's transaction.
+    Reads one snapshot in the caller's transaction.
     """
     before = month_end(month)
     if as_of is not None and as_of < before:
@@ -169,7 +169,7 @@ async def reopen_month(
     now: datetime,
     beside: Sequence[NewEvent] = (),
 ) -> None:
-    """Open the latest closed month again, and append what belongs ``beside``. Raises ``PeriodError`` for any other."""
+    """Reopen the latest closed month, and append the events ``beside``. Raises ``PeriodError`` for any other month."""
     async with pool.acquire() as connection:
         await decide(
             connection, appender, Periods, book, STREAM, lambda periods: periods.reopen(month, by=by, reason=reason),
@@ -178,7 +178,7 @@ async def reopen_month(
 
 
 async def _catch_up(connection: asyncpg.Connection, revenue: Projection, asked: Asked) -> list[Objection]:
-    """Wait a little until both projections have folded what is in the log now; object where they have not."""
+    """Wait a little until both projections have folded the present log; object if they have not."""
     head = await read_head(connection, asked.book)
     loop = asyncio.get_running_loop()
     deadline = loop.time() + asked.wait_seconds
@@ -209,9 +209,9 @@ async def _report(
     sealing: Sealing,
     progress: Progress,
 ) -> _Report:
-    """Write down what the month reports, one owner after the other, in one snapshot.
+    """Collect what the month reports, one owner after another, in one snapshot.
 
-    Raises ``PeriodError`` where it is not its turn, or not all that was sealed before can be read.
+    Raises ``PeriodError`` if it is not its turn, or if earlier seals cannot be read in full.
     """
     end = month_end(asked.month)
     async with connection.transaction(isolation="repeatable_read", readonly=True):
@@ -246,8 +246,8 @@ async def _report(
 def _events(asked: Asked, sealing: Sealing, digest: str) -> Iterator[NewEvent]:
     """Make the events that hold a seal, each in a stream named after what the seal holds.
 
-    They are content and decide nothing, so no aggregate makes them: the same content is the same event, whoever comes
-    second. What is decided is the close, by ``Periods``, which names their digest.
+    They are content and decide nothing, so no aggregate makes them: the same content gives the same event. The decision
+    is the close, made by ``Periods``, which names their digest.
     """
     for content in sealing.chunks(digest):
         stream = chunk_stream(digest, content["number"])

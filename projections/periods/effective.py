@@ -1,4 +1,4 @@
-"""What is so now, out of a build of revenue: entries and movements before a time, and what is wrong with them."""
+"""The effective books, from a build of revenue: entries and movements before a time, and what is wrong with them."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ ORDER BY subscription
 
 @dataclass(frozen=True, slots=True)
 class Objection:
-    """Something that stands against closing a month: which check, in words, and whom or what it is about."""
+    """Something that blocks closing a month: which check, in words, and whom or what it is about."""
 
     check: str
     detail: str
@@ -146,7 +146,7 @@ def movement_of(one: MovementRow) -> SealedMovement:
 async def read_objections(
     connection: asyncpg.Connection, build: str | None, book: str, before: datetime
 ) -> list[Objection]:
-    """Return what stands against sealing a build's rows: what is parked, incomplete, or does not come out even."""
+    """Return what blocks sealing a build's rows: subjects parked, facts incomplete, or clearing accounts not at 0."""
     parked = [row["subject"] for row in await connection.fetch(PARKED, build, book)]
     problems = [dict(row) for row in await connection.fetch(PROBLEMS, book, before)]
     unknown = [

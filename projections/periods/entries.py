@@ -1,4 +1,4 @@
-"""The journal as it is reported: sealed entries of closed months, and what changed in them in the first open one."""
+"""The reported journal: sealed entries of closed months, and later changes of these in the first open month."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ async def reported_journal(
 async def read_named(
     connection: asyncpg.Connection, revenue: str, build: str | None, wanted: Wanted, closed: Closed
 ) -> list[Shown]:
-    """Return one entry, or all of one line, of those alone who have it; of open months only those in which they do."""
+    """Return one entry, or all entries of one line, reading only the customers and open months that have any."""
     sealed: list[Shown] = []
     changed: list[Shown] = []
     open_: list[Shown] = []
@@ -101,7 +101,7 @@ async def read_named(
 async def _whose(
     connection: asyncpg.Connection, revenue: str, build: str | None, wanted: Wanted, closed: Closed
 ) -> list[Wanted]:
-    """Ask for what is wanted of each customer who has the entry or line: it is looked for among theirs alone."""
+    """Ask only the customers who have the entry or line."""
     if wanted.customer is not None or closed.until is None:
         return [wanted]
     entry = (wanted.entry or "").partition(":prior:")[0]
@@ -124,7 +124,7 @@ def opened(wanted: Wanted, closed: Closed) -> Wanted:
 async def _sealed_months(
     connection: asyncpg.Connection, revenue: str, build: str | None, wanted: Wanted, closed: Closed
 ) -> AsyncIterator[list[Shown]]:
-    """Give what was sealed, a piece at a time: a month of a large book is too much to hold."""
+    """Yield what was sealed, piece by piece: a month of a large book may not fit in memory."""
     for period in closed.periods:
         start, end = int(month_start(period.month).timestamp()), int(month_end(period.month).timestamp()) - 1
         since, until = max(start, wanted.since), min(end, wanted.until)
@@ -143,7 +143,7 @@ async def _sealed_lines(
 ) -> AsyncIterator[list[SealedLine]]:
     """Give postings of a seal in the order of time, whole entries at once.
 
-    Who asks for a page needs few of them and who asks for a month all, so each piece is larger than the one before.
+    A page needs few of them and a month all, so each piece is larger than the one before.
     """
     since, until = map(time_of, between)
     entry, size = "", _FEW
@@ -166,7 +166,7 @@ async def _sealed_lines(
 async def _changed(
     connection: asyncpg.Connection, revenue: str, build: str | None, wanted: Wanted, closed: Closed
 ) -> list[Shown]:
-    """Return what changed in closed months since they were sealed, where the moment it is posted at is wanted."""
+    """Return what changed in closed months since they were sealed, if the moment it is posted at is wanted."""
     until = closed.until
     if until is None or not wanted.prior or not wanted.since <= until.timestamp() <= wanted.until:
         return []
@@ -184,7 +184,7 @@ async def _changed(
 async def _differing(
     connection: asyncpg.Connection, revenue: str, build: str | None, wanted: Wanted, closed: Closed
 ) -> list[str] | None:
-    """Name those of whom something changed, among those who are wanted; None where a build does not keep prints."""
+    """Return the wanted customers whose books changed since they were sealed; None if a build keeps no prints."""
     if wanted.customer is not None:
         return [wanted.customer]
     await enter_both(connection, revenue, build, NAME)

@@ -1,6 +1,6 @@
 """Closes and seals to rows: each chunk of a seal is a subject of its own, and so is the list of closed months.
 
-Beside its rows a chunk keeps what they come to: reports add those few up, however much was sealed.
+Besides its rows a chunk keeps their totals: reports add up these few numbers, however much was sealed.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class MovementRow(NamedTuple):
 
 
 class OwedRow(NamedTuple):
-    """By how much a chunk changed what is owed on an invoice, where it did: most are paid in the month they are of."""
+    """How much a chunk changed what is owed on an invoice, if it did: most are paid within their month."""
 
     subject: str
     book: str
@@ -111,7 +111,7 @@ class OwedRow(NamedTuple):
 
 
 class PrintRow(NamedTuple):
-    """The prints (``revenue.prints``) of whose postings are in one chunk: owners beside prints."""
+    """The prints (``revenue.prints``) of the postings in one chunk: owners, and a print for each."""
 
     subject: str
     book: str
@@ -121,7 +121,7 @@ class PrintRow(NamedTuple):
 
 
 class WorthRow(NamedTuple):
-    """By how much the movements of one chunk changed worth, and by how many those who are worth something."""
+    """How much the movements of one chunk changed worth, and the number of customers who are worth something."""
 
     subject: str
     book: str
@@ -134,7 +134,7 @@ class WorthRow(NamedTuple):
 
 
 class MovedRow(NamedTuple):
-    """How much the movements of one kind in one chunk come to: in its month, and on each day from the first on."""
+    """The sum of the movements of one kind in one chunk: in its month, and on each day from the first on."""
 
     subject: str
     book: str
@@ -147,7 +147,7 @@ class MovedRow(NamedTuple):
 
 
 class LastRow(NamedTuple):
-    """By how much the movements of one chunk changed whose worth, where they did: owners beside amounts."""
+    """Whose worth the movements of one chunk changed, and by how much: owners, and an amount for each."""
 
     subject: str
     book: str
@@ -174,7 +174,7 @@ class State:
 
 
 def step(state: State, fact: Fact, _: Terms) -> None:
-    """Let a subject see its next event."""
+    """Apply a subject's next event to its state."""
     if fact.type == SEALED:
         _sealed(state, fact.subject)
     elif fact.type == CLOSED:
@@ -184,7 +184,7 @@ def step(state: State, fact: Fact, _: Terms) -> None:
 
 
 def rows(state: State) -> Rows:
-    """Return what a subject's state comes to."""
+    """Return the rows of a subject's state."""
     return {
         "period": state.periods,
         "sealed_line": state.lines,

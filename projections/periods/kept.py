@@ -1,4 +1,4 @@
-"""Reading what is kept of seals beside their rows; a build of before that was kept is asked for the rows themselves."""
+"""Reading the totals kept beside sealed rows; from builds that do not keep them, the rows themselves are read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a month earned, line by line: for builds of revenue whose sums do not say yet on what."""
+"""What a month earned, line by line: for older builds of revenue, whose sums do not say on what."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What seals hold of worth and its movements: what they come to, from sums kept beside the rows, and the rows."""
+"""Worth and its movements in seals: totals, from sums kept beside the rows, and the rows themselves."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ _DAY: Final = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """What was worth how much before the first interval, and how much moved in which, as it was sealed."""
+    """As sealed: the worth before the first interval, and how much moved in each interval."""
 
     opening: dict[str, int]
     sums: SumsOfKinds

@@ -1,4 +1,4 @@
-"""Where movements as they are come from: a build's rows, or one customer's as they were known, which are folded now."""
+"""Sources of effective movements: a build's rows, or one customer's as known at a time, which are folded now."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ORDER BY subject, currency, at DESC
 
 
 class Movements(Protocol):
-    """Movements as they are, wherever they come from."""
+    """Effective movements, whatever their source."""
 
     async def single(self, wanted: Wanted, after: Place | None, limit: int) -> list[MovementRow]:
         """Return single movements, oldest first, from after a given one on."""

@@ -1,7 +1,7 @@
-"""What is so and what was sealed, one owner after the other: a whole book's journal is too much to hold at once.
+"""The effective books and what was sealed, one owner after another: a whole book's journal may not fit in memory.
 
-Each query gives its rows by owner in the order of the names' bytes, and is read a piece at a time; what they have of
-one owner is put together here.
+Each query returns its rows ordered by owner (by the bytes of the names) and is read piece by piece; this module puts
+together what the queries have for one owner.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class Owned:
-    """What is so of one owner before a time, and everything that was sealed of it."""
+    """One owner's effective books before a time, and everything that was sealed about it."""
 
     owner: str
     lines: list[SealedLine]
@@ -84,7 +84,7 @@ class Owned:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Of which book, of which customers (None: everybody), before which time, and beside which seals."""
+    """What to read: the book, the customers (None: all), the time before which, and the seals."""
 
     book: str
     before: datetime
@@ -95,7 +95,7 @@ class Scope:
 async def by_owner(
     connection: asyncpg.Connection, revenue: str, build: str | None, scope: Scope, *, with_movements: bool
 ) -> AsyncIterator[Owned]:
-    """Give what is so and what was sealed, of one owner after the other, in one snapshot of the caller's transaction.
+    """Yield the effective books and what was sealed, owner by owner, in one snapshot of the caller's transaction.
 
     The connection is in a build of revenue (None: the live one) when the first owner comes, and afterwards.
     """

@@ -1,4 +1,4 @@
-"""Reading closes and seals out of the periods projection's build, which the connection has entered."""
+"""Reading closes and seals from a build of the periods projection that the connection has entered."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ ORDER BY currency
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """One close of one month: which seal, and the positions of the events that closed it, and that reopened it."""
+    """One close of one month: its seal, and the positions of the events that closed and reopened it."""
 
     month: str
     seal: int
@@ -100,7 +100,7 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class Period(Close):
-    """All of a close: up to which position, by whom, why and in spite of what; and of its end where it was reopened."""
+    """Everything about a close: its position, by whom, why, despite what; and about its reopening, if any."""
 
     chunks: int
     position: int
@@ -143,7 +143,7 @@ class Closed:
 
 @dataclass(frozen=True, slots=True)
 class Holdings:
-    """What a seal comes to, by currency and account, and how many postings and movements it holds."""
+    """A seal's totals by currency and account, and how many postings and movements it holds."""
 
     change: dict[str, dict[str, int]]
     lines: int

@@ -1,4 +1,4 @@
-"""The journal of a few as it was reported by what had been recorded by then: their seals, and books folded now."""
+"""Some customers' journal as reported at a recorded position: from their seals, and from books folded now."""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ class Seals:
 
 
 async def read_sealed_owners(connection: asyncpg.Connection, book: str, closed: Closed, name: str) -> list[str]:
-    """Name the owners of whom an entry or line was sealed; the connection has entered a build of periods."""
+    """Return the owners for whom an entry or line was sealed; the connection has entered a build of periods."""
     of, line = name.partition(":prior:")[0], name.partition(":")[0]
     rows = await connection.fetch(SEALED_FOR, book, closed.digests(), [of, name], line)
     return [row["owner"] for row in rows]
 
 
 async def read_seals(connection: asyncpg.Connection, book: str, closed: Closed, subjects: Iterable[str]) -> Seals:
-    """Return what was sealed of some; the connection has entered a build of periods."""
+    """Return what was sealed about some owners; the connection has entered a build of periods."""
     customers = [one.removeprefix(f"{book}/") for one in subjects]
     rows = await connection.fetch(SEALED, book, closed.digests(), customers)
     return Seals(closed, [sealed_line_of(row) for row in rows])
 
 
 def reported_as_known(made: Iterable[Books], seals: Seals, wanted: Wanted) -> list[Shown]:
-    """Return the wanted entries: as sealed, and from the first open month on as they are, and what changed before."""
+    """Return the wanted entries: as sealed, then from the first open month on the effective ones and later changes."""
     books, closed = list(made), seals.closed
     until = 0 if closed.until is None else int(closed.until.timestamp())
     found = show_all(books, max(wanted.since, until), wanted.until)

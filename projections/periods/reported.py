@@ -1,4 +1,4 @@
-"""From what is so to what is reported: closed months as sealed, and what changed in them since, posted now. Pure."""
+"""From the effective to the reported books: closed months as sealed, and later changes posted afterwards. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class _Fact(NamedTuple):
 
 
 def reported_lines(effective: Iterable[SealedLine], sealed: Iterable[SealedLine], first_open: str) -> list[SealedLine]:
-    """Return what open months report: effective entries, and at the start of the first what changed in closed ones."""
+    """Return what open months report: effective entries and, at the start of the first, what changed in closed ones."""
     early: list[SealedLine] = []
     found: list[SealedLine] = []
     for one in effective:
@@ -30,7 +30,7 @@ def reported_lines(effective: Iterable[SealedLine], sealed: Iterable[SealedLine]
 
 
 def prior_period(now: Iterable[SealedLine], sealed: Iterable[SealedLine], first_open: str) -> list[SealedLine]:
-    """Return the differences between what is so now of closed months and everything that was sealed for them.
+    """Return the differences between the effective books of closed months and everything sealed for them.
 
     One entry for each fact and original month, which balances as both sides do.
     """
@@ -77,7 +77,7 @@ def reported_movements(
 ) -> list[SealedMovement]:
     """Return the movements that open months report: effective ones, and at the start of the first what changed before.
 
-    Such a movement leads from what was last reported to what is so now; its class is that of this change.
+    Such a movement leads from the worth last reported to the effective one; its kind is that of this change.
     """
     now: dict[tuple[str, str, str], SealedMovement] = {}
     found: list[SealedMovement] = []
@@ -93,7 +93,7 @@ def reported_movements(
 def prior_movements(
     now: Mapping[tuple[str, str, str], SealedMovement], sealed: Sequence[SealedMovement], first_open: str
 ) -> Iterable[SealedMovement]:
-    """Return the movements from what was last reported to what is so now (the ``now`` of each), where they differ."""
+    """Return the movements from the worth last reported to the effective one (``now``), where they differ."""
     last: dict[tuple[str, str, str], int] = {}
     ever: set[tuple[str, str]] = set()
     because: dict[tuple[str, str, str], SealedMovement] = dict(now)

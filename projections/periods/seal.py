@@ -23,7 +23,7 @@ _NOTHING: Final = (None, None, None, None)
 class SealedLine(NamedTuple):
     """One posting as it is reported, debit positive. ``original_month`` is the month that it is about.
 
-    ``owner`` is the subject whose entry it is of, ``of`` the kind of the fact that a prior-period entry is of.
+    ``owner`` is the subject the entry belongs to; ``of`` is the kind of fact that a prior-period entry corrects.
     """
 
     owner: str
@@ -45,7 +45,7 @@ class SealedLine(NamedTuple):
 
 
 class SealedMovement(NamedTuple):
-    """One movement of a customer's worth as it is reported; of a prior period where it is told too late."""
+    """One movement of a customer's worth as reported; a prior-period one if it became known too late."""
 
     owner: str
     policy: str
@@ -62,10 +62,10 @@ class SealedMovement(NamedTuple):
 
 
 class Sealing:
-    """A seal while it is made: everything that a month reports, in its one order, in two files.
+    """A seal in the making: everything a month reports, in a fixed order, in two files.
 
-    A month of a large book is too much to hold, and its digest stands in every event, so the rows are written down
-    first. Postings come first, then movements; each by owner.
+    A month of a large book may not fit in memory, and every event contains the digest of all rows, so the rows are
+    written to files first. Postings come first, then movements; each by owner.
     """
 
     def __init__(self, lines: BinaryIO, moved: BinaryIO) -> None:

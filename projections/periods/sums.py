@@ -1,4 +1,4 @@
-"""Accounts and flows as they are reported: sealed in closed months, what changed in those in the first open one."""
+"""Reported accounts and flows: closed months as sealed, their later changes in the first open month."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def read_sealed_sums(connection: asyncpg.Connection, book: str, closed: Cl
 
 
 async def reported_balances(connection: asyncpg.Connection, book: str, sealed: SealedSums | None, at: int) -> Sums:
-    """Return what every account comes to at a second: the end of a closed month, or any of an open one."""
+    """Return the balance of every account at a second: the end of a closed month, or any second of an open one."""
     if sealed is not None and month_of(at) < sealed.first_open:
         return sealed.before(month_of(month_start(at, 1)))
     return await query.balances(connection, book, at)
@@ -62,7 +62,7 @@ async def reported_months(
 async def reported_month(
     connection: asyncpg.Connection, book: str, sealed: SealedSums | None, month: date, now: Sums
 ) -> Sums:
-    """Return what one month is reported to have come to, given what it comes to as is known now."""
+    """Return what one month reports, given what it is as known now."""
     if sealed is None or month > sealed.first_open:
         return now
     if month < sealed.first_open:

@@ -1,7 +1,7 @@
 """From monthly recurring revenue to recognised revenue to cash, in named differences that leave nothing over. Pure.
 
-Every difference is worked out from what it is called after; only ``periods_and_prorations`` is what the same price
-comes to when days are counted instead of months, less everything else of a subscription's lines.
+Every difference is computed from what it is named after, except ``periods_and_prorations``: that is the rest of what
+subscription lines earned, which comes from counting days instead of months and from prorations.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Difference(NamedTuple):
 
 
 class Earned(NamedTuple):
-    """What a month has earned in one currency, by what it was earned on."""
+    """What a month earned in one currency, by what it was earned on."""
 
     counted: int  # on subscriptions, while they were worth something
     uncounted: int  # on subscriptions, while they were worth nothing

@@ -1,6 +1,6 @@
-"""What seals come to in each currency, by account and flow: a wide row a chunk, so that months of seals are few rows.
+"""Totals of seals in each currency, by account and flow: one wide row per chunk, so that months of seals are few rows.
 
-A build of before these were kept is asked for the postings.
+From builds that do not keep these, the postings are read.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is deferred on invoices that are owed: as is known of any moment, or as the ends of closed months sealed it."""
+"""What is deferred on invoices still owed: as known for any moment, or as sealed for the ends of closed months."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Worth and its movements as they are reported: sealed in closed months, from then on what is so and what changed.
+"""Reported worth and its movements: closed months as sealed, then the effective movements.
 
-What changed in closed months since they were sealed stands as movements at the start of the first open month.
+What changed in closed months since they were sealed appears as movements at the start of the first open month.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ HAVING sum(amount) <> 0
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """How worth moved as it is reported, and whether any of it was sealed or corrects what was."""
+    """How worth moved as reported, and whether any of it was sealed or corrects a seal."""
 
     moved: list[Moved]
     single: list[MovementRow]
@@ -94,7 +94,7 @@ async def read_reported(
 
 
 async def as_they_are(movements: Movements, wanted: Wanted, *, detail: int, after: Place | None) -> Reported:
-    """Return how worth moved, whatever is closed."""
+    """Return how worth moved, ignoring closes."""
     single = await movements.single(wanted, after, detail) if detail else []
     opening = await movements.opening(wanted)
     return Reported(intervals_of(wanted.bounds, opening, await movements.sums(wanted)), single, is_sealed=False)
@@ -109,7 +109,7 @@ def _add(sums: SumsOfKinds, bounds: Bounds, more: SumsOfKinds) -> None:
 async def movements_as_reported(
     connection: asyncpg.Connection, revenue: str, wanted: Wanted, closed: Closed, limit: int
 ) -> AsyncIterator[list[MovementRow]]:
-    """Give single movements, oldest first: month by month as sealed, what changed since, then as they are.
+    """Yield single movements, oldest first: month by month as sealed, what changed since, then the effective ones.
 
     The connection is in the live build of revenue before, and whenever movements are given.
     """
@@ -175,7 +175,7 @@ async def _changed(
 async def _differing(
     connection: asyncpg.Connection, revenue: str, build: str | None, wanted: Wanted, closed: Closed, until: datetime
 ) -> list[str]:
-    """Name the customers of whom something changed, among those who are wanted."""
+    """Return the wanted customers whose movements changed."""
     if wanted.customer is not None:
         return [wanted.customer]
     await enter_both(connection, revenue, build, NAME)
