@@ -1,4 +1,4 @@
-"""What a case is: its words, its spans, its steps, and what it depends on beside its invoice (stripe-domain §4.2)."""
+"""What a case is: its words, its spans, its steps, and what it depends on besides its invoice (stripe-domain §4.2)."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Step(NamedTuple):
 
 
 class Context(NamedTuple):
-    """What an invoice's case depends on beside the invoice: methods, its subscription's turns, what was credited."""
+    """What a case depends on besides its invoice: payment methods, its subscription's changes, credit notes."""
 
     category: Category
     attempts: Sequence[Attempt]

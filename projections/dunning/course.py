@@ -1,7 +1,7 @@
-"""One invoice's facts to its case: what it was at every moment, as spans (stripe-domain §4.2).
+"""From one invoice's facts to its case: what it was at every moment, as spans (stripe-domain §4.2).
 
-The facts are gone through in order of time, and after each moment the case is written down as it is then. What time
-alone brings (a due date, the day after the last retry) is a moment like any other; nothing here reads a clock.
+The facts are replayed in order of time, and after each moment the state of the case is written as a span. A change that
+time alone causes (a due date, the day after the last retry) is a moment like any other; nothing here reads a clock.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class _Case:
     # What happens.
 
     def snapshot(self, one: Snapshot) -> None:
-        """See the invoice change."""
+        """Apply a change of the invoice."""
         self.before, self.now = self.now, one
         if one.told == "payment_action_required":
             self.action_asked(one)
@@ -72,7 +72,7 @@ class _Case:
             self.status_changed(one)
 
     def action_asked(self, one: Snapshot) -> None:
-        """The bank wants to see the customer."""
+        """Apply a request of the bank that the customer authenticate."""
         if self.collects_by_itself:
             self.open(one.at, one.event)
             self.waits_for_action, self.clean = True, False
@@ -82,7 +82,7 @@ class _Case:
             self.note(one, "action_required")
 
     def attempt(self, one: Attempt) -> None:
-        """See an attempt fail. After a hard decline one without a payment was none: Stripe counts it, and skips it."""
+        """Apply a failed attempt. After a hard decline, one without a payment was not made: Stripe only counts it."""
         if self.now is None or not self.collects_by_itself:
             return
         if self.stuck and one.declined is None and one.kind != "no_method":
@@ -96,13 +96,13 @@ class _Case:
         self.steps.append(Step(one.at, one.event, "failure", self.now.amount_remaining, one))
 
     def remedy(self, one: Remedy) -> None:
-        """See a method change: what could not be charged may be tried again."""
+        """Apply a change of a payment method: what could not be charged may be tried again."""
         if one.mends and self.stuck and self.failures and one.at > self.failures[-1].at:
             self.stuck = False
             self.because["remedy"] = one.event
 
     def turn(self, one: Turn) -> None:
-        """See the subscription change."""
+        """Apply a change of the subscription."""
         self.status = one.status
         if self.is_open and self.gave_up:
             self.settle_outcome(one.event)
@@ -110,7 +110,7 @@ class _Case:
             self.steps.append(Step(one.at, one.event, f"subscription_{one.status}"))
 
     def status_changed(self, one: Snapshot) -> None:
-        """The invoice came to an end, or to what looks like one."""
+        """Apply a status of the invoice that ends it, or seems to."""
         if one.status == "paid":
             self.closed_at = one.at
             self.closed_by = self.how_it_was_closed(one)
@@ -131,7 +131,7 @@ class _Case:
         return recovered_by(one, self.before, self.stopped, self.context.remedies, off_stripe=self.context.off_stripe)
 
     def falls_due(self, at: datetime) -> None:
-        """The due date of an invoice that was sent has come, and it is not paid."""
+        """Apply the due date of a sent invoice that is not paid."""
         if self.now is None:
             return
         self.open(at, self.now.event)
@@ -163,12 +163,12 @@ class _Case:
 
     @property
     def gave_up(self) -> bool:
-        """Whether nothing more will be tried by itself."""
+        """Whether nothing more will be tried automatically."""
         tried = self.bill.automatic and bool(self.failures) and self.context.category != "initial"
         return tried and self.now is not None and self.now.next_attempt is None
 
     def settle_outcome(self, event: str) -> None:
-        """Note what became of the subscription once nothing more is tried; its first change stands."""
+        """Note what happened to the subscription once nothing more is tried; its first change counts."""
         if self.outcome is None and (outcome := ENDS.get(self.status)) is not None:
             self.outcome = outcome
             self.because["outcome"] = event
@@ -226,7 +226,7 @@ class _Case:
         return None
 
     def let_pass(self, until: datetime | None, last: datetime | None) -> None:
-        """Let time do what it does before ``until`` (None: for ever), after what happened at ``last``."""
+        """Apply what time alone changes after ``last`` and before ``until`` (None: for ever)."""
         while (at := self.next_by_time()) is not None and (until is None or at < until):
             moment = at if last is None else max(at, last)
             if until is not None and moment >= until:
@@ -289,7 +289,7 @@ class _Case:
 
 
 def case_of(bill: Bill, context: Context) -> tuple[list[Span], list[Step]]:
-    """Return an invoice's case as spans in order of time, with what happened to it; empty where it met no trouble."""
+    """Return an invoice's case as spans in order of time, with its timeline; empty if there was no trouble."""
     case = _Case(bill, context)
     last: datetime | None = None
     for at, group in groupby(_happenings(bill, context), key=itemgetter(0)):

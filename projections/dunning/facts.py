@@ -1,6 +1,6 @@
-"""What is kept of a customer: invoices as they were seen, failed payments, methods, what subscriptions were.
+"""A customer's facts: invoices as events showed them, failed payments, payment methods, subscriptions.
 
-Plain data, so that it can be kept and taken up again. Lists are in causal order.
+Plain data, so that it can be kept and resumed. Lists are in causal order.
 """
 
 from __future__ import annotations

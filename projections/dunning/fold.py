@@ -29,7 +29,7 @@ def begin(subject: Subject) -> State:
 
 
 def step(state: State, fact: Fact, terms: Terms) -> None:
-    """Let a customer see their next event."""
+    """Apply a customer's next event."""
     state.newest = fact.created if state.newest is None else max(state.newest, fact.created)
     portfolio.step(state.portfolio, fact, terms)
     if (change := STEPS.get(fact.type)) is not None:

@@ -1,4 +1,4 @@
-"""What mended a case: the first that holds of stripe-domain §4.4."""
+"""What resolved a case: the first that applies of stripe-domain §4.4."""
 
 from __future__ import annotations
 

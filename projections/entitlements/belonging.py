@@ -1,7 +1,7 @@
 """Which sources count for a holder at a moment: a customer's own with its organisation's grants, or all of an org's.
 
-A source belongs to the organisation that was said of it, else to its customer's; from the first time one is known,
-that holds back to the source's start (stripe-domain §3.5). Pure.
+A source belongs to the organisation named for it, else to its customer's; the first one known applies back to the
+source's start (stripe-domain §3.5). Pure.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The change log: what each commit of the live build made of the answers, written in that same commit.
+"""The change log: which answers each commit of the live build changed, written in that same commit.
 
-Every change stands against what was last told (``telling``), so nothing is said twice and nothing is missed, across
-crashes, another build or a catalog. A catalog and a promotion write one marker; everybody's answers are then looked
-at again in batches between the steps of the build, and so are those that time alone changes.
+Answers are compared with those last logged (``telling``), so no change is repeated or missed, across crashes, another
+build or a catalog. A catalog or a promotion writes one marker; then all answers are rechecked in batches between the
+build's steps, and so are those that time alone changes.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class Changes:
     async def changed(
         self, connection: asyncpg.Connection, build_id: str, book: str, position: int, subjects: Sequence[str]
     ) -> None:
-        """Say what is other for these subjects and their organisations; a build that is not live says nothing."""
+        """Log what changed for these subjects and their organisations; does nothing unless the build is live."""
         feed = await lock(connection, build_id, book)
         if feed is None:
             return
@@ -158,12 +158,12 @@ class Changes:
         return in_force is None or not in_force.says_features
 
     async def promoted(self, connection: asyncpg.Connection, build_id: str) -> None:
-        """Let another build speak from here on, in every book."""
+        """Let another build write changes from here on, in every book."""
         for row in await connection.fetch(STRANGE, build_id):
             await _adopt(connection, build_id, row["book"])
 
     async def turn(self, connection: asyncpg.Connection, build_id: str) -> int:
-        """Look again at whose answers time has changed, and at some of those a marker has left; return how many."""
+        """Recheck answers that time may have changed, and some of those left after a marker; return how many."""
         now = time.monotonic()
         if now - self._looked.get(build_id, -_LOOK_SECONDS) < _LOOK_SECONDS:
             return 0
@@ -185,7 +185,7 @@ class Changes:
         return done
 
     async def _forget(self, connection: asyncpg.Connection, book: str, now: float) -> None:
-        """Let go, now and then, of what is kept no longer."""
+        """Now and then delete what is no longer kept."""
         if now - self._forgot.get(book, -_FORGET_SECONDS) >= _FORGET_SECONDS:
             self._forgot[book] = now
             await connection.execute(FORGET_CHANGES, book)
@@ -270,7 +270,7 @@ class Changes:
 
 
 def _orgs(holdings: Holdings) -> frozenset[str]:
-    """Return the organisations that hear of a customer's changes: of such names as can be asked for."""
+    """Return the organisations affected by a customer's changes, as far as their names can be asked for."""
     if holdings.holder.startswith(ORG_PREFIX):
         return frozenset()
     return frozenset(row.org for row in holdings.orgs if row.org and len(row.org) <= NAME_CHARACTERS_MAX)

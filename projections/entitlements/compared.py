@@ -1,4 +1,4 @@
-"""Stripe's own entitlements beside ours: where the two disagree about a customer at a moment. Pure."""
+"""Stripe's own entitlements compared with ours: where the two disagree about a customer at a moment. Pure."""
 
 from __future__ import annotations
 

@@ -19,8 +19,8 @@ def features_given(features: str, product: str | None, price: str | None) -> tup
     """Return what a product with this ``features`` text gives, each feature once.
 
     ``"sso,seats=quantity"`` gives sso, and as many seats as the item's quantity; ``seats=quantity*10`` and
-    ``seats=5`` work too. Parts that say nothing of the kind are passed over. The product's own id (the price's
-    where only that is known) is a feature as well.
+    ``seats=5`` work too. Malformed parts are ignored. The product's own id (the price's, if only that is known) is a
+    feature as well.
     """
     given: dict[str, Given] = {}
     for part in features.split(","):

@@ -1,4 +1,4 @@
-"""Following the change log: how far it and the live build are, whose rows were written, what was said."""
+"""Following the change log: how far it and the live build are, whose rows were written, which answers changed."""
 
 from __future__ import annotations
 

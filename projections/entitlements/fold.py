@@ -1,4 +1,4 @@
-"""Events to sources: what each customer had and when, and what bears on it (stripe-domain §3).
+"""Events to sources: what each customer had and when, and the evidence that affects it (stripe-domain §3).
 
 A fold sees its subject's events in causal order and need not defend itself against disorder. Nothing that depends on
 the clock or on a policy is decided here.
@@ -64,7 +64,7 @@ def rows(state: State) -> Rows:
 
 
 def settle(state: State) -> Rows:
-    """Take out the rows that have ended: no later event changes them."""
+    """Take ended rows out of the state: no later event changes them."""
     ended, state.closed = state.closed, []
     evidence, state.past_evidence = state.past_evidence, []
     products, state.products = state.products[:-1], state.products[-1:]

@@ -1,4 +1,4 @@
-"""What customers and organisations hold, many at a time: the rows that every answer about them is made from."""
+"""What customers and organisations hold, many at a time: the rows from which every answer is computed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was known at a position: histories folded now, with today's code, over what had been recorded by then."""
+"""What was known at a position: histories as recorded by then, folded now with today's code."""
 
 from __future__ import annotations
 

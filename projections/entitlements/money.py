@@ -1,6 +1,6 @@
-"""Invoices, refunds and disputes: what bears on access by policy, and what takes back a purchase.
+"""Invoices, refunds and disputes: what affects access by policy, and what takes back a purchase.
 
-A payment is joined to what it paid for by its intent or charge, whichever objects name them first.
+A payment is joined to what it paid for by its intent or charge, whichever object names them first.
 """
 
 from __future__ import annotations

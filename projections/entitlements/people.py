@@ -1,4 +1,4 @@
-"""What is said of a holder itself: its organisation, its end, what Stripe lists it may use, and grants by hand."""
+"""Facts about a holder itself: its organisation, its deletion, Stripe's own entitlements, and grants by hand."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def customer_changed(state: State, fact: Fact) -> None:
 
 
 def customer_deleted(state: State, fact: Fact) -> None:
-    """Take everything away: deleting a customer ends all it had, whatever events follow (stripe-domain §3.4)."""
+    """End everything a deleted customer had, whatever events follow (stripe-domain §3.4)."""
     for row in list(open_rows(state)):
         if row.status not in ENDED:
             at, because = fact.created, (fact.event_id,)

@@ -1,4 +1,4 @@
-"""Who would gain or lose what by a catalog that is not published: every holder answered with it and without it."""
+"""Who would gain or lose what under an unpublished catalog: every holder is answered with it and without it."""
 
 from __future__ import annotations
 

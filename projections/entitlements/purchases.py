@@ -1,6 +1,6 @@
-"""What is bought once: through Checkout, paid now or days later, and by lines of an invoice (stripe-domain §3.4).
+"""One-time purchases: through Checkout, paid now or days later, and by lines of an invoice (stripe-domain §3.4).
 
-A purchase's status is worked out anew from all that is known of it, so that it does not matter what was known first.
+A purchase's status is recomputed from all that is known about it, so it does not matter what became known first.
 """
 
 from __future__ import annotations

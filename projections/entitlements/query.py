@@ -101,7 +101,7 @@ class Entitlements:
 
     @property
     def parked_too_long(self) -> bool:
-        """Whether that was so long ago that its last answers are worth nothing any more."""
+        """Whether that was so long ago that its last answers can no longer be used."""
         return self.parked_since is not None and self.now - self.parked_since > PARKED_TOO_LONG
 
     @property
@@ -150,12 +150,12 @@ async def read_many(
 
 
 async def read_live(connection: asyncpg.Connection, projection: Projection, book: str, holders: Sequence[str]) -> Found:
-    """Read holders in the live build with one statement, which needs no transaction: it is one snapshot by itself.
+    """Read holders in the live build with one statement, which is one snapshot by itself and needs no transaction.
 
-    The connection is in the schema of the build that was live when it last asked. The statement says whether that
-    still holds in its own snapshot; if not, what it read is thrown away and asked of the build that is live now. The
-    tables it has opened cannot be dropped before it ends. Only for connections that are kept for this. Raises
-    ``LogUnavailableError`` where promotions never let it, or another release's tables.
+    The connection is in the schema of the build that was live when it last asked. The statement says whether that is
+    still so in its own snapshot; if not, the result is discarded and the present live build is read. The tables it has
+    opened cannot be dropped before it ends. Only for connections reserved for this. Raises ``LogUnavailableError`` if
+    promotions, or another release's tables, keep it from succeeding.
     """
     is_strange = False
     for _ in range(_PROMOTIONS_MAX):
@@ -209,7 +209,7 @@ async def fold_known(
 ) -> Entitlements | None:
     """Answer with today's code from what had been recorded by ``position``: folds the holder's history now.
 
-    None where an organisation has had too many customers for that.
+    Returns None if an organisation has had too many customers for that.
     """
     freshness = await enter_build(connection, projection.name, book)
     if freshness.build is None:
