@@ -1,4 +1,4 @@
-"""The JSON routes, asked in this process on behalf of whoever is signed in: page and route never disagree."""
+"""Calls the JSON routes in this process on behalf of the signed-in key, so that page and route never disagree."""
 
 from __future__ import annotations
 

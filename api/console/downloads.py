@@ -1,4 +1,4 @@
-"""Files to take along: the command line's exports, for whoever is signed in.
+"""Downloads: the command line's exports, for whoever is signed in.
 
 An export runs in a thread with an event loop of its own, one at a time in a process, so that nothing else waits for it.
 The file is whole before its first byte is sent, and is thrown away after its last.

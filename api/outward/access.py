@@ -1,4 +1,4 @@
-"""One request to Stripe's API through the stripe SDK, tried again while that can help; the answer's exact bytes."""
+"""One request to Stripe's API through the stripe SDK, retried while that can help; returns the answer's exact bytes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Method = Literal["get", "post"]
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long a request is tried again, and how long one try may take."""
+    """How long a request is retried, and how long one try may take."""
 
     attempts: int = 10
     seconds: float = 300.0
@@ -126,7 +126,7 @@ class StripeAccess:
 
 
 def wait_before_retry(error: Exception) -> bool | float:
-    """Tell whether asking again can help, and after how many seconds where Stripe says so."""
+    """Return whether a retry can help, and after how many seconds if Stripe says so."""
     if isinstance(error, stripe.APIConnectionError):
         return True
     status = error.http_status if isinstance(error, StripeError) else None

@@ -1,4 +1,4 @@
-"""What to be woken for: hours that are not proven, an endpoint that went silent, answers that were given up."""
+"""Alarms: hours that are not proven, an endpoint that went silent, requests that were given up."""
 
 from __future__ import annotations
 

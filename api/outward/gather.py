@@ -1,7 +1,7 @@
 """Backfill and sweep: ask Stripe what happened in the hours that are not proven, and append what the log lacks.
 
-One work under two names. It goes from the oldest hour on; every hour that is done is written down, so that killed at
-any point it goes on there. An event that the log has, by webhook or from before, is left alone.
+It is the same work under two names. It starts at the oldest hour and records every completed hour, so it can be killed
+at any point and resumes there. An event that the log already has is left alone.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class WrongBookError(LedgerError):
 
 @dataclass(slots=True)
 class Gathered:
-    """What a look at Stripe came to, by book: events listed, those the log lacked, what Stripe said when it refused."""
+    """The result, by book: events listed, those the log lacked, and what Stripe said if it refused."""
 
     listed: Counter[str] = field(default_factory=Counter)
     found: Counter[str] = field(default_factory=Counter)

@@ -1,4 +1,4 @@
-"""Works off the list of wanted requests: asks Stripe, and appends each answer as an observation."""
+"""Works through the list of wanted requests: asks Stripe, and appends each answer as an observation."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Lists of Stripe's API: every page of one, and the events of a span of time, oldest first.
 
-Stripe gives events newest first, a hundred at a time. A span of time that has ended is read to its end and turned
-round; one with too much in it is read in narrower pieces, so that memory is bounded and the log grows in order.
+Stripe lists events newest first, a hundred at a time. A past span of time is read whole and reversed; one with too many
+events is read in narrower pieces, so that memory is bounded and the log grows in order.
 """
 
 from __future__ import annotations

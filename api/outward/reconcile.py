@@ -1,7 +1,7 @@
 """Compare what the log knows with what Stripe has now, object by object; record what is missing as observations.
 
-Events older than 30 days are gone at Stripe, its objects are not: so even a gap that no sweep can close closes, marked
-as what it is. The first start on an existing account is this with an empty log.
+Events older than 30 days are gone at Stripe, but its objects are not: so even a gap that no sweep can close is closed,
+and is marked as observed. Starting on an existing account is the same with an empty log.
 """
 
 from __future__ import annotations

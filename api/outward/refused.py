@@ -1,4 +1,4 @@
-"""That Stripe refused. Kept apart from what asks: whoever tells of a refusal need not import Stripe's SDK for it."""
+"""The error for a refusal by Stripe, in a module of its own so that handling it does not import Stripe's SDK."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The durable list of requests that events left to be made: found by looking at the log, kept until they are answered.
+"""The durable list of requests for what events leave out: found by reading the log, kept until they are answered.
 
-The list is worked off in order of what it describes; a request that fails waits longer each time, and is given up in
-the end, visibly: by ``GET /v1/observations``, a metric, and ``ledger observe``.
+The list is processed in order of the time it describes. A request that fails waits longer each time, and is finally
+given up, visibly: in ``GET /v1/observations``, a metric, and ``ledger observe``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A customer's balance that nothing explains was changed by hand (stripe-domain §5.4, row 17)."""
+"""Changes of a customer's balance that no invoice explains: those made by hand (stripe-domain §5.4, row 17)."""
 
 from __future__ import annotations
 

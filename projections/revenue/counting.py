@@ -1,4 +1,4 @@
-"""What a month's revenue was earned on: subscriptions worth something then, worth nothing, or neither; whose invoices.
+"""What a month's revenue was earned on: subscriptions while they counted, while they did not, or other lines.
 
 So the tie-out (``periods.tie_out``) and the recognition waterfall need no look at every line.
 """

@@ -1,4 +1,4 @@
-"""The documents as people ask for them: invoices, their lines, subscriptions. Rows, tables and views."""
+"""Documents as people ask for them: invoices, their lines, subscriptions. Rows, tables and views."""
 
 from __future__ import annotations
 

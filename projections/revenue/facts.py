@@ -1,4 +1,4 @@
-"""Natural facts of one subject: what happened once, however many events told of it (stripe-domain §1.7).
+"""Natural facts of one subject: each happened once, however many events report it (stripe-domain §1.7).
 
 Plain data, which can be kept. Times are unix seconds, amounts whole numbers in the smallest unit of ``currency``.
 ``because`` names the events that first told each part of a fact.

@@ -1,4 +1,4 @@
-"""Events of billing credits to natural facts: what a customer bought or was given, and what became of it."""
+"""Events about billing credits to natural facts: what a customer bought or was given, and how it was used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What must be true of a finalised invoice (stripe-domain §5.2), and what is billed where it is not."""
+"""Identities that hold for a finalised invoice (stripe-domain §5.2), and what is billed where one does not hold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The journal's tables: posted entries, what time earns in closed form, sums by month, and what does not add up.
+"""The journal's tables: posted entries, recognition in closed form, sums by month, and what does not add up.
 
 ``journal_lines`` is the view people read: a row a posting, with what it is about. What time earns stands in it month
 by month, at the last second of each month or span; rows later than now are what time will earn.

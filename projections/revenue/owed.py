@@ -1,4 +1,4 @@
-"""What is owed on each invoice at a moment, and since when it is due."""
+"""What is owed on each invoice at a moment, and since when it has been due."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading the journal: the entries of a stretch of time, month by month, from a build's rows or folded anew."""
+"""Reading the journal: the entries of a span of time, month by month, from a build's rows or folded now."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which payment paid what: charges and payment intents to invoices and sales, in every shape (stripe-domain §2.2)."""
+"""Which payment paid what: charges and payment intents to invoices and sales, in every API version (§2.2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A month of everybody's journal a piece at a time, in order of time and name: a page needs few of its entries.
+"""A month of a whole book's journal, piece by piece in order of time and name: a page needs few of its entries.
 
 Entries of facts are read by the time they stand at. Those of time stand at the last second of their span's month: of
 spans that end within the month one after the other, and of all that go on beyond it in the month's own last second.

@@ -1,4 +1,4 @@
-"""A journal's print: a number by which two journals are told to be the same, and neither has to be read for it.
+"""A journal's print: a checksum by which two journals can be compared without reading either.
 
 It is a sum over all postings of their amounts, each times a weight that is drawn from everything else a posting is
 known by. So the prints of parts add up to that of the whole, and amounts that cancel out leave nothing.

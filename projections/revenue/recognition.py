@@ -1,4 +1,4 @@
-"""What time alone earns: the spans of every line, and what they come to in a stretch of time.
+"""What time alone earns: the spans of every line, and what they earn in a span of time.
 
 A span belongs to an account: before a line is billed it earns against ``unbilled_receivable``, afterwards out of
 ``deferred_revenue``. An entry of recognition covers one span in one UTC month; a read inside of it shows its part.

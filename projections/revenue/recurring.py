@@ -1,4 +1,4 @@
-"""The recurring part: what subscriptions are worth a month and how that moved, as a fold of the revenue projection."""
+"""The recurring part: monthly worth of subscriptions and its movements, as a fold of the revenue projection."""
 
 from __future__ import annotations
 

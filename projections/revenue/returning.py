@@ -1,4 +1,4 @@
-"""How much of what comes back of a payment is of which bill: refunds beside credit notes that name them, disputes.
+"""How returned money is divided among bills: refunds, credit notes that name them, and disputes.
 
 A payment may have paid several invoices, and a credit note speaks of one of them (stripe-domain §5.4, rows 10 to 12b).
 Pure.

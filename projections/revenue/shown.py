@@ -1,4 +1,4 @@
-"""An entry as it is shown: each posting with what it is about, and the same books read without rows. Pure."""
+"""Entries as they are shown: each posting with what it is about; also from books folded without rows. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a subject's journal comes to in each month, quarter and year: a wide row a currency, so that reports add few.
+"""A subject's journal summed by month, quarter and year: one wide row per currency, so that reports add few rows.
 
 A month that is not over is read from its days, of which only what facts posted is kept: what time has earned by then
 is one formula a span. Columns are the accounts, debit positive, and the flows of the roll-forward (stripe-domain

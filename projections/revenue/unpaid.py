@@ -1,4 +1,4 @@
-"""What is deferred and not paid for either: a memo, as some reports show neither side of it. Pure.
+"""What is deferred and not yet paid: a memo, since some reports show neither side of it. Pure.
 
 Of each invoice on which something is owed it is what is deferred, but no more than is owed.
 """

@@ -1,4 +1,4 @@
-"""Whose a subject's books are: a customer's, or nobody's that Stripe names."""
+"""Whose books a subject's are: a customer's, or nobody's if Stripe names none."""
 
 from __future__ import annotations
 
