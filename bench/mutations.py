@@ -173,7 +173,7 @@ ENGINE: Final = (
             "WHERE (excluded.created, excluded.event_id) < (link.created, link.event_id)\n", "",
             f"{_JOINING}::test_the_first_link_stands_where_a_worker_has_not_seen_it"),
     mutant("engine", "a child that leaves a customer leaves its rows behind", "projections/follower.py",
-            "await _drop(connection, projection, joined.no_longer_roots)\n", "pass\n", _LINK_LAST),
+            "await _drop(at, joined.no_longer_roots)\n", "pass\n", _LINK_LAST),
     mutant("engine", "late terms touch nobody", "projections/joining.py",
             'joined.dirty |= {row["subject"] for row in await connection.fetch(USERS, sorted(changed))}',
             "joined.dirty |= set(sorted(changed)[:0])", _LATE_TERMS),

@@ -10,6 +10,7 @@ stalls blocks nobody.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import asyncpg
@@ -62,6 +63,19 @@ class Stand(NamedTuple):
     moves: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Followed:
+    """A book of a build that is followed over one connection, under a term, and what its follower remembers."""
+
+    connection: asyncpg.Connection
+    projection: Projection
+    build: Build
+    book: str
+    term: int
+    terms: TermsReader
+    warm: Warm | None
+
+
 class CheckpointMovedError(Exception):
     """Another follower of the same build was faster, or leads it now; this step's work is discarded."""
 
@@ -103,40 +117,45 @@ async def step(
 
     Raises ``CheckpointMovedError`` when another follower of this build has moved the checkpoint meanwhile.
     """
-    stand = await _stand(connection, build, book, term)
-    _begin(warm, terms, book, stand)
+    at = _Followed(connection, projection, build, book, term, terms or TermsReader(), warm)
+    stand = await _stand(at)
+    _begin(at, stand)
     news = _at_once(projection, await read_tail_headings(connection, book, stand.position, limit))
     if not news:
         return 0
     last = news[-1].position
     await enter(connection, build.schema_name)
     joined = await joining.join(connection, projection, book, news, warm)
-    in_force = await (terms or TermsReader()).read(connection, projection, book, last)
-    refolding = await refold(connection, projection, book, joined.wanted, last, in_force, warm)
+    refolding = await _refold(at, joined.wanted, last)
     newest = _newest(joined.roots, news)
     async with connection.transaction():
-        stand = await _move(connection, build, book, stand, last, term)
+        stand = await _move(at, stand, last)
         await joining.write(connection, joined)
         await rivals.note(connection, book, joined.losing)
-        await _drop(connection, projection, joined.no_longer_roots)
-        await _commit(connection, projection, build, book, last, refolding, newest, joined.no_longer_roots)
+        await _drop(at, joined.no_longer_roots)
+        await _commit(at, last, refolding, newest, joined.no_longer_roots)
         if touched := sorted({link.child for link in (*joined.links, *joined.losing)}):
             await rivals.settle(connection, build.build_id, book, touched)
-    _remember(warm, book, stand, refolding, joined.no_longer_roots)
+    _remember(at, stand, refolding, joined.no_longer_roots)
     return len(news)
 
 
-def _begin(warm: Warm | None, terms: TermsReader | None, book: str, stand: Stand) -> None:
+def _begin(at: _Followed, stand: Stand) -> None:
     """Forget what somebody else's write or erasure may have outdated: at once, even without news."""
-    if warm and not warm.at(book, stand) and terms:
-        terms.forget(book)
+    if at.warm and not at.warm.at(at.book, stand):
+        at.terms.forget(at.book)
 
 
-def _remember(warm: Warm | None, book: str, stand: Stand, refolding: Refolding, gone: Iterable[str]) -> None:
+def _remember(at: _Followed, stand: Stand, refolding: Refolding, gone: Iterable[str]) -> None:
     """Remember what was written, once it is committed."""
-    if warm:
-        warm.forget([*gone, *refolding.failed])
-        warm.keep(book, stand, [(one.subject, one.remembered) for one in refolding.done])
+    if at.warm:
+        at.warm.forget([*gone, *refolding.failed])
+        at.warm.keep(at.book, stand, [(one.subject, one.remembered) for one in refolding.done])
+
+
+async def _refold(at: _Followed, wanted: Sequence[Wanted], position: int) -> Refolding:
+    in_force = await at.terms.read(at.connection, at.projection, at.book, position)
+    return await refold(at.connection, at.projection, at.book, wanted, position, in_force, at.warm)
 
 
 def _at_once(projection: Projection, news: list[Heading]) -> list[Heading]:
@@ -159,47 +178,38 @@ async def clean(
     """Refold some dirty subjects, which links or terms that arrived late have changed; return how many."""
     if not projection.joins and not projection.references:
         return 0
-    stand = await _stand(connection, build, book, term)
+    at = _Followed(connection, projection, build, book, term, terms or TermsReader(), warm)
+    stand = await _stand(at)
     await enter(connection, build.schema_name)
     dirty = [row["subject"] for row in await connection.fetch(DIRTY, book, DIRTY_AT_ONCE)]
     if dirty:
-        _begin(warm, terms, book, stand)
-        await refold_subjects(connection, projection, build, book, dirty, stand, term, terms, warm)
+        _begin(at, stand)
+        await _refold_whole(at, dirty, stand)
     return len(dirty)
 
 
-async def refold_subjects(
-    connection: asyncpg.Connection,
-    projection: Projection,
-    build: Build,
-    book: str,
-    subjects: Sequence[str],
-    stand: Stand,
-    term: int,
-    terms: TermsReader | None = None,
-    warm: Warm | None = None,
-) -> Refolding:
+async def _refold_whole(at: _Followed, subjects: Sequence[str], stand: Stand) -> Refolding:
     """Refold subjects whole, as of the checkpoint's position; afterwards they are clean, or parked.
 
     A child is folded with the subject it belongs to, and stays parked while another customer claims it.
     """
+    connection, build_id = at.connection, at.build.build_id
     # A stream that was a subject of its own may belong to another by now.
-    roots = await joining.roots_of(connection, projection, subjects)
+    roots = await joining.roots_of(connection, at.projection, subjects)
     whole = sorted({roots.get(subject, subject) for subject in subjects})
-    streams = await joining.streams_below(connection, projection, whole)
+    streams = await joining.streams_below(connection, at.projection, whole)
     wanted = [Wanted(subject, tuple(streams[subject])) for subject in whole]
     position = stand.position
-    in_force = await (terms or TermsReader()).read(connection, projection, book, position)
-    refolding = await refold(connection, projection, book, wanted, position, in_force, warm)
+    refolding = await _refold(at, wanted, position)
     async with connection.transaction():
-        stand = await _move(connection, build, book, stand, position, term)
+        stand = await _move(at, stand, position)
         await connection.execute(CLEAN, list(subjects))
-        await _commit(connection, projection, build, book, position, refolding, {})
+        await _commit(at, position, refolding, {})
         if children := sorted(set(subjects) - set(whole)):
-            await rivals.let_go(connection, build.build_id, children)
-            claimed = await rivals.settle(connection, build.build_id, book, children)
+            await rivals.let_go(connection, build_id, children)
+            claimed = await rivals.settle(connection, build_id, at.book, children)
             refolding.failed |= {child: claimed[child] for child in children if child in claimed}
-    _remember(warm, book, stand, refolding, subjects)
+    _remember(at, stand, refolding, subjects)
     return refolding
 
 
@@ -212,53 +222,49 @@ async def replay(
         row = await connection.fetchrow(CHECKPOINT, build.build_id, book)
         stand, term = (Stand(row["position"], row["moves"]), row["term"]) if row else (Stand(0, 0), 0)
         try:
-            return await refold_subjects(connection, projection, build, book, subjects, stand, term)
+            at = _Followed(connection, projection, build, book, term, TermsReader(), None)
+            return await _refold_whole(at, subjects, stand)
         except CheckpointMovedError:
             continue  # the runner was at work; fold up to where it is now
 
 
-async def _stand(connection: asyncpg.Connection, build: Build, book: str, term: int) -> Stand:
-    row = await connection.fetchrow(CHECKPOINT, build.build_id, book)
+async def _stand(at: _Followed) -> Stand:
+    row = await at.connection.fetchrow(CHECKPOINT, at.build.build_id, at.book)
     if row is None:
-        await connection.execute(START, build.build_id, book, term)
+        await at.connection.execute(START, at.build.build_id, at.book, at.term)
         return Stand(0, 0)
     return Stand(row["position"], row["moves"])
 
 
-async def _move(connection: asyncpg.Connection, build: Build, book: str, stand: Stand, last: int, term: int) -> Stand:
-    moves = await connection.fetchval(MOVE, build.build_id, book, stand.position, last, term, stand.moves)
+async def _move(at: _Followed, stand: Stand, last: int) -> Stand:
+    build_id = at.build.build_id
+    moves = await at.connection.fetchval(MOVE, build_id, at.book, stand.position, last, at.term, stand.moves)
     if moves is None:
         raise CheckpointMovedError
     return Stand(last, moves)
 
 
-async def _drop(connection: asyncpg.Connection, projection: Projection, subjects: Sequence[str]) -> None:
+async def _drop(at: _Followed, subjects: Sequence[str]) -> None:
     """Delete the rows of streams that turned out to belong to another subject."""
     if subjects:
-        for table in projection.tables:
-            await connection.execute(table.delete_subjects, list(subjects))
-        await connection.execute(NO_LONGER_ROOTS, list(subjects))
+        for table in at.projection.tables:
+            await at.connection.execute(table.delete_subjects, list(subjects))
+        await at.connection.execute(NO_LONGER_ROOTS, list(subjects))
 
 
 async def _commit(
-    connection: asyncpg.Connection,
-    projection: Projection,
-    build: Build,
-    book: str,
-    position: int,
-    refolding: Refolding,
-    newest: dict[str, str],
-    gone: Sequence[str] = (),
+    at: _Followed, position: int, refolding: Refolding, newest: dict[str, str], gone: Sequence[str] = ()
 ) -> None:
-    await write(connection, projection, refolding)
+    build_id = at.build.build_id
+    await write(at.connection, at.projection, refolding)
     for subject, error in refolding.failed.items():
-        _log.error("subject_parked", build=build.build_id, subject=subject, error=error)
-    await park(connection, build.build_id, book, refolding, newest)
-    tables = len(projection.tables)
+        _log.error("subject_parked", build=build_id, subject=subject, error=error)
+    await park(at.connection, build_id, at.book, refolding, newest)
+    tables = len(at.projection.tables)
     written = [one.subject for one in refolding.done if len(one.same) < tables]
     subjects = [*written, *refolding.failed, *gone]
-    if projection.consumer is not None and subjects:
-        await projection.consumer.changed(connection, build.build_id, book, position, subjects)
+    if at.projection.consumer is not None and subjects:
+        await at.projection.consumer.changed(at.connection, build_id, at.book, position, subjects)
 
 
 def _newest(roots: dict[str, str], news: Iterable[Heading]) -> dict[str, str]:
