@@ -47,6 +47,11 @@ async def _lag(ground: Ground, events: int) -> list[Row]:
     return [lag, *late, *hot, await lives.lives_row(ground, events // 2)]
 
 
+async def _followed(ground: Ground, events: int) -> list[Row]:
+    rows = await http.followed_rows(ground.folder, events // 5)
+    return [*rows, await http.visible_row(ground.folder)]
+
+
 async def _http(ground: Ground, events: int) -> list[Row]:
     rows = await http.webhook_rows(ground.folder, events // 2)
     return [*rows, await http.during_rebuild_row(ground.folder, 3 * events)]
@@ -69,7 +74,7 @@ MEASURES: Final[dict[str, Callable[[Ground, int], Awaitable[list[Row]]]]] = {
     "catalog": lambda ground, _: _one(catalog.publish_row(ground)),
     "console": console.pages_rows,
     "http": _http,
-    "followed": lambda ground, events: http.followed_rows(ground.folder, events // 5),
+    "followed": _followed,
     "cpu": lambda ground, events: cpu.cpu_rows(ground.folder, events // 2),
     "peers": lambda ground, events: webhooks.peer_rows(ground, events // 2),
     "live": lambda ground, _: live.live_rows(ground),

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
+from typing import Any
 
 import orjson
 from stripe import WebhookSignature
@@ -25,6 +26,9 @@ _PACED_CONNECTIONS = 8
 _IDLE_SECONDS = 10
 _CAUGHT_UP_SECONDS = 300
 _REBUILD_SECONDS_MAX = 60
+_VISIBLE_SECONDS = 15
+_VISIBLE_EVERY = 21  # no multiple of the connections: each of them asks
+_NEVER_SECONDS = 60.0
 
 
 async def webhook_rows(folder: Path, count: int) -> list[Row]:
@@ -67,6 +71,53 @@ async def followed_rows(folder: Path, count: int) -> list[Row]:
         Row(f"webhooks until folded, {processes} that fold", rate(count, took), f"{rate(count, one)} one", one / took)
         for processes, took in seconds.items()
     ]
+
+
+async def visible_row(folder: Path) -> Row:
+    """Webhooks at a steady pace, and after some of them the customer's entitlements as soon as they show it."""
+    latencies: dict[int, list[float]] = {}
+    for processes in (1, 2):
+        home = folder / f"visible-{processes}"
+        async with service(home, "ledger", LEDGER_FOLLOWER_PROCESSES=str(processes)) as port:
+            source = EventSource(processes, customers=1_000)
+            await send(port, source.bodies(2_000))  # they have a past
+            await caught_up(home, port)
+            latencies[processes] = await _until_visible(home, port, source)
+    (p50, p99), (_, of_one) = percentiles_ms(latencies[2]), percentiles_ms(latencies[1])
+    name = "webhook until its answer shows, 200/s, two that fold"
+    return Row(name, f"{p99:.0f} ms p99", f"{of_one:.0f} ms p99 one", p99 / of_one, "", p50, p99)
+
+
+async def _until_visible(home: Path, port: int, source: EventSource, per_second: int = 200) -> list[float]:
+    key = orjson.loads((home / "credentials.json").read_bytes())["api_key"]
+    latencies: list[float] = []
+    began = time.perf_counter()
+
+    async def connection(first: int) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for number in range(first, _VISIBLE_SECONDS * per_second, _PACED_CONNECTIONS):
+            await asyncio.sleep(max(0.0, number / per_second - (time.perf_counter() - began)))
+            body = source.body()
+            position = (await _answer(reader, writer, webhook(body)))["position"]
+            if number % _VISIBLE_EVERY == 0:
+                customer = orjson.loads(body)["data"]["object"]["customer"]
+                path = f"/v1/customers/{customer}/entitlements?min_position={position}&wait=5"
+                asked = time.perf_counter()
+                shown = await _answer(reader, writer, _get(path, key))
+                latencies.append(time.perf_counter() - asked if "entitlements" in shown else _NEVER_SECONDS)
+        writer.close()
+
+    await asyncio.gather(*(connection(first) for first in range(_PACED_CONNECTIONS)))
+    return latencies
+
+
+async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> Any:
+    writer.write(request)
+    return orjson.loads(await reader.readexactly(_length(await reader.readuntil(b"\r\n\r\n"))))
+
+
+def _get(path: str, key: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {key}\r\n\r\n".encode()
 
 
 async def during_rebuild_row(folder: Path, events: int) -> Row:
@@ -114,13 +165,11 @@ async def ledger(folder: Path, port: int, *arguments: str) -> None:
 async def caught_up(folder: Path, port: int) -> None:
     """Wait until every projection has folded all there is."""
     key = orjson.loads((folder / "credentials.json").read_bytes())["api_key"]
-    request = f"GET /v1/projections HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {key}\r\n\r\n".encode()
+    request = _get("/v1/projections", key)
     async with asyncio.timeout(_CAUGHT_UP_SECONDS):
         while True:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(request)
-            head = await reader.readuntil(b"\r\n\r\n")
-            told = orjson.loads(await reader.readexactly(_length(head)))["data"]
+            told = (await _answer(reader, writer, request))["data"]
             writer.close()
             behind = [book for one in told for book in one["books"] if book["position"] < book["head"]]
             if told and all(one["books"] for one in told) and not behind:
