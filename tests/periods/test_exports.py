@@ -119,9 +119,16 @@ async def test_sums_beyond_64_bits_are_closed_and_written(book: Book, tmp_path: 
         more = {"id": f"in_{key}", "customer": f"cus_{key}", "parent": None, "status": "paid", **amounts_}
         moments = {"status_transitions": {"finalized_at": unix("01-10"), "paid_at": unix("01-10")}}
         book.history.event("01-10", "invoice.finalized", invoice(line_, reason="manual", **more, **moments))
-        paid = {"id": f"inpay_{key}", "object": "invoice_payment", "invoice": f"in_{key}", "amount_paid": large,
-                "currency": "usd", "status": "paid", "status_transitions": {"paid_at": unix("01-10")},
-                "payment": {"type": "payment_intent", "payment_intent": f"pi_{key}"}}  # fmt: skip
+        paid = {
+            "id": f"inpay_{key}",
+            "object": "invoice_payment",
+            "invoice": f"in_{key}",
+            "status": "paid",
+            "currency": "usd",
+            "amount_paid": large,
+            "payment": {"type": "payment_intent", "payment_intent": f"pi_{key}"},
+            "status_transitions": {"paid_at": unix("01-10")},
+        }
         book.history.event("01-10", "invoice_payment.paid", paid)
     await book.tell()
     closed = await book.close("2026-01", force=True)

@@ -594,10 +594,9 @@ def test_a_credit_note_for_a_refund_of_a_payment_record_gives_back_money_outside
     teller.invoice(AT, QUARTER)
     teller.paid(AT, oob="yes")
     teller.credit(seconds("2026-02-01"), "cn_1", "900", before="0")
-    teller.events[-1]["data"]["object"]["refunds"] = [
-        {"amount_refunded": 600, "refund": None, "type": "payment_record_refund",
-         "payment_record_refund": {"payment_record": "pr_1", "refund_group": "rg_1"}},
-    ]  # fmt: skip
+    given_back = {"payment_record": "pr_1", "refund_group": "rg_1"}
+    refund = {"amount_refunded": 600, "refund": None, "type": "payment_record_refund"}
+    teller.events[-1]["data"]["object"]["refunds"] = [refund | {"payment_record_refund": given_back}]
     found = at(made(teller.events), "2026-05-01")
     assert (found["external_asset"], found["customer_balance"], found["credit_notes"]) == (8400, 300, 310)
 
