@@ -55,6 +55,8 @@ CLEAN: Final = "DELETE FROM dirty WHERE subject = ANY ($1)"
 
 NO_LONGER_ROOTS: Final = "DELETE FROM subject_state WHERE subject = ANY ($1)"
 
+LACKING: Final = "DELETE FROM subject_state WHERE subject = $1 AND ($2::timestamptz IS NULL OR at >= $2)"
+
 
 class Stand(NamedTuple):
     """A build's checkpoint in a book: its position, and how often it was moved."""
@@ -134,6 +136,7 @@ async def step(
         await rivals.note(connection, book, joined.losing)
         await _drop(at, joined.no_longer_roots)
         await _commit(at, last, refolding, newest, joined.no_longer_roots)
+        await _let_go(at, joined.wanted, refolding)
         if touched := sorted({link.child for link in (*joined.links, *joined.losing)}):
             await rivals.settle(connection, build.build_id, book, touched)
     _remember(at, stand, refolding, joined.no_longer_roots)
@@ -205,6 +208,7 @@ async def _refold_whole(at: _Followed, subjects: Sequence[str], stand: Stand) ->
         stand = await _move(at, stand, position)
         await connection.execute(CLEAN, list(subjects))
         await _commit(at, position, refolding, {})
+        await _let_go(at, wanted, refolding)
         if children := sorted(set(subjects) - set(whole)):
             await rivals.let_go(connection, build_id, children)
             claimed = await rivals.settle(connection, build_id, at.book, children)
@@ -265,6 +269,15 @@ async def _commit(
     subjects = [*written, *refolding.failed, *gone]
     if at.projection.consumer is not None and subjects:
         await at.projection.consumer.changed(at.connection, build_id, at.book, position, subjects)
+
+
+async def _let_go(at: _Followed, wanted: Sequence[Wanted], refolding: Refolding) -> None:
+    """Delete the kept states of parked subjects that lack the news which could not be folded: the next fold would
+    begin after those news, succeed without them, and pass for whole.
+    """
+    lacking = [(one.subject, one.changes_from) for one in wanted if one.subject in refolding.failed]
+    if lacking:
+        await at.connection.executemany(LACKING, lacking)
 
 
 def _newest(roots: dict[str, str], news: Iterable[Heading]) -> dict[str, str]:

@@ -99,19 +99,13 @@ async def read_histories(
     return await _by_stream(connection, await connection.fetch(HISTORIES, streams, until, list(types)))
 
 
-async def read_unparsed(
-    connection: asyncpg.Connection, types: Iterable[str], streams: Sequence[str], until: int
-) -> dict[str, list[asyncpg.Record]]:
-    """Return rows of whole streams, by stream, ready to be parsed; parsed they take thirty times the memory."""
-    rows = await connection.fetch(HISTORIES, streams, until, list(types))
-    await prepare(connection, rows)
-    return _rows_by_stream(rows)
-
-
 async def read_rows(
     connection: asyncpg.Connection, types: Iterable[str], streams: Sequence[str], until: int, limit: int
 ) -> dict[str, list[asyncpg.Record]] | None:
-    """Return rows of whole streams, by stream, ready to be parsed; None where there are more than ``limit``."""
+    """Return rows of whole streams, by stream, ready to be parsed; None where there are more than ``limit``.
+
+    Parsed they take thirty times the memory.
+    """
     rows = await connection.fetch(AT_MOST, streams, until, list(types), limit + 1) if streams else []
     if len(rows) > limit:
         return None

@@ -25,8 +25,8 @@ from projections.reading import (
     read_anchors,
     read_in_pieces,
     read_late,
+    read_rows,
     read_since,
-    read_unparsed,
 )
 from projections.terms import KnownTerms
 from projections.warm import Remembered, Warm, digests_of
@@ -51,6 +51,9 @@ BUSY_AGE: Final = timedelta(minutes=1)
 _AT_ONCE: Final = 50
 _NEWS_AT_ONCE: Final = 500
 """How many subjects, and new events, are read and folded together: a bound on memory."""
+
+_ROWS_AT_ONCE: Final = 10_000
+"""How many events of subjects that are folded whole are read together; a subject with more is folded in pieces."""
 
 
 @dataclass(slots=True)
@@ -102,6 +105,11 @@ class Wanted:
     subject: str
     streams: tuple[str, ...]
     news: tuple[tuple[datetime, int], ...] = ()
+
+    @property
+    def changes_from(self) -> datetime | None:
+        """The time from which on its news may change kept states; None for a subject to be refolded whole."""
+        return min(self.news)[0] - 2 * REACH if self.news else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +218,15 @@ def _go_on(work: Work, wanted: Wanted, known: Remembered, facts: Sequence[Fact])
 
 async def _fold_whole(work: Work, wanted: Sequence[Wanted], *, remember: bool) -> None:
     streams = [stream for one in wanted for stream in one.streams]
-    histories = await read_unparsed(work.connection, work.projection.types, streams, work.until)
+    histories = await read_rows(work.connection, work.projection.types, streams, work.until, _ROWS_AT_ONCE)
+    if histories is None and len(wanted) == 1:
+        await fold_long(work, wanted[0])
+        return
+    if histories is None:
+        middle = len(wanted) // 2
+        await _fold_whole(work, wanted[:middle], remember=remember)
+        await _fold_whole(work, wanted[middle:], remember=remember)
+        return
     for one in wanted:
         begun = Begun(tuple(stream for stream in one.streams if stream in histories)) if remember else None
         facts = parsed([row for stream in one.streams for row in histories.pop(stream, ())])

@@ -14,17 +14,19 @@ import pytest
 from ledger.appender import Appender
 from ledger.event import NewEvent
 from ledger.postgres import AWAY, Database
-from projections import follower
+from projections import folding, follower
 from projections.builds import Build, ensure_live
-from projections.contract import Projection, Rows, Subject
+from projections.contract import Projection, Rows, Subject, Terms
 from projections.entitlements.rows import SourceRow
 from projections.entitlements.tables import entitlements
+from projections.facts import Fact
 from projections.folding import fold
 from projections.follower import CheckpointMovedError, follow, replay, step
 from projections.reading import read_histories
 from projections.refold import Refolding, Wanted, Work, fold_long, refold
 from projections.runner import connect_runner
 from projections.terms import KnownTerms
+from projections.warm import Warm
 from tests.conftest import ManualClock
 from tests.stripe_events import event, new_event, product, subscription
 
@@ -200,6 +202,55 @@ async def test_what_fails_is_parked_alone(
     )
     assert await rows_of(owner, await catch_up(database)) == await fresh_fold(owner)
     assert await owner.fetchval("SELECT count(*) FROM ledger.parked") == 0
+
+
+@pytest.mark.parametrize("remembering", [True, False])
+@pytest.mark.parametrize("how", ["late", "replayed"])
+async def test_a_long_life_stays_parked_until_it_can_be_folded(
+    database: Database,
+    clock: ManualClock,
+    owner: asyncpg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    how: str,
+    remembering: bool,
+) -> None:
+    """States kept before the failure lack what could not be folded: to go on from them would pass for a good fold."""
+    monkeypatch.setattr(folding, "KEEP_FROM", 4)
+    monkeypatch.setattr(folding, "KEEP_EVERY", 7)
+    monkeypatch.setattr(folding, "_RECENT_EVERY", 2)
+
+    def told(name: str, minute: int, quantity: int) -> NewEvent:
+        subject = subscription("sub_1", customer="cus_1", status="active", items=f"si_1:prod_1*{quantity}")
+        return new_event(event(name, "customer.subscription.updated", subject, created=1_768_000_000 + 60 * minute))
+
+    def failing(state: Any, fact: Fact, terms: Terms) -> None:
+        if fact.event_id == "evt_in_the_way":
+            raise RuntimeError("a mistake in the fold")
+        PROJECTION.step(state, fact, terms)
+
+    broken, warm = replace(PROJECTION, step=failing), Warm() if remembering else None
+    connection = await builder(database)
+    build = await ensure_live(connection, PROJECTION)
+
+    async def comes(projection: Projection, *some: NewEvent) -> int:
+        await append(database, clock, some)
+        while await follow(connection, projection, build, warm=warm):
+            pass
+        parked: int = await owner.fetchval("SELECT count(*) FROM ledger.parked")
+        return parked
+
+    life = [told(f"evt_{n}", n, 1 + n % 5) for n in range(60)]
+    if how == "late":
+        assert await comes(broken, *life) == 0
+        assert await comes(broken, told("evt_in_the_way", 30, 99)) == 1
+    else:
+        assert await comes(PROJECTION, *life[:30], told("evt_in_the_way", 30, 99), *life[31:]) == 0
+        await replay(connection, broken, build, "self:live", ["self:live/cus_1"])
+    for n in range(60, 63):
+        assert await comes(broken, told(f"evt_{n}", n, 7)) == 1
+    assert await comes(PROJECTION, told("evt_63", 63, 8)) == 0
+    await connection.close()
+    assert await rows_of(owner, build) == await fresh_fold(owner)
 
 
 CURRENT = """

@@ -29,6 +29,7 @@ TYPES = ["customer.subscription.updated"]
         (joining.TERMS_BEFORE, (SOME, 9, TYPES)),
         (rivals.NOTED, (SOME,)),
         (reading.HISTORIES, (SOME, 9, TYPES)),
+        (reading.AT_MOST, (SOME, 9, TYPES, 10_000)),
         (reading.SINCE, (SOME, [1, 2], [1, 2], TIMES, 9, TYPES, None)),
         (reading.POSITIONS, (BOOK, [1, 2])),
         (refold.KEPT, (SOME,)),

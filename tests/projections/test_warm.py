@@ -62,6 +62,7 @@ async def test_live_through_disorder_equals_a_rebuild(
     monkeypatch.setattr(folding, "KEEP_FROM", 512 if seed % 2 else 40)
     monkeypatch.setattr(folding, "KEEP_EVERY", 20)
     monkeypatch.setattr(refold, "_NEWS_AT_ONCE", 1 + 3 * seed)
+    monkeypatch.setattr(refold, "_ROWS_AT_ONCE", 30 if seed == 3 else 10_000)
     chance, counted = random.Random(seed), Counter[str]()
     warm = [Counting(10**6, counted), Counting(20_000, counted)]
     projection = replace(PROJECTIONS[name], consumer=None)
