@@ -249,8 +249,9 @@ async def _move(at: _Followed, stand: Stand, last: int) -> Stand:
 
 
 async def _drop(at: _Followed, subjects: Sequence[str]) -> None:
-    """Delete the rows of streams that turned out to belong to another subject."""
+    """Delete the rows of streams that turned out to belong to another subject, which is parked in their place."""
     if subjects:
+        await rivals.let_go(at.connection, at.build.build_id, subjects)
         for table in at.projection.tables:
             await at.connection.execute(table.delete_subjects, list(subjects))
         await at.connection.execute(NO_LONGER_ROOTS, list(subjects))

@@ -370,3 +370,26 @@ def test_what_an_event_links(name: str, expected: dict[str, str]) -> None:
 
 def _short(found: Sequence[Link]) -> dict[str, str]:
     return {one.child.partition("/")[2]: one.parent.partition("/")[2] for one in found}
+
+
+async def test_a_parked_object_that_finds_its_customer_is_parked_with_it_alone(
+    database: Database, clock: ManualClock
+) -> None:
+    def failing(state: Money, fact: Fact, terms: Terms) -> None:
+        if fact.event_id == "evt_d":
+            raise RuntimeError("a mistake in the fold")
+        step(state, fact, terms)
+
+    broken = replace(MONEY, step=failing)
+    connection = await connect_runner(database)
+    live = await ensure_live(connection, MONEY)
+    parked = "SELECT subject FROM ledger.parked WHERE build_id = $1"
+    async with Appender(database, clock=clock) as appender:
+        for name, subject in (("dispute", "self:live/pi_1"), ("charge", "self:live/cus_1")):
+            await appender.append(new_events([body_of(STORY[name])]))
+            while await follow(connection, broken, live):
+                pass
+            assert [row["subject"] for row in await connection.fetch(parked, live.build_id)] == [subject]
+    await replay(connection, MONEY, live, "self:live", ["self:live/cus_1"])
+    assert await connection.fetch(parked, live.build_id) == []
+    await connection.close()
