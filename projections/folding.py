@@ -53,8 +53,9 @@ class Kept:
     """A fold's state after every event up to ``at``, ``seen`` events in all.
 
     ``last_within`` is the highest position among them, except for the ``late`` ones that arrived after the state was
-    kept; ``first_after`` is the lowest position that an event after them has or can get. ``anchors`` are the positions
-    of the events that last showed each recent object: a later chain of that object begins there.
+    kept; ``first_after`` is the lowest position that an event after them has or can get. A late event is known only to
+    the first state after it (``told_of``). ``anchors`` are the positions of the events that last showed each recent
+    object: a later chain of that object begins there.
     """
 
     at: datetime
@@ -298,6 +299,13 @@ def rows_of(projection: Projection, subject: Subject, facts: Iterable[Fact], ter
 def newest_before(kept: Sequence[Kept], moment: datetime) -> Kept | None:
     """Return the newest state that an event at ``moment`` cannot change."""
     return max((one for one in kept if moment - one.at > 2 * REACH), key=lambda one: one.at, default=None)
+
+
+def told_of(kept: Iterable[Kept]) -> tuple[int, tuple[int, ...]]:
+    """Return ``last_within`` and ``late`` of a span that ends with the last of some states and passes the others."""
+    states = list(kept)
+    last_within = max(one.last_within for one in states)
+    return last_within, tuple(sorted({at for one in states for at in one.late if at > last_within}))
 
 
 def thinned(kept: Sequence[tuple[datetime, int]]) -> set[datetime]:

@@ -62,6 +62,13 @@ WHERE stream_id = ANY ($1) AND position <= $2 AND type = ANY ($3)
 ORDER BY created, event_id
 """
 
+KEPT: Final = """
+SELECT subject, at, seen, first_after, last_within, late
+FROM subject_state
+WHERE subject = ANY ($1)
+ORDER BY subject, at
+"""
+
 _bodies = BodyReader()
 
 PIECE_EVENTS: Final = 1_000
@@ -183,6 +190,16 @@ async def read_each(connection: asyncpg.Connection, book: str, positions: Sequen
         for row in rows:
             [fact] = parsed([row])
             yield fact
+
+
+async def read_kept(connection: asyncpg.Connection, subjects: Sequence[str]) -> dict[str, list[Kept]]:
+    """Return the states kept of some subjects, in order of their time, without what they hold."""
+    kept: dict[str, list[Kept]] = {}
+    for row in await connection.fetch(KEPT, subjects) if subjects else ():
+        place = (row["at"], row["seen"], row["first_after"], row["last_within"])
+        one = Kept(*place, b"", (), late=tuple(row["late"]))
+        kept.setdefault(row["subject"], []).append(one)
+    return kept
 
 
 async def read_anchors(

@@ -18,25 +18,19 @@ from ledger.postgres import AWAY
 from projections.causal import REACH
 from projections.contract import Projection, Row, Subject
 from projections.facts import Fact
-from projections.folding import Folding, Kept, newest_before
+from projections.folding import Folding, Kept, newest_before, told_of
 from projections.reading import (
     PIECE_EVENTS,
     parsed,
     read_anchors,
     read_in_pieces,
+    read_kept,
     read_late,
     read_rows,
     read_since,
 )
 from projections.terms import KnownTerms
 from projections.warm import Remembered, Warm, digests_of
-
-KEPT: Final = """
-SELECT subject, at, seen, first_after, last_within, late
-FROM subject_state
-WHERE subject = ANY ($1)
-ORDER BY subject, at
-"""
 
 KEPT_STATES: Final = """
 SELECT s.subject, s.at, s.state, s.anchors, s.unsure
@@ -144,7 +138,7 @@ async def refold(
             await _fold_warm(work, going_on[some], known)
         folded = {one.subject for one in work.result.done} | work.result.failed.keys()
         wanted = [one for one in wanted if one.subject not in folded]
-    kept = await _kept(connection, [one.subject for one in wanted if one.news])
+    kept = await read_kept(connection, [one.subject for one in wanted if one.news])
     whole: list[Wanted] = []
     resumed: list[tuple[Wanted, Kept]] = []
     for one in wanted:
@@ -154,8 +148,8 @@ async def refold(
             await fold_long(work, one)
         elif state is None:
             whole.append(one)
-        elif (target := _next_after(states, max(one.news)[0])) is None or not await _fold_up_to(
-            work, one, state, target
+        elif not (passed := _passed(states, state, max(one.news)[0])) or not await _fold_up_to(
+            work, one, state, passed
         ):
             resumed.append((one, state))
     for some in _portions([one for one, _ in resumed]):
@@ -297,10 +291,10 @@ async def _fold_on(work: Work, resumed: Sequence[tuple[Wanted, Kept]], *, rememb
         work.result.done.append(done)
 
 
-async def _fold_up_to(work: Work, wanted: Wanted, state: Kept, target: Kept) -> bool:
-    """Refold late news up to a kept state; return whether that was enough (or failed)."""
+async def _fold_up_to(work: Work, wanted: Wanted, state: Kept, passed: Sequence[Kept]) -> bool:
+    """Refold late news from a kept state up to the last of those passed; return whether that was enough (or failed)."""
     try:
-        found = await _up_to(work, wanted, state, target)
+        found = await _up_to(work, wanted, state, passed)
     except AWAY:
         raise
     except Exception as error:  # noqa: BLE001 - whatever one subject's history does, the others go on
@@ -311,17 +305,21 @@ async def _fold_up_to(work: Work, wanted: Wanted, state: Kept, target: Kept) -> 
     return found is not None
 
 
-async def _up_to(work: Work, wanted: Wanted, state: Kept, target: Kept) -> Refolded | None:
-    """Refold up to a kept state; None if the news change that state, so that the rest changes too."""
+async def _up_to(work: Work, wanted: Wanted, state: Kept, passed: Sequence[Kept]) -> Refolded | None:
+    """Refold up to the last state passed; None if the news change that state, so that the rest changes too.
+
+    Earlier late events are known to the first state after each, and perhaps to no later one.
+    """
     connection, projection = work.connection, work.projection
-    state, target = await _with_states(connection, [(wanted.subject, state), (wanted.subject, target)])
-    late = sorted({*target.late, *(position for _, position in wanted.news if position > target.last_within)})
+    state, target = await _with_states(connection, [(wanted.subject, state), (wanted.subject, passed[-1])])
+    last_within, told = told_of(passed)
+    late = sorted({*told, *(position for _, position in wanted.news if position > last_within)})
     using = work.terms.noting_use()
-    found = await read_since(connection, projection, [(wanted.streams, state)], target.last_within, target.at)
+    found = await read_since(connection, projection, [(wanted.streams, state)], last_within, target.at)
     facts = [fact for some in found.values() for fact in some]
     if late:
         beyond = await read_late(connection, projection, work.book, late, state.at, target.at)
-        facts += [fact for fact in beyond if not state.first_after <= fact.position <= target.last_within]
+        facts += [fact for fact in beyond if not state.first_after <= fact.position <= last_within]
     anchors = await read_anchors(connection, work.book, [(state, facts)])
     folding = Folding(projection, Subject(work.book, wanted.subject), using, resume=state, anchors=anchors)
     folding.feed(facts)
@@ -330,24 +328,20 @@ async def _up_to(work: Work, wanted: Wanted, state: Kept, target: Kept) -> Refol
     if (reached.state, reached.anchors) != (target.state, target.anchors):
         return None
     # The state is unchanged; only the positions to read in order to reach it are new.
-    again = replace(target, seen=reached.seen, unsure=target.unsure or folded.unsure, late=tuple(late))
+    unsure = target.unsure or folded.unsure
+    again = replace(target, seen=reached.seen, last_within=last_within, unsure=unsure, late=tuple(late))
     if len(late) > _LATE_MAX:
         again = replace(again, last_within=late[-1], late=())
     return Refolded(wanted.subject, folded.rows, state.at, target.at, [again], frozenset(using.used))
 
 
-def _next_after(kept: Sequence[Kept], moment: datetime) -> Kept | None:
-    """Return the first kept state late enough to include news up to ``moment``, whatever their order."""
-    return min((one for one in kept if one.at - moment > 2 * REACH), key=lambda one: one.at, default=None)
-
-
-async def _kept(connection: asyncpg.Connection, subjects: Sequence[str]) -> dict[str, list[Kept]]:
-    kept: dict[str, list[Kept]] = {}
-    for row in await connection.fetch(KEPT, subjects) if subjects else ():
-        place = (row["at"], row["seen"], row["first_after"], row["last_within"])
-        one = Kept(*place, b"", (), late=tuple(row["late"]))
-        kept.setdefault(row["subject"], []).append(one)
-    return kept
+def _passed(kept: Sequence[Kept], state: Kept, moment: datetime) -> list[Kept]:
+    """Return the states kept after ``state``, up to the first that is late enough to include news up to ``moment``,
+    whatever their order; none where no state is that late.
+    """
+    after = [one for one in kept if one.at > state.at]
+    end = next((place for place, one in enumerate(after, 1) if one.at - moment > 2 * REACH), 0)
+    return after[:end]
 
 
 async def _with_states(connection: asyncpg.Connection, wanted: Sequence[tuple[str, Kept]]) -> list[Kept]:

@@ -15,7 +15,8 @@ import orjson
 
 from ledger.errors import UnreadableEventError
 from projections.contract import Projection, Table
-from projections.folding import thinned
+from projections.folding import Kept, thinned, told_of
+from projections.reading import read_kept
 from projections.refold import Refolded, Refolding
 
 DROP_KEPT: Final = """
@@ -28,7 +29,7 @@ INSERT INTO subject_state (subject, at, seen, first_after, last_within, state, a
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 """
 
-KEPT_TIMES: Final = "SELECT subject, at, seen FROM subject_state WHERE subject = ANY ($1)"
+INHERIT: Final = "UPDATE subject_state SET last_within = $3, late = $4 WHERE subject = $1 AND at = $2"
 
 THIN: Final = "DELETE FROM subject_state WHERE subject = $1 AND at = $2"
 
@@ -167,11 +168,22 @@ async def keep(connection: asyncpg.Connection, some: Sequence[Refolded]) -> None
 
 
 async def _thin(connection: asyncpg.Connection, subjects: Sequence[str]) -> None:
-    kept: dict[str, list[tuple[datetime, int]]] = {}
-    for row in await connection.fetch(KEPT_TIMES, subjects):
-        kept.setdefault(row["subject"], []).append((row["at"], row["seen"]))
-    superfluous = [(subject, at) for subject, some in kept.items() for at in {at for at, _ in some} - thinned(some)]
+    """Delete the states that are too many; the next one that stays inherits which late events each was told of."""
+    superfluous: list[tuple[str, datetime]] = []
+    inherited: list[tuple[str, datetime, int, tuple[int, ...]]] = []
+    for subject, kept in (await read_kept(connection, subjects)).items():
+        staying = thinned([(one.at, one.seen) for one in kept])
+        passed: list[Kept] = []
+        for one in kept:
+            passed.append(one)
+            if one.at not in staying:
+                superfluous.append((subject, one.at))
+                continue
+            if (told := told_of(passed)) != (one.last_within, one.late):
+                inherited.append((subject, one.at, *told))
+            passed = []
     if superfluous:
+        await connection.executemany(INHERIT, inherited)
         await connection.executemany(THIN, superfluous)
 
 
