@@ -173,7 +173,7 @@ async def _news(
             )
         await enter(connection, build.schema_name)
         roots = await joining.roots_of(connection, projection, streams)
-        found.append((book, {roots.get(stream, stream) for stream in streams}))
+        found.append((book, set(roots.values())))
     return found
 
 

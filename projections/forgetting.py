@@ -54,4 +54,4 @@ async def _subjects(connection: asyncpg.Connection, projection: Projection, even
         # A reference object's stream is named as its users note it.
         return [row["subject"] for row in await connection.fetch(joining.USERS, [event.stream_id])]
     roots = await joining.roots_of(connection, projection, [event.stream_id])
-    return [roots.get(event.stream_id, event.stream_id)]
+    return list(roots.values())

@@ -15,7 +15,7 @@ import asyncpg
 from ledger.event import identifier
 from ledger.reader import Heading
 from projections.contract import Projection
-from projections.links import Link, is_customer, linking, links, losing, merged, path_of, root_of
+from projections.links import Link, LinkChange, is_customer, linking, links, losing, path_of, root_of
 from projections.reading import facts_of, read_each
 from projections.refold import Wanted
 from projections.terms import KnownTerms
@@ -111,15 +111,13 @@ async def join(
 
     For subjects that ``warm`` remembers, the streams are known, unless a stream with a past joins them.
     """
-    joined = Joined(book)
     own = [event for event in news if event.type in projection.types]
-    if not projection.joins:
-        joined.wanted = _by_subject(own, {}, {})
+    if projection.joins:
+        joined = await _join_links(connection, projection, book, news, own, warm)
     else:
-        await _join_links(connection, projection, news, own, joined, warm)
-    terms_changed = [event for event in news if event.type in projection.references]
-    if terms_changed:
-        changed = await _changed_terms(connection, projection, book, terms_changed)
+        joined = Joined(book, _wanted(own, {}, {}))
+    if terms_news := [event for event in news if event.type in projection.references]:
+        changed = await _changed_terms(connection, projection, book, terms_news)
         joined.dirty |= {row["subject"] for row in await connection.fetch(USERS, sorted(changed))}
     return joined
 
@@ -143,33 +141,27 @@ async def _changed_terms(
 async def _join_links(
     connection: asyncpg.Connection,
     projection: Projection,
+    book: str,
     news: Sequence[Heading],
     own: Sequence[Heading],
-    joined: Joined,
     warm: Warm | None,
-) -> None:
+) -> Joined:
+    """Join the streams of some news to their subjects, by the links written so far and those that the news make."""
     telling = linking(projection.types)
     positions = [event.position for event in news if event.type in telling]
-    new = [link async for fact in read_each(connection, joined.book, positions) for link in links(joined.book, fact)]
+    new = [link async for fact in read_each(connection, book, positions) for link in links(book, fact)]
     streams = sorted({event.stream_id for event in own} | {end for link in new for end in (link.child, link.parent)})
-    before = await read_up(connection, streams)
-    after = merged(before, new)
-    changed = [after[child] for child in {link.child for link in new} if after[child] != before.get(child)]
-    joined.links = changed
-    joined.losing = losing(new, before, after)
-    moved = {link.child for link in changed if root_of(link.child, before) != root_of(link.child, after)}
-    moved = await _with_a_past(connection, moved, after, news[0].position)
-    joined.no_longer_roots = sorted(
-        root for root in {root_of(child, before) for child in moved} if root_of(root, after) != root
-    )
-    joined.roots = {stream: root_of(stream, after) for stream in streams}
+    change = LinkChange.of(await read_up(connection, streams), new)
+    roots = {stream: root_of(stream, change.after) for stream in streams}
     # A child that joins a root brings its past along, and one that leaves takes it away: both roots are refolded whole.
-    roots = {root_of(child, links_) for child in moved for links_ in (before, after)}
-    grown = roots - set(joined.no_longer_roots)
-    streams_of = _remembered(own, joined.roots, grown, warm)
-    subjects = sorted((grown | {joined.roots[event.stream_id] for event in own}) - streams_of.keys())
-    streams_of |= await streams_below(connection, projection, subjects, after, also=sorted(roots))
-    joined.wanted = _by_subject(own, joined.roots, streams_of, whole=grown)
+    moved = await _with_a_past(connection, change.moved, change.after, news[0].position)
+    affected, gone = change.roots_of(moved), change.former_roots(moved)
+    whole = affected - gone
+    streams_of = _remembered(own, roots, whole, warm)
+    unknown = sorted((whole | {roots[event.stream_id] for event in own}) - streams_of.keys())
+    streams_of |= await streams_below(connection, projection, unknown, change.after, also=sorted(affected))
+    wanted = _wanted(own, roots, streams_of, whole)
+    return Joined(book, wanted, roots, sorted(gone), change.written, losing(new, change.before, change.after))
 
 
 async def _with_a_past(
@@ -187,13 +179,13 @@ async def _with_a_past(
 
 
 def _remembered(
-    own: Sequence[Heading], roots: Mapping[str, str], grown: set[str], warm: Warm | None
+    own: Sequence[Heading], roots: Mapping[str, str], whole: set[str], warm: Warm | None
 ) -> dict[str, list[str]]:
     """Return the streams of remembered subjects: those they had, and those of their news."""
     found: dict[str, list[str]] = {}
     for event in own:
         root = roots[event.stream_id]
-        known = warm.get(root) if warm and root not in grown else None
+        known = warm.get(root) if warm and root not in whole else None
         if known is not None:
             found.setdefault(root, list(known.streams)).append(event.stream_id)
     return {root: list(dict.fromkeys(streams)) for root, streams in found.items()}
@@ -229,9 +221,7 @@ def below(subjects: Sequence[str], standing: Mapping[str, Link]) -> dict[str, li
 
 async def roots_of(connection: asyncpg.Connection, projection: Projection, streams: Sequence[str]) -> dict[str, str]:
     """Return the subject each stream belongs to, according to the links written so far."""
-    if not projection.joins or not streams:
-        return {}
-    known = await read_up(connection, streams)
+    known = await read_up(connection, streams) if projection.joins else {}
     return {stream: root_of(stream, known) for stream in streams}
 
 
@@ -259,31 +249,25 @@ async def read_up(connection: asyncpg.Connection, streams: Sequence[str]) -> dic
     return {row["child"]: Link(*row) for row in await connection.fetch(LINKS_UP, list(streams))}
 
 
-def _by_subject(
-    own: Iterable[Heading], roots: dict[str, str], below: dict[str, list[str]], whole: Iterable[str] = ()
+def _wanted(
+    own: Iterable[Heading],
+    roots: Mapping[str, str],
+    streams_of: Mapping[str, Sequence[str]],
+    whole: Iterable[str] = (),
 ) -> list[Wanted]:
+    """Gather news by subject; a subject to be refolded whole is wanted without its news."""
     news: dict[str, list[tuple[datetime, int]]] = {}
     for event in own:
         news.setdefault(roots.get(event.stream_id, event.stream_id), []).append((event.created, event.position))
-    entire = set(whole)
-    return [
-        Wanted(
-            subject,
-            tuple(below.get(subject, [subject])),
-            () if subject in entire else tuple(news.get(subject, ())),
-        )
-        for subject in dict.fromkeys([*news, *entire])
-    ]
-
-
-def _record(book: str, link: Link) -> tuple[object, ...]:
-    return (link.child, book, link.parent, link.created, link.event_id)
+    news |= {subject: [] for subject in whole}
+    return [Wanted(subject, tuple(streams_of.get(subject, [subject])), tuple(some)) for subject, some in news.items()]
 
 
 async def write(connection: asyncpg.Connection, joined: Joined) -> None:
     """Write new links, and mark the subjects that changed terms affect."""
     if joined.links:
-        await connection.executemany(LINK, [_record(joined.book, link) for link in joined.links])
+        records = [(link.child, joined.book, link.parent, link.created, link.event_id) for link in joined.links]
+        await connection.executemany(LINK, records)
     if joined.dirty:
         await connection.execute(MARK_DIRTY, sorted(joined.dirty), joined.book, "terms")
 

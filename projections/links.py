@@ -127,6 +127,37 @@ def losing(new: Sequence[Link], before: Mapping[str, Link], after: Mapping[str, 
     return [link for link in (*new, *replaced) if link.parent != after[link.child].parent]
 
 
+class LinkChange(NamedTuple):
+    """The links that stand before some news and after them, by child."""
+
+    before: Mapping[str, Link]
+    after: Mapping[str, Link]
+
+    @classmethod
+    def of(cls, before: Mapping[str, Link], new: Iterable[Link]) -> LinkChange:
+        """Add new links to those that stand."""
+        return cls(before, merged(before, new))
+
+    @property
+    def written(self) -> list[Link]:
+        """The links that stand now and did not before."""
+        return [link for child, link in self.after.items() if link != self.before.get(child)]
+
+    @property
+    def moved(self) -> set[str]:
+        """The children of new links whose root is another now."""
+        return {link.child for link in self.written if len(self.roots_of([link.child])) > 1}
+
+    def roots_of(self, children: Iterable[str]) -> set[str]:
+        """Return the roots that some children had and those that they have."""
+        return {root_of(child, links_) for child in children for links_ in self}
+
+    def former_roots(self, children: Iterable[str]) -> set[str]:
+        """Return the roots that some children had and that belong to another root now."""
+        had = {root_of(child, self.before) for child in children}
+        return {root for root in had if root_of(root, self.after) != root}
+
+
 def path_of(stream_id: str, links_: Mapping[str, Link]) -> list[str]:
     """Return a stream, its parent, its parent's parent, and so on."""
     path = [stream_id]

@@ -86,7 +86,7 @@ async def rows_until(
 
 async def _subjects(connection: asyncpg.Connection, projection: Projection, stream: str) -> list[str]:
     roots = await joining.roots_of(connection, projection, [stream])
-    return sorted({stream, roots.get(stream, stream)})
+    return sorted({stream, roots[stream]})
 
 
 def _rests_on(table: Table, row: Row, event_id: str) -> bool:
