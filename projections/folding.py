@@ -98,6 +98,79 @@ def _adapter(state: type[Any]) -> TypeAdapter[Any]:
     return _ADAPTERS[state]
 
 
+class _Seen:
+    """What a kept state says of the events before it: how many, up to which position, and what each object showed."""
+
+    def __init__(self, resume: Kept | None, anchors: Mapping[int, Fact]) -> None:
+        self.count = resume.seen if resume else 0
+        self.unsure = resume.unsure if resume else False
+        self._last_within = resume.last_within if resume else 0
+        self._anchors: OrderedDict[str, int] = OrderedDict(resume.anchors if resume else ())
+        facts = {fact.position: fact for fact in readable(anchors.values())}
+        self.shown = {key: facts[at].subject for key, at in self._anchors.items() if at in facts}
+
+    def add(self, fact: Fact) -> None:
+        """See one more event, which is now the last that showed its object."""
+        self.count += 1
+        self._last_within = max(self._last_within, fact.position)
+        key = object_key(fact)
+        self._anchors[key] = fact.position
+        self._anchors.move_to_end(key)
+        self.shown[key] = fact.subject
+        if len(self._anchors) > _ANCHORS:
+            self.shown.pop(self._anchors.popitem(last=False)[0], None)
+
+    def kept(self, at: datetime, state: bytes) -> Kept:
+        """Return a state as it is kept after these events."""
+        return Kept(at, self.count, _NONE_YET, self._last_within, state, tuple(self._anchors.items()), self.unsure)
+
+
+class _States:
+    """The states kept while a subject is folded, each with the lowest position folded between it and the next."""
+
+    def __init__(self, seen: int) -> None:
+        self.kept: list[Kept] = []
+        self._lowest_since: list[int] = []
+        self._seen = seen
+
+    def wanted(self, seen: int, count: int, ends: Sequence[int], *, last: bool) -> set[int]:
+        """Choose the boundaries, among ``count`` events after those seen, after which to keep a state.
+
+        They are at wide intervals, and denser near the end.
+        """
+        if not ends or seen + count < KEEP_FROM:
+            return set()
+        wanted: set[int] = set()
+        since = self._seen - seen
+        # The newest state is replaced by each fold and is usually too new to resume from, so keep several.
+        recent = count - _RECENT_KEPT * _RECENT_EVERY if last else count
+        for end in ends:
+            if end - since >= (KEEP_EVERY if end < recent else _RECENT_EVERY):
+                wanted.add(end)
+                since = end
+        return wanted
+
+    def keep(self, state: Kept) -> None:
+        """Keep a state after all events so far."""
+        self.kept.append(state)
+        self._lowest_since.append(_NONE_YET)
+        self._seen = state.seen
+
+    def passed(self, fact: Fact) -> None:
+        """Note an event that was folded after the newest state."""
+        if self._lowest_since:
+            self._lowest_since[-1] = min(self._lowest_since[-1], fact.position)
+
+    def up_to(self, until: int) -> list[Kept]:
+        """Return the states with the lowest position after each, if the log was read up to a position."""
+        lowest = until + 1
+        found: list[Kept] = []
+        for kept, since in zip(reversed(self.kept), reversed(self._lowest_since), strict=True):
+            lowest = min(lowest, since)
+            found.append(replace(kept, first_after=lowest))
+        return found[::-1]
+
+
 class Folding:
     """One subject being folded, from its beginning or a kept state, in pieces, so that it need not fit in memory."""
 
@@ -115,34 +188,19 @@ class Folding:
         self._terms = terms or NoTerms()
         self._rows: dict[str, list[Row]] = {table.name: [] for table in projection.tables}
         self._waiting: list[Fact] = []
-        self._kept: list[Kept] = []
-        self._lowest_since_kept: list[int] = []
-        self._anchors: OrderedDict[str, int] = OrderedDict()
-        self._shown: dict[str, Json] = {}
-        self._ready: Kept | None = None
-        self._seen = self._last_within = 0
-        self._unsure = False
-        self._kept_at_seen = 0
-        self._before: Mapping[str, Json] = {}
-        self._done: _Done | None = None
-        if resume is None:
-            self._state = projection.begin(subject)
-            return
-        self._state = _adapter(projection.state).validate_json(resume.state)
-        self._seen, self._last_within, self._unsure = resume.seen, resume.last_within, resume.unsure
-        self._kept_at_seen = resume.seen
+        self._seen = _Seen(resume, anchors or {})
+        self._states = _States(self._seen.count)
+        self._before: Mapping[str, Json] = dict(self._seen.shown)
         self._ready = resume
-        self._anchors.update(resume.anchors)
-        facts = {fact.position: fact for fact in readable((anchors or {}).values())}
-        self._shown = {key: facts[position].subject for key, position in resume.anchors if position in facts}
-        self._before = dict(self._shown)
+        self._done: _Done | None = None
+        self._state = _adapter(projection.state).validate_json(resume.state) if resume else projection.begin(subject)
 
     def feed(self, facts: Iterable[Fact]) -> None:
         """Fold more facts. No later call may bring one more than ``REACH`` older than the newest of these."""
         self._waiting += readable(facts)
         if not self._waiting:
             return
-        ordering = order(self._waiting, self._shown)
+        ordering = order(self._waiting, self._seen.shown)
         ends = _settled(ordering)
         if ends:
             self._take(ordering.facts[: ends[-1]], ends, unsure=bool(ordering.unsure))
@@ -159,8 +217,8 @@ class Folding:
 
         With ``ready``, a subject that is not long says where it can be resumed; all its facts must still wait.
         """
-        ordering = order(self._waiting, self._shown)
-        total = self._seen + len(ordering.facts)
+        ordering = order(self._waiting, self._seen.shown)
+        total = self._seen.count + len(ordering.facts)
         ready = ready and total < KEEP_FROM
         done = self._make_ready(ordering) if ready and total >= REMEMBER_FROM else 0
         ends = _settled(ordering) if total >= KEEP_FROM else ()
@@ -170,7 +228,7 @@ class Folding:
         for table, rows in self._projection.rows(self._state).items():
             self._rows[table] += rows
         written, self._rows = self._rows, {}
-        return Folded(written, self._with_first_after(until), self._unsure, self._ready if ready else None)
+        return Folded(written, self._states.up_to(until), self._seen.unsure, self._ready if ready else None)
 
     def _make_ready(self, ordering: Ordering) -> int:
         """Fold up to the best place to resume from; return how many facts that are."""
@@ -206,71 +264,35 @@ class Folding:
 
     def stop_at(self, moment: datetime) -> Folded:
         """Fold what waits and keep the state as of ``moment``; the rows are those that are final by then."""
-        ordering = order(self._waiting, self._shown)
+        ordering = order(self._waiting, self._seen.shown)
         self._take(ordering.facts, (), unsure=bool(ordering.unsure))
         self._waiting = []
         self._keep(moment)
-        return Folded(self._rows, self._kept, self._unsure)
-
-    def _with_first_after(self, until: int) -> list[Kept]:
-        lowest = until + 1
-        found: list[Kept] = []
-        for kept, since in zip(reversed(self._kept), reversed(self._lowest_since_kept), strict=True):
-            lowest = min(lowest, since)
-            found.append(replace(kept, first_after=lowest))
-        return found[::-1]
+        return Folded(self._rows, self._states.kept, self._seen.unsure)
 
     def _take(self, facts: Sequence[Fact], ends: Sequence[int], *, unsure: bool, last: bool = False) -> None:
-        self._unsure = self._unsure or unsure
-        wanted = self._worth_keeping(len(facts), ends, last=last)
-        if last and not wanted and not self._kept:
+        self._seen.unsure = self._seen.unsure or unsure
+        wanted = self._states.wanted(self._seen.count, len(facts), ends, last=last)
+        if last and not wanted and not self._states.kept:
             # A short subject, or the end of one: no state within these facts will be kept.
             for fact in facts:
                 self._projection.step(self._state, fact, self._terms)
             return
         for count, fact in enumerate(facts, 1):
             self._projection.step(self._state, fact, self._terms)
-            self._seen += 1
-            self._last_within = max(self._last_within, fact.position)
-            if self._lowest_since_kept:
-                self._lowest_since_kept[-1] = min(self._lowest_since_kept[-1], fact.position)
-            self._anchor(fact)
+            self._states.passed(fact)
+            self._seen.add(fact)
             if count in wanted:
                 self._keep(fact.created)
-
-    def _worth_keeping(self, count: int, ends: Sequence[int], *, last: bool) -> set[int]:
-        """Choose the boundaries after which to keep a state: at wide intervals, and more densely near the end."""
-        if not ends or self._seen + count < KEEP_FROM:
-            return set()
-        wanted: set[int] = set()
-        since = self._kept_at_seen - self._seen
-        # The newest state is replaced by each fold and is usually too new to resume from, so keep several.
-        recent = count - _RECENT_KEPT * _RECENT_EVERY if last else count
-        for end in ends:
-            if end - since >= (KEEP_EVERY if end < recent else _RECENT_EVERY):
-                wanted.add(end)
-                since = end
-        return wanted
 
     def _keep(self, at: datetime) -> None:
         if self._projection.settle is not None:
             for table, rows in self._projection.settle(self._state).items():
                 self._rows[table] += rows
-        self._kept.append(self._state_now(at))
-        self._lowest_since_kept.append(_NONE_YET)
-        self._kept_at_seen = self._seen
+        self._states.keep(self._state_now(at))
 
     def _state_now(self, at: datetime) -> Kept:
-        state = _adapter(self._projection.state).dump_json(self._state)
-        return Kept(at, self._seen, _NONE_YET, self._last_within, state, tuple(self._anchors.items()), self._unsure)
-
-    def _anchor(self, fact: Fact) -> None:
-        key = object_key(fact)
-        self._anchors[key] = fact.position
-        self._anchors.move_to_end(key)
-        self._shown[key] = fact.subject
-        if len(self._anchors) > _ANCHORS:
-            self._shown.pop(self._anchors.popitem(last=False)[0], None)
+        return self._seen.kept(at, _adapter(self._projection.state).dump_json(self._state))
 
 
 def _settled(ordering: Ordering) -> list[int]:
