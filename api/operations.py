@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from api.swaps import say_swaps, unsaid
+from api import outbox
 from ledger.appender import Appender
 from ledger.books import CONTROL_BOOK
 from ledger.calls import KeyedCall
@@ -148,7 +148,7 @@ class Operations:
 
         So a log that was imported, or existed before its projection, is not followed step by step from its beginning.
         """
-        await self.say()
+        await self.publish_swaps()
         async with self._builder() as connection:
             live = await ensure_live(connection, self.projection)
             reached = await positions_of(connection, live.build_id)
@@ -261,32 +261,32 @@ class Operations:
     ) -> Swapped:
         """Make a build the live one; ``call`` is the request, if it came under an Idempotency-Key."""
 
-        def say(swapped: Swapped) -> Mapping[str, Any]:
-            return unsaid("promote", swapped, swapped.content(by=by, reason=reason, forced=force), call)
+        def message(swapped: Swapped) -> Mapping[str, Any]:
+            return outbox.message("promote", swapped, swapped.content(by=by, reason=reason, forced=force), call)
 
         async with self._builder() as connection:
             build = await self._own(connection, build_id)
             await self._to_the_head(connection, build)
-            swapped = await promote(connection, self.projection, build, self.clock(), say, by=by, force=force)
-        await self.say()
+            swapped = await promote(connection, self.projection, build, self.clock(), message, by=by, force=force)
+        await self.publish_swaps()
         return swapped
 
     async def roll_back(self, *, by: str, reason: str, stale: bool = False, call: KeyedCall | None = None) -> Swapped:
         """Make the previous live build live again; ``call`` is the request, if it came under an Idempotency-Key."""
 
-        def say(swapped: Swapped) -> Mapping[str, Any]:
-            return unsaid("roll_back", swapped, swapped.content(by=by, reason=reason, forced=stale), call)
+        def message(swapped: Swapped) -> Mapping[str, Any]:
+            return outbox.message("roll_back", swapped, swapped.content(by=by, reason=reason, forced=stale), call)
 
         async with self._builder() as connection:
             await self._to_the_head(connection, await previous_build(connection, self.projection))
-            swapped = await roll_back(connection, self.projection, self.clock(), say, stale=stale)
-        await self.say()
+            swapped = await roll_back(connection, self.projection, self.clock(), message, stale=stale)
+        await self.publish_swaps()
         return swapped
 
-    async def say(self) -> None:
-        """Record swaps that the log does not record yet, since the process that swapped may have been killed."""
+    async def publish_swaps(self) -> None:
+        """Append to the log what the outbox has of swaps, since the process that swapped may have been killed."""
         async with self._builder() as connection:
-            await say_swaps(connection, self.appender)
+            await outbox.publish(connection, self.appender)
 
     async def drop(self, build_id: str, *, by: str, reason: str | None = None) -> None:
         """Delete a build; refuses the live one."""

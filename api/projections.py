@@ -16,6 +16,7 @@ from api.calls import once, one_at_a_time
 from api.comparing import comparison_json, difference_json
 from api.events import answer_of_all
 from api.operations import BY_HTTP, Operations, Until, replay_parked
+from api.outbox import swapped_json
 from api.parameters import (
     MAX_WAIT_SECONDS,
     book_parameter,
@@ -27,7 +28,6 @@ from api.parameters import (
 from api.problems import JSONResponse, Problem
 from api.reads import DEFAULT_LIMIT, page_of, page_parameters, page_through
 from api.services import find_projection, projections_of
-from api.swaps import swapped_json
 from ledger.calls import KeyedCall
 from ledger.errors import MistakeError
 from ledger.times import rfc3339
@@ -148,7 +148,7 @@ async def promote_build(request: Request) -> Response:
         return await _swap(ready.promote(build, by=by, reason=reason, force=force, call=call))
 
     wanted = {"build": build, "reason": reason, "force": force}
-    return await once(request, require(request, "admin"), "promotion", wanted, act, ready.say)
+    return await once(request, require(request, "admin"), "promotion", wanted, act, ready.publish_swaps)
 
 
 async def roll_back(request: Request) -> Response:
@@ -161,7 +161,7 @@ async def roll_back(request: Request) -> Response:
         return await _swap(ready.roll_back(by=by, reason=reason, stale=force, call=call))
 
     wanted = {"projection": ready.projection.name, "reason": reason, "force": force}
-    return await once(request, require(request, "admin"), "rollback", wanted, act, ready.say)
+    return await once(request, require(request, "admin"), "rollback", wanted, act, ready.publish_swaps)
 
 
 async def delete_build(request: Request) -> Response:

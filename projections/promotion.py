@@ -49,7 +49,7 @@ JOIN ledger.event AS e ON e.book = h.book AND e.position = coalesce(c.position, 
 WHERE h.position > 0 AND h.book <> 'ledger:control'
 """
 
-TO_BE_SAID: Final = """
+ADD_TO_OUTBOX: Final = """
 INSERT INTO ledger.unsaid (build_id, decided_at, after, said)
 SELECT $1, $2, coalesce(max(position), 0), $3
 FROM ledger.head
@@ -95,8 +95,8 @@ class Swapped:
         }
 
 
-Say = Callable[[Swapped], Mapping[str, Any]]
-"""Gives the event, as JSON, that the log has yet to record of a swap: it is noted in the transaction that swaps."""
+Message = Callable[[Swapped], Mapping[str, Any]]
+"""Gives what the outbox keeps of a swap, as JSON: it is written in the transaction that swaps."""
 
 
 async def promote(
@@ -104,7 +104,7 @@ async def promote(
     projection: Projection,
     build: Build,
     now: datetime,
-    say: Say,
+    message: Message,
     *,
     by: str,
     force: bool = False,
@@ -116,7 +116,7 @@ async def promote(
         never.append(f"it is {int(lag.total_seconds())} s behind the log")
     if never or (prudent and not force):
         raise PromotionRefusedError(build.build_id, [*never, *prudent])
-    return await _swap(connection, projection, build, live, now, say)
+    return await _swap(connection, projection, build, live, now, message)
 
 
 async def _objections(
@@ -147,7 +147,7 @@ async def previous_build(connection: asyncpg.Connection, projection: Projection)
 
 
 async def roll_back(
-    connection: asyncpg.Connection, projection: Projection, now: datetime, say: Say, *, stale: bool = False
+    connection: asyncpg.Connection, projection: Projection, now: datetime, message: Message, *, stale: bool = False
 ) -> Swapped:
     """Make the build that was live before live again. Raises ``PromotionRefusedError`` if it lags too far.
 
@@ -159,7 +159,7 @@ async def roll_back(
     if lag > STALE_AFTER and not stale:
         reasons = [f"it is {int(lag.total_seconds())} s behind (--stale accepts that; over HTTP, force)"]
         raise PromotionRefusedError(build.build_id, reasons)
-    return await _swap(connection, projection, build, await live_build(connection, projection.name), now, say)
+    return await _swap(connection, projection, build, await live_build(connection, projection.name), now, message)
 
 
 async def _lag(connection: asyncpg.Connection, build: Build, now: datetime) -> timedelta:
@@ -173,14 +173,14 @@ async def _swap(
     build: Build,
     live: Build | None,
     now: datetime,
-    say: Say,
+    message: Message,
 ) -> Swapped:
     for attempt in range(_TRIES):
         try:
             async with connection.transaction():
                 await _swap_once(connection, projection, build, live)
                 swapped = await _swapped(connection, projection, build, live, now)
-                await connection.execute(TO_BE_SAID, build.build_id, now, orjson.dumps(say(swapped)).decode())
+                await connection.execute(ADD_TO_OUTBOX, build.build_id, now, orjson.dumps(message(swapped)).decode())
         except asyncpg.LockNotAvailableError as error:
             if attempt == _TRIES - 1:
                 why = "somebody keeps a view of it, or the registry, locked: try again"

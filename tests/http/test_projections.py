@@ -256,7 +256,7 @@ async def killed(*_: Any, **__: Any) -> Any:
     raise KilledError
 
 
-@pytest.mark.parametrize("before", ["api.calls.decide", "api.swaps.decide"])
+@pytest.mark.parametrize("before", ["api.calls.decide", "api.outbox.decide"])
 async def test_killed_before_it_is_noted_a_swap_is_answered_as_done(
     served: Services, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, before: str
 ) -> None:
@@ -295,7 +295,7 @@ async def test_whoever_starts_next_says_what_a_killed_one_has_swapped(
     await ready.fold(build.build_id)
     await ready.complete(build.build_id)
     with monkeypatch.context() as until_it_is_said:
-        until_it_is_said.setattr("api.swaps.decide", killed)
+        until_it_is_said.setattr("api.outbox.decide", killed)
         with pytest.raises(KilledError):
             await ready.promote(build.build_id, by="cli:somebody", reason="to be sure", force=True)
     left = await owner.fetchrow("SELECT build_id, decided_at, after, said FROM ledger.unsaid")
