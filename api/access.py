@@ -73,7 +73,7 @@ async def book_to_change(request: Request, key: ApiKey) -> str:
     """Return the book a decision is for, as ``book_of_request``. Raises 400 unless it belongs to a Stripe account."""
     book = await book_of_request(request, key)
     if not OF_STRIPE.fullmatch(book):
-        raise Problem(400, f"{book} is not the book of a Stripe account: those read like self:live or acct_123:test")
+        raise Problem(400, f"{book} is not the book of a Stripe account: those look like self:live or acct_123:test")
     return book
 
 
@@ -96,4 +96,4 @@ async def book_meant(connection: asyncpg.Connection, preferred: str) -> str:
         return preferred
     if len(books) == 1:
         return books[0]
-    raise Problem(400, f"say which book: {', '.join(books)}", kind="book-required")
+    raise Problem(400, f"name a book with book=, one of: {', '.join(books)}", kind="book-required")

@@ -62,5 +62,5 @@ def reason_of(body: dict[str, Any]) -> str:
     """Return the reason given in a body. Raises 400 without one."""
     value = text_of(body, "reason")
     if value is None or not value.strip():
-        raise Problem(400, "say a reason: it is recorded in the log with your name")
+        raise Problem(400, "give a reason: it is recorded in the log with your name")
     return value

@@ -155,13 +155,13 @@ def holder_of(text: str) -> str:
 def feature_name(value: object) -> str:
     """Return a feature's name, if it can be one. Raises 400."""
     if not isinstance(value, str) or not 0 < len(value) <= NAME_CHARACTERS_MAX:
-        raise Problem(400, f"feature is a name of 1 to {NAME_CHARACTERS_MAX} characters")
+        raise Problem(400, f"feature must be a name of 1 to {NAME_CHARACTERS_MAX} characters")
     return _storable(value, "feature")
 
 
 def _storable(text: str, name: str) -> str:
     if "\x00" in text:
-        raise Problem(400, f"{name} holds a NUL")
+        raise Problem(400, f"{name} contains a NUL")
     return text
 
 
@@ -174,7 +174,7 @@ def value_text(value: object) -> str | None:
         return format(exact, "f")
     if isinstance(value, str) and 0 < len(value) <= NAME_CHARACTERS_MAX and number(value) is None:
         return _storable(value, "value")
-    raise Problem(400, "value is true, an amount from 0 on, or a choice")
+    raise Problem(400, "value must be true, a whole number from 0, or a choice")
 
 
 def _shown(value: str | None) -> bool | int | float | str:

@@ -39,7 +39,7 @@ ORDER BY h.book
 
 PROBLEMS: Final = "SELECT kind, count(*) AS count FROM revenue_problem WHERE book = $1 GROUP BY kind ORDER BY kind"
 
-_DATABASE_TODO: Final = "run `ledger doctor` on the machine, and mend the server's settings or grants it names"
+_DATABASE_TODO: Final = "run `ledger doctor` on the machine, and fix the settings or grants it names"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ async def _readiness(request: Request) -> Finding:
     except (Problem, *AWAY) as error:
         why = str(error)
     check = Check("ready", ok=why is None, value=why or "ready", how="`/readyz` answers 200")
-    return Finding("service", check, "mend what it names: a load balancer sends nobody here until then")
+    return Finding("service", check, "fix what it names: a load balancer sends no traffic here until then")
 
 
 async def examine_service(serving: Services) -> list[Finding]:
@@ -126,7 +126,7 @@ async def _projections(connection: asyncpg.Connection, serving: Services, now: d
                 Check(
                     f"{name} parks nobody", ok=parked == 0, value=f"{parked} subjects", how="every subject is folded"
                 ),
-                "look at the event and the error of each, mend the cause, then replay it",
+                "look at the event and the error of each, fix the cause, then replay it",
             )
         )
     return found
@@ -139,7 +139,7 @@ async def _signatures(connection: asyncpg.Connection, now: datetime) -> list[Fin
         late = behind > 0 and now - row["recorded_at"] > UNSIGNED_AFTER
         value = f"signed up to {row['signed']:,} of {row['head']:,}"
         check = Check(f"{row['book']} is signed", ok=not late, value=value, how="the head is signed once a minute")
-        found.append(Finding("log", check, "run `ledger log checkpoint`, which says what hinders it"))
+        found.append(Finding("log", check, "run `ledger log checkpoint`, which says what prevents it"))
     return found
 
 

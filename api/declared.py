@@ -191,7 +191,7 @@ WAIT: Final = Parameter(
 )
 LIMIT: Final = whole("limit", "How many to list at most.", 1, MAX_LIMIT)
 CURSOR: Final = matching("cursor", "Where to continue: next_cursor of the previous page.", r"[A-Za-z0-9_=-]+",
-                         "the next_cursor of the page before")  # fmt: skip
+                         "the next_cursor of the previous page")  # fmt: skip
 WITH_DATA: Final = word("data", "Whether to include the events' data.", "true", "false")
 VERIFY: Final = word("verify", "Whether every sealed row is hashed and compared with the digest.", "true", "false")
 PRIOR: Final = word("prior_period", "Whether to list later changes of closed months, too.", "true", "false")

@@ -137,7 +137,7 @@ async def make_grant(
     before = await read_event(connection, book, event.event_id) if idempotency_key is not None else None
     if before is None:
         if ends_too_soon(grant.valid_from, grant.valid_until, now):
-            raise MistakeError("valid_until is not after the grant begins")
+            raise MistakeError("valid_until must be after the grant begins")
         for moment in (grant.valid_from, grant.valid_until):
             _check_time(moment)
         await _check_kind(connection, book, grant, now)

@@ -16,7 +16,7 @@ from ledger.times import parse_rfc3339
 
 MAX_LIMIT = 500
 MAX_WAIT_SECONDS = 10
-FORGED_CURSOR = "cursor is not one this service gave"
+FORGED_CURSOR = "cursor was not issued by this service"
 _MONTH = re.compile(r"[0-9]{4}-[0-9]{2}")
 
 
@@ -121,5 +121,5 @@ def book_parameter(request: Request) -> str | None:
 def read_book(name: str, text: str) -> str:
     """Read a book's name."""
     if not BOOK.fullmatch(text):
-        raise Problem(400, f"{name} must read like self:live or acct_123:test")
+        raise Problem(400, f"{name} must look like self:live or acct_123:test")
     return text

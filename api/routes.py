@@ -172,7 +172,7 @@ OPERATIONS: Final = (
                word("detail", "Adds invoice month by recognition month.", "waterfall"),
                word("memo", "Whether a waterfall says what is deferred and not paid.", "true", "false"), POLICY, BASIS),
               refuses=(404, 409)),
-    Operation("GET", "/v1/revenue/problems", revenue.get_problems, "What does not add up, or is not known yet.",
+    Operation("GET", "/v1/revenue/problems", revenue.get_problems, "What does not add up or is incomplete.",
               {200: ref("Problems")}, revenue.SCOPE, (*READ, POLICY, *PAGE), refuses=(404, 409)),
     Operation("GET", "/v1/revenue/journal", journal.list_journal, "Entries, each of which sums to zero.",
               {200: ref("Journal")}, revenue.SCOPE,

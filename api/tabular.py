@@ -105,7 +105,7 @@ class ParquetWriter:
             try:
                 self._writer.write_table(self._table.from_pylist([dict(row) for row in rows], schema=self._schema))
             except OverflowError as error:
-                raise MistakeError("an amount is beyond the 64 bits that parquet holds: write csv or jsonl") from error
+                raise MistakeError("an amount exceeds the 64 bits that parquet holds: use csv or jsonl") from error
 
     def close(self) -> None:
         """Finish the file."""

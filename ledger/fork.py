@@ -70,7 +70,7 @@ async def fork_log(
             await save(appender, book, forks, now=now)
             lost[book] = (kept + 1, unknown[-1])
     if not lost:
-        raise NothingLostError("everything that was signed is in the log: nothing to fork")
+        raise NothingLostError("the log has everything that was signed: nothing to fork")
     # The control book may itself have been forked: look again.
     identity = await read_identity(connection)
     identity.open(f"{identity.origins[0].partition('~')[0]}~{secrets.token_hex(4)}")

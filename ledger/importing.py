@@ -106,7 +106,7 @@ def _event(body: bytes, platform_account: str, now: datetime) -> NewEvent:
     envelope = parse_envelope(body)
     if envelope.parsed.keys() >= _TOLD:
         raise MalformedEventError(
-            "this is an event as the ledger tells it, not as Stripe sent it: `ledger backup` takes a log elsewhere, "
+            "this is an event as the ledger renders it, not as Stripe sent it: `ledger backup` moves a log, "
             "`ledger events EVENT --raw` writes the bytes of one"
         )
     return received_event(

@@ -61,9 +61,9 @@ def publish(
     if as_json:
         show_json({"version": made.number, "effective_from": made.effective_from, "position": position})
     elif position is None:
-        typer.echo(f"that is catalog {made.number} already")
+        typer.echo(f"unchanged: this is catalog {made.number}")
     else:
-        typer.echo(f"catalog {made.number} holds from {made.effective_from or 'the beginning'} (position {position})")
+        typer.echo(f"catalog {made.number} applies from {made.effective_from or 'the beginning'} (position {position})")
 
 
 @app.command()
@@ -82,7 +82,7 @@ def show(
         return
     if not known or (number is not None and number > len(known)):
         raise MistakeError(
-            "no such catalog is published" if known else "no catalog is published: products' metadata counts"
+            "no such catalog is published" if known else "nothing is published: features come from products' metadata"
         )
     typer.echo(known[(number or len(known)) - 1].content, nl=False)
 
@@ -121,11 +121,11 @@ async def _differences(serving: Services, connection: Any, of_book: str, catalog
 def grant(
     customer: Annotated[str | None, typer.Argument(help="cus_… or org:NAME.")] = None,
     feature: Annotated[str | None, typer.Argument(help="The feature's name.")] = None,
-    value: Annotated[str | None, typer.Option(help="An amount or a choice; default: a plain yes.")] = None,
+    value: Annotated[str | None, typer.Option(help="A quantity or a choice; default: a plain yes.")] = None,
     valid_from: Annotated[str | None, typer.Option("--from", help="From when (RFC 3339); default: now.")] = None,
-    valid_until: Annotated[str | None, typer.Option("--until", help="Until when; default: for good.")] = None,
+    valid_until: Annotated[str | None, typer.Option("--until", help="Until when; default: no end.")] = None,
     reason: Reason = "",
-    revoke: Annotated[str | None, typer.Option(metavar="GRANT", help="Take this grant back instead.")] = None,
+    revoke: Annotated[str | None, typer.Option(metavar="GRANT", help="Revoke this grant instead.")] = None,
     book: BookToChange = None,
     as_json: AsJson = False,
 ) -> None:
@@ -135,7 +135,7 @@ def grant(
     """
     if revoke is not None:
         if customer is not None or feature is not None:
-            raise MistakeError("--revoke names the grant; it takes no customer and no feature")
+            raise MistakeError("--revoke takes a grant alone, without customer or feature")
         grant_id = revoke
         position = _with(
             book,
@@ -169,7 +169,7 @@ def _grant(
         raise MistakeError("name a customer and a feature: ledger grant cus_1 seats")
     start, end = _moment(valid_from, "--from"), _moment(valid_until, "--until")
     if ends_too_soon(start, end, wall_clock()):
-        raise MistakeError("--until is not after the grant begins")
+        raise MistakeError("--until must be after the grant begins")
     try:
         exact = number(value)
         amount = value if exact is None else orjson.loads(format(exact, "f"))
@@ -184,7 +184,7 @@ def _moment(text: str | None, name: str) -> datetime | None:
     try:
         return parse_rfc3339(text)
     except ValueError as error:
-        raise MistakeError(f"{name} is a time such as 2026-04-01T00:00:00Z: {error}") from error
+        raise MistakeError(f"{name} must be a time such as 2026-04-01T00:00:00Z: {error}") from error
 
 
 def _read(file: Path) -> str:

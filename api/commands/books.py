@@ -22,7 +22,7 @@ _HELP: Final = "Which book; default: what a request without `book` means."
 def _reads_like(names: re.Pattern[str]) -> Callable[[str | None], str | None]:
     def check(book: str | None) -> str | None:
         if book is not None and not names.fullmatch(book):
-            raise MistakeError("--book reads like self:live or acct_123:test")
+            raise MistakeError("--book must look like self:live or acct_123:test")
         return book
 
     return check

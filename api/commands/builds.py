@@ -76,7 +76,7 @@ def rebuild(
     until_position: Annotated[int | None, typer.Option(min=0, help="Only up to this position of --book.")] = None,
     book: Annotated[str | None, typer.Option(help="The book of --until-position.")] = None,
     workers: Annotated[int, typer.Option(min=1, max=64, help="How many processes fold.")] = 1,
-    reason: Annotated[str | None, typer.Option(help="Why; recorded in the log with your name.")] = None,
+    reason: Annotated[str | None, typer.Option(help="The reason, recorded in the log with your name.")] = None,
     promote_if_equal: Annotated[
         bool, typer.Option("--promote-if-equal", help="Make it live if it equals the live build, row for row.")
     ] = False,
@@ -87,7 +87,7 @@ def rebuild(
     After an interruption the same command resumes where it was. Example: ledger rebuild entitlements --workers 2
     """
     if until is not None and until_position is not None:
-        raise MistakeError("--until and --until-position exclude each other")
+        raise MistakeError("--until and --until-position cannot be combined")
     bound = Until(_moment(until), until_position, book)
     if promote_if_equal and bound.bounded:
         raise MistakeError("an audit copy (--until, --until-position) is never promoted")
@@ -112,7 +112,7 @@ def _moment(text: str | None) -> datetime | None:
     try:
         return parse_rfc3339(text)
     except ValueError as error:
-        raise MistakeError(f"--until is a time such as 2026-04-01T00:00:00Z: {error}") from error
+        raise MistakeError(f"--until must be a time such as 2026-04-01T00:00:00Z: {error}") from error
 
 
 async def _rebuild(ready: Operations, until: Until, workers: int, reason: str | None, bar: Bar) -> tuple[Build, int]:
@@ -148,7 +148,7 @@ async def _rebuild_in_processes(build: Build, workers: int, tell: Callable[[], C
             await child.wait()
     await tell()
     if children[0].returncode != 0:
-        raise LedgerError("the workers ended before all was folded: run the command again, it goes on from here")
+        raise LedgerError("the workers ended before everything was folded: run the command again to continue")
 
 
 async def _start(kind: str, build: Build) -> asyncio.subprocess.Process:
@@ -231,7 +231,7 @@ def _show_swap(swapped: Swapped, *, as_json: bool) -> None:
 def drop(
     name: Name,
     build: BuildId,
-    reason: Annotated[str | None, typer.Option(help="Why; recorded in the log with your name.")] = None,
+    reason: Annotated[str | None, typer.Option(help="The reason, recorded in the log with your name.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Delete a build and its rows, unless it is live. History stays, so it can be folded again.
@@ -242,7 +242,7 @@ def drop(
     if as_json:
         show_json({"dropped": build})
     else:
-        typer.echo(f"{build} is gone")
+        typer.echo(f"{build} is deleted")
 
 
 def parked(as_json: AsJson = False) -> None:

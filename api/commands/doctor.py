@@ -19,7 +19,7 @@ from ledger.postgres import AWAY, Database
 
 def doctor(
     production: Annotated[
-        bool, typer.Option("--production", help="Also go through the checklist for taking real money.")
+        bool, typer.Option("--production", help="Also check that it is ready for real money.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

@@ -49,7 +49,7 @@ def erase(
     for found, _ in erased:
         typer.echo(f"{found.event_id} is erased: position {found.position} of {found.book} has no body any more")
     for build in dict.fromkeys(build for _, forgotten in erased for build in forgotten.untouched):
-        typer.echo(f"{build} was not folded again: it keeps what it made of the event until you drop it")
+        typer.echo(f"{build} was not folded again: it keeps what it derived from the event until you drop it")
 
 
 def _json(found: StoredEvent, forgotten: Forgotten) -> dict[str, Any]:

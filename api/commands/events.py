@@ -35,7 +35,7 @@ def events(
     Example: ledger events --customer cus_1 --type invoice.paid --limit 50
     """
     if raw and event is None:
-        raise MistakeError("--raw writes one event's bytes: name it")
+        raise MistakeError("--raw needs an EVENT whose bytes to write")
     settings = load_settings()
     with running_database(settings) as database:
         of_book = book_of(settings, database, book)

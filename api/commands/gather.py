@@ -58,7 +58,7 @@ def sweep(
 
 
 def observe(
-    retry: Annotated[bool, typer.Option("--retry", help="Also retry what was given up.")] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Also retry requests that were given up.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Ask Stripe for what events leave out (long lists, fees, tiers, coupons), and append the answers as observations.
@@ -113,7 +113,7 @@ def _gather(
     if gathered.unreadable.total():
         typer.echo("some events could not be read; their hours are not proven", err=True)
     for book, told in gathered.refused.items():
-        typer.echo(f"{book} was not asked to the end: {told}", err=True)
+        typer.echo(f"{book} was not fetched completely: {told}", err=True)
     if gathered.unreadable.total() or gathered.refused:
         raise typer.Exit(1)
 

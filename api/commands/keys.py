@@ -85,7 +85,7 @@ def rotate(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
         return
     file = settings.data_dir / FILE
     if not file.exists():
-        raise SettingError("LEDGER_DATA_DIR", f"{file} is not there: nothing was ever signed")
+        raise SettingError("LEDGER_DATA_DIR", f"{file} does not exist: nothing was ever signed")
     keep_signing_key(file, text)
     if as_json:
         show_json({"signer": signer_of(text).name, "settings": {}})

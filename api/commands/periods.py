@@ -62,7 +62,7 @@ def close(
         return
     typer.echo(f"{closing.month} is closed at position {closing.position}: seal {closing.seal}, {closing.digest}")
     for one in closing.objections:
-        typer.echo(f"in spite of: {one.detail}")
+        typer.echo(f"despite: {one.detail}")
 
 
 def reopen(month: Month, reason: Reason, book: BookToChange = None, as_json: AsJson = False) -> None:

@@ -12,8 +12,8 @@ from ledger.errors import MistakeError
 def said(reason: str) -> str:
     """Return a reason that says something."""
     if not reason.strip():
-        raise MistakeError("--reason must say why: it is recorded in the log with your name")
+        raise MistakeError("--reason must not be empty: it is recorded in the log with your name")
     return reason
 
 
-Reason = Annotated[str, typer.Option(help="Why; recorded in the log with your name.", callback=said)]
+Reason = Annotated[str, typer.Option(help="The reason, recorded in the log with your name.", callback=said)]

@@ -45,7 +45,7 @@ def simulate(
         int, typer.Option(min=1, max=10_000_000, help="How many customers sign up over that time.")
     ] = 300,
     months: Annotated[int, typer.Option(min=1, max=600, help="How many months to simulate.")] = 36,
-    seed: Annotated[int, typer.Option(help="Each seed gives another company.")] = 1,
+    seed: Annotated[int, typer.Option(help="Each seed gives a different company.")] = 1,
     start: Annotated[str, typer.Option(help="Its first month.", metavar="YYYY-MM")] = "2023-11",
     api_version: Annotated[
         str, typer.Option(help=f"The shape of the events: {', '.join(VERSIONS)} or {MIXED}.")
@@ -74,17 +74,17 @@ def simulate(
     ledger simulate --customers 50 --months 12 --api-version mixed --faults all -o events.jsonl --truth truth.json
     """
     if (output is None) == (post is None):
-        raise MistakeError("say where the events go: -o FILE, or --post URL")
+        raise MistakeError("give -o FILE or --post URL for the events")
     if output == truth == STANDARD_OUTPUT:
         raise MistakeError("-o - and --truth - would both be printed: write one of them to a file")
     if post is None and secret is not None:
         raise MistakeError("--secret is for --post")
     signing = _secret(secret) if post is not None else ""
     if api_version not in {*VERSIONS, MIXED}:
-        raise MistakeError(f"--api-version is one of {', '.join(VERSIONS)}, {MIXED}")
+        raise MistakeError(f"--api-version must be one of {', '.join(VERSIONS)}, {MIXED}")
     arguments = Arguments(customers, months, seed, api_version, _first_second(start))
     if int(start[:4]) + months // 12 >= _LAST_YEAR:
-        raise MistakeError(f"{months} months from {start} on end after the last year there is, {_LAST_YEAR}")
+        raise MistakeError(f"{months} months from {start} on end after the last possible year, {_LAST_YEAR}")
     company = Company(arguments, keep_truth=truth is not None)
     deliveries = with_faults(company.deliveries(indented=post is not None), faults, seed)
     with progress_bar() as progress:
@@ -112,7 +112,7 @@ def _secret(given: str | None) -> str:
 def _first_second(month: str) -> int:
     match = _MONTH.fullmatch(month)
     if match is None:
-        raise MistakeError(f"--start is a month such as 2023-11, not {month}")
+        raise MistakeError(f"--start must be a month such as 2023-11, not {month}")
     return unix(int(match[1]), int(match[2]))
 
 
@@ -181,8 +181,8 @@ def demo(
         count = asyncio.run(_load(database, settings, arguments, progress))
     say = say_aside if as_json else typer.echo
     if count:
-        say(f"{count} events of a company that never was: {customers} customers, {months} months")
-        say("They are being folded; the console's overview says how far.")
+        say(f"{count} events of a simulated company: {customers} customers, {months} months")
+        say("They are being folded; the console's overview shows progress.")
     greet = greet_in_json if as_json else None
     run(settings, migrate_first=False, say=say, ready_seconds=_LOOK_SECONDS, greet=greet)
 
@@ -190,7 +190,7 @@ def demo(
 def _demo_settings() -> Settings:
     settings = load_settings()
     if settings.database_url is not None:
-        raise MistakeError("LEDGER_DATABASE_URL is set: a demo is not mixed into a database of yours")
+        raise MistakeError("LEDGER_DATABASE_URL is set: the demo only runs on a database of its own")
     if "data_dir" in settings.model_fields_set:
         return settings
     import os

@@ -66,7 +66,7 @@ def import_(
     if as_json:
         show_json({"appended": imported.appended, "duplicates": imported.duplicates})
     else:
-        typer.echo(f"appended {imported.appended} events; the log had {imported.duplicates} of the file's already")
+        typer.echo(f"appended {imported.appended} events; {imported.duplicates} were in the log already")
 
 
 _THERE_ARE: Final = (
@@ -266,4 +266,4 @@ def restore(
     if as_json:
         show_json({"restored": str(folder)})
         return
-    typer.echo("restored; `ledger verify --full` says whether it is all there")
+    typer.echo("restored; `ledger verify --full` checks that it is complete")

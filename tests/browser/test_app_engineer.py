@@ -24,10 +24,10 @@ def test_why_does_this_customer_have_access_as_of_then(walker: Walker) -> None:
     customer, paid_at = customer_with_access(walker)
     walker.fill("customer", customer)
     walker.press("Show")
-    walker.reads("What it may use, and why")
+    walker.reads("Entitlements")
     walker.fill("as_of", paid_at)
     walker.press("Show")
-    said = walker.reads("You see everything on this page as of")
+    said = walker.reads("Showing everything on this page as of")
     answers = walker.service.get(
         f"/v1/customers/{customer}/entitlements", book="self:live", as_of=paid_at, include="all"
     ).json()["entitlements"]
@@ -39,18 +39,18 @@ def test_why_does_this_customer_have_access_as_of_then(walker: Walker) -> None:
         assert one["sources"][0]["id"] in said
     walker.follow("Back to now")
     assert "as_of" not in walker.address
-    assert "You see everything on this page" not in walker.reads(customer)
+    assert "Showing everything on this page" not in walker.reads(customer)
 
 
 def test_the_slider_writes_the_time_and_asks(walker: Walker) -> None:
     customer, _ = customer_with_access(walker)
     walker.go(f"/customers/{customer}")
-    walker.reads("As known at")
+    walker.reads("Known at")
     walker.browser.execute_script(
         "const one = document.querySelector('[data-sets=known_at]');"
         "one.value = 500; one.dispatchEvent(new Event('input')); one.dispatchEvent(new Event('change'));"
     )
-    walker.reads("by what was known at")
+    walker.reads("as known at")
     assert "known_at=20" in walker.address
 
 

@@ -29,32 +29,32 @@ class Analyst(Hands):
 
     def closes(self, month: str, reason: str) -> None:
         self.follow("Closing and export")
-        self.reads(f"To close next: {month}")
+        self.reads(f"Next to close: {month}")
         self.browser.find_element(By.ID, "close-reason").send_keys(reason)
         self.browser.find_element(By.NAME, "confirmed").click()
         self.press(f"Close {month}")
         self.reads(f"{month} is closed: seal 1")
 
     def sees_it_sealed(self, reason: str) -> None:
-        for text in ("To close next: 2025-06", "Reopen 2025-05", reason):
+        for text in ("Next to close: 2025-06", "Reopen 2025-05", reason):
             self.reads(text)
         self.follow("seal 1")
-        self.reads("The sealed rows come to the digest that stands in the log.")
+        self.reads("The sealed rows match the digest recorded in the log.")
 
     def follows_a_figure_to_its_event(self) -> str:
         """Go from the month's recognition to an entry and on to Stripe's event; return its id."""
         self.follow("Recognition of 2025-05")
-        self.reads("Closed months are shown as they were sealed.")
+        self.reads("Closed months are shown as sealed.")
         self.browser.find_element(By.CSS_SELECTOR, "#roll-forward td a").click()
-        self.reads("Month it is about")
+        self.reads("Original month")
         self.browser.find_element(By.CSS_SELECTOR, "tr.more summary").click()
         self.reads("revenue")
-        self.follow("Why it is there")
+        self.follow("Why it exists")
         self.reads("Why: the events behind it")
         event = self.browser.find_element(By.CSS_SELECTOR, "#why td a")
         event_id = event.text
         event.click()
-        self.reads("Its body")
+        self.reads("Body")
         self.reads(event_id)
         return event_id
 

@@ -42,7 +42,7 @@ class Engineer(Hands):
         form.find_element(By.NAME, "reason").send_keys(reason)
         form.find_element(By.TAG_NAME, "button").click()
         self.reads("entitlements-2 is asked for")
-        self.reads("This page loads itself again")
+        self.reads("This page reloads")
 
     def decides(self, summary: str, reason: str) -> None:
         form = self.opens(summary)
@@ -86,14 +86,14 @@ async def test_the_engineers_story(company: Services, browser: Chrome, downloads
         engineer = Engineer(browser, address, KEY)
 
         def until_it_folds() -> None:
-            engineer.sign_in("/projections", "What answers now")
+            engineer.sign_in("/projections", "Live builds")
             engineer.starts_a_rebuild("organisations are named by org_id")
 
         def until_it_is_found_in_the_log() -> None:
             engineer.reads("Certificate")
             engineer.reads("Digest of its rows")
             event_id = engineer.looks_at_the_differences()
-            engineer.follow("Go on to promote it")
+            engineer.follow("Promote it")
             engineer.decides("Promote entitlements-2", "organisations are found")
             engineer.reads("entitlements-2 is live, instead of entitlements-1.")
             engineer.decides("Roll back to entitlements-1", "support tells the customers first")
@@ -104,10 +104,10 @@ async def test_the_engineers_story(company: Services, browser: Chrome, downloads
             for type_ in ("ledger.build.promoted", "ledger.build.rolled_back"):
                 engineer.reads(type_)
             engineer.go(f"/log/{event_id}")
-            engineer.reads("Its body")
+            engineer.reads("Body")
             raw = engineer.fetches("Exact bytes", downloads)
             assert event_id.encode() in raw
-            assert b"c2sp.org/tlog-proof" in engineer.fetches("Proof that it stands", downloads)
+            assert b"c2sp.org/tlog-proof" in engineer.fetches("Inclusion proof", downloads)
 
         await asyncio.to_thread(until_it_folds)
         ready = Operations(company.database, company.entitlements, company.appender, company.clock)

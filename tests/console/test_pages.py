@@ -36,7 +36,7 @@ async def test_no_page_disagrees_with_its_route(services: Services, customer: st
             text = read(page).text
             for figure in await figures_of_customer(asking, customer, when):
                 assert figure in text, (figure, when)
-            assert ("You see everything on this page" in text) == bool(when)
+            assert ("Showing everything on this page" in text) == bool(when)
         text = read(await looking.get("/")).text
         for figure in await figures_of_overview(asking):
             assert figure in text, figure
@@ -96,7 +96,7 @@ async def figures_of_overview(asking: httpx.AsyncClient) -> list[str]:
 
 PARTS: Final = {
     "events:read": ["Events"],
-    "entitlements:read": ["What it may use, and why"],
+    "entitlements:read": ["Entitlements"],
     "dunning:read": ["Dunning"],
     "revenue:read": ["Subscriptions", "Invoices", "Journal"],
 }

@@ -33,7 +33,7 @@ ALONE: Final = {"simulate", "keys create", "keys init", "keys rotate"}
 
 OTHERWISE: Final = {
     "serve": "database cannot be reached: ",
-    "demo": "not mixed into a database of yours",
+    "demo": "only runs on a database of its own",
     "import": "line 1",
     "restore": "holds no database.dump",
 }

@@ -46,7 +46,7 @@ async def test_signed_in_the_pages_show_the_log_and_a_customer(
         for text in ("evt_2", "seats", "sub_1"):
             assert text in page.text
         assert "default-src 'none'" in page.headers["content-security-policy"]
-        assert "Nothing was ever given" in (await client.get("/customers/cus_9")).text
+        assert "never had an entitlement" in (await client.get("/customers/cus_9")).text
         assert "name a customer" in (await client.get("/customers/ü ü")).text
         assert (await client.post("/sign-out", data={"token": token_in(page.text)})).headers["location"] == "/sign-in"
         assert (await client.get("/")).status_code == 303

@@ -98,7 +98,7 @@ async def test_from_the_form_to_the_way_back(served: Services) -> None:
         hasty = await send(client, BUILD, do="promote", reason="hasty")
         assert (hasty.status_code, "tick the box to confirm" in hasty.text) == (400, True)
         silent = await send(client, BUILD, do="promote", reason=" ", confirmed="yes")
-        assert (silent.status_code, "say a reason" in silent.text) == (400, True)
+        assert (silent.status_code, "give a reason" in silent.text) == (400, True)
 
         assert "Nothing: both hold the same rows." in shown(await compared(client, f"{BUILD}/diff"))
         promoted = await send(client, BUILD, do="promote", reason="it is equal", confirmed="yes")
@@ -180,7 +180,7 @@ async def test_what_is_decided_now_is_shown_as_it_is_now(served: Services, owner
             ("/projections/entitlements", "entitlements-1"),
             ("/settings", "a promise"),
             ("/log", "Signed"),
-            ("/checks", "Look at what is parked"),
+            ("/checks", "See what is parked"),
         ):
             then = shown(await client.get(path, params={"as_of": "2001-01-01", "known_position": "1"}))
             assert said in then, path
@@ -293,7 +293,7 @@ async def test_a_catalog_is_looked_at_and_published(served: Services) -> None:
         wrong = await send(client, "/settings/catalog", do="preview", text="[features.x]\nkind = 'no'\n")
         assert (wrong.status_code, 'id="refused"' in wrong.text) == (422, True)
         looked = await send(client, "/settings/catalog", do="preview", text=CATALOG.replace("\n", "\r\n"))
-        assert "Of 1 customers 1 were looked at: 1 would notice." in shown(looked)
+        assert "Of 1 customers 1 were checked: answers of 1 would change." in shown(looked)
         assert "cus_1 seats lost 1 nothing" in shown(looked)
         hasty = await send(client, "/settings/catalog", do="publish", text=CATALOG)
         assert (hasty.status_code, CATALOG in unescape(hasty.text)) == (400, True)
@@ -309,7 +309,7 @@ async def test_a_catalog_is_looked_at_and_published(served: Services) -> None:
 async def test_grants_are_made_listed_and_taken_back(served: Services, clock: ManualClock) -> None:
     async with signed_in(served) as client:
         wrong = await send(client, "/settings/grants", customer="cus_1", feature="seats", reason=" ")
-        assert (wrong.status_code, "say a reason" in wrong.text) == (400, True)
+        assert (wrong.status_code, "give a reason" in wrong.text) == (400, True)
         for customer, value in (("cus_1", "5"), ("org:a/b", "")):
             made = await send(
                 client, "/settings/grants", customer=customer, feature="seats", value=value, reason=HOSTILE

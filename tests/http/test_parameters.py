@@ -72,7 +72,7 @@ async def test_what_contradicts_itself_is_refused(client: httpx.AsyncClient, one
         ("/v1/revenue/mrr/movements", {"to": "May"}, "to is a day such as 2026-01-31, or a month such as 2026-01"),
         ("/v1/revenue/tie-out", {"month": "1"}, "month is a month such as 2026-01"),
         ("/v1/dunning/attention", {"currency": "1"}, "currency is three letters such as usd"),
-        ("/v1/coverage", {"cursor": "ü"}, "cursor is the next_cursor of the page before"),
+        ("/v1/coverage", {"cursor": "ü"}, "cursor is the next_cursor of the previous page"),
     ],
 )  # fmt: skip
 async def test_what_is_malformed_is_answered_in_words(

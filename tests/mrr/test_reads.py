@@ -222,7 +222,7 @@ async def test_a_group_is_shown_as_far_as_it_had_come(
         ("mrr/movements?from=2026-13", "from is not a month, a day or an RFC 3339 time"),
         ("mrr/movements?from=1990-01&interval=day", "that is more than 1000 intervals"),
         ("mrr/movements?detail=yes", "detail is one of true, false"),
-        ("mrr/movements?detail=true&cursor=x", "cursor is not one this service gave"),
+        ("mrr/movements?detail=true&cursor=x", "cursor was not issued by this service"),
         ("mrr/movements?customer=%20", "customer must be printable"),
         ("explain?movement=cus_1", "a movement is named like cus_1:usd:2026-01-15T12:00:00Z"),
         ("explain?movement=cus_1:usd:now", "a movement is named like cus_1:usd:2026-01-15T12:00:00Z"),

@@ -547,8 +547,8 @@ async def test_the_checklist_is_of_a_moment(book: Book, clock: ManualClock) -> N
     ("path", "body", "detail"),
     [
         ("2026-1/close", {"reason": "x"}, "name a month such as 2026-01"),
-        ("2026-01/close", {}, "say a reason"),
-        ("2026-01/close", {"reason": " "}, "say a reason"),
+        ("2026-01/close", {}, "give a reason"),
+        ("2026-01/close", {"reason": " "}, "give a reason"),
         ("2026-01/close", {"reason": "x", "force": 1}, "force must be true or false"),
         ("2026-01/close", {"reason": "x", "forced": True}, "unknown: forced"),
         ("2026-01/reopen", {"reason": 3}, "reason is"),

@@ -137,7 +137,7 @@ async def test_sums_beyond_64_bits_are_closed_and_written(book: Book, tmp_path: 
     wanted = Export("recognition", "self:live", FIRST, SECOND, "jsonl", tmp_path / "recognition.jsonl")
     await export_books(book.database, wanted, lambda _: None)
     assert [one["billed"] for one in lines_of(files_in(tmp_path), "recognition")] == [3 * large + 9000]
-    with pytest.raises(MistakeError, match="write csv or jsonl"):
+    with pytest.raises(MistakeError, match="use csv or jsonl"):
         await export_books(book.database, replace(wanted, format="parquet", path=tmp_path / "x"), lambda _: None)
     assert await export_rows(book.services.settings, book.database, "periods-1", tmp_path / "rows.jsonl") > 0
     assert str(3 * large) in (tmp_path / "rows.jsonl").read_text()

@@ -18,7 +18,7 @@ CALL = ("demo", "--customers", "25", "--months", "6")
 
 def test_the_demo_serves_a_companys_history_and_goes_on_with_it(service: Service) -> None:
     service.start(arguments=CALL)
-    loaded = re.search(r"(\d+) events of a company that never was: 25 customers, 6 months", "".join(service.printed))
+    loaded = re.search(r"(\d+) events of a simulated company: 25 customers, 6 months", "".join(service.printed))
     assert loaded is not None
     service.until(lambda: service.get("/readyz").status_code == 200, "the demo to be ready")
 
