@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Final
 
@@ -16,7 +15,7 @@ from api.problems import JSONResponse
 from api.secrets import ApiKey
 from api.services import Services
 from ledger.books import CONTROL_BOOK
-from ledger.calls import Call, KeyedCall
+from ledger.calls import Call, KeyedCall, call_name
 from ledger.decisions import decide, restore
 from ledger.errors import KeyUsedError
 
@@ -50,7 +49,7 @@ async def once(
     if idempotency_key is None:
         return JSONResponse(await act(None))
     serving = services(request)
-    name = f"{what}-{hashlib.sha256(f'{key.name} {idempotency_key}'.encode()).hexdigest()[:24]}"
+    name = call_name(what, key.name, idempotency_key)
     async with one_at_a_time(serving, name) as connection:
         if catch_up is not None:
             await catch_up()

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-import os
-import socket
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -20,7 +17,7 @@ import asyncpg
 from api import outbox
 from ledger.appender import Appender
 from ledger.books import CONTROL_BOOK
-from ledger.calls import KeyedCall
+from ledger.calls import KeyedCall, call_name
 from ledger.decisions import decide, restore
 from ledger.errors import KeyUsedError, MistakeError
 from ledger.postgres import Database
@@ -41,7 +38,7 @@ from projections.builds import (
 from projections.compare import Comparison, compare, note
 from projections.contract import Projection
 from projections.follower import clean, replay
-from projections.leases import take
+from projections.leases import take, this_process
 from projections.life import BuildLife, KeyedRebuild
 from projections.promotion import Swapped, previous_build, promote, roll_back
 from projections.runner import Runner, connect_runner
@@ -128,7 +125,7 @@ class Operations:
 
         Raises ``KeyUsedError`` if the key was used for another request.
         """
-        name = f"rebuild-{hashlib.sha256(f'{self.projection.name} {by} {idempotency_key}'.encode()).hexdigest()[:24]}"
+        name = call_name("rebuild", self.projection.name, by, idempotency_key)
         wanted = {"until": until.described, "reason": reason}
         async with self._builder() as connection:
             known = await restore(connection, KeyedRebuild, CONTROL_BOOK, name)
@@ -196,7 +193,7 @@ class Operations:
 
     async def _catch_up(self, connection: asyncpg.Connection, build_id: str) -> None:
         """Follow the log until the build is ready, beside a service that may be doing the same."""
-        runner = Runner(connection, self.projection, holder=f"{socket.gethostname()}/{os.getpid()}", only=build_id)
+        runner = Runner(connection, self.projection, holder=this_process(), only=build_id)
         while (await read_build(connection, build_id)).phase == "catching_up":
             if await runner.turn() == 0:
                 await asyncio.sleep(_CATCH_UP_PAUSE_SECONDS)
@@ -204,7 +201,7 @@ class Operations:
 
     async def work_off(self) -> None:
         """Fold and complete the builds that were asked for over HTTP, unless another process does."""
-        holder = f"rebuilder/{socket.gethostname()}/{os.getpid()}"
+        holder = f"rebuilder/{this_process()}"
         async with self._builder() as connection:
             builds = await builds_of(connection, self.projection.name)
             lease = None
@@ -222,9 +219,7 @@ class Operations:
         if build.version != self.projection.version or build.bounded or build.phase == "folding":
             return
         heads = await _targets(connection, Until())
-        runner = Runner(
-            connection, self.projection, holder=f"{socket.gethostname()}/{os.getpid()}", only=build.build_id
-        )
+        runner = Runner(connection, self.projection, holder=this_process(), only=build.build_id)
         for _ in range(_CATCH_UP_TRIES):
             passed = await runner.turn()
             reached = await positions_of(connection, build.build_id)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import socket
 import sys
@@ -38,6 +37,7 @@ from ledger.wakeup import Listener
 from projections.builds import ensure_live
 from projections.contract import Projection
 from projections.follower import CheckpointMovedError
+from projections.leases import this_process
 from projections.runner import Runner, connect_follower, connect_runner
 
 _log = structlog.get_logger()
@@ -150,7 +150,7 @@ async def _follow_while_connected(
             connections.append(connection)
             await check_schema(connection)
             await ensure_live(connection, projection)
-            runners.append(Runner(connection, projection, holder=f"{socket.gethostname()}/{os.getpid()}"))
+            runners.append(Runner(connection, projection, holder=this_process()))
         while not stop.done():
             await rebuilder.keep_running(runners)
             passed = 0

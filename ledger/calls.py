@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +13,11 @@ from eventsourcing.domain import event
 from ledger.books import CONTROL_BOOK
 from ledger.event import NewEvent
 from ledger.operator import OperatorAggregate
+
+
+def call_name(what: str, *key: str) -> str:
+    """Name the stream that keeps the answer to a request, by what it does and its Idempotency-Key with its owner."""
+    return f"{what}-{hashlib.sha256(' '.join(key).encode()).hexdigest()[:24]}"
 
 
 @dataclass(frozen=True, slots=True)

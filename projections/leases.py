@@ -6,6 +6,8 @@ the term; a checkpoint moved under one term is never moved again under a lower o
 
 from __future__ import annotations
 
+import os
+import socket
 from dataclasses import dataclass
 from typing import Final
 
@@ -37,6 +39,11 @@ class Lease:
     name: str
     holder: str
     term: int
+
+
+def this_process() -> str:
+    """Name this process, as the holder of leases."""
+    return f"{socket.gethostname()}/{os.getpid()}"
 
 
 async def take(connection: asyncpg.Connection, name: str, holder: str) -> Lease | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -15,6 +14,7 @@ from api.catalog import feature_name, holder_of, value_text
 from api.clock import wall_clock
 from api.commands.books import Book, BookToChange, book_of
 from api.commands.builds import AsJson, who
+from api.commands.moments import moment_of
 from api.commands.reasons import Reason
 from api.database import running_database
 from api.entitlements import value_json
@@ -24,7 +24,6 @@ from api.problems import Problem
 from api.services import Services, open_services
 from api.settings import load_settings
 from ledger.errors import MistakeError
-from ledger.times import parse_rfc3339
 from projections.catalog import Catalog, check_catalog
 from projections.entitlements.preview import Difference, count_holders, preview
 from projections.facts import number
@@ -51,7 +50,7 @@ def publish(
 
     Example: ledger catalog publish catalog.toml --effective-from 2026-02-01T00:00:00Z
     """
-    text, since = _read(file), _moment(effective_from, "--effective-from")
+    text, since = _read(file), moment_of(effective_from, "--effective-from")
     made, position = _with(
         book,
         lambda serving, connection, of_book: publish_catalog(
@@ -167,7 +166,7 @@ def _grant(
 ) -> Grant:
     if customer is None or feature is None:
         raise MistakeError("name a customer and a feature: ledger grant cus_1 seats")
-    start, end = _moment(valid_from, "--from"), _moment(valid_until, "--until")
+    start, end = moment_of(valid_from, "--from"), moment_of(valid_until, "--until")
     if ends_too_soon(start, end, wall_clock()):
         raise MistakeError("--until must be after the grant begins")
     try:
@@ -176,15 +175,6 @@ def _grant(
         return Grant(holder_of(customer), feature_name(feature), value_text(amount), start, end, reason)
     except Problem as problem:
         raise MistakeError(problem.detail) from problem
-
-
-def _moment(text: str | None, name: str) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        return parse_rfc3339(text)
-    except ValueError as error:
-        raise MistakeError(f"{name} must be a time such as 2026-04-01T00:00:00Z: {error}") from error
 
 
 def _read(file: Path) -> str:

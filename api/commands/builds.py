@@ -9,7 +9,6 @@ import os
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import replace
-from datetime import datetime
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 import typer
@@ -17,6 +16,7 @@ from rich.progress import Progress as Bar
 
 from api.clock import wall_clock
 from api.commands.books import default_book
+from api.commands.moments import moment_of
 from api.commands.reasons import Reason
 from api.comparing import ROW_COLUMNS, comparison_csv, comparison_json, comparison_rows
 from api.database import running_database
@@ -26,7 +26,7 @@ from api.services import find_projection, open_services, projections_of
 from api.settings import Settings, load_settings
 from ledger.errors import LedgerError, MistakeError
 from ledger.postgres import Database
-from ledger.times import parse_rfc3339, rfc3339
+from ledger.times import rfc3339
 from projections.builds import Build, ensure_live
 from projections.promotion import Swapped
 from projections.rebuild import Progress
@@ -88,7 +88,7 @@ def rebuild(
     """
     if until is not None and until_position is not None:
         raise MistakeError("--until and --until-position cannot be combined")
-    bound = Until(_moment(until), until_position, book)
+    bound = Until(moment_of(until, "--until"), until_position, book)
     if promote_if_equal and bound.bounded:
         raise MistakeError("an audit copy (--until, --until-position) is never promoted")
     with progress_bar() as bar:
@@ -104,15 +104,6 @@ def rebuild(
         typer.echo(f"{parked} subjects could not be folded: `ledger parked` says which and why")
     if promote_if_equal:
         typer.echo("promoted: it is equal" if content["promoted"] else "not promoted: it differs, see `ledger diff`")
-
-
-def _moment(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        return parse_rfc3339(text)
-    except ValueError as error:
-        raise MistakeError(f"--until must be a time such as 2026-04-01T00:00:00Z: {error}") from error
 
 
 async def _rebuild(ready: Operations, until: Until, workers: int, reason: str | None, bar: Bar) -> tuple[Build, int]:

@@ -12,6 +12,7 @@ from rich.progress import Progress
 
 from api.clock import wall_clock
 from api.commands.asking import asking_stripe
+from api.commands.moments import moment_of
 from api.database import running_database
 from api.logs import configure_logging
 from api.output import progress_bar, show_json
@@ -21,7 +22,6 @@ from api.outward.observer import Observed, Observer
 from api.outward.wanted import try_again
 from api.settings import Settings, load_settings
 from ledger.postgres import Database
-from ledger.times import parse_rfc3339
 
 
 def backfill(
@@ -36,10 +36,7 @@ def backfill(
 
     Example: ledger backfill --since 2026-01-01T00:00:00Z
     """
-    try:
-        begin = None if since is None else parse_rfc3339(since)
-    except ValueError as error:
-        raise typer.BadParameter(f"--since is not an RFC 3339 time: {error}") from error
+    begin = moment_of(since, "--since")
     if begin is not None and begin > wall_clock():
         raise typer.BadParameter("--since is in the future")
     _gather("backfill", lambda gathering: gathering.backfill(begin), begin, as_json=as_json)

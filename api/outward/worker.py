@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import socket
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Final
@@ -25,7 +23,7 @@ from ledger.errors import LedgerError
 from ledger.postgres import AWAY
 from ledger.tasks import end
 from ledger.wakeup import Listener
-from projections.leases import LEASE_SECONDS, give_back, take
+from projections.leases import LEASE_SECONDS, give_back, take, this_process
 from projections.runner import connect_runner
 
 _log = structlog.get_logger()
@@ -63,7 +61,7 @@ async def _work_for_ever(settings: Settings) -> None:
 async def _while_leading(settings: Settings, work: Work) -> None:
     """Do the work for as long as the lease is ours; nothing while another service has it."""
     connection = await connect_runner(database_of(settings))
-    holder = f"{socket.gethostname()}/{os.getpid()}"
+    holder = this_process()
     try:
         lease = await take(connection, LEASE, holder)
         if lease is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ledger.simulator.catalog import Coupon, Price, Product, TaxRate
-from ledger.simulator.objects import Customer, Discount, Json, Summary
+from ledger.simulator.objects import Customer, Discount, Invoice, Json, Summary
 from ledger.simulator.render import filled, listed, template
 
 OPENED: Final = 1_600_000_000
@@ -154,6 +154,19 @@ def tax_rate(one: TaxRate, livemode: bool) -> Json:
         inclusive=one.inclusive,
         percentage=one.percentage,
     )
+
+
+def tax_of(of: Invoice, amount: int, taxable: int) -> Json:
+    """Write an invoice's tax on an amount."""
+    rate = of.tax_rate
+    return {
+        "amount": amount,
+        "tax_behavior": "inclusive" if rate is not None and rate.inclusive else "exclusive",
+        "tax_rate_details": {"tax_rate": rate.id} if rate else None,
+        "taxability_reason": "standard_rated",
+        "taxable_amount": taxable,
+        "type": "tax_rate_details",
+    }
 
 
 def customer(one: Customer, livemode: bool) -> Json:

@@ -6,7 +6,7 @@ from typing import Final
 
 from ledger.simulator.objects import CreditNote, Json, Line, Method, Payout
 from ledger.simulator.render import NO_ADDRESS, filled, listed, template
-from ledger.simulator.render_catalog import email
+from ledger.simulator.render_catalog import email, tax_of
 
 _CREDIT_NOTE: Final = template(
     "credit_note",
@@ -110,7 +110,7 @@ def credit_note(one: CreditNote, livemode: bool) -> Json:
         subtotal_excluding_tax=one.amount - tax,
         total=one.amount,
         total_excluding_tax=one.amount - tax,
-        total_taxes=[_tax(one, tax, one.amount - tax)] if tax else [],
+        total_taxes=[tax_of(one.invoice, tax, one.amount - tax)] if tax else [],
         type="mixed" if one.pre_payment and post else "pre_payment" if one.pre_payment else "post_payment",
         voided_at=one.voided_at,
         _older={"refund": one.refunds[0].id if one.refunds else None},
@@ -138,23 +138,11 @@ def _line(key: str, line: Line | None, amount: int, of: CreditNote, livemode: bo
         description="Credit" if line is None else f"{line.quantity} x {line.price.product.name}",
         invoice_line_item=line.id if line else None,
         quantity=1,
-        taxes=[_tax(of, tax, amount - tax)] if tax else [],
+        taxes=[tax_of(of.invoice, tax, amount - tax)] if tax else [],
         type="custom_line_item" if line is None else "invoice_line_item",
         unit_amount=written,
         unit_amount_decimal=str(written),
     )
-
-
-def _tax(of: CreditNote, amount: int, taxable: int) -> Json:
-    rate = of.invoice.tax_rate
-    return {
-        "amount": amount,
-        "tax_behavior": "inclusive" if rate is not None and rate.inclusive else "exclusive",
-        "tax_rate_details": {"tax_rate": rate.id} if rate else None,
-        "taxability_reason": "standard_rated",
-        "taxable_amount": taxable,
-        "type": "tax_rate_details",
-    }
 
 
 def method(one: Method, livemode: bool) -> Json:

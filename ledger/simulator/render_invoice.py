@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from ledger.simulator.objects import Customer, Invoice, Json, Line, Payment, Subscription
 from ledger.simulator.render import ISSUER, filled, listed, template
-from ledger.simulator.render_catalog import discount, email, tax_rate
+from ledger.simulator.render_catalog import discount, email, tax_of, tax_rate
 
 _LINE: Final = template(
     "line_item",
@@ -116,7 +116,7 @@ def invoice(one: Invoice, livemode: bool) -> Json:
         total=one.total,
         total_discount_amounts=[{"amount": one.discounted, "discount": one.discount.id}] if one.discount else [],
         total_excluding_tax=without_tax,
-        total_taxes=[_tax(one, one.tax, without_tax)] if one.tax_rate else [],
+        total_taxes=[tax_of(one, one.tax, without_tax)] if one.tax_rate else [],
         _older={
             "payment_intent": one.payment.id if one.payment else None,
             "charge": one.payment.charge.id if one.payment and one.payment.charge else None,
@@ -149,7 +149,7 @@ def line(one: Line, of: Invoice, livemode: bool) -> Json:
         quantity_decimal=str(one.quantity),
         subscription=of.subscription.id if of.subscription else None,
         subtotal=one.amount,
-        taxes=[_tax(of, one.tax, one.amount - one.discount - (one.tax if _inclusive(of) else 0))]
+        taxes=[tax_of(of, one.tax, one.amount - one.discount - (one.tax if _inclusive(of) else 0))]
         if of.tax_rate
         else [],
     )
@@ -209,18 +209,6 @@ def _line_parent(one: Line, of: Invoice) -> Json:
         "subscription_item": one.item,
     }
     return {"invoice_item_details": None, "subscription_item_details": details, "type": "subscription_item_details"}
-
-
-def _tax(of: Invoice, amount: int, taxable: int) -> Json:
-    rate = of.tax_rate
-    return {
-        "amount": amount,
-        "tax_behavior": "inclusive" if rate is not None and rate.inclusive else "exclusive",
-        "tax_rate_details": {"tax_rate": rate.id} if rate else None,
-        "taxability_reason": "standard_rated",
-        "taxable_amount": taxable,
-        "type": "tax_rate_details",
-    }
 
 
 def invoice_item(one: Line, customer: Customer, of: Subscription | None, livemode: bool) -> Json:
