@@ -8,7 +8,7 @@ import signal
 
 def main() -> None:
     """Load the command line and run it."""
-    # Who started it in the background may have had Ctrl-C ignored: it stays so.
+    # A shell that started it in the background may have made it ignore Ctrl-C: keep that.
     heeded = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if heeded:
         signal.signal(signal.SIGINT, _end)

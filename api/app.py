@@ -71,7 +71,7 @@ def create_app(
         exception_handlers={**dict.fromkeys(HANDLED, doors.answer_error), Exception: doors.answer_error},
         lifespan=lifespan,
     )
-    # Elsewhere than asked is nobody sent: behind a proxy that ends TLS with a key in the clear, and to another name.
+    # Never redirect: behind a proxy that ends TLS it would send the key in the clear, or to another host.
     app.router.redirect_slashes = False
     app.state.metrics = Metrics(shares=shares_metrics)
     return app

@@ -98,7 +98,7 @@ async def _until_folded(serving: Services, book: str, position: int, wait_second
             return await folded_position(connection, serving.entitlements, book) >= position or None
 
     if await look_until(look, wait_seconds):
-        # What is kept in memory switches there too.
+        # Caches in memory switch at the same marker.
         await serving.live.tail.reach(book, position, wait_seconds)
 
 

@@ -112,7 +112,7 @@ def _tried(name: str, shown: str, how: str, attempt: Callable[[], object]) -> Ch
 
 
 def _listen(host: str) -> None:
-    # At any port: the one in the settings may be the service's that runs.
+    # On any port: the running service may hold the one in the settings.
     family, kind, protocol, _, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
     with socket.socket(family, kind, protocol) as listener:
         listener.bind(address)

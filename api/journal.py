@@ -70,7 +70,7 @@ async def list_journal(request: Request) -> Response:
     content: dict[str, Any] = {"policy": policy_name(policy), "basis": basis_json(is_sealed=reporting.is_sealed)}
     content["left_out_at"] = time_json(reporting.left_out_at)
     if by:
-        # All of them are summed for any page of what they come to.
+        # Every page needs all of them summed.
         sums = grouped(entries, by, {one.entry: month_name(one.at) for one in entries})
         some, cursor = page_through(request, sums, lambda row: place_of(row, by), *kinds)
         content |= {"group_by": by, "data": some, "next_cursor": cursor}

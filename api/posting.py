@@ -90,7 +90,7 @@ def _target(url: str) -> SplitResult:
 
 
 def _count(done: set[asyncio.Future[bool]], posted: Posted, progress: Callable[[int], None]) -> None:
-    # Each future is asked for its error: the loop reports those that nobody asks for.
+    # Retrieve every error: the loop reports those that nobody retrieves.
     errors = [error for future in done if (error := future.exception()) is not None]
     received = [future.result() for future in done if future.exception() is None]
     posted.duplicates += sum(received)
@@ -133,7 +133,7 @@ class _Poster:
         signature = WebhookSignature.generate_signature_header(body.decode(), self._secret, int(time.time()))
         headers = {"Content-Type": "application/json", "Stripe-Signature": signature}
         connection = self._connection()
-        # A connection that failed is closed at once: only so does it connect anew for the thread's next delivery.
+        # Close a failed connection at once, so that the next delivery of this thread reconnects.
         try:
             connection.request("POST", self._path, body, headers)
             response = connection.getresponse()

@@ -62,7 +62,7 @@ class Present:
         is_plain = scope["type"] == "http" and scope["method"] == "GET" and not scope["query_string"]
         answer = None
         if is_plain and scope["path"].startswith(_BEFORE):
-            # What fails here fails behind the routes too, where a bug is written down and answered as a problem.
+            # What fails here fails in the routes too, where it is logged and answered as a problem.
             with contextlib.suppress(Exception):
                 answer = self._answer(scope)
         if answer is None:

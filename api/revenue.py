@@ -80,7 +80,7 @@ async def get_trial_balance(request: Request) -> Response:
     content["basis"] = basis_json(is_sealed=reporting.is_sealed)
     if since is not None:
         content["from"] = rfc3339(since)
-    # Sums hold what reports need as well: a currency in which every account is at nothing is not listed.
+    # Sums also hold what only reports need: leave out a currency whose accounts are all 0.
     shown = {currency: balances_json(amounts) for currency, amounts in sorted(found.value.items())}
     content["balances"] = {currency: amounts for currency, amounts in shown.items() if any(amounts.values())}
     content["classes"] = CLASSES

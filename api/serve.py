@@ -174,7 +174,7 @@ def _web(settings: Settings, listening: socket.socket) -> Iterator[list[Child]]:
     if settings.web_processes == 1:
         yield [one]
         return
-    # Of this port, which nobody else has: what a killed service has left there is begun anew.
+    # Named after the port, which no other service has: replace what a killed one left there.
     folder = settings.data_dir.absolute() / f"metrics-{settings.port}"
     shutil.rmtree(folder, ignore_errors=True)
     try:
@@ -216,7 +216,7 @@ def _supervise(
                 _keep_postgres_running(embedded)
             time.sleep(_TICK_SECONDS if greeted else _TICK_SECONDS_AT_FIRST)
     finally:
-        # The web processes first: what they have taken, they finish.
+        # The web processes first: they finish the requests that they have accepted.
         for one in (*web, *others):
             one.stop()
 

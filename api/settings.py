@@ -82,7 +82,7 @@ class Settings(BaseSettings):
     @field_validator("database_url", "owner_database_url")
     @classmethod
     def _is_an_address(cls, url: str | None) -> str | None:
-        # The password may be in it: what is wrong is not quoted.
+        # The value may contain a password, so do not quote it.
         if url is not None and not _DATABASE_URL.match(url):
             raise ValueError("write it as postgresql://user@host:5432/name")
         return url

@@ -76,7 +76,7 @@ class EventStream:
         try:
             await asyncio.wait({sending, gone, dropped}, return_when=asyncio.FIRST_COMPLETED)
             if dropped.done() and not sending.done():
-                # In an orderly end the sender returns by itself; one that is stuck is not waited for.
+                # In an orderly shutdown the sender returns by itself; a stuck one is not waited for.
                 await asyncio.wait({sending}, timeout=1)
         finally:
             self._streams.close(self._reader)
@@ -103,11 +103,11 @@ class EventStream:
         yield f"retry: {_RETRY_MILLISECONDS}\n".encode()
         after = await self._resumed_after()
         if after is None:
-            # An id without data tells where the stream is, and is no event.
+            # An id without data sets the position of the stream without being an event.
             begins = "" if self._last is None else f'event: reset\ndata: {{"seq":{self._from}}}\n'
             yield f"{begins}id: {self._from}\n\n".encode()
             return
-        # Another process may have been ahead of this one: what it gave already is not given again.
+        # Another process may have been ahead of this one: skip what it sent already.
         self._given = after
         while after < self._from:
             async with self._pool.acquire() as connection:
@@ -116,7 +116,7 @@ class EventStream:
                 break
             yield b"".join(text for _, text in encoded(changes))
             after = changes[-1].seq
-        # Only now: who keeps answers relies on them again from here on.
+        # Only now: clients that cache answers trust them again from here on.
         yield f"id: {after}\n\n".encode()
 
     async def _resumed_after(self) -> int | None:

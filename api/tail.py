@@ -100,7 +100,7 @@ class Tail:
         """Wait until a position is confirmed, at most so long; not at all while the log is not followed."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                # For some milliseconds.
+                # Polling is enough: the wait is some milliseconds.
                 while (state := self._states.get(book)) is not None and state.freshness.position < position:  # noqa: ASYNC110
                     await asyncio.sleep(_PAUSE_SECONDS)
 
@@ -138,7 +138,7 @@ class Tail:
             for book, state in states.items():
                 await self._forget_touched(connection, book, state)
                 await self._pass_on(connection, book, state)
-        # From here on, all at once, nobody sees anything older.
+        # Switched at once, so that no answer after this one is older.
         self._states, self._confirmed = states, began
         self._read.set()
 

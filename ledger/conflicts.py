@@ -74,7 +74,7 @@ async def record_conflicts(
     versions = [place.version for _, place in copies]
     rows = await connection.fetch(FIRST_COPIES, streams, versions)
     await bodies.prepare(connection, rows)
-    # Of an event that was erased no copy is kept: it would bring back what had to go.
+    # Keep no copy of an erased event: it would bring back what had to go.
     firsts = {(row["stream_id"], row["version"]): _readable(bodies, row) for row in rows if row["salt"]}
     known = [(copy, firsts.get((place.stream_id, place.version))) for copy, place in copies]
     different = [copy for copy, first in known if first is not None and not same_event(first, copy.event.body)]

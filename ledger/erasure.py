@@ -33,7 +33,7 @@ REFUSE_CHANGE: Final = "ALTER TABLE ledger.event ENABLE ALWAYS TRIGGER event_is_
 
 DROP_COPIES: Final = "DELETE FROM ledger.event_conflict WHERE event_id = $1 AND book = $2"
 
-# The old row is gone from the file only when its place is given free.
+# The old row leaves the file only when its space is freed.
 FREE: Final = "VACUUM ledger.event, ledger.event_conflict"
 
 _LOCK_SECONDS: Final = 10

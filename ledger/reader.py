@@ -6,7 +6,7 @@ cluster a read across shards is no snapshot; the tail therefore stops at the fir
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -88,14 +88,6 @@ WHERE book = $1 AND position > $2 AND position < $3
   AND ($6::timestamptz IS NULL OR created <= $6)
 ORDER BY position DESC
 LIMIT $7
-"""
-
-STREAMS = """
-SELECT stream_id, version, book, position, event_id, type, created, recorded_at, received_at, source,
-       api_version, signature, encoding, dictionary_id, salt, body, body_digest, leaf
-FROM ledger.event
-WHERE stream_id = ANY ($1) AND position <= $2 AND type = ANY ($3)
-ORDER BY stream_id, version
 """
 
 EVENT = """
@@ -195,17 +187,6 @@ async def read_page(
     if with_bodies:
         return await _stored(connection, rows, lenient=lenient)
     return [StoredEvent(**{**row, "body": b""}) for row in rows]
-
-
-async def read_streams(
-    connection: asyncpg.Connection, stream_ids: Iterable[str], types: Iterable[str], until: int
-) -> dict[str, list[StoredEvent]]:
-    """Return the events of some types in some streams up to position ``until``, in order of arrival, by stream."""
-    rows = await connection.fetch(STREAMS, list(stream_ids), until, list(types))
-    streams: dict[str, list[StoredEvent]] = {}
-    for event in await _stored(connection, rows):
-        streams.setdefault(event.stream_id, []).append(event)
-    return streams
 
 
 async def read_event(

@@ -69,7 +69,7 @@ async def append_simulated(
             begun: list[NewEvent] = []
             for one in batch:
                 if one.book not in simulations:
-                    # Told again after an interruption, it is the same event.
+                    # Appended again after an interruption, it must be the same event.
                     simulations[one.book] = Simulation.restore(STREAM)
                     simulations[one.book].start(about)
                     begun += simulations[one.book].new_events(one.book, one.received_at)

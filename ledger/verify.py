@@ -289,7 +289,7 @@ class _BookCheck:
                 self._report.erased.append(f"{self._book}: {event_id}")
             else:
                 self._complain(position, f"the body of {event_id} is gone, and no erasure says why")
-        # Decided and not carried out: it was interrupted, or a restore has brought the bodies back.
+        # Decided but not carried out: interrupted, or undone by a restore.
         self._report.to_erase += [f"{self._book}: {event_id}" for event_id in self._erasures.values()]
 
     async def _compare_head(self) -> None:

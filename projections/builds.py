@@ -58,7 +58,7 @@ WHERE (projection = $1 AND CASE WHEN $2::text IS NULL THEN phase = 'live' ELSE b
    OR (projection = $3 AND phase = 'live')
 """
 
-# One that was thrown away has its decisions in the log, and leaves its number to no other.
+# A deleted build still has its decisions in the log, so its number is never reused.
 NEXT_NUMBER: Final = """
 SELECT 1 + greatest(
     (SELECT max(number) FROM ledger.build WHERE projection = $1),
@@ -231,7 +231,7 @@ async def positions_of(connection: asyncpg.Connection, build_id: str) -> dict[st
 
 
 async def _one_maker_at_a_time(connection: asyncpg.Connection) -> None:
-    # And everybody else sees what it made.
+    # Held until commit, so that whoever is next sees what was made.
     await connection.execute("LOCK TABLE ledger.build IN SHARE ROW EXCLUSIVE MODE")
 
 

@@ -36,7 +36,7 @@ FROM ledger.event
 WHERE book = $1 AND position = ANY ($2) AND type = ANY ($3)
 """
 
-# Grouped, so that it is not looked for from the end of all books' streams.
+# Grouped, so that the planner does not search backwards through all books' streams.
 LAST_STREAM: Final = """
 SELECT max(stream_id)
 FROM ledger.event
@@ -52,14 +52,14 @@ SELECT (SELECT min(stream_id) FROM ledger.event
         WHERE stream_id > $1 AND stream_id <= $2 AND stream_id ^@ ANY ($3)) AS last
 """
 
-# The planner would rather fetch all and sort it.
+# Else the planner fetches everything and sorts it.
 IN_KEY_ORDER: Final = """
 SET LOCAL enable_seqscan = off;
 SET LOCAL enable_bitmapscan = off;
 SET LOCAL enable_sort = off;
 """
 
-# Of the index alone: no event is looked at.
+# Answered by the index alone, without reading events.
 NO_CUSTOMERS: Final = """
 SELECT stream_id, count(*) AS events
 FROM ledger.event
@@ -69,7 +69,7 @@ ORDER BY stream_id
 LIMIT $5
 """
 
-# A crash may take back the last of it, which then is read again.
+# A crash may lose the last of it, which is then read again.
 COMMIT_WITHOUT_WAITING: Final = "SET LOCAL synchronous_commit = off"
 
 

@@ -14,8 +14,7 @@ from api.catalog import feature_name, holder_of, value_text
 from api.clock import wall_clock
 from api.commands.books import Book, BookToChange, book_of
 from api.commands.builds import AsJson, who
-from api.commands.moments import moment_of
-from api.commands.reasons import Reason
+from api.commands.options import Reason, moment_of
 from api.database import running_database
 from api.entitlements import value_json
 from api.granting import Grant, ends_too_soon, make_grant, publish_catalog, read_publications, revoke_grant

@@ -16,8 +16,7 @@ from rich.progress import Progress as Bar
 
 from api.clock import wall_clock
 from api.commands.books import default_book
-from api.commands.moments import moment_of
-from api.commands.reasons import Reason
+from api.commands.options import Reason, moment_of
 from api.comparing import ROW_COLUMNS, comparison_csv, comparison_json, comparison_rows
 from api.database import running_database
 from api.operations import Operations, Until, replay_parked

@@ -11,7 +11,7 @@ import typer
 
 from api.commands.books import Book, book_of
 from api.commands.builds import who
-from api.commands.reasons import Reason
+from api.commands.options import Reason
 from api.database import running_database
 from api.output import show_json
 from api.services import Services, open_services, projections_of

@@ -12,7 +12,7 @@ from rich.progress import Progress
 
 from api.clock import wall_clock
 from api.commands.asking import asking_stripe
-from api.commands.moments import moment_of
+from api.commands.options import moment_of
 from api.database import running_database
 from api.logs import configure_logging
 from api.output import progress_bar, show_json

@@ -11,7 +11,7 @@ import typer
 from rich.progress import Progress
 
 from api.commands.books import Book, book_of
-from api.commands.reasons import Reason
+from api.commands.options import Reason
 from api.database import running_database
 from api.output import progress_bar, show_json
 from api.services import Services, open_services

@@ -10,7 +10,7 @@ import typer
 
 from api.commands.books import BookToChange, book_of
 from api.commands.builds import who
-from api.commands.reasons import Reason
+from api.commands.options import Reason
 from api.database import running_database
 from api.output import progress_bar, show_json
 from api.periods import close_checked

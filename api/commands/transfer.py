@@ -8,7 +8,7 @@ import tempfile
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NamedTuple
 
 import typer
 from rich.progress import Progress
@@ -25,7 +25,7 @@ from api.settings import Settings, load_settings
 from api.signing import outside_of
 from api.tabular import STANDARD_OUTPUT, whole
 from ledger.errors import MistakeError
-from ledger.export import Exported, export_archive
+from ledger.export import export_archive
 from ledger.importing import Imported, import_file
 from ledger.postgres import Database
 from ledger.reader import read_books
@@ -69,8 +69,15 @@ def import_(
         typer.echo(f"appended {imported.appended} events; {imported.duplicates} were in the log already")
 
 
+class _Written(NamedTuple):
+    """What an export wrote: for machines, and for people."""
+
+    content: dict[str, Any]
+    text: str
+
+
 _THERE_ARE: Final = (
-    "there are `ledger export journal|recognition|mrr|events --format FORMAT`, `ledger export events --with-proof` and "
+    "use `ledger export journal|recognition|mrr|events --format FORMAT`, `ledger export events --with-proof` and "
     "`ledger export rows --build BUILD`"
 )
 
@@ -129,21 +136,23 @@ def export(
         if as_format is not None:
             of_book = book_of(settings, database, book)
             wanted = replace(_books(what, as_format, since, until, of_book, output), basis=_basis(basis))
-            task = progress.add_task(f"export {what} (rows)", total=None)
-            count = asyncio.run(export_books(database, wanted, lambda count: progress.advance(task, count)))
-            what_written = {"entries" if as_format == "beancount" else "rows": count, "book": wanted.book}
-            said = f"{count} {'entries' if as_format == 'beancount' else 'rows'} of {wanted.book}"
+            written = _write_table(database, wanted, progress)
         elif build is not None:
             count = asyncio.run(export_rows(settings, database, build, output))
-            what_written, said = {"rows": count, "build": build}, f"{count} rows of {build}"
+            written = _Written({"rows": count, "build": build}, f"{count} rows of {build}")
         else:
-            made = asyncio.run(_export(settings, database, output, progress))
-            what_written = {"events": made.events, "books": made.books, "checkpoints": made.checkpoints}
-            said = f"{made.events} events of {made.books} books, {made.checkpoints} checkpoints"
+            written = asyncio.run(_write_archive(settings, database, output, progress))
     if as_json:
-        show_json({"output": str(output), **what_written}, err=printed)
+        show_json({"output": str(output), **written.content}, err=printed)
     else:
-        typer.echo(f"{output}: {said}", err=printed)
+        typer.echo(f"{output}: {written.text}", err=printed)
+
+
+def _write_table(database: Database, wanted: Export, progress: Progress) -> _Written:
+    task = progress.add_task(f"export {wanted.what} (rows)", total=None)
+    count = asyncio.run(export_books(database, wanted, lambda count: progress.advance(task, count)))
+    unit = "entries" if wanted.format == "beancount" else "rows"
+    return _Written({unit: count, "book": wanted.book}, f"{count} {unit} of {wanted.book}")
 
 
 def _is_printed(output: Path, *, with_proof: bool) -> bool:
@@ -208,7 +217,7 @@ def _line(content: dict[str, Any]) -> bytes:
     return json_bytes(content) + b"\n"
 
 
-async def _export(settings: Settings, database: Database, output: Path, progress: Progress) -> Exported:
+async def _write_archive(settings: Settings, database: Database, output: Path, progress: Progress) -> _Written:
     async with open_services(settings, database=database) as services:
         await services.notary.sign_all()
         with tempfile.TemporaryDirectory(dir=output.parent, prefix=".export-") as scratch:
@@ -218,11 +227,12 @@ async def _export(settings: Settings, database: Database, output: Path, progress
                 connection.transaction(isolation="repeatable_read", readonly=True),
             ):
                 task = progress.add_task("export", total=sum(one.position for one in await read_books(connection)))
-                exported = await export_archive(
+                made = await export_archive(
                     connection, folder, outside_of(settings), progress=lambda count: progress.advance(task, count)
                 )
             _place(folder, output)
-            return exported
+    content = {"events": made.events, "books": made.books, "checkpoints": made.checkpoints}
+    return _Written(content, f"{made.events} events of {made.books} books, {made.checkpoints} checkpoints")
 
 
 def _place(folder: Path, output: Path) -> None:

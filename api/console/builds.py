@@ -81,7 +81,7 @@ async def show_diff(visit: Visit) -> Response:
     rows = [_row(one) for one in part.content["data"]] if part.content else []
     response = render(visit, "diff.html", diff=part, comparing=comparing, sums=sums, rows=rows, **context)
     if comparing and "again" in visit.request.query_params:
-        # Not to begin anew each time the page looks whether it is done.
+        # So that reloading to look for the result does not start again.
         response.headers["Refresh"] = f"{REFRESH_SECONDS}; url={visit.here(again=None)}"
         return response
     return watched(response, going_on=comparing)

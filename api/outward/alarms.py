@@ -19,7 +19,7 @@ PROVEN_WITHIN: Final = 2 * HOUR
 _LOOK_BACK: Final = timedelta(days=14)
 _UNUSUAL_WITHOUT_HISTORY: Final = timedelta(hours=24)
 
-# Among the newest alone: in a log that was imported there is none to be found, however far one looks.
+# Among the newest only: an imported log has none, however far back one looks.
 LAST_WEBHOOK: Final = """
 SELECT received_at
 FROM (

@@ -5,7 +5,6 @@ A template gives a kind's fields with the values they have when nothing is said;
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final
 
 from ledger.simulator.objects import Json
@@ -45,5 +44,3 @@ def changes(before: Json, after: Json) -> Json:
 ISSUER: Final[Json] = {"type": "self"}
 AUTOMATIC_TAX: Final[Json] = {"disabled_reason": None, "enabled": False, "liability": None}
 NO_ADDRESS: Final[Json] = dict.fromkeys(("city", "country", "line1", "line2", "postal_code", "state"))
-
-Renderer = Callable[[Any, bool], Json]

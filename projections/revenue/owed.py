@@ -42,7 +42,7 @@ SELECT subject FROM revenue_problem WHERE book = $1
 """All who owed something before a month, whose debts moved on a day of it, or on the day asked about; and those whose
 invoices do not add up, as nobody else's come to nothing together unless each does."""
 
-# One subject after the other, by key: they are few among all, which the planner does not know.
+# Subject by subject, by key: they are few, which the planner does not know.
 BY_ENTRY: Final = """
 SELECT o.customer, o.currency, o.invoice, coalesce(i.due_date, i.finalized_at) AS due, o.amount
 FROM unnest($3::text[]) AS who (subject)

@@ -111,11 +111,6 @@ class Dispute(NamedTuple):
     transactions: tuple[BalanceTransaction, ...]
     created: datetime | None
 
-    @property
-    def is_inquiry(self) -> bool:
-        """Whether it is a question that took no money (``warning_…``)."""
-        return self.status.startswith("warning_")
-
 
 class CreditNoteLine(NamedTuple):
     """A credit note's line: what it takes, without tax and discounts, and of which invoice line (None: of all)."""

@@ -1,11 +1,24 @@
-"""Times that options name."""
+"""Options that several commands take: a reason for what the log records, and times."""
 
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Annotated
+
+import typer
 
 from ledger.errors import MistakeError
 from ledger.times import parse_rfc3339
+
+
+def not_blank(reason: str) -> str:
+    """Return a reason. Raises ``MistakeError`` for a blank one."""
+    if not reason.strip():
+        raise MistakeError("--reason must not be empty: it is recorded in the log with your name")
+    return reason
+
+
+Reason = Annotated[str, typer.Option(help="The reason, recorded in the log with your name.", callback=not_blank)]
 
 
 def moment_of(text: str | None, option: str) -> datetime | None:
