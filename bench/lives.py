@@ -14,8 +14,8 @@ from bench.table import Row, rate
 from projections.builds import Request, start_build
 from projections.contract import Projection
 from projections.follower import clean, step
-from projections.joining import TermsReader
 from projections.runner import connect_follower
+from projections.stored_terms import TermsReader
 from projections.warm import Warm
 
 NEWS: Final = 1_000

@@ -15,8 +15,8 @@ import asyncpg
 
 from projections import rivals
 from projections.facts import Fact
-from projections.joining import read_up
 from projections.links import Link, links_among, losing, merged, named, root_of
+from projections.stored_links import read_up
 
 # In order of the children, so that two workers cannot deadlock.
 CLAIM: Final = """

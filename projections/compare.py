@@ -17,7 +17,7 @@ import asyncpg
 
 from ledger.errors import LedgerError
 from ledger.written import json_bytes
-from projections import joining
+from projections import stored_links, stored_terms
 from projections.builds import Build, StillFoldingError, enter, positions_of
 from projections.contract import Projection, Subject, Table
 from projections.folding import fold
@@ -172,7 +172,7 @@ async def _news(
                 f"this release folds version {projection.version}, not {build.version}"
             )
         await enter(connection, build.schema_name)
-        roots = await joining.roots_of(connection, projection, streams)
+        roots = await stored_links.roots_of(connection, projection, streams)
         found.append((book, set(roots.values())))
     return found
 
@@ -228,9 +228,9 @@ async def _folded(
     connection: asyncpg.Connection, projection: Projection, build: Build, book: str, subject: str, at: int
 ) -> dict[str, list[Cells]]:
     await enter(connection, build.schema_name)
-    streams = (await joining.streams_below(connection, projection, [subject]))[subject]
+    streams = (await stored_links.streams_below(connection, projection, [subject]))[subject]
     histories = await read_histories(connection, projection.types, streams, at)
-    terms = await joining.read_terms(connection, projection, book, at)
+    terms = await stored_terms.read_terms(connection, projection, book, at)
     facts = [fact for stream in streams for fact in histories.get(stream, ())]
     rows = fold(projection, Subject(book, subject), facts, terms).rows
     return {

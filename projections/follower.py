@@ -17,11 +17,11 @@ import asyncpg
 import structlog
 
 from ledger.reader import Heading, read_tail_headings
-from projections import joining, rivals
+from projections import joining, rivals, stored_links
 from projections.builds import Build, enter
 from projections.contract import Projection
-from projections.joining import TermsReader
 from projections.refold import Refolding, Wanted, refold
+from projections.stored_terms import TermsReader
 from projections.warm import Warm
 from projections.writing import park, write
 
@@ -198,9 +198,9 @@ async def _refold_whole(at: _Followed, subjects: Sequence[str], stand: Stand) ->
     """
     connection, build_id = at.connection, at.build.build_id
     # A stream that was a subject of its own may belong to another by now.
-    roots = await joining.roots_of(connection, at.projection, subjects)
+    roots = await stored_links.roots_of(connection, at.projection, subjects)
     whole = sorted({roots.get(subject, subject) for subject in subjects})
-    streams = await joining.streams_below(connection, at.projection, whole)
+    streams = await stored_links.streams_below(connection, at.projection, whole)
     wanted = [Wanted(subject, tuple(streams[subject])) for subject in whole]
     position = stand.position
     refolding = await _refold(at, wanted, position)

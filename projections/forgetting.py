@@ -9,7 +9,7 @@ from typing import Final
 import asyncpg
 
 from ledger.reader import StoredEvent
-from projections import joining
+from projections import stored_links, stored_terms
 from projections.builds import builds_of, enter
 from projections.contract import Projection
 from projections.follower import CHECKPOINT, replay
@@ -52,6 +52,6 @@ async def _subjects(connection: asyncpg.Connection, projection: Projection, even
     """Return the subjects whose rows may rest on the event: its own, or all that used its terms."""
     if event.type in projection.references:
         # A reference object's stream is named as its users note it.
-        return [row["subject"] for row in await connection.fetch(joining.USERS, [event.stream_id])]
-    roots = await joining.roots_of(connection, projection, [event.stream_id])
+        return sorted(await stored_terms.users_of(connection, [event.stream_id]))
+    roots = await stored_links.roots_of(connection, projection, [event.stream_id])
     return list(roots.values())

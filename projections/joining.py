@@ -12,38 +12,14 @@ from typing import Final
 
 import asyncpg
 
-from ledger.event import identifier
 from ledger.reader import Heading
 from projections.contract import Projection
-from projections.links import Link, LinkChange, is_customer, linking, links, losing, path_of, root_of
-from projections.reading import facts_of, read_each
+from projections.links import Link, LinkChange, linking, links, losing, path_of, root_of
+from projections.reading import read_each
 from projections.refold import Wanted
-from projections.terms import KnownTerms
+from projections.stored_links import LINKS_DOWN, read_up, streams_below
+from projections.stored_terms import changed_terms, users_of
 from projections.warm import Warm
-
-LINKS_UP: Final = """
-WITH RECURSIVE up AS (
-    SELECT child, parent, created, event_id, 1 AS depth FROM link WHERE child = ANY ($1)
-    UNION
-    SELECT l.child, l.parent, l.created, l.event_id, up.depth + 1
-    FROM link AS l
-    JOIN up ON l.child = up.parent
-    WHERE up.depth < 8
-)
-SELECT DISTINCT child, parent, created, event_id FROM up
-"""
-
-LINKS_DOWN: Final = """
-WITH RECURSIVE down AS (
-    SELECT child, parent, created, event_id, 1 AS depth FROM link WHERE parent = ANY ($1)
-    UNION
-    SELECT l.child, l.parent, l.created, l.event_id, down.depth + 1
-    FROM link AS l
-    JOIN down ON l.parent = down.child
-    WHERE down.depth < 8
-)
-SELECT DISTINCT child, parent, created, event_id FROM down
-"""
 
 LINK: Final = """
 INSERT INTO link (child, book, parent, created, event_id)
@@ -51,12 +27,6 @@ VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (child) DO UPDATE
 SET parent = excluded.parent, created = excluded.created, event_id = excluded.event_id
 WHERE (excluded.created, excluded.event_id) < (link.created, link.event_id)
-"""
-
-LINKS_AT: Final = """
-SELECT child, parent, created, event_id FROM link WHERE child = ANY ($1)
-UNION ALL
-SELECT child, parent, created, event_id FROM link WHERE parent = ANY ($1)
 """
 
 HAD_EVENTS: Final = "SELECT DISTINCT stream_id FROM ledger.event WHERE stream_id = ANY ($1) AND position < $2"
@@ -67,23 +37,6 @@ SELECT DISTINCT subject, $2, $3
 FROM unnest($1::text[]) AS subject
 ORDER BY subject
 ON CONFLICT (subject) DO NOTHING
-"""
-
-USERS: Final = "SELECT DISTINCT subject FROM reference_use WHERE reference = ANY ($1)"
-
-REFERENCES: Final = """
-SELECT stream_id, position, event_id, type, created, encoding, dictionary_id, salt, body
-FROM ledger.event
-WHERE book = $1 AND position > $2 AND position <= $3 AND type = ANY ($4)
-ORDER BY position
-"""
-
-
-TERMS_BEFORE: Final = """
-SELECT stream_id, position, event_id, type, created, encoding, dictionary_id, salt, body
-FROM ledger.event
-WHERE stream_id = ANY ($1) AND position < $2 AND type = ANY ($3)
-ORDER BY position
 """
 
 
@@ -117,25 +70,8 @@ async def join(
     else:
         joined = Joined(book, _wanted(own, {}, {}))
     if terms_news := [event for event in news if event.type in projection.references]:
-        changed = await _changed_terms(connection, projection, book, terms_news)
-        joined.dirty |= {row["subject"] for row in await connection.fetch(USERS, sorted(changed))}
+        joined.dirty |= await users_of(connection, await changed_terms(connection, projection, book, terms_news))
     return joined
-
-
-async def _changed_terms(
-    connection: asyncpg.Connection, projection: Projection, book: str, news: Sequence[Heading]
-) -> set[str]:
-    """Name the streams of the reference objects whose terms some news change: many news only repeat them.
-
-    An event that cannot be read counts as a change.
-    """
-    told = [fact async for fact in read_each(connection, book, [event.position for event in news])]
-    streams = sorted({f"{book}/{name}" for fact in told if (name := identifier(fact.subject))})
-    rows = await connection.fetch(TERMS_BEFORE, streams, news[0].position, list(projection.references))
-    before = await facts_of(connection, rows)
-    changed = KnownTerms([*before, *told]).differing_from(KnownTerms(before))
-    unread = {fact.position for fact in told if fact.unread is not None}
-    return {f"{book}/{name}" for name in changed} | {event.stream_id for event in news if event.position in unread}
 
 
 async def _join_links(
@@ -191,64 +127,6 @@ def _remembered(
     return {root: list(dict.fromkeys(streams)) for root, streams in found.items()}
 
 
-async def streams_below(
-    connection: asyncpg.Connection,
-    projection: Projection,
-    subjects: Sequence[str],
-    known: Mapping[str, Link] | None = None,
-    *,
-    also: Sequence[str] = (),
-) -> dict[str, list[str]]:
-    """Return the streams of each subject: its own and every one linked below it.
-
-    ``known`` are links that stand but are not written yet; ``also`` were roots before those links.
-    """
-    if not projection.joins or not subjects:
-        return {subject: [subject] for subject in subjects}
-    rows = await connection.fetch(LINKS_DOWN, sorted({*subjects, *also}))
-    return below(subjects, {row["child"]: Link(*row) for row in rows} | dict(known or {}))
-
-
-def below(subjects: Sequence[str], standing: Mapping[str, Link]) -> dict[str, list[str]]:
-    """Return the streams of each subject, given all the links below them."""
-    found: dict[str, set[str]] = {subject: {subject} for subject in subjects}
-    for child in standing:
-        root = root_of(child, standing)
-        if root in found:
-            found[root].add(child)
-    return {subject: sorted(found[subject]) for subject in subjects}
-
-
-async def roots_of(connection: asyncpg.Connection, projection: Projection, streams: Sequence[str]) -> dict[str, str]:
-    """Return the subject each stream belongs to, according to the links written so far."""
-    known = await read_up(connection, streams) if projection.joins else {}
-    return {stream: root_of(stream, known) for stream in streams}
-
-
-async def read_around(connection: asyncpg.Connection, streams: Iterable[str]) -> dict[str, Link]:
-    """Return the written links of some streams, of what they lead to, and of everything below them, by child.
-
-    Streams below other customers are left out. Reads step by step: one or two steps are the rule, and quicker than
-    planning a recursive query.
-    """
-    found: dict[str, Link] = {}
-    seen, new = set[str](), set(streams)
-    while new:
-        seen |= new
-        links_ = [Link(*row) for row in await connection.fetch(LINKS_AT, sorted(new))]
-        found |= {link.child: link for link in links_}
-        ends = {end for link in links_ for end in (link.child, link.parent)} - seen
-        new = {end for end in ends if not is_customer(end)}
-    return found
-
-
-async def read_up(connection: asyncpg.Connection, streams: Sequence[str]) -> dict[str, Link]:
-    """Return the written links of some streams and of what they lead to, by child."""
-    if not streams:
-        return {}
-    return {row["child"]: Link(*row) for row in await connection.fetch(LINKS_UP, list(streams))}
-
-
 def _wanted(
     own: Iterable[Heading],
     roots: Mapping[str, str],
@@ -270,35 +148,3 @@ async def write(connection: asyncpg.Connection, joined: Joined) -> None:
         await connection.executemany(LINK, records)
     if joined.dirty:
         await connection.execute(MARK_DIRTY, sorted(joined.dirty), joined.book, "terms")
-
-
-class TermsReader:
-    """Reads the terms of reference objects and keeps them, so that a follower's next step reads only new ones."""
-
-    def __init__(self) -> None:
-        self._known: dict[str, tuple[int, KnownTerms]] = {}
-
-    def forget(self, book: str) -> None:
-        """Forget a book's terms, because an event they came from may have been erased."""
-        self._known.pop(book, None)
-
-    async def read(self, connection: asyncpg.Connection, projection: Projection, book: str, until: int) -> KnownTerms:
-        """Return the terms of every reference object of a book, as known by a position."""
-        if not projection.references:
-            return KnownTerms()
-        position, terms = self._known.get(book, (0, KnownTerms()))
-        if position > until:
-            position, terms = 0, KnownTerms()
-        rows = await connection.fetch(REFERENCES, book, position, until, list(projection.references))
-        facts = await facts_of(connection, rows)
-        terms.add(facts)
-        for row, fact in zip(rows, facts, strict=True):
-            if fact.unread is not None:  # the stream of a reference object is named after it
-                terms.lack(row["stream_id"].partition("/")[2], fact.unread)
-        self._known[book] = until, terms
-        return terms
-
-
-async def read_terms(connection: asyncpg.Connection, projection: Projection, book: str, until: int) -> KnownTerms:
-    """Return the terms of every reference object of a book, as known by a position, once."""
-    return await TermsReader().read(connection, projection, book, until)

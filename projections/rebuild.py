@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 
 import asyncpg
 
-from projections import joining, rivals
+from projections import joining, rivals, stored_links, stored_terms
 from projections.ahead import PIECE_ROWS, Ahead, Place, read, working_ahead
 from projections.builds import Build, enter, set_phase
 from projections.claims import Claims, write_claims
@@ -213,7 +213,7 @@ async def fold_piece(
 
 async def read_all_terms(connection: asyncpg.Connection, projection: Projection, build: Build) -> dict[str, KnownTerms]:
     """Return the terms of every book as of the build's target position."""
-    return {book: await joining.read_terms(connection, projection, book, at) for book, at in build.targets.items()}
+    return {book: await stored_terms.read_terms(connection, projection, book, at) for book, at in build.targets.items()}
 
 
 async def finish(connection: asyncpg.Connection, build: Build) -> bool:
@@ -290,8 +290,8 @@ async def _fold_customers(
             facts += parsed(rows[start : start + _UNINTERRUPTED])
         claims.add(place.book, stream, facts)
         told[stream] = [fact for row, fact in zip(rows, facts, strict=True) if row["type"] in projection.types]
-    standing = merged(await joining.read_around(connection, [*told, *claims.children]), claims.links)
-    below = joining.below(list(told), standing)
+    standing = merged(await stored_links.read_around(connection, [*told, *claims.children]), claims.links)
+    below = stored_links.below(list(told), standing)
     refolding = await _fold_subjects(connection, projection, place, terms, piece, below, told)
     return _Folded(refolding, claims.links, claims.strays(standing), piece.after, piece.done, piece.events)
 
@@ -301,12 +301,12 @@ async def _fold_objects(
 ) -> _Folded:
     """Fold streams that belong to no customer, now that all links are written."""
     streams = [piece.long] if piece.long else list(piece.subjects)
-    roots = await joining.roots_of(connection, projection, streams)
+    roots = await stored_links.roots_of(connection, projection, streams)
     # A subject without events of its own is in no part, so it must be marked to be refolded.
     elsewhere = sorted(set(roots.values()) - set(streams))
     silent = [row["subject"] for row in await connection.fetch(WITHOUT_EVENTS, elsewhere, place.types, place.target)]
     whole = [stream for stream in streams if roots[stream] == stream]
-    below = await joining.streams_below(connection, projection, whole)
+    below = await stored_links.streams_below(connection, projection, whole)
     refolding = await _fold_subjects(connection, projection, place, terms, piece, below, {})
     return _Folded(refolding, (), silent, piece.after, piece.done, piece.events)
 

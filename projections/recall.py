@@ -9,9 +9,10 @@ import asyncpg
 from projections.contract import Projection, Row, Subject
 from projections.facts import Fact
 from projections.folding import rows_of
-from projections.joining import read_terms, streams_below
 from projections.links import linking, links, merged, root_of
 from projections.reading import read_histories
+from projections.stored_links import streams_below
+from projections.stored_terms import read_terms
 
 
 async def facts_known(

@@ -12,8 +12,8 @@ from typing import Final
 import asyncpg
 import structlog
 
-from projections.joining import LINKS_DOWN, read_up
 from projections.links import Link, is_customer, root_of
+from projections.stored_links import LINKS_DOWN, read_up
 from projections.writing import PARK, UNPARK
 
 _log = structlog.get_logger()

@@ -17,8 +17,8 @@ from ledger.postgres import Database
 from projections.builds import Build, builds_of, set_phase
 from projections.contract import Projection
 from projections.follower import NOTHING_DIRTY, STEP_EVENTS, CheckpointMovedError, follow
-from projections.joining import TermsReader
 from projections.leases import LEASE_SECONDS, Lease, fence, give_back, is_free, take
+from projections.stored_terms import TermsReader
 from projections.warm import Warm
 
 _log = structlog.get_logger()

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
-from projections import joining
+from projections import stored_links, stored_terms
 from projections.builds import enter_build
 from projections.contract import Projection, Row, Subject, Table
 from projections.folding import rows_of
@@ -71,7 +71,7 @@ async def rows_until(
         known = await facts_known(
             connection, projection, book, await _subjects(connection, projection, stream), position
         )
-        terms = await joining.read_terms(connection, projection, book, position)
+        terms = await stored_terms.read_terms(connection, projection, book, position)
         for subject, told in known.items():
             facts = [fact for fact in told if until.as_of is None or fact.created <= until.as_of]
             rows = rows_of(projection, Subject(book, subject), facts, terms)
@@ -85,7 +85,7 @@ async def rows_until(
 
 
 async def _subjects(connection: asyncpg.Connection, projection: Projection, stream: str) -> list[str]:
-    roots = await joining.roots_of(connection, projection, [stream])
+    roots = await stored_links.roots_of(connection, projection, [stream])
     return sorted({stream, roots[stream]})
 
 

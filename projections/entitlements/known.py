@@ -10,9 +10,9 @@ import asyncpg
 from projections.contract import Projection, Row, Subject
 from projections.facts import Fact
 from projections.folding import rows_of
-from projections.joining import streams_below
 from projections.links import linking, links, merged, root_of
 from projections.reading import facts_of
+from projections.stored_links import streams_below
 
 EVERYTHING: Final = """
 SELECT stream_id, position, event_id, type, created, encoding, dictionary_id, salt, body

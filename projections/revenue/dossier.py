@@ -15,11 +15,11 @@ import asyncpg
 
 from projections.causal import in_causal_order
 from projections.contract import Projection, Subject
-from projections.joining import read_terms
 from projections.recall import facts_known
 from projections.revenue.books import step
 from projections.revenue.documents import InvoiceRow, SubscriptionRow, invoice_rows, subscription_rows
 from projections.revenue.facts import Facts
+from projections.stored_terms import read_terms
 
 INVOICES_OF: Final = """
 SELECT subject, book, invoice, customer, subscription, status, reason, collection_method, currency, total, tax, net,

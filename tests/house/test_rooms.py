@@ -26,7 +26,8 @@ SHELL = {
     },
     "projections": {
         "ahead", "builds", "certify", "claims", "compare", "follower", "forgetting", "joining", "leases", "parts",
-        "promotion", "reading", "rebuild", "recall", "refold", "rivals", "runner", "traces", "warm", "writing",
+        "promotion", "reading", "rebuild", "recall", "refold", "rivals", "runner", "stored_links", "stored_terms",
+        "traces", "warm", "writing",
         "dunning.query",
         "entitlements.changes", "entitlements.feed", "entitlements.holdings", "entitlements.known",
         "entitlements.preview", "entitlements.query", "entitlements.saying", "mrr.known", "mrr.query", "periods.ageing",

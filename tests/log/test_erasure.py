@@ -23,9 +23,9 @@ from projections import folding, follower, refold
 from projections.builds import ensure_live
 from projections.follower import CheckpointMovedError, follow
 from projections.forgetting import forget
-from projections.joining import TermsReader
 from projections.refold import Refolding
 from projections.runner import connect_runner
+from projections.stored_terms import TermsReader
 from projections.warm import Warm
 from tests.conftest import ManualClock
 from tests.projections.test_joining import MONEY, table_of

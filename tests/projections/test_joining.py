@@ -21,10 +21,12 @@ from projections.builds import Build, Request, ensure_live, enter, start_build
 from projections.contract import Projection, Rows, Subject, Table, Terms
 from projections.facts import Fact, fact_of
 from projections.follower import clean, follow, replay
-from projections.joining import Joined, TermsReader, join, read_terms, roots_of, write
+from projections.joining import Joined, join, write
 from projections.links import Link, links, merged, root_of
 from projections.rebuild import finish, fold_piece, folding_ahead, plan, read_all_terms
 from projections.runner import connect_runner
+from projections.stored_links import roots_of
+from projections.stored_terms import TermsReader, read_terms
 from tests.conftest import ManualClock
 from tests.projections.histories import company, disordered, new_events
 from tests.stripe_events import body_of, event

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from ledger.postgres import Database
-from projections import joining, reading, refold, rivals
+from projections import joining, reading, refold, rivals, stored_links, stored_terms
 from projections.builds import ensure_live, enter
 from projections.entitlements import holdings
 from projections.entitlements.tables import entitlements
@@ -21,12 +21,12 @@ TYPES = ["customer.subscription.updated"]
 @pytest.mark.parametrize(
     ("statement", "arguments"),
     [
-        (joining.LINKS_UP, (SOME,)),
-        (joining.LINKS_DOWN, (SOME,)),
+        (stored_links.LINKS_UP, (SOME,)),
+        (stored_links.LINKS_DOWN, (SOME,)),
         (joining.HAD_EVENTS, (SOME, 9)),
-        (joining.USERS, (SOME,)),
-        (joining.REFERENCES, (BOOK, 1, 9, TYPES)),
-        (joining.TERMS_BEFORE, (SOME, 9, TYPES)),
+        (stored_terms.USERS, (SOME,)),
+        (stored_terms.REFERENCES, (BOOK, 1, 9, TYPES)),
+        (stored_terms.TERMS_BEFORE, (SOME, 9, TYPES)),
         (rivals.NOTED, (SOME,)),
         (reading.HISTORIES, (SOME, 9, TYPES)),
         (reading.AT_MOST, (SOME, 9, TYPES, 10_000)),
