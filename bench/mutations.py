@@ -200,7 +200,7 @@ ENGINE: Final = (
             "    return known if newest_before([known.state], min(wanted.news)[0]) else None", "    return known",
             f"{_WARM}::test_live_through_disorder_equals_a_rebuild"),
     mutant("engine", "a fold goes on though its news belong before its end", "projections/folding.py",
-            "        if ordered[:stood] != self._done.ordered:", "        if False:",
+            "        if ordered[:stood] != self._ordered:", "        if False:",
             f"{_ENGINE[0]}::test_a_fold_goes_on_from_its_end_or_says_that_it_cannot"),
     mutant("engine", "what is remembered stands though somebody else wrote", "projections/warm.py",
             "        if self._stands.get(book) == stand:", "        if book in self._stands:",

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from pydantic import TypeAdapter
 
@@ -79,14 +79,6 @@ class Folded:
     kept: list[Kept] = field(default_factory=list)
     unsure: bool = False
     ready: Kept | None = None
-
-
-class _Done(NamedTuple):
-    """The facts of a finished fold, as they came and in order; ``more`` counts those it has gone on with since."""
-
-    came: list[Fact]
-    ordered: list[Fact]
-    more: int = 0
 
 
 _ADAPTERS: Final[dict[type[Any], TypeAdapter[Any]]] = {}
@@ -192,7 +184,7 @@ class Folding:
         self._states = _States(self._seen.count)
         self._before: Mapping[str, Json] = dict(self._seen.shown)
         self._ready = resume
-        self._done: _Done | None = None
+        self.finished: Finished | None = None
         self._state = _adapter(projection.state).validate_json(resume.state) if resume else projection.begin(subject)
 
     def feed(self, facts: Iterable[Fact]) -> None:
@@ -223,7 +215,7 @@ class Folding:
         done = self._make_ready(ordering) if ready and total >= REMEMBER_FROM else 0
         ends = _settled(ordering) if total >= KEEP_FROM else ()
         self._take(ordering.facts[done:], ends, unsure=bool(ordering.unsure), last=True)
-        self._done = _Done(self._waiting, ordering.facts)
+        self.finished = Finished(self._projection, self._state, self._before, self._waiting, ordering.facts)
         self._waiting = []
         for table, rows in self._projection.rows(self._state).items():
             self._rows[table] += rows
@@ -239,28 +231,6 @@ class Folding:
             first_after = min(fact.position for fact in facts[done:])
             self._ready = replace(self._state_now(facts[done - 1].created), first_after=first_after)
         return done
-
-    @property
-    def held(self) -> int:
-        """How many facts a finished fold holds to be able to go on."""
-        return len(self._done.came) if self._done else 0
-
-    def go_on(self, facts: Sequence[Fact], terms: Terms | None = None) -> Folded | None:
-        """Fold more facts after a finish; None if they do not sort after all earlier ones, or a state is due.
-
-        The rows are those not final in the newest state kept so far.
-        """
-        if self._done is None or self._done.more + len(facts) > _RECENT_EVERY:
-            return None
-        ordered = order([*self._done.came, *readable(facts)], self._before).facts
-        stood = len(self._done.ordered)
-        if ordered[:stood] != self._done.ordered:
-            return None
-        for fact in ordered[stood:]:
-            self._projection.step(self._state, fact, terms or NoTerms())
-        self._done = _Done([*self._done.came, *facts], ordered, self._done.more + len(facts))
-        rows = self._projection.rows(self._state)
-        return Folded({table.name: list(rows.get(table.name, ())) for table in self._projection.tables})
 
     def stop_at(self, moment: datetime) -> Folded:
         """Fold what waits and keep the state as of ``moment``; the rows are those that are final by then."""
@@ -293,6 +263,43 @@ class Folding:
 
     def _state_now(self, at: datetime) -> Kept:
         return self._seen.kept(at, _adapter(self._projection.state).dump_json(self._state))
+
+
+class Finished:
+    """A finished fold, which can go on from its end while new events sort after all earlier ones."""
+
+    def __init__(
+        self, projection: Projection, state: Any, before: Mapping[str, Json], came: list[Fact], ordered: list[Fact]
+    ) -> None:
+        """``came`` are the facts as they came, ``ordered`` the same in order; ``before`` is what objects showed."""
+        self._projection = projection
+        self._state = state
+        self._before = before
+        self._came = came
+        self._ordered = ordered
+        self._more = 0
+
+    @property
+    def held(self) -> int:
+        """How many facts it holds to be able to go on."""
+        return len(self._came)
+
+    def go_on(self, facts: Sequence[Fact], terms: Terms | None = None) -> Folded | None:
+        """Fold more facts; None if they do not sort after all earlier ones, or a state is due.
+
+        The rows are those not final in the newest state kept so far.
+        """
+        if self._more + len(facts) > _RECENT_EVERY:
+            return None
+        ordered = order([*self._came, *readable(facts)], self._before).facts
+        stood = len(self._ordered)
+        if ordered[:stood] != self._ordered:
+            return None
+        for fact in ordered[stood:]:
+            self._projection.step(self._state, fact, terms or NoTerms())
+        self._came, self._ordered, self._more = [*self._came, *facts], ordered, self._more + len(facts)
+        rows = self._projection.rows(self._state)
+        return Folded({table.name: list(rows.get(table.name, ())) for table in self._projection.tables})
 
 
 def _settled(ordering: Ordering) -> list[int]:

@@ -287,7 +287,7 @@ async def _fold_on(work: Work, resumed: Sequence[tuple[Wanted, Kept]], *, rememb
         if remember and max(one.news)[0] - state.at < BUSY_AGE:
             since = folded.kept[-1].at if folded.kept else state.at
             state = replace(state, first_after=work.until + 1)
-            done.remembered = Remembered(one.streams, state, going=folding, since=since)
+            done.remembered = Remembered(one.streams, state, going=folding.finished, since=since)
         work.result.done.append(done)
 
 

@@ -20,7 +20,7 @@ import zstandard
 
 from ledger.times import parse_rfc3339
 from projections.contract import Row
-from projections.folding import Folding, Kept
+from projections.folding import Finished, Kept
 
 MOST_BYTES: Final = 4 * 2**20
 """The bound on memory per build: enough for about a thousand customers of two years."""
@@ -44,7 +44,7 @@ class Remembered:
     streams: tuple[str, ...]
     state: Kept
     digests: Mapping[str, bytes] = field(default_factory=dict)
-    going: Folding | None = None
+    going: Finished | None = None
     since: datetime | None = None
 
 
@@ -52,7 +52,7 @@ class _Packed(NamedTuple):
     """A remembered subject: compressed, except for a fold that can go on; and about how many bytes both take."""
 
     written: bytes
-    going: Folding | None
+    going: Finished | None
     size: int
 
 

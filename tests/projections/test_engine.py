@@ -248,8 +248,10 @@ def test_a_fold_goes_on_from_its_end_or_says_that_it_cannot(dice: int) -> None:
     folding_ = Folding(WATCH, WATCHED)
     folding_.hold(arrived[:first])
     folding_.finish()
+    finished = folding_.finished
+    assert finished is not None
     for end in range(first + 1, len(arrived) + 1):
-        gone = folding_.go_on(arrived[end - 1 : end])
+        gone = finished.go_on(arrived[end - 1 : end])
         event("went on" if gone else "did not")
         if gone is None:
             break

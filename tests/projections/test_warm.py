@@ -24,7 +24,7 @@ from ledger.postgres import Database
 from projections import folding, follower, refold
 from projections.builds import ensure_live
 from projections.certify import digest_of
-from projections.folding import Folded, Folding, Kept
+from projections.folding import Finished, Folded, Kept
 from projections.follower import CheckpointMovedError, follow
 from projections.refold import Refolding, Wanted, Work
 from projections.runner import connect_runner
@@ -91,9 +91,9 @@ async def test_a_busy_subject_goes_on_from_its_end(
     monkeypatch.setattr(folding, "KEEP_FROM", 12)
     monkeypatch.setattr(folding, "KEEP_EVERY", 40)
     monkeypatch.setattr(refold, "BUSY_AGE", timedelta(days=10_000))
-    chance, counted, go_on, move = random.Random(seed), Counter[str](), Folding.go_on, follower._move
+    chance, counted, go_on, move = random.Random(seed), Counter[str](), Finished.go_on, follower._move
 
-    def counting(self: Folding, *given: Any) -> Folded | None:
+    def counting(self: Finished, *given: Any) -> Folded | None:
         gone = go_on(self, *given)
         counted["went on" if gone else "did not"] += 1
         return gone
@@ -103,7 +103,7 @@ async def test_a_busy_subject_goes_on_from_its_end(
             raise CheckpointMovedError
         return await move(*given)
 
-    monkeypatch.setattr(Folding, "go_on", counting)
+    monkeypatch.setattr(Finished, "go_on", counting)
     monkeypatch.setattr(follower, "_move", failing)
     warm, connection = Warm(), await connect_runner(database)
     projection = replace(PROJECTIONS[name], consumer=None)
