@@ -147,17 +147,16 @@ def _invoice(books: Books, fact: InvoiceFact) -> None:
         books.purses.setdefault(fact.currency, Purse()).sold += [(bill, line.key) for line in sold]
         books.sharing.add(fact.key)
     _check_credits(books, fact)
-    books.act(fact.key, fact.finalized_at, Rank.FINALIZE, fact.key, partial(bill.finalize, lines=lines))
+    books.act(fact.key, fact.finalized_at, Rank.FINALIZE, fact.key, lambda at: bill.finalize(at, lines))
     if fact.balance:
-        apply = partial(bill.apply_balance, amount=fact.balance)
-        books.act(fact.key, fact.finalized_at, Rank.BALANCE, fact.key, apply)
+        books.act(fact.key, fact.finalized_at, Rank.BALANCE, fact.key, lambda at: bill.apply_balance(at, fact.balance))
     for place, step in enumerate(books.paying.residual.get(fact.key, ())):
         _residual(books, bill, fact, step, "" if place == 0 else f":{place + 1}")
     if fact.uncollectible_at is not None:
-        write_off = partial(bill.write_off, because=[fact.because["uncollectible"]])
-        books.act(fact.key, fact.uncollectible_at, Rank.WRITE_OFF, fact.key, write_off)
+        because = [fact.because["uncollectible"]]
+        books.act(fact.key, fact.uncollectible_at, Rank.WRITE_OFF, fact.key, lambda at: bill.write_off(at, because))
     if fact.voided_at is not None:
-        books.act(fact.key, fact.voided_at, Rank.VOID, fact.key, partial(bill.void, because=[fact.because["void"]]))
+        books.act(fact.key, fact.voided_at, Rank.VOID, fact.key, lambda at: bill.void(at, [fact.because["void"]]))
 
 
 def _hold(books: Books, bill: Bill, fact: InvoiceFact) -> None:
@@ -174,8 +173,7 @@ def _residual(books: Books, bill: Bill, fact: InvoiceFact, step: Step, place: st
     known = fact.key in books.paying.explained or step.outside
     name = f"{fact.key}:paid{place}" if known else f"{fact.key}:paid:residual{place}"
     account = "external_asset" if step.outside else "payments_clearing"
-    pay = partial(bill.pay, name, amount=step.amount, account=account, because=[step.because])
-    books.act(fact.key, step.at, Rank.PAY, name, pay)
+    books.act(fact.key, step.at, Rank.PAY, name, lambda at: bill.pay(name, at, step.amount, account, [step.because]))
     if not known:
         kind = "payment_matched_by_amount" if (fact.key, step.at) in books.paying.guessed else "payment_not_linked"
         books.journal.problems.append(Problem(kind, name, fact.currency, step.amount, step.at, (step.because,)))
@@ -184,7 +182,10 @@ def _residual(books: Books, bill: Bill, fact: InvoiceFact, step: Step, place: st
 def _payment(books: Books, payment: InvoicePaymentFact) -> None:
     account = "external_asset" if payment.record else "payments_clearing"
     bill = books.bills[payment.invoice]
-    pay = partial(bill.pay, payment.key, amount=payment.amount, account=account, because=[payment.because])
+
+    def pay(at: int) -> None:
+        bill.pay(payment.key, at, payment.amount, account, [payment.because])
+
     books.act(payment.invoice, payment.paid_at, Rank.PAY, payment.key, pay)
 
 
@@ -284,8 +285,8 @@ def _credit_note(books: Books, note: CreditNoteFact) -> None:
         problem = Problem("lines_incomplete", note.key, note.currency, missing, note.created, because)
         books.journal.problems.append(problem)
     if note.voided_at is not None:
-        uncredit = partial(bill.uncredit, note.key, because=[note.because["void"]])
-        books.act(note.invoice, note.voided_at, Rank.UNCREDIT, note.key, uncredit)
+        undone = [note.because["void"]]
+        books.act(note.invoice, note.voided_at, Rank.UNCREDIT, note.key, lambda at: bill.uncredit(note.key, at, undone))
 
 
 def _before_payment(note: CreditNoteFact, invoice: InvoiceFact) -> int:
@@ -343,11 +344,12 @@ def _refund_of_bill(books: Books, refund: RefundFact, key: str, amount: int) -> 
     bill = books.bills[key]
     if amount > 0:
         because = [refund.because["refund"]]
-        give = partial(bill.refund, refund.key, amount=amount, because=because)
-        books.act(key, refund.created, Rank.REFUND, refund.key, give)
+        books.act(key, refund.created, Rank.REFUND, refund.key, lambda at: bill.refund(refund.key, at, amount, because))
     if refund.failed_at is not None:
-        fail = partial(bill.fail_refund, refund.key, because=[refund.because["failed"]])
-        books.act(key, refund.failed_at, Rank.REFUND_FAILED, refund.key, fail)
+        failed = [refund.because["failed"]]
+        books.act(
+            key, refund.failed_at, Rank.REFUND_FAILED, refund.key, lambda at: bill.fail_refund(refund.key, at, failed)
+        )
 
 
 def _cover_refund(books: Books, refund: RefundFact, note: CreditNoteFact, amount: int, taken: dict[str, int]) -> None:
