@@ -68,17 +68,19 @@ class Bill:
         self._post(f"{self.key}:finalize", at, "invoice", [Posting("accounts_receivable", self.owed), *postings])
         self._earn(at, self.pots.earn_at_once(at), "rec")
 
-    def sell(self, at: int, net: int, tax: int) -> None:
-        """Sell something at once: it is earned when it is paid."""
-        line = Line(self.key, 0, 0)
-        self.pots.open(at, line, 0, tax)
-        line.r = net
+    def sell(self, at: int, part: str, net: int, tax: int, because: Sequence[str]) -> None:
+        """Sell something, or a further part of it, at once: it is earned when it is paid."""
+        if self.key not in self.pots.lines:
+            self.pots.open(at, Line(self.key, 0, 0), 0, 0)
+        line = self.pots.lines[self.key]
+        line.r += net
+        line.x += tax
         postings = [
             Posting("payments_clearing", net + tax),
             Posting("revenue", -net, self.key),
             Posting("tax_liability", -tax, self.key),
         ]
-        self._post(self.key, at, "sale", postings)
+        self._post(f"{self.key}{part}", at, "sale", postings, because)
 
     def spend(self, at: int, line: LineFact, because: Sequence[str]) -> None:
         """Bill a line that billing credits pay for instead of money; it is then earned like any line."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 from operator import attrgetter
 
 from projections.revenue.entries import Journal, Posting, mirrored
@@ -34,16 +35,17 @@ def _charge(charge: ChargeFact, journal: Journal) -> None:
             because = [charge.because["failed"]]
             undone = mirrored(postings)
             journal.post(f"{charge.key}:failed", charge.failed_at, "charge_failed", charge.currency, undone, because)
-    if charge.taken_at is not None:
-        # What was pending is on its way already; only what it came to beyond that is new.
-        came = charge.pending if waiting else 0
+    # What was pending is on its way already; only what it came to beyond that is new.
+    before, came = 0, charge.pending if waiting else 0
+    for at, taken, event in charge.takes:
         postings = [
-            Posting("stripe_balance", charge.amount),
+            Posting("stripe_balance", taken - before),
             Posting("pending_cash", -came),
-            Posting("payments_clearing", came - charge.amount),
+            Posting("payments_clearing", came - (taken - before)),
         ]
-        because = [charge.because["cash"]]
-        journal.post(f"{charge.key}:cash", charge.taken_at, "charge", charge.currency, postings, because)
+        name = f"{charge.key}:cash:{taken}" if before else f"{charge.key}:cash"
+        journal.post(name, at, "charge", charge.currency, postings, [event])
+        before, came = taken, 0
 
 
 def _refund(refund: RefundFact, journal: Journal) -> None:
@@ -81,7 +83,18 @@ def _transaction(facts: Facts, one: TransactionFact, journal: Journal) -> None:
     if of is not None and of.currency != one.currency:
         sign = 1 if one.amount > 0 else -1
         move = DisputeMoveFact(one.key, one.currency, one.amount, one.fee, one.at, one.because)
-        post_conversion(journal, move, sign * of.amount, of.currency)
+        post_conversion(journal, move, sign * _part(facts, one, of), of.currency)
+
+
+def _part(facts: Facts, one: TransactionFact, of: ChargeFact | RefundFact) -> int:
+    """Return what a transaction is about: of a charge that was taken in parts each has one of its own."""
+    own = sorted((each.at, key) for key, each in facts.transactions.items() if each.source == one.source)
+    if isinstance(of, RefundFact) or len(own) == 1:
+        return of.amount
+    taken = [0, *(paid for _, paid, _ in of.takes)]
+    parts = [after - before for before, after in pairwise(taken)]
+    place = own.index((one.at, one.key))
+    return parts[place] if place < len(parts) else 0
 
 
 def post_conversion(journal: Journal, move: DisputeMoveFact, amount: int, currency: str) -> None:

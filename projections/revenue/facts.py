@@ -91,12 +91,12 @@ class InvoicePaymentFact:
 class ChargeFact:
     """A charge that took money, or (``pending_at``) is about to; ``held`` is what was only authorised of it.
 
+    ``takes`` say since when how much of it was taken in all, and which event said so: it may be taken in parts.
     ``refunded`` is what it says went back, whichever refunds are known, and since when.
     """
 
     key: str
     currency: str
-    amount: int = 0
     held: int = 0
     refunded: int = 0
     refunded_at: int = 0
@@ -104,9 +104,19 @@ class ChargeFact:
     invoice: str | None = None
     pending_at: int | None = None
     pending: int = 0
-    taken_at: int | None = None
+    takes: list[tuple[int, int, str]] = field(default_factory=list)
     failed_at: int | None = None
     because: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def amount(self) -> int:
+        """How much was taken in all."""
+        return self.takes[-1][1] if self.takes else 0
+
+    @property
+    def taken_at(self) -> int | None:
+        """Since when any of it was taken."""
+        return self.takes[0][0] if self.takes else None
 
 
 @dataclass(slots=True)
@@ -179,7 +189,7 @@ class DisputeFact:
 
 @dataclass(slots=True)
 class SessionFact:
-    """A paid one-time Checkout session without an invoice."""
+    """A paid one-time Checkout session without an invoice; ``takes`` are its charge's, where only that tells of it."""
 
     key: str
     currency: str
@@ -188,6 +198,7 @@ class SessionFact:
     payment_intent: str | None
     paid_at: int
     because: str
+    takes: list[tuple[int, int, str]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -314,8 +325,7 @@ class Facts:
             charge = taken.get(session.payment_intent) if session.payment_intent else None
             if charge is not None and key not in found:
                 _, tax = split(charge.amount, [session.amount - session.tax, session.tax])
-                at, because = charge.taken_at or 0, charge.because["cash"]
-                found[key] = replace(session, amount=charge.amount, tax=tax, paid_at=at, because=because)
+                found[key] = replace(session, amount=charge.amount, tax=tax, takes=charge.takes)
         return found
 
     @property

@@ -181,10 +181,11 @@ def charge_changed(facts: Facts, fact: Fact) -> None:
     if shown.status == "failed" and known.failed_at is None:
         known.failed_at = _at(fact)
         known.because["failed"] = fact.event_id
-    if shown.status == "succeeded" and shown.captured and known.taken_at is None:
+    # A shape that does not say how much was captured says nothing of further parts.
+    told = not known.takes or amount(fact.subject.get("amount_captured")) is not None
+    if shown.status == "succeeded" and shown.captured > known.amount and told:
         waited = fact.type == "charge.captured" or "authorized" in known.because or known.pending_at is not None
-        known.taken_at, known.amount = (_at(fact) if waited else created), shown.captured
-        known.because["cash"] = fact.event_id
+        known.takes.append((_at(fact) if waited or known.takes else created, shown.captured, fact.event_id))
     if shown.status == "succeeded" and not shown.captured:
         known.because.setdefault("authorized", fact.event_id)
     for refund in refunds_of_charge(fact.subject):

@@ -6,7 +6,7 @@ Every fact becomes an act on a bill at its posting time. Acts are done in order 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum, auto
 from functools import partial
@@ -29,6 +29,7 @@ from projections.revenue.facts import (
 from projections.revenue.identities import billed_lines
 from projections.revenue.paying import Paying, Step, paying
 from projections.revenue.policy import Policy, policy_at
+from projections.revenue.pots import split
 from projections.revenue.prepaid import Purse, served, sold_credits
 from projections.revenue.returning import covered_later, own_amounts, uncovered
 
@@ -191,17 +192,26 @@ def _payment(books: Books, payment: InvoicePaymentFact) -> None:
 
 def _sales(books: Books) -> None:
     for key, session in sorted(books.facts.sold.items()):
-        bill = books.bill(key, session.paid_at, session.currency, (session.because,))
-        sell = partial(bill.sell, net=session.amount - session.tax, tax=session.tax)
-        books.act(key, session.paid_at, Rank.FINALIZE, key, sell)
+        takes = session.takes or [(session.paid_at, session.amount, session.because)]
+        _sell(books, key, session.currency, takes, session.tax)
     for charge in books.paying.unlinked:
-        because = (charge.because["cash"],)
-        at = charge.taken_at or 0
-        bill = books.bill(charge.key, at, charge.currency, because)
-        books.act(charge.key, at, Rank.FINALIZE, charge.key, partial(bill.sell, net=charge.amount, tax=0))
-        books.journal.problems.append(
-            Problem("unlinked_charge", charge.key, charge.currency, charge.amount, at, because)
-        )
+        _sell(books, charge.key, charge.currency, charge.takes, 0)
+        at, _, event = charge.takes[0]
+        problem = Problem("unlinked_charge", charge.key, charge.currency, charge.amount, at, (event,))
+        books.journal.problems.append(problem)
+
+
+def _sell(books: Books, key: str, currency: str, takes: Sequence[tuple[int, int, str]], tax: int) -> None:
+    """Sell what was paid for, part by part as its money was taken."""
+    whole = takes[-1][1]
+    bill = books.bill(key, takes[0][0], currency, (takes[0][2],))
+    before = taxed = 0
+    for at, paid, because in takes:
+        part, (_, taxes) = f":{paid}" if before else "", split(paid, [whole - tax, tax])
+        net = paid - before - (taxes - taxed)
+        sell = partial(bill.sell, part=part, net=net, tax=taxes - taxed, because=[because])
+        books.act(key, at, Rank.FINALIZE, f"{key}{part}", sell)
+        before, taxed = paid, taxes
 
 
 def _check_credits(books: Books, fact: InvoiceFact) -> None:
