@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
-import orjson
-
 from ledger.event import Json
+from ledger.written import json_bytes
 from projections.contract import Row, Rows, Subject, Terms
 from projections.facts import Fact
 from projections.periods.decisions import CLOSED, REOPENED, SEALED
@@ -324,7 +323,7 @@ def _closed(state: State, fact: Fact) -> None:
 
 
 def _json(value: Any) -> str:
-    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+    return json_bytes(value, sort_keys=True).decode()
 
 
 def _reopened(state: State, fact: Fact) -> None:

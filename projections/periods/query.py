@@ -8,8 +8,8 @@ from datetime import date, datetime
 from typing import Any, Final
 
 import asyncpg
-import orjson
 
+from ledger.written import read_json
 from projections.builds import enter_build
 from projections.mrr.worth import POLICIES
 from projections.periods.decisions import chunk_stream
@@ -153,9 +153,8 @@ class Holdings:
 async def read_periods(connection: asyncpg.Connection, book: str) -> list[Period]:
     """Return every close of a book, by month and seal."""
     rows = await connection.fetch(PERIODS, book)
-    decoded = ({**row, "exceptions": orjson.loads(row["exceptions"]), "policies": orjson.loads(row["policies"])}
-               for row in rows)  # fmt: skip
-    return [Period(**row) for row in decoded]
+    written = ("exceptions", "policies")
+    return [Period(**{**row, **{name: read_json(row[name].encode()) for name in written}}) for row in rows]
 
 
 async def read_closed(connection: asyncpg.Connection, book: str, known: int | None = None) -> Closed:

@@ -11,7 +11,7 @@ from projections.periods.fold import LastRow, LineRow, MovedRow, MovementRow, Ow
 from projections.revenue.sums import COLUMNS
 
 NAME: Final = "periods"
-VERSION: Final = 7
+VERSION: Final = 8
 
 PERIODS: Final = Table(
     name="period",

@@ -112,7 +112,7 @@ async def test_what_is_sealed_and_what_changed_is_what_is_so(book: Book, tmp_pat
 
 
 async def test_sums_beyond_64_bits_are_closed_and_written(book: Book, tmp_path: Path) -> None:
-    large = 9 * 10**18
+    large = 9 * 10**18 + 1  # three of it are no binary fraction
     for key in ("7", "8", "9"):
         line_ = line("si_7", large, id=f"il_{key}", period={"start": unix("01-10"), "end": unix("01-10")})
         amounts_ = {"total_excluding_tax": large, "amount_due": large, "amount_remaining": 0, "amount_paid": large}
@@ -134,6 +134,9 @@ async def test_sums_beyond_64_bits_are_closed_and_written(book: Book, tmp_path: 
     closed = await book.close("2026-01", force=True)
     [clearing] = [one for one in closed["exceptions"] if one["check"] == "clearing"]
     assert clearing["about"] == [{"account": "payments_clearing", "currency": "usd", "amount": 3 * large}]
+    listed = (await book.client.get("/v1/periods")).json()["data"][0]["exceptions"]
+    shown = (await book.client.get("/v1/periods/2026-01")).json()["exceptions"]
+    assert listed == shown == closed["exceptions"], "each amount as it was sealed"
     wanted = Export("recognition", "self:live", FIRST, SECOND, "jsonl", tmp_path / "recognition.jsonl")
     await export_books(book.database, wanted, lambda _: None)
     assert [one["billed"] for one in lines_of(files_in(tmp_path), "recognition")] == [3 * large + 9000]
