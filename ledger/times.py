@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+_RFC3339: Final = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+    r"(?:[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:[Zz]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])?)?"
+)
+"""The RFC's form, with an offset or without; Python reads others of ISO 8601 too, such as weeks."""
 
 _BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
 _END: Final = datetime.max.replace(tzinfo=UTC)
@@ -22,6 +29,8 @@ def parse_rfc3339(text: str) -> datetime:
 
     Raises ``ValueError`` for anything else, and for a time without an offset: guessing a zone moves money.
     """
+    if _RFC3339.fullmatch(text) is None:
+        raise ValueError("write it as in 2026-01-15T00:00:00Z")
     moment = datetime.fromisoformat(f"{text[:-1]}Z" if text.endswith("z") else text)  # the RFC lets it be small
     if moment.tzinfo is None:
         if len(text) == len("2026-01-15"):
