@@ -224,10 +224,12 @@ class _Weighing:
         )
 
     def _replaced_by(self, row: SourceRow) -> tuple[str, ...]:
-        """Name the event that put something else in the place of what a row says; none where nothing came after it."""
+        """Name the event that removed what a row says, or put something else in its place; none where neither was."""
         place = (row.subject, row.source, row.item, row.valid_to)
-        after = [one for one in self.rows if (one.subject, one.source, one.item, one.valid_from) == place]
-        return tuple(one.because[-1] for one in after)
+        after = [one.because for one in self.rows if (one.subject, one.source, one.item, one.valid_from) == place]
+        removed = (one for one in self._evidence.get(row.source, ()) if one.kind == "removed")
+        after += [one.because for one in removed if (one.subject, one.source, one.key, one.valid_from) == place]
+        return tuple(because[-1] for because in after)
 
     def _combined(self, feature: str, kind: Kind, granting: Sequence[Contribution]) -> Value:
         if kind == "boolean":

@@ -8,7 +8,7 @@ from ledger.event import Json, identifier
 from ledger.times import parse_rfc3339, storable
 from projections.entitlements.rows import SourceRow
 from projections.entitlements.standing import ENDED
-from projections.entitlements.state import State, belong_all, close, open_items, open_rows, put
+from projections.entitlements.state import State, belong_all, open_items, open_rows, put, remove
 from projections.facts import Fact, listing
 from projections.shapes.common import has_more, text, text_at
 
@@ -47,7 +47,7 @@ def _take_listed(state: State, entitlements: list[Json], fact: Fact, *, partial:
     listed = {name for one in entitlements if (name := _feature_of(one)) is not None}
     if not partial:
         for gone in sorted(open_items(state, STRIPE_SOURCE) - listed):
-            close(state, STRIPE_SOURCE, gone, fact.created)
+            remove(state, STRIPE_SOURCE, gone, fact)
     kept = open_items(state, STRIPE_SOURCE) if partial else set()
     for feature in sorted(kept | listed):
         put(state, _given(state, fact, "stripe", STRIPE_SOURCE, feature, feature, "incomplete" if partial else None))

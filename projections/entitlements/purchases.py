@@ -9,7 +9,7 @@ from typing import Final
 
 from ledger.event import Json, identifier, mapping
 from projections.entitlements.rows import SourceRow
-from projections.entitlements.state import Payment, Purchase, Sold, State, belong, belong_all, close, open_items, put
+from projections.entitlements.state import Payment, Purchase, Sold, State, belong, belong_all, open_items, put, remove
 from projections.facts import Fact, listing
 from projections.shapes.common import amount, first_id, has_more, text, text_at
 from projections.shapes.invoice import Line, lines_sold_once
@@ -165,7 +165,7 @@ def restate(state: State, key: str, fact: Fact) -> None:
     covered = _covered_by_session(state, key, purchase)
     lines = [] if covered or not purchase.paid else purchase.lines
     for gone in sorted(open_items(state, key) - {line.item for line in lines}):
-        close(state, key, gone, fact.created)
+        remove(state, key, gone, fact)
     status, partly = _status(state, purchase)
     for line in lines:
         put(state, SourceRow(

@@ -52,10 +52,11 @@ class SourceRow(NamedTuple):
 
 
 class EvidenceRow(NamedTuple):
-    """What bears on a subscription's access by policy alone, from ``valid_from`` until ``valid_to``.
+    """What bears on a source's access or explains it, from ``valid_from`` until ``valid_to``.
 
     ``kind``: ``owed`` (``key`` is an invoice, not the first one, whose payment failed or is overdue), ``paid`` (it has
-    once paid something), ``refunded`` and ``disputed`` (``key`` is the invoice, which covers a period).
+    once paid something), ``refunded`` and ``disputed`` (``key`` is the invoice, which covers a period), by policy
+    alone; ``removed`` (``key`` is an item that is gone from its source).
     """
 
     subject: str

@@ -143,6 +143,7 @@ def put(state: State, row: SourceRow) -> None:
         if row.status == current.status:
             row = row._replace(status_since=current.status_since)
         close(state, row.source, row.item, row.valid_from)
+    unnote(state, "removed", row.item, row.valid_from)
     held.open[row.item] = row if row.because[-1] == origin else row._replace(because=(origin, row.because[-1]))
 
 
@@ -151,6 +152,12 @@ def close(state: State, source: str, item: str, at: datetime) -> None:
     row = state.held[source].open.pop(item, None)
     if row is not None and row.valid_from < at:
         state.closed.append(row._replace(valid_to=at))
+
+
+def remove(state: State, source: str, item: str, fact: Fact) -> None:
+    """End an item's open row with nothing in its place, and note which event did so until the item is back."""
+    close(state, source, item, fact.created)
+    note(state, "removed", source, item, fact.created, fact)
 
 
 def open_items(state: State, source: str) -> set[str]:

@@ -6,7 +6,7 @@ from typing import Final
 
 from ledger.event import identifier
 from projections.entitlements.rows import SourceRow
-from projections.entitlements.state import Held, State, Subscription, belong, close, note, put, says
+from projections.entitlements.state import Held, State, Subscription, belong, note, put, remove, says
 from projections.facts import Fact
 from projections.shapes.common import has_more, text_at
 from projections.shapes.subscription import Item, items_of, must_have_paid, planned_end
@@ -51,7 +51,7 @@ def _take_items(state: State, key: str, known: Subscription, items: list[Item], 
             row = held.open[other]._replace(status=known.status, status_since=known.since, ends_at=known.ends_at)
             put(state, row._replace(valid_from=fact.created, because=(fact.event_id,)))
         else:
-            close(state, key, other, fact.created)
+            remove(state, key, other, fact)
     for item in items:
         row = _row(state, known, key, item, fact)
         current = held.open.get(item.item)

@@ -11,7 +11,7 @@ from projections.entitlements.rows import CatalogRow, EvidenceRow, OrgRow, Produ
 from projections.entitlements.state import State
 
 NAME: Final = "entitlements"
-VERSION: Final = 10
+VERSION: Final = 11
 
 SOURCES: Final = Table(
     name="entitlement_source",

@@ -329,6 +329,34 @@ def test_what_another_plan_replaced_is_denied_because_of_the_event_that_replaced
     assert (answer.reason, answer.because) == ("expired", ("evt_made", "evt_more", "evt_other"))
 
 
+def test_what_was_removed_is_denied_because_of_the_event_that_removed_it() -> None:
+    both, one = subscription(items="si_1:prod_1*2 si_2:prod_2*1"), subscription(items="si_1:prod_1*2")
+    facts = [
+        fact(0, "customer.subscription.created", both, "evt_made"),
+        fact(10, "customer.subscription.updated", one, "evt_gone"),
+        fact(20, "customer.subscription.updated", both, "evt_back"),
+        fact(30, "customer.subscription.updated", one, "evt_again"),
+        fact(40, "customer.subscription.updated", subscription(items="si_1:prod_1*3"), "evt_later"),
+    ]
+    course = [answers(facts, at)["course"] for at in (5, 15, 25, 45)]
+    assert [(one.granted, one.reason) for one in course] == [
+        (True, "active"), (False, "expired"), (True, "active"), (False, "expired"),
+    ]  # fmt: skip
+    assert [one.because for one in course] == [
+        ("evt_made",), ("evt_made", "evt_gone"), ("evt_made", "evt_back"), ("evt_made", "evt_back", "evt_again"),
+    ]  # fmt: skip
+
+
+def test_stripes_own_entitlement_that_is_gone_is_denied_because_of_the_summary_without_it() -> None:
+    listed = {"object": "list", "data": [{"id": "ent_1", "feature": "feat_1", "lookup_key": "sso"}], "has_more": False}
+    summary = {"object": "entitlements.active_entitlement_summary", "customer": "cus_1", "entitlements": listed}
+    gone = summary | {"entitlements": listed | {"data": []}}
+    changed = "entitlements.active_entitlement_summary.updated"
+    catalog = '[policy]\nstripe_entitlements = "grant"\n'
+    found = answers([fact(0, changed, summary, "evt_1"), fact(10, changed, gone, "evt_2")], 20, catalog)["sso"]
+    assert (found.granted, found.reason, found.because) == (False, "expired", ("evt_1", "evt_2"))
+
+
 def test_a_decimal_quantity_counts_before_a_whole_one() -> None:
     sold = subscription(items="si_1:prod_1*2")
     sold["items"]["data"][0]["quantity_decimal"] = "2.5"
