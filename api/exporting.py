@@ -186,12 +186,16 @@ async def _recognition(connection: asyncpg.Connection, export: Export, path: Pat
         for month, by_currency in roll_forward(opening, months, first, export.until).items()
         for currency, one in by_currency.items()
     ]
-    columns: dict[str, Any] = {"month": "text", "currency": "text"}
-    columns |= {name: "amount" for row in rows[:1] for name in row if name not in columns}
-    with closing(FORMATS[export.format](path, columns)) as writer:
+    with closing(FORMATS[export.format](path, _recognition_columns())) as writer:
         writer.write(rows)
     progress(len(rows))
     return len(rows)
+
+
+def _recognition_columns() -> Columns:
+    """Return the columns of any month, so that a book without one has them too."""
+    [blank] = roll_forward({"": {}}, {}, date(1970, 1, 1), date(1970, 2, 1))["1970-01"].values()
+    return {"month": "text", "currency": "text", **dict.fromkeys(flat(blank), "amount")}
 
 
 async def _events(connection: asyncpg.Connection, export: Export, path: Path, progress: Progress) -> int:

@@ -76,6 +76,21 @@ async def test_recognition_is_a_row_a_month(services: Services, database: Databa
     assert whole.read_text() == path.read_text(), "before the first event there is nothing to write"
 
 
+async def test_recognition_of_a_book_without_events_has_the_same_columns(
+    services: Services, database: Database, tmp_path: Path
+) -> None:
+    await load(services, database, events_of(GOLDEN["partial refund"][0]))
+    for format_ in ("csv", "parquet"):
+        whole, none = tmp_path / f"whole.{format_}", tmp_path / f"none.{format_}"
+        await export_books(database, export_of(whole, "recognition", until=date(2026, 4, 1)), lambda _: None)
+        wanted = replace(export_of(none, "recognition", until=date(2026, 4, 1)), book="self:test")
+        assert await export_books(database, wanted, lambda _: None) == 0
+    header = (tmp_path / "whole.csv").read_text().splitlines()[0]
+    assert (tmp_path / "none.csv").read_text().splitlines() == [header]
+    names = [parquet.read_table(tmp_path / f"{name}.parquet").column_names for name in ("whole", "none")]
+    assert names[0] == names[1] == header.split(",")
+
+
 async def test_the_log_is_a_table_of_its_events(services: Services, database: Database, tmp_path: Path) -> None:
     """``--from`` and ``--to`` are about when events were created; every format has the data Stripe sent."""
     await load(services, database, events_of(GOLDEN["partial refund"][0]))
