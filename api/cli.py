@@ -98,6 +98,9 @@ _NOT_WRITTEN: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.
 """What a file or standard output answers that takes no more; a database that is away never does."""
 
 
+_NO_TEXT: Final = "what is asked for or is to be kept is text in UTF-8, and an argument is not"
+
+
 def main() -> None:
     """Run the command line."""
     try:
@@ -117,9 +120,11 @@ def main() -> None:
             _end(f"what was to be written could not be: {error.strerror}", 1)
         _end(f"the database cannot be reached: {said_by(error)}", 1)
     except asyncpg.PostgresError as error:
+        if isinstance(error.__cause__, UnicodeEncodeError):
+            _end(_NO_TEXT, 2)
         _end(f"the database refuses: {error}", 1)
     except UnicodeEncodeError:
-        _end("what is to be kept is text in UTF-8, and an argument is not", 2)
+        _end(_NO_TEXT, 2)
     except KeyboardInterrupt:
         _end("interrupted", 130)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 from typer.main import get_command
 
 from api import cli
+from ledger.postgres import Database
 
 GOOD: Final = {
     "serve": "", "demo": "", "simulate": "--customers 1 --months 1 -o {out}", "migrate": "", "doctor": "", "events": "",
@@ -168,6 +170,16 @@ def test_where_nothing_can_be_written_is_said(command: str) -> None:
     )
     closed = subprocess.run(["sh", "-c", f"{ledger} {command} >&-"], capture_output=True, text=True, check=False)
     assert (closed.returncode, closed.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("name", ["replay", "events", "prove"])
+async def test_an_argument_that_is_no_text_is_a_mistake(name: str, world: dict[str, str], database: Database) -> None:
+    ledger = Path(sys.executable).with_name("ledger")
+    command = [os.fsencode(ledger), name.encode(), b"cus_\xff"]
+    environment = {**os.environ, "LEDGER_DATABASE_URL": database.url}
+    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, check=False, env=environment)
+    said = b"ledger: what is asked for or is to be kept is text in UTF-8, and an argument is not\n"
+    assert (done.returncode, done.stderr) == (2, said)
 
 
 _INTERRUPTED_WHILE_LOADING: Final = """
