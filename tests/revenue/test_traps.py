@@ -43,6 +43,16 @@ TRAPS = {
         """,
         {"2026-06-01": "refunds=0 credit_notes=310 refunds_clearing=0 stripe_balance=8100"},
     ),
+    "a credit note with its refund in the second of payment, after one before it": (
+        f"""
+        2026-01-01 invoice {QUARTER}
+        2026-01-11 credit cn_1 1000
+        2026-02-01 paid
+        2026-02-01 refund re_1 900
+        2026-02-01 credit cn_2 900 refund=re_1 before=0
+        """,
+        {"2026-06-01": "accounts_receivable=0 refunds=0 refunds_clearing=0 customer_balance=0 stripe_balance=7100"},
+    ),
     "a refund that fails leaves nothing": (
         f"""
         2026-01-01 invoice {QUARTER}
