@@ -122,8 +122,11 @@ def charge_refunded(state: State, fact: Fact) -> None:
     if key is None:
         return
     payment = state.payments.setdefault(key, Payment())
-    payment.amount = amount(charge.get("amount")) or payment.amount
-    payment.refunded = max(payment.refunded, amount(charge.get("amount_refunded")) or 0)
+    back = amount(charge.get("amount_refunded")) or 0
+    # Refunded whole may be less than its amount: of that a part alone may have been captured.
+    whole = back if charge.get("refunded") is True else amount(charge.get("amount"))
+    payment.amount = whole or payment.amount
+    payment.refunded = max(payment.refunded, back)
     for refund in refunds_of_charge(charge):
         _take_refund(payment, refund)
     if (invoice := identifier(charge.get("invoice"))) is not None:

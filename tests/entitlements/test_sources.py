@@ -279,6 +279,26 @@ def test_what_was_only_authorised_is_bought_when_it_is_captured(names: Json) -> 
     assert told([facts[2]._replace(created=START), *facts[:2]], 10, "course") is True
 
 
+@pytest.mark.parametrize("released", [0, 490])
+def test_what_was_captured_in_part_is_taken_back_once_all_of_that_went_back(released: int) -> None:
+    """*charge.refunded with refunded=true: revoke*, whether or not what was let go counts as refunded."""
+    held = session("unpaid", amount_total=1190, payment_intent="pi_1")
+    taken = {"id": "ch_1", "object": "charge", "customer": "cus_1", "payment_intent": "pi_1", "amount": 1190,
+             "amount_captured": 700, "captured": True, "amount_refunded": released, "refunded": False}  # fmt: skip
+    refund = {"id": "re_1", "object": "refund", "charge": "ch_1", "payment_intent": "pi_1", "amount": 700}
+    facts = [
+        fact(0, "checkout.session.completed", held),
+        fact(10, "charge.captured", taken),
+        fact(20, "charge.refunded", taken | {"amount_refunded": released + 600}),
+        fact(30, "charge.refunded", taken | {"amount_refunded": released + 700, "refunded": True}),
+        fact(30, "refund.updated", refund | {"status": "succeeded"}),
+        fact(40, "refund.failed", refund | {"status": "failed"}),
+    ]
+    assert [answers(facts, at)["course"].reason for at in (0, 15, 25, 35, 45)] == [
+        "pending", "one_time", "one_time", "refunded", "one_time",
+    ]  # fmt: skip
+
+
 def test_a_guests_purchase_belongs_to_the_payment_and_its_org() -> None:
     facts = [fact(0, "checkout.session.completed", session(customer=None, client_reference_id="acme"))]
     holdings = holdings_of(facts, "pi_1")
