@@ -510,6 +510,14 @@ def test_a_purchase_is_revenue_once_it_is_paid() -> None:
     assert at(made(waiting + failed), "2026-02-01") == {}
 
 
+@pytest.mark.parametrize("mode", ["subscription", "setup"])
+def test_a_session_that_sells_nothing_once_is_no_sale_though_its_shape_names_no_invoice(mode: str) -> None:
+    """*mode=subscription only records the mapping*: its money is its invoice's, which older shapes do not name."""
+    begun = session("paid") | {"mode": mode}
+    del begun["invoice"]
+    assert at(made([event("e1", "checkout.session.completed", begun, created=AT)]), "2026-02-01") == {}
+
+
 @pytest.mark.parametrize(("part", "revenue", "tax"), [(1190, 1000, 190), (595, 500, 95), (1200, 1008, 192)])
 def test_a_purchase_whose_payment_is_captured_later_is_sold_by_that(part: int, revenue: int, tax: int) -> None:
     authorised = charge(captured=False, amount_captured=0)
