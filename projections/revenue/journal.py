@@ -6,7 +6,7 @@ Every fact becomes an act on a bill at its posting time. Acts are done in order 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum, auto
 from functools import partial
@@ -31,7 +31,7 @@ from projections.revenue.paying import Paying, Step, paying
 from projections.revenue.policy import Policy, policy_at
 from projections.revenue.pots import split
 from projections.revenue.prepaid import Purse, served, sold_credits
-from projections.revenue.returning import covered_later, own_amounts, uncovered
+from projections.revenue.returning import before_payment, covered_later, own_amounts, uncovered
 
 
 class Rank(IntEnum):
@@ -275,15 +275,15 @@ def _unspend(move: CreditMoveFact, bills: list[Bill], purse: Purse, at: int) -> 
 
 def _credit_note(books: Books, note: CreditNoteFact) -> None:
     bill, invoice = books.bills[note.invoice], books.facts.invoices[note.invoice]
-    before_payment = _before_payment(note, invoice, books.facts.credit_notes.values())
-    after = note.amount - before_payment
+    before = before_payment(note, invoice, books.facts.credit_notes.values())
+    after = note.amount - before
     refunds = sum(amount for _, amount in _refunded(books, note))
     refunds, outside = min(refunds, after), min(note.out_of_band, max(after - refunds, 0))
     credit = partial(
         bill.credit,
         note.key,
         amount=note.amount,
-        before_payment=before_payment,
+        before_payment=before,
         others=[Posting("refunds_clearing", -refunds), Posting("external_asset", -outside)],
         lines=[(line.line, line.amount) for line in note.lines if line.line],
         because=[note.because["credit_note"]],
@@ -297,20 +297,6 @@ def _credit_note(books: Books, note: CreditNoteFact) -> None:
     if note.voided_at is not None:
         undone = [note.because["void"]]
         books.act(note.invoice, note.voided_at, Rank.UNCREDIT, note.key, lambda at: bill.uncredit(note.key, at, undone))
-
-
-def _before_payment(note: CreditNoteFact, invoice: InvoiceFact, notes: Iterable[CreditNoteFact]) -> int:
-    """Return how much of a credit note reduces what is owed; older API versions do not say, so the invoice decides.
-
-    Of one made in the very second of payment it is what the invoice says of all its notes, less the earlier ones.
-    """
-    if note.pre_payment is not None:
-        return min(note.pre_payment, note.amount)
-    if invoice.paid_at == note.created:
-        before = (one for one in notes if one.invoice == note.invoice and one.created < note.created)
-        earlier = sum(_before_payment(one, invoice, ()) for one in before if one.voided_at is None)
-        return min(max(invoice.pre_payment_credit_notes - earlier, 0), note.amount)
-    return note.amount if invoice.paid_at is None or note.created < invoice.paid_at else 0
 
 
 def _refunded(books: Books, note: CreditNoteFact) -> list[tuple[str, int]]:

@@ -9,13 +9,27 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate, pairwise
 
-from projections.revenue.facts import CreditNoteFact, DisputeFact, DisputeMoveFact, RefundFact
+from projections.revenue.facts import CreditNoteFact, DisputeFact, DisputeMoveFact, InvoiceFact, RefundFact
 from projections.revenue.paying import Share
 from projections.revenue.pots import split
 from projections.revenue.schedule import half_even
 
 Covering = tuple[CreditNoteFact, int]
 """A credit note, and how much of a refund it speaks of."""
+
+
+def before_payment(note: CreditNoteFact, invoice: InvoiceFact, notes: Iterable[CreditNoteFact]) -> int:
+    """Return how much of a credit note reduces what is owed; older API versions do not say, so the invoice decides.
+
+    Of one made in the very second of payment it is what the invoice says of all its notes, less the earlier ones.
+    """
+    if note.pre_payment is not None:
+        return min(note.pre_payment, note.amount)
+    if invoice.paid_at == note.created:
+        before = (one for one in notes if one.invoice == note.invoice and one.created < note.created)
+        earlier = sum(before_payment(one, invoice, ()) for one in before if one.voided_at is None)
+        return min(max(invoice.pre_payment_credit_notes - earlier, 0), note.amount)
+    return note.amount if invoice.paid_at is None or note.created < invoice.paid_at else 0
 
 
 def uncovered(refund: RefundFact, paid: Iterable[Share], covering: Sequence[Covering]) -> dict[str, int]:
