@@ -194,8 +194,8 @@ FROM (
         SELECT month, greatest(s.start, extract(epoch FROM month)::bigint) AS since,
                least(s."end", extract(epoch FROM month + interval '1 month')::bigint) AS until,
                s.start <= extract(epoch FROM month)::bigint AS from_month
-        FROM generate_series(date_trunc('month', to_timestamp(s.start) AT TIME ZONE 'UTC') AT TIME ZONE 'UTC',
-                             to_timestamp(s."end" - 1), interval '1 month', 'UTC') AS month
+        FROM generate_series(date_trunc('month', to_timestamp(s.start) AT TIME ZONE 'UTC'),
+                             to_timestamp(s."end" - 1) AT TIME ZONE 'UTC', interval '1 month') AS month
     ) AS cut
     CROSS JOIN LATERAL (
         SELECT abs(s.amount * (s.a - s.b * ((cut.since - s.origin) / s.unit))) AS n0,

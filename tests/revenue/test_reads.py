@@ -122,10 +122,13 @@ async def test_sums_come_in_pages_too(client: httpx.AsyncClient, services: Servi
     assert refused.status_code == 400, "a cursor of sums is none of entries"
 
 
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Pacific/Auckland"])
 async def test_the_view_is_the_journal(
-    client: httpx.AsyncClient, services: Services, database: Database, owner: asyncpg.Connection
+    client: httpx.AsyncClient, services: Services, database: Database, owner: asyncpg.Connection, zone: str
 ) -> None:
+    """Wherever the person who asks in SQL is."""
     await load(services, database, told(*STORIES))
+    await owner.execute(f"SET timezone = '{zone}'")
     rows = await owner.fetch("SELECT * FROM ledger.journal_lines")
     found = [(row["entry"], int(row["at"].timestamp()), row["account"], row["amount"], row["line"]) for row in rows]
     cursor, listed = None, []
