@@ -27,9 +27,11 @@ BEGIN
             END;
         END IF;
     END LOOP;
-    IF NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
-        EXECUTE format('GRANT ledger_owner TO %I', current_user);
-    END IF;
+    FOREACH wanted IN ARRAY ARRAY['ledger_owner', 'ledger_builder'] LOOP
+        IF NOT pg_has_role(current_user, wanted, 'USAGE') THEN
+            EXECUTE format('GRANT %I TO %I', wanted, current_user);  -- the second for backups: it owns the builds
+        END IF;
+    END LOOP;
     EXECUTE format('GRANT CREATE ON DATABASE %I TO ledger_owner, ledger_builder', current_database());
 END
 $$;

@@ -39,6 +39,11 @@ BEGIN
             EXECUTE format('CREATE ROLE %I NOLOGIN', wanted);
         END IF;
     END LOOP;
+    FOREACH wanted IN ARRAY ARRAY['ledger_owner', 'ledger_builder'] LOOP
+        IF NOT pg_has_role(current_user, wanted, 'USAGE') THEN
+            EXECUTE format('GRANT %I TO %I', wanted, current_user);
+        END IF;
+    END LOOP;
     EXECUTE format('GRANT CREATE ON DATABASE %I TO ledger_owner, ledger_builder', current_database());
 END
 $$

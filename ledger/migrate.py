@@ -28,6 +28,15 @@ def migrations() -> list[Migration]:
     return sorted(found, key=lambda migration: migration.number)
 
 
+OLDEST = 15
+"""The first release of PostgreSQL that has everything used here."""
+
+SERVER = """
+SELECT current_setting('server_version_num')::int / 10000 AS release, pg_encoding_to_char(encoding) AS encoding
+FROM pg_database
+WHERE datname = current_database()
+"""
+
 APPLIED = "SELECT max(number) FROM ledger.migration"
 
 RECORD = "INSERT INTO ledger.migration (number, name) VALUES ($1, $2)"
@@ -43,8 +52,9 @@ async def schema_version(connection: asyncpg.Connection) -> int:
 async def migrate(connection: asyncpg.Connection) -> list[Migration]:
     """Apply what is missing and return it. Several processes may ask at once: one works, the others wait.
 
-    Raises ``SchemaError`` when the database is newer than this release.
+    Raises ``SchemaError`` when the database is newer than this release, or is none that can hold a ledger.
     """
+    await _check_server(connection)
     applied = []
     for migration in migrations():
         async with connection.transaction():
@@ -60,9 +70,21 @@ async def migrate(connection: asyncpg.Connection) -> list[Migration]:
 
 
 async def check_schema(connection: asyncpg.Connection) -> None:
-    """Raise ``SchemaError`` unless the database's schema is exactly this release's."""
+    """Raise ``SchemaError`` unless the database can hold a ledger, and its schema is exactly this release's."""
+    await _check_server(connection)
     found, wanted = await schema_version(connection), migrations()[-1].number
     if found < wanted:
         raise SchemaError(f"the database's schema is {found}, this release needs {wanted}: run `ledger migrate`")
     if found > wanted:
         raise SchemaError(f"the database's schema is {found}, newer than this release's {wanted}: upgrade the ledger")
+
+
+async def _check_server(connection: asyncpg.Connection) -> None:
+    release, encoding = await connection.fetchrow(SERVER)
+    if release < OLDEST:
+        raise SchemaError(f"this is PostgreSQL {release}, and the ledger needs {OLDEST} or newer")
+    if encoding != "UTF8":
+        raise SchemaError(
+            f"the database's encoding is {encoding}, in which not every letter can be kept: make one with "
+            "`CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0`"
+        )

@@ -28,6 +28,22 @@ AWAY = (
 )
 """What asyncpg raises while the database is stopped, starting, full, unreachable or a standby."""
 
+_SESSION: Final = {
+    "application_name": "ledger",
+    "timezone": "UTC",
+    "datestyle": "ISO",
+    "bytea_output": "hex",
+    "standard_conforming_strings": "on",
+    "search_path": "pg_catalog",
+    "default_transaction_isolation": "read committed",
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "jit": "off",
+}
+"""What holds on every connection, whatever an administrator has set for the login or the database. Statements are
+written for these, and how long one may take is for whoever waits for it to say."""
+
 _CONNECT_SECONDS = 5
 _COMMAND_SECONDS = 60
 
@@ -82,7 +98,7 @@ class Database:
         )
 
     def _options(self, command_timeout: float) -> dict[str, Any]:
-        settings = {"application_name": "ledger", "timezone": "UTC"}
+        settings = dict(_SESSION)
         if self.role is not None:
             settings["role"] = self.role
         return {"command_timeout": command_timeout, "server_settings": settings}

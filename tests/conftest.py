@@ -66,6 +66,15 @@ WHERE datname = $1
 _numbers = itertools.count(1)
 
 
+class _Server(EmbeddedPostgres):
+    """The embedded server, or one of another release: of the programs in the folder ``LEDGER_TEST_POSTGRES``."""
+
+    def program(self, name: str) -> list[str]:
+        command = super().program(name)
+        folder = os.environ.get("LEDGER_TEST_POSTGRES")
+        return [*command[:-1], f"{folder}/{name}"] if folder else command
+
+
 class ManualClock:
     """A clock that tests set: it stands still until it is moved."""
 
@@ -90,7 +99,7 @@ def logging_as_nobody_set_it_up() -> Iterator[None]:
 def server() -> Iterator[EmbeddedPostgres]:
     """A server for the whole run, without fsync: the tests of durability start one of their own."""
     folder = Path(tempfile.mkdtemp(prefix="ledger-tests-"))
-    embedded = EmbeddedPostgres(folder, _SERVER)
+    embedded = _Server(folder, _SERVER)
     embedded.start()
     asyncio.run(_make_template(embedded))
     yield embedded
@@ -100,7 +109,9 @@ def server() -> Iterator[EmbeddedPostgres]:
 
 async def _make_template(embedded: EmbeddedPostgres) -> None:
     maintaining = await asyncpg.connect(embedded.url(SUPERUSER, "postgres"))
-    await maintaining.execute(f"CREATE DATABASE {TEMPLATE}")
+    # Such as "LOCALE_PROVIDER icu ICU_LOCALE 'en-US'": nothing may depend on how a database sorts.
+    how = os.environ.get("LEDGER_TEST_DATABASE", "")
+    await maintaining.execute(f"CREATE DATABASE {TEMPLATE} TEMPLATE template0 {how}")
     await maintaining.close()
     owner = await asyncpg.connect(embedded.url(SUPERUSER, TEMPLATE))
     await migrate(owner)
