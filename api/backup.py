@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import hashlib
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -20,10 +19,12 @@ from api.credentials import FILE as CREDENTIALS_FILE
 from api.database import DATABASE_EXISTS, UNFINISHED, create_login
 from api.settings import Settings
 from api.signing import FILE as SIGNING_FILE
+from api.tools import Tools
 from ledger.embedded import DATABASE, SUPERUSER, EmbeddedPostgres
 from ledger.errors import LedgerError, MistakeError
 from ledger.migrate import migrate
 from ledger.outside import CHECKPOINTS_FILE, KEYS_FILE
+from ledger.postgres import Database
 
 DUMP: Final = "database.dump"
 KEPT_FILES: Final = (CREDENTIALS_FILE, SIGNING_FILE, CHECKPOINTS_FILE, KEYS_FILE)
@@ -86,7 +87,7 @@ def _write(settings: Settings, folder: Path) -> None:
             shutil.copy2(settings.data_dir / name, folder / name)
     embedded = EmbeddedPostgres(settings.data_dir)
     with _owner_url(settings, embedded) as url:
-        _run(embedded, "pg_dump", "--format=custom", f"--file={folder / DUMP}", f"--dbname={url}")
+        _tools(settings, embedded, url).dump(folder / DUMP)
 
 
 def restore(settings: Settings, folder: Path) -> None:
@@ -108,7 +109,7 @@ def restore(settings: Settings, folder: Path) -> None:
         if asyncio.run(_prepare(url, goes_on=goes_on)):
             unfinished.write_text(begun)
             try:
-                _restore(embedded, url, folder / DUMP)
+                _restore(_tools(settings, embedded, url), folder / DUMP)
             except LedgerError:
                 unfinished.unlink()  # nothing of it is there
                 raise
@@ -121,8 +122,20 @@ def restore(settings: Settings, folder: Path) -> None:
     unfinished.unlink()
 
 
-def _restore(embedded: EmbeddedPostgres, url: str, dump: Path) -> None:
-    _run(embedded, "pg_restore", "--exit-on-error", "--single-transaction", f"--dbname={url}", str(dump))
+def _restore(tools: Tools, dump: Path) -> None:
+    tools.restore(dump)
+
+
+def _tools(settings: Settings, embedded: EmbeddedPostgres, url: str) -> Tools:
+    return Tools(embedded, url, None if settings.embedded else asyncio.run(_release(url)))
+
+
+async def _release(url: str) -> int:
+    owner = await Database(url).connect()
+    try:
+        return int(owner.get_server_version().major)
+    finally:
+        await owner.close()
 
 
 @contextlib.contextmanager
@@ -148,7 +161,7 @@ async def _create_database(embedded: EmbeddedPostgres) -> None:
 
 async def _prepare(url: str, *, goes_on: bool) -> bool:
     """Return whether the dump is still to be restored: it is there whole or not at all."""
-    owner = await asyncpg.connect(url)
+    owner = await Database(url).connect()
     try:
         if not await owner.fetchval(IS_EMPTY):
             if goes_on:
@@ -161,7 +174,7 @@ async def _prepare(url: str, *, goes_on: bool) -> bool:
 
 
 async def _finish(url: str, *, embedded: bool) -> None:
-    owner = await asyncpg.connect(url)
+    owner = await Database(url).connect()
     try:
         await migrate(owner)
         await owner.execute(NEVER_SAID)
@@ -169,11 +182,3 @@ async def _finish(url: str, *, embedded: bool) -> None:
             await create_login(owner)
     finally:
         await owner.close()
-
-
-def _run(embedded: EmbeddedPostgres, program: str, *arguments: str) -> None:
-    done = subprocess.run([*embedded.program(program), *arguments], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        said = done.stderr.strip().partition("\n")[0]  # then come the statement and every table it names
-        owner = "" if "permission denied" not in said else "; LEDGER_OWNER_DATABASE_URL is the owner's login"
-        raise LedgerError(f"{program} failed: {said}{owner}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from pathlib import Path
 
@@ -11,11 +12,16 @@ import pytest
 
 from api import backup
 from api.settings import Settings
-from ledger.embedded import EmbeddedPostgres
+from api.tools import Tools
+from ledger.embedded import SUPERUSER, EmbeddedPostgres
 from ledger.errors import LedgerError, MistakeError
+from ledger.migrate import migrate
 from ledger.outside import CHECKPOINTS_FILE
+from ledger.postgres import Database
+from projections.builds import ensure_live
+from projections.dunning.tables import DUNNING
 from tests.stripe_events import event, product, subscription
-from tests.system.running import Service
+from tests.system.running import PATH_WITHOUT_POSTGRES, Service
 
 
 def buy(service: Service, first: int, last: int) -> None:
@@ -102,6 +108,10 @@ def test_a_restore_that_was_stopped_goes_on(service: Service, tmp_path: Path, mo
     assert service.credentials == credentials
 
 
+async def release_18(_: str) -> int:
+    return 18
+
+
 def test_what_is_signed_while_it_is_dumped_is_not_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     signed = tmp_path / CHECKPOINTS_FILE
     signed.write_text("the head before\n\n")
@@ -109,7 +119,8 @@ def test_what_is_signed_while_it_is_dumped_is_not_in_it(tmp_path: Path, monkeypa
     def dump(*_: object) -> None:
         signed.write_text("the head before\n\nthe head of events that came meanwhile\n\n")
 
-    monkeypatch.setattr(backup, "_run", dump)
+    monkeypatch.setattr(Tools, "dump", dump)
+    monkeypatch.setattr(backup, "_release", release_18)
     backup.backup(Settings(data_dir=tmp_path, database_url="postgresql://elsewhere"), tmp_path / "backup")
     assert (tmp_path / "backup" / CHECKPOINTS_FILE).read_text() == "the head before\n\n"
 
@@ -118,10 +129,45 @@ def test_a_backup_that_fails_leaves_no_keys_about(tmp_path: Path, monkeypatch: p
     (tmp_path / "signing.key").write_text("a key\n")
     denied = "pg_dump: error: query failed: ERROR:  permission denied for schema build_1\npg_dump: detail: LOCK TABLE …"
     monkeypatch.setattr(EmbeddedPostgres, "program", lambda *_: ["sh", "-c", f"echo '{denied}' >&2; exit 1"])
+    monkeypatch.setattr(backup, "_release", release_18)
+    monkeypatch.setenv("PATH", PATH_WITHOUT_POSTGRES)
     settings = Settings(data_dir=tmp_path, database_url="postgresql://elsewhere")
     with pytest.raises(LedgerError, match=r"permission denied for schema build_1; LEDGER_OWNER_DATABASE_URL"):
         backup.backup(settings, tmp_path / "backup")
     assert [one.name for one in tmp_path.iterdir()] == ["signing.key"]
+
+
+async def test_an_owner_who_is_no_superuser_backs_up_and_restores(
+    server: EmbeddedPostgres, database_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside tables of somebody else's, which are none of a ledger's business."""
+    login, names = f"{database_name}_keeper", [f"{database_name}_kept", f"{database_name}_again"]
+    maintenance = await Database(server.url(SUPERUSER, "postgres")).connect()
+    await maintenance.execute(f"CREATE ROLE {login} LOGIN")
+    await maintenance.execute(f"GRANT ledger_owner, ledger_builder TO {login}")
+    try:
+        for name in names:
+            await maintenance.execute(f"CREATE DATABASE {name} OWNER {login}")
+        owner = await Database(server.url(login, names[0])).connect()
+        await migrate(owner)
+        await owner.execute("SET ROLE ledger_builder")
+        await ensure_live(owner, DUNNING)
+        await owner.close()
+        other = await Database(server.url(SUPERUSER, names[0])).connect()
+        await other.execute("CREATE TABLE public.secret (of text); REVOKE ALL ON public.secret FROM PUBLIC")
+        await other.close()
+        monkeypatch.setenv("PATH", PATH_WITHOUT_POSTGRES)
+        places = [Settings(data_dir=tmp_path / name, database_url=server.url(login, name)) for name in names]
+        await asyncio.to_thread(backup.backup, places[0], tmp_path / "backup")
+        await asyncio.to_thread(backup.restore, places[1], tmp_path / "backup")
+        restored = await Database(server.url(database=names[1])).as_role("ledger_app").connect()
+        assert await restored.fetchval("SELECT count(*) FROM ledger.dunning_cases") == 0
+        await restored.close()
+    finally:
+        for name in names:
+            await maintenance.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        await maintenance.execute(f"DROP ROLE {login}")
+        await maintenance.close()
 
 
 def test_a_backup_that_lost_events_is_told_and_forked(service: Service, tmp_path: Path) -> None:
