@@ -160,7 +160,7 @@ async def test_an_owner_who_is_no_superuser_backs_up_and_restores(
         places = [Settings(data_dir=tmp_path / name, database_url=server.url(login, name)) for name in names]
         await asyncio.to_thread(backup.backup, places[0], tmp_path / "backup")
         await asyncio.to_thread(backup.restore, places[1], tmp_path / "backup")
-        restored = await Database(server.url(database=names[1])).as_role("ledger_app").connect()
+        restored = await Database(server.url(database=names[1])).as_role("ledger_builder").connect()
         assert await restored.fetchval("SELECT count(*) FROM ledger.dunning_cases") == 0
         await restored.close()
     finally:
