@@ -42,6 +42,8 @@ _BACKOFF_SECONDS_MIN: Final = 0.2
 _BACKOFF_SECONDS_MAX: Final = 5.0
 _HEALTHY_SECONDS: Final = 30
 
+_POOLED: Final = "a pooler there drops what a connection asks for (its role, its time zone): connect without it"
+
 _CHILD: Final = (sys.executable, "-m", "api.processes")
 
 
@@ -159,10 +161,16 @@ async def _check_external(settings: Settings, *, migrate_first: bool) -> None:
             await owner.close()
         for role in ROLES:
             connection = await database_of(settings).as_role(role).connect()
-            await check_schema(connection)
-            await connection.close()
+            try:
+                if await connection.fetchval("SELECT current_user") != role:
+                    raise SettingError("LEDGER_DATABASE_URL", _POOLED)
+                await check_schema(connection)
+            finally:
+                await connection.close()
     except AWAY as error:
         raise LedgerError(f"LEDGER_DATABASE_URL: the database cannot be reached: {said_by(error)}") from error
+    except (asyncpg.DuplicatePreparedStatementError, asyncpg.InvalidSQLStatementNameError) as error:
+        raise SettingError("LEDGER_DATABASE_URL", _POOLED) from error
     except asyncpg.PostgresError as error:
         raise LedgerError(f"LEDGER_DATABASE_URL: {error}; its login needs ledger_app and ledger_builder") from error
 

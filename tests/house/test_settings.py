@@ -13,7 +13,11 @@ from api.secrets import parse_api_keys
 from api.serve import serve
 from api.settings import Settings, load_settings
 from api.signing import FILE, load_signer
+from ledger.embedded import EmbeddedPostgres
 from ledger.errors import SettingError
+from ledger.postgres import Database
+from tests.conftest import SIGNING_KEY
+from tests.system.running import free_port
 
 GOOD = {
     "LEDGER_DATABASE_URL": (
@@ -117,3 +121,19 @@ def test_a_damaged_signing_key_is_said_to_be(tmp_path: Path) -> None:
         (tmp_path / FILE).write_bytes(damaged)
         with pytest.raises(SettingError, match="is damaged"):
             load_signer(Settings(data_dir=tmp_path))
+
+
+def test_a_pooler_that_drops_what_is_asked_for_is_named(
+    server: EmbeddedPostgres, database_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Database, "as_role", lambda self, _: self)
+    settings = Settings(
+        data_dir=tmp_path,
+        port=free_port(),
+        database_url=server.url(database=database_name),
+        stripe_webhook_secrets="whsec_1",
+        api_keys=f"a:admin:{'0' * 64}",
+        signing_key=SIGNING_KEY,
+    )
+    with pytest.raises(SettingError, match="LEDGER_DATABASE_URL: a pooler"):
+        serve(settings, migrate_first=False, say=print)
