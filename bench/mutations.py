@@ -177,7 +177,7 @@ ENGINE: Final = (
             "if current is None or link.rank < current.rank:", "if current != link:",
             f"{_JOINING}::test_the_first_link_stands_whatever_the_order"),
     mutant("engine", "a worker that has not seen the first link writes another over it", "projections/joining.py",
-            "WHERE (excluded.created, excluded.event_id) < (link.created, link.event_id)\n", "",
+            "WHERE (excluded.created, excluded.event_id COLLATE \"C\") < (link.created, link.event_id)\n", "",
             f"{_JOINING}::test_the_first_link_stands_where_a_worker_has_not_seen_it"),
     mutant("engine", "a child that leaves a customer leaves its rows behind", "projections/follower.py",
             "await _drop(at, joined.no_longer_roots)\n", "pass\n", _LINK_LAST),

@@ -31,7 +31,7 @@ STANDING: Final = """
 SELECT child, parent, created, event_id
 FROM link
 WHERE child = ANY ($1)
-ORDER BY child
+ORDER BY child COLLATE "C"
 FOR UPDATE
 """
 

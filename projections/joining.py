@@ -26,7 +26,7 @@ INSERT INTO link (child, book, parent, created, event_id)
 VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (child) DO UPDATE
 SET parent = excluded.parent, created = excluded.created, event_id = excluded.event_id
-WHERE (excluded.created, excluded.event_id) < (link.created, link.event_id)
+WHERE (excluded.created, excluded.event_id COLLATE "C") < (link.created, link.event_id)
 """
 
 HAD_EVENTS: Final = "SELECT DISTINCT stream_id FROM ledger.event WHERE stream_id = ANY ($1) AND position < $2"

@@ -59,7 +59,7 @@ IN_ORDER: Final = """
 SELECT position
 FROM ledger.event
 WHERE stream_id = ANY ($1) AND position <= $2 AND type = ANY ($3)
-ORDER BY created, event_id
+ORDER BY created, event_id COLLATE "C"
 """
 
 KEPT: Final = """

@@ -23,14 +23,14 @@ INSERT INTO rival_link (child, book, parent, created, event_id)
 VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (child, parent) DO UPDATE
 SET created = excluded.created, event_id = excluded.event_id
-WHERE (excluded.created, excluded.event_id) < (rival_link.created, rival_link.event_id)
+WHERE (excluded.created, excluded.event_id COLLATE "C") < (rival_link.created, rival_link.event_id)
 """
 
 NOTED: Final = """
 SELECT child, parent, created, event_id
 FROM rival_link
 WHERE child = ANY ($1) OR parent = ANY ($1)
-ORDER BY child, created, event_id
+ORDER BY child COLLATE "C", created, event_id COLLATE "C"
 """
 
 SETTLED: Final = "DELETE FROM rival_link WHERE child = $1 AND parent = $2"
