@@ -50,6 +50,7 @@ async def readyz(request: Request) -> Response:
     serving, checks = services(request), dict[str, Any]()
     try:
         async with serving.pool.acquire() as connection:
+            await _check_writes(connection)
             checks["database"] = "ok"
             await _check_schema(connection)
             checks["schema"] = "ok"
@@ -73,6 +74,11 @@ def _problem(error: NotReadyError, checks: dict[str, Any]) -> Problem:
         headers={"Retry-After": str(error.retry_after)},
         more={"checks": checks | {error.check: error.why}},
     )
+
+
+async def _check_writes(connection: asyncpg.Connection) -> None:
+    if await connection.fetchval("SELECT current_setting('transaction_read_only')") == "on":
+        raise NotReadyError("database", "the database takes no writes: it is a standby, or set to be read only", 1)
 
 
 async def _check_schema(connection: asyncpg.Connection) -> None:

@@ -163,6 +163,19 @@ async def test_every_metric_is_explained(client: httpx.AsyncClient, clock: Manua
     assert {one for one in ours if f"`{one}`" not in body} == set()
 
 
+async def test_who_can_only_read_is_not_ready(
+    services: Services, owner: asyncpg.Connection, database_name: str, client: httpx.AsyncClient
+) -> None:
+    """As on a standby, or where somebody keeps a full disk from being written to."""
+    await fold(services.database, *projections_of(services.settings))
+    for setting, status in (("= on", 503), ("= off", 200)):
+        await owner.execute(f"ALTER DATABASE {database_name} SET default_transaction_read_only {setting}")
+        await services.pool.expire_connections()
+        answer = await client.get("/readyz")
+        assert answer.status_code == status
+        assert ("takes no writes" in answer.text) == (status == 503)
+
+
 async def test_ready_means_that_all_of_it_is(services: Services, owner: asyncpg.Connection, clock: ManualClock) -> None:
     async def ready(serving: Services) -> tuple[int, str]:
         async with client_of(serving, None) as stranger:
