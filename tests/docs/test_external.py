@@ -1,4 +1,4 @@
-"""What ``docs/operating.md`` types for a PostgreSQL of one's own, on a server where nothing of the ledger's is yet."""
+"""What ``docs/own-postgresql.md`` types for a PostgreSQL of one's own, on a server where nothing of the ledger's is yet."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def people(server: EmbeddedPostgres) -> None:
 
 def test_an_external_database_is_prepared_as_shown(server: EmbeddedPostgres, tmp_path: Path) -> None:
     asyncio.run(people(server))
-    [block] = [one for one in blocks_of("docs/operating.md") if one.said == "tests/docs/test_external.py"]
+    [block] = [one for one in blocks_of("docs/own-postgresql.md") if one.said == "tests/docs/test_external.py"]
     script = "\n".join(command for command, _ in block.commands())
     for login in ("owner", "service"):
         script = script.replace(f"postgresql://{login}@db/ledger", server.url(login, "books"))
