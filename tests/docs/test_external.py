@@ -1,4 +1,4 @@
-"""What ``docs/own-postgresql.md`` types for a PostgreSQL of one's own, on a server where nothing of the ledger's is yet."""
+"""What ``docs/own-postgresql.md`` types for a PostgreSQL of one's own, where nothing of the ledger's is yet."""
 
 from __future__ import annotations
 
