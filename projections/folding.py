@@ -32,7 +32,9 @@ _SETTLED_AGE: Final = timedelta(minutes=10)
 _REMEMBERED_AGE: Final = timedelta(minutes=1)
 _RECENT_KEPT: Final = 8
 _RECENT_EVERY: Final = 16
-_ANCHORS: Final = 64
+_ANCHORS: Final = 512
+"""Of how many objects a state says which event showed each last: of all, below ``KEEP_FROM`` events."""
+
 _NONE_YET: Final = 2**63 - 1
 
 

@@ -34,7 +34,7 @@ from tests.projections.histories import company, disordered, new_events
 from tests.projections.test_engine_database import rebuilt
 from tests.projections.test_joining import MONEY, Refund, table_of, told
 from tests.projections.test_joining import rebuilt as money_rebuilt
-from tests.stripe_events import body_of
+from tests.stripe_events import body_of, event, subscription
 
 PROJECTIONS = {one.name: one for one in projections_of(Settings()) if one.name != "periods"}
 
@@ -329,3 +329,36 @@ def test_rows_that_are_written_otherwise_have_another_digest() -> None:
     values = [1, "1", None, True, datetime(2026, 1, 1, tzinfo=UTC), ["1"], 2**63, 2**64, "\udc80", "\ufffd", Decimal(1)]
     assert len({of(value)["t"] for value in values}) == len(values)
     assert of(1) == of(1)
+
+
+@pytest.mark.parametrize("remembering", [True, False])
+async def test_what_an_object_showed_a_hundred_objects_ago_still_tells_an_order(
+    database: Database, clock: ManualClock, remembering: bool
+) -> None:
+    """Three changes within a second that lead back to where they began: only the state before tells where that is."""
+    projection = replace(PROJECTIONS["entitlements"], consumer=None)
+    warm = Warm() if remembering else None
+    connection = await connect_runner(database)
+    live = await ensure_live(connection, projection)
+
+    def shown(name: str, second: int, key: str, status: str, previous: str | None = None) -> bytes:
+        changed: dict[str, Any] = {"previous": {"status": previous}} if previous else {}
+        subject = subscription(key, customer="cus_1", status=status, items=f"si_{key}:prod_1*1")
+        made = event(name, "customer.subscription.updated", subject, created=1_768_000_000 + second, **changed)
+        return body_of(made)
+
+    before = [shown("evt_first", 0, "sub_old", "past_due")]
+    before += [shown(f"evt_{n}", 1_000 * n, f"sub_{n}", "active") for n in range(1, 101)]
+    circuit = [
+        shown("evt_a", 200_000, "sub_old", "unpaid", "active"),
+        shown("evt_b", 200_000, "sub_old", "past_due", "unpaid"),
+        shown("evt_c", 200_000, "sub_old", "active", "past_due"),
+    ]
+    async with Appender(database, clock=clock) as appender:
+        for some in (before[:100], before[100:], [shown("evt_last", 150_000, "sub_100", "active")], circuit):
+            await appender.append(new_events(some))
+            while await follow(connection, projection, live, warm=warm):
+                pass
+    fresh = await rebuilt(connection, database, projection)
+    assert (await digest_of(connection, projection, live))[0] == (await digest_of(connection, projection, fresh))[0]
+    await connection.close()
