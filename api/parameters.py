@@ -56,8 +56,8 @@ def time_parameter(request: Request, *names: str) -> datetime | None:
 def read_time(name: str, text: str) -> datetime:
     """Read an RFC 3339 time in UTC."""
     try:
-        # A plus sign that nobody percent-encoded has become a space.
-        return parse_rfc3339(text.replace(" ", "+"))
+        # A plus sign that nobody percent-encoded has become a space; a space before the hours is as good as a T.
+        return parse_rfc3339(text[:11] + text[11:].replace(" ", "+"))
     except (ValueError, OverflowError) as error:
         raise Problem(400, f"{name} is not an RFC 3339 time: {error}") from error
 

@@ -34,7 +34,7 @@ _MAX_FORM_BYTES: Final = 64 * 1024
 _MAX_FIELDS: Final = 100
 _LAST_POSITION: Final = 2**63 - 1
 _FOR_MACHINES: Final = ("/v1", "/webhooks", "/openapi.json", "/healthz", "/readyz", "/metrics")
-_WITHOUT_OFFSET: Final = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?")
+_AS_WRITTEN: Final = re.compile(r"(\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2})(:\d{2}(?:\.\d+)?)?([Zz]|[ +-]\d{2}:\d{2})?")
 
 
 def routes(pages: tuple[Page, ...]) -> list[Route]:
@@ -134,11 +134,13 @@ async def answer_error(request: Request, error: Exception) -> Response:
 
 
 def time_of(request: Request, name: str) -> datetime | None:
-    """Read a time as people write it: a month, a day, or a time in UTC with or without its offset."""
+    """Read a time as people write it: a month, a day, or a time without its seconds, or its offset where it is UTC."""
     text = request.query_params.get(name, "").strip()
     if not text:
         return None
-    return read_bound(name, f"{text}Z" if _WITHOUT_OFFSET.fullmatch(text) else text)
+    if written := _AS_WRITTEN.fullmatch(text):
+        text = f"{written[1]}{written[2] or ':00'}{written[3] or 'Z'}"
+    return read_bound(name, text)
 
 
 def _position(request: Request) -> int | None:

@@ -105,7 +105,7 @@ def test_letters_that_a_terminal_has_not_are_shown_as_it_can(service: Service, t
     assert service.run("project").returncode == 0
     shown = service.run_apart("catalog", "diff", str(file), PYTHONIOENCODING="ascii")
     assert (shown.returncode, shown.stderr, "gr??e" in shown.stdout) == (0, "", True)
-    assert service.run("replay", "org:\udcff").returncode == 1
+    assert service.run("replay", "org:\udcff").returncode == 2
     for command in (("grant", "cus_1", "beta"), ("erase", "evt_3")):
         wrong = service.run(*command, "--reason", "no text: \udcff")
         assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1), (command, wrong.stderr)
