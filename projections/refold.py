@@ -47,7 +47,7 @@ _NEWS_AT_ONCE: Final = 500
 """How many subjects, and new events, are read and folded together: a bound on memory."""
 
 _ROWS_AT_ONCE: Final = 10_000
-"""How many events of subjects that are folded whole are read together; a subject with more is folded in pieces."""
+"""How many events of subjects are held to be folded at once; a subject with more to fold is folded whole, in pieces."""
 
 
 @dataclass(slots=True)
@@ -151,7 +151,10 @@ async def refold(
         elif not (passed := _passed(states, state, max(one.news)[0])) or not await _fold_up_to(
             work, one, state, passed
         ):
-            resumed.append((one, state))
+            if states[-1].seen - state.seen > _ROWS_AT_ONCE:
+                await fold_long(work, one)
+            else:
+                resumed.append((one, state))
     for some in _portions([one for one, _ in resumed]):
         await _fold_on(work, resumed[some], remember=warm is not None)
     for start in range(0, len(whole), _AT_ONCE):

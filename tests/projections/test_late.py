@@ -40,6 +40,7 @@ async def test_many_late_events_of_a_long_life_equal_a_fresh_fold(
     monkeypatch.setattr(folding, "KEEP_EVERY", chance.choice((3, 5, 12)))
     monkeypatch.setattr(folding, "_RECENT_EVERY", chance.choice((1, 2)))
     monkeypatch.setattr(refold, "_LATE_MAX", chance.choice((2, 64)))
+    monkeypatch.setattr(refold, "_ROWS_AT_ONCE", chance.choice((15, 10_000)))
     monkeypatch.setattr(refold, "BUSY_AGE", timedelta(days=1))
     warm, stood, up_to = chance.choice((None, Warm())), Counter[bool](), refold._up_to
 
