@@ -283,8 +283,17 @@ def test_what_was_only_authorised_is_bought_when_it_is_captured(names: Json) -> 
 def test_what_was_captured_in_part_is_taken_back_once_all_of_that_went_back(released: int) -> None:
     """*charge.refunded with refunded=true: revoke*, whether or not what was let go counts as refunded."""
     held = session("unpaid", amount_total=1190, payment_intent="pi_1")
-    taken = {"id": "ch_1", "object": "charge", "customer": "cus_1", "payment_intent": "pi_1", "amount": 1190,
-             "amount_captured": 700, "captured": True, "amount_refunded": released, "refunded": False}  # fmt: skip
+    taken = {
+        "id": "ch_1",
+        "object": "charge",
+        "customer": "cus_1",
+        "payment_intent": "pi_1",
+        "amount": 1190,
+        "amount_captured": 700,
+        "captured": True,
+        "amount_refunded": released,
+        "refunded": False,
+    }
     refund = {"id": "re_1", "object": "refund", "charge": "ch_1", "payment_intent": "pi_1", "amount": 700}
     facts = [
         fact(0, "checkout.session.completed", held),
@@ -295,8 +304,12 @@ def test_what_was_captured_in_part_is_taken_back_once_all_of_that_went_back(rele
         fact(40, "refund.failed", refund | {"status": "failed"}),
     ]
     assert [answers(facts, at)["course"].reason for at in (0, 15, 25, 35, 45)] == [
-        "pending", "one_time", "one_time", "refunded", "one_time",
-    ]  # fmt: skip
+        "pending",
+        "one_time",
+        "one_time",
+        "refunded",
+        "one_time",
+    ]
 
 
 def test_a_guests_purchase_belongs_to_the_payment_and_its_org() -> None:
@@ -360,11 +373,17 @@ def test_what_was_removed_is_denied_because_of_the_event_that_removed_it() -> No
     ]
     course = [answers(facts, at)["course"] for at in (5, 15, 25, 45)]
     assert [(one.granted, one.reason) for one in course] == [
-        (True, "active"), (False, "expired"), (True, "active"), (False, "expired"),
-    ]  # fmt: skip
+        (True, "active"),
+        (False, "expired"),
+        (True, "active"),
+        (False, "expired"),
+    ]
     assert [one.because for one in course] == [
-        ("evt_made",), ("evt_made", "evt_gone"), ("evt_made", "evt_back"), ("evt_made", "evt_back", "evt_again"),
-    ]  # fmt: skip
+        ("evt_made",),
+        ("evt_made", "evt_gone"),
+        ("evt_made", "evt_back"),
+        ("evt_made", "evt_back", "evt_again"),
+    ]
 
 
 def test_stripes_own_entitlement_that_is_gone_is_denied_because_of_the_summary_without_it() -> None:

@@ -46,8 +46,17 @@ def test_every_capture_of_a_checkout_is_sold_with_its_tax() -> None:
 
 
 def test_what_was_taken_in_parts_is_refunded_whole() -> None:
-    refund = {"id": "re_1", "object": "refund", "charge": "ch_1", "payment_intent": "pi_1", "amount": 1190,
-              "currency": "eur", "status": "succeeded", "balance_transaction": "txn_9", "created": AT}  # fmt: skip
+    refund = {
+        "id": "re_1",
+        "object": "refund",
+        "charge": "ch_1",
+        "payment_intent": "pi_1",
+        "amount": 1190,
+        "currency": "eur",
+        "status": "succeeded",
+        "balance_transaction": "txn_9",
+        "created": AT,
+    }
     back = event("e4", "refund.created", refund | {"created": seconds("2026-01-25")}, created=seconds("2026-01-25"))
     books = made([HELD, captured("e2", "2026-01-05", 700), captured("e3", "2026-01-20", 1190), back])
     assert at(books, "2026-02-01") == {"revenue": 1190, "refunds": 1190}
@@ -63,8 +72,17 @@ def test_a_shape_that_says_only_that_it_was_captured_takes_nothing_more() -> Non
 
 def test_every_capture_is_converted_by_its_own_transaction() -> None:
     def observed(name: str, date: str, amount: int) -> Json:
-        answer = {"id": name, "object": "balance_transaction", "type": "charge", "currency": "usd", "source": "ch_1",
-                  "amount": amount, "fee": 10, "net": amount - 10, "created": seconds(date)}  # fmt: skip
+        answer = {
+            "id": name,
+            "object": "balance_transaction",
+            "type": "charge",
+            "currency": "usd",
+            "source": "ch_1",
+            "amount": amount,
+            "fee": 10,
+            "net": amount - 10,
+            "created": seconds(date),
+        }
         said = {"object": "ledger.observation", "kind": "balance_transaction", "of": name, "responses": [answer]}
         return event(f"obs_{name}", OBSERVED, said, created=seconds(date))
 

@@ -45,12 +45,24 @@ def test_a_payment_under_way_that_is_told_again_is_under_way_once() -> None:
 def test_an_invoice_payment_that_is_still_open_pays_nothing() -> None:
     teller = Teller("endive")
     teller.invoice(AT, QUARTER)
-    payment = {"id": "inpay_ch_1", "object": "invoice_payment", "invoice": "in_1", "status": "open",
-               "amount_paid": None, "amount_requested": 9000, "currency": "usd",
-               "payment": {"type": "payment_intent", "payment_intent": "pi_1"}}  # fmt: skip
+    payment = {
+        "id": "inpay_ch_1",
+        "object": "invoice_payment",
+        "invoice": "in_1",
+        "status": "open",
+        "amount_paid": None,
+        "amount_requested": 9000,
+        "currency": "usd",
+        "payment": {"type": "payment_intent", "payment_intent": "pi_1"},
+    }
     answer = {"object": "list", "data": [payment], "has_more": False}
-    said = {"object": "ledger.observation", "kind": "invoice_payments", "of": "pi_1", "customer": "cus_1",
-            "responses": [answer]}  # fmt: skip
+    said = {
+        "object": "ledger.observation",
+        "kind": "invoice_payments",
+        "of": "pi_1",
+        "customer": "cus_1",
+        "responses": [answer],
+    }
     asked = event("obs_1", OBSERVED, said, created=AT + 5)
     paid = [one for one in told().events if one["type"] != "invoice.finalized"]
     later = [one | {"created": EDITED} for one in paid]
