@@ -13,6 +13,23 @@ FOUND = ["payment_matched_by_amount"]
 LISTED = ["payment_not_linked", "unlinked_charge"]
 
 
+def charged(number: str, at: int) -> Json:
+    """Make a charge of what the invoice wants, which names no invoice."""
+    return {
+        "id": f"ch_{number}",
+        "object": "charge",
+        "customer": "cus_1",
+        "amount": 9000,
+        "amount_captured": 9000,
+        "captured": True,
+        "currency": "usd",
+        "created": at,
+        "status": "succeeded",
+        "payment_intent": f"pi_{number}",
+        "amount_refunded": 0,
+    }
+
+
 @pytest.mark.parametrize(
     ("other", "kinds"),
     [
@@ -28,19 +45,7 @@ LISTED = ["payment_not_linked", "unlinked_charge"]
 def test_it_is_matched_by_currency_amount_and_hour_else_it_is_listed(other: Json, kinds: list[str]) -> None:
     teller = Teller("basil")
     teller.invoice(AT, QUARTER)
-    charge: Json = {
-        "id": "ch_1",
-        "object": "charge",
-        "customer": "cus_1",
-        "amount": 9000,
-        "amount_captured": 9000,
-        "captured": True,
-        "currency": "usd",
-        "created": PAID,
-        "status": "succeeded",
-        "payment_intent": "pi_1",
-        "amount_refunded": 0,
-    } | other
+    charge = charged("1", PAID) | other
     teller.tell(charge["created"], "charge.succeeded", charge)
     paid = teller.invoices["in_1"] | {"status": "paid", "amount_paid": 9000, "amount_remaining": 0}
     teller.tell(PAID, "invoice.paid", paid | {"status_transitions": {"finalized_at": AT, "paid_at": PAID}})
@@ -56,22 +61,7 @@ def test_of_two_charges_that_fit_the_nearest_is_taken_and_the_other_listed() -> 
     teller = Teller("basil")
     teller.invoice(AT, QUARTER)
     for number, at in (("1", PAID - 600), ("2", PAID + 30)):
-        teller.tell(
-            at,
-            "charge.succeeded",
-            {
-                "id": f"ch_{number}",
-                "object": "charge",
-                "customer": "cus_1",
-                "amount": 9000,
-                "amount_captured": 9000,
-                "captured": True,
-                "currency": "usd",
-                "created": at,
-                "status": "succeeded",
-                "payment_intent": f"pi_{number}",
-            },
-        )
+        teller.tell(at, "charge.succeeded", charged(number, at))
     paid = teller.invoices["in_1"] | {"status": "paid", "amount_paid": 9000, "amount_remaining": 0}
     teller.tell(PAID, "invoice.paid", paid | {"status_transitions": {"finalized_at": AT, "paid_at": PAID}})
     found = {(one.kind, one.key) for one in made(teller.events).journal.problems}
