@@ -56,7 +56,7 @@ async def show(visit: Visit) -> Response:
     if customer.startswith(ORG_PREFIX):
         found = await access
         shown = _of_access(found, visit)
-        return render(visit, "holder.html", customer=customer, first=_first(_NOTHING, visit), **shown)
+        return render(visit, "holder.html", customer=customer, unknown=False, first=_first(_NOTHING, visit), **shown)
     until = _until(visit)
     found, dunning, subscriptions, invoices, journal, oldest, events = await asyncio.gather(
         access,
@@ -86,6 +86,7 @@ async def show(visit: Visit) -> Response:
         visit,
         "customer.html",
         customer=customer,
+        unknown=oldest.shown and not oldest.content["data"],
         first=_first(oldest, visit),
         months=(_earlier(until), until),
         dunning=dunning,

@@ -8,6 +8,7 @@ from typing import Any, Final
 import httpx
 import pytest
 
+from api.console.checks import verdict
 from api.console.pages import PAGES
 from api.console.rendering import exact, moment, money, words
 from api.secrets import SCOPES
@@ -125,6 +126,25 @@ async def test_a_key_sees_the_pages_and_parts_of_its_scopes(services: Services, 
             overview = read(await client.get("/")).text
             assert ("MRR" in overview) == (scope == "revenue:read")
             assert ("Newest events" in overview) == (scope == "events:read")
+
+
+async def test_a_customer_that_no_event_names_is_said_to_be_unknown(services: Services, customer: str) -> None:
+    async with signed_in(services) as client:
+        assert "names cus_mistyped: look for" in read(await client.get("/customers/cus_mistyped")).text
+        for known in (f"/customers/{customer}", f"/customers/{customer}?as_of=2001-01-01T00:00:00Z"):
+            assert "look for a typing error" not in read(await client.get(known)).text
+
+
+@pytest.mark.parametrize(
+    ("states", "said"),
+    [
+        (["ok", "ok"], "All checks pass."),
+        (["ok", "waived", "waived"], "No check failed, and 2 of 3 could not be made."),
+        (["ok", "failed", "waived"], "1 of 3 checks failed."),
+    ],
+)
+def test_checks_that_could_not_be_made_are_not_said_to_pass(states: list[str], said: str) -> None:
+    assert verdict(states) == said
 
 
 async def test_a_key_of_one_book_sees_no_other(services: Services) -> None:
