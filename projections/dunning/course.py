@@ -321,13 +321,21 @@ _Happening = tuple[datetime, int, int, Snapshot | Attempt | Remedy | Turn]
 
 
 def _happenings(bill: Bill, context: Context) -> list[_Happening]:
-    """Put all that bears on a case in order: at one time methods, payments, the invoice, then the subscription."""
+    """Put all that bears on a case in order: at one time methods, payments, the invoice, then the subscription.
+
+    Only an open invoice is charged: a payment from before it was first seen so comes right after that.
+    """
     signals = {one.event: one for one in context.attempts if one.signal}
+    issued = next(((n, one) for n, one in enumerate(bill.snapshots) if one.status != "draft"), None)
     found: list[_Happening] = [(one.at, 0, n, one) for n, one in enumerate(context.remedies)]
     for n, one in enumerate(bill.snapshots):
-        found.append((one.at, 2, 2 * n, one))
+        found.append((one.at, 2, 3 * n, one))
         if one.event in signals:
-            found.append((one.at, 2, 2 * n + 1, signals[one.event]))
-    found += [(one.at, 1, n, one) for n, one in enumerate(context.attempts) if not one.signal]
+            found.append((one.at, 2, 3 * n + 2, signals[one.event]))
+    for n, tried in enumerate(one for one in context.attempts if not one.signal):
+        if issued is not None and issued[1].status == "open" and tried.at <= issued[1].at:
+            found.append((issued[1].at, 2, 3 * issued[0] + 1, tried))
+        else:
+            found.append((tried.at, 1, n, tried))
     found += [(one.at, 3, n, one) for n, one in enumerate(context.turns)]
     return sorted(found, key=lambda one: one[:3])

@@ -12,7 +12,7 @@ from projections.dunning.rows import CaseRow, ChurnRow, MomentRow, NewestRow, Wo
 from projections.mrr import portfolio
 
 NAME: Final = "dunning"
-VERSION: Final = 7
+VERSION: Final = 8
 
 CASES: Final = Table(
     name="dunning_case",

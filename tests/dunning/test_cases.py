@@ -127,6 +127,28 @@ def test_what_only_looks_like_it_is_no_reason(told: str) -> None:
     assert standing.incomplete == ("last_failure",)
 
 
+@pytest.mark.parametrize(
+    "invoice",
+    [
+        "30.1    invoice.finalized  in_1 open made=30 next=33",  # told of in the very second
+        "30.1+2  invoice.finalized  in_1 open made=30 next=33",
+        "31      invoice.updated    in_1 open made=30 count=1 next=33",  # its finalisation was never told of
+    ],
+)
+def test_a_payment_that_failed_before_its_invoice_was_told_of_opens_a_case(invoice: str) -> None:
+    story = f"""
+        0     customer.subscription.created  sub_1 active
+        {invoice}
+        30.1  charge.failed                  ch_1 insufficient_funds
+        33    invoice.payment_failed         in_1 open made=30 count=2 next=38
+        33    charge.failed                  ch_2 insufficient_funds
+    """
+    early, late = (case_at(story, when, shape="old") for when in ("31", "33"))
+    assert (early.state, early.failures, early.opened_volume) == ("retrying", 1, 3100)
+    assert (late.state, late.failures) == ("retrying", 2)
+    assert {one for case in (early, late) for one in (case.opened_at, case.first_failed_at)} == {moment("30.1")}
+
+
 def test_a_declined_payment_is_the_reason_of_one_failure_only() -> None:
     story = (
         RENEWAL

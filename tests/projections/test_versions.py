@@ -16,7 +16,7 @@ from projections.contract import Projection
 
 KNOWN = {
     ("entitlements", 11): "48af60f0f2d06f989d5eb8b82111b62fb363147daf686ab0fa85305f704f106a",
-    ("dunning", 7): "6e27ac0185359e257e329808a3911493a0e6c3c5e9badf604082b9d6bdcb7ac7",
+    ("dunning", 8): "dba80834926cbf167c05c017bcfe6521654c2d998fd44e754eeae38c60329365",
     ("revenue", 12): "a662bd16e8924b8b8a13f0442effbfb4b6b79096b4263535944ce89cebbc9a4d",
     ("periods", 8): "0ab6c07b23126fddac309dd08a95f0abcea122a0db70bd17fe3227d3c3d11557",
 }
