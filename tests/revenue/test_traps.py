@@ -10,6 +10,7 @@ import pytest
 from projections.facts import Fact
 from projections.revenue.journal import Books, books_of
 from projections.revenue.policy import POLICIES
+from projections.revenue.shown import show_all
 from tests.revenue.stories import SHAPES, Teller, balances, events_of, facts_of, gathered, journal_at, seconds
 from tests.stripe_events import Json, event, subscription
 
@@ -462,6 +463,17 @@ def test_what_the_api_says_was_paid_outside_of_stripe_is_no_payment_under_way(ou
     assert known.get("accounts_receivable") is None
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_line_that_names_no_subscription_is_of_its_invoice_s(shape: str) -> None:
+    teller = Teller(shape)
+    teller.invoice(AT, QUARTER, "500@2026-01-01..2026-02-01", subscription="sub_2")
+    own, added = teller.events[0]["data"]["object"]["lines"]["data"]
+    added |= {"parent": None, "subscription": None}
+    shown = show_all([made(teller.events)], AT, seconds("2026-04-01"))
+    named = {line.line: line.subscription for entry in shown for line in entry.lines if line.line is not None}
+    assert named == {own["id"]: "sub_1", added["id"]: "sub_2"}
+
+
 @pytest.mark.parametrize("unique", [True, False])
 def test_lines_that_bear_their_subscription_s_id_are_told_apart(unique: bool) -> None:
     teller = Teller("2020")
@@ -667,6 +679,14 @@ def test_a_balance_that_only_an_invoice_tells_of_is_what_it_was_before_that_invo
     found = at(made(teller.events), "2026-03-01")
     assert found.get("customer_balance", 0) == -(starting + used), "as Stripe has it after the invoice"
     assert found["customer_balance_adj"] == -starting
+
+
+def test_a_deleted_customer_keeps_the_balance_that_it_was_last_seen_with() -> None:
+    teller = Teller("endive")
+    customer = {"id": "cus_1", "object": "customer", "currency": "usd"}
+    teller.tell(seconds("2025-12-01"), "customer.updated", customer | {"balance": -500})
+    teller.tell(AT, "customer.updated", customer | {"balance": 0, "deleted": True})
+    assert at(made(teller.events), "2026-02-01") == {"customer_balance": 500, "customer_balance_adj": 500}
 
 
 def test_a_balance_in_another_currency_than_the_customers_own_is_compared_with_what_invoices_say() -> None:
