@@ -19,17 +19,24 @@ Covering = tuple[CreditNoteFact, int]
 
 
 def before_payment(note: CreditNoteFact, invoice: InvoiceFact, notes: Iterable[CreditNoteFact]) -> int:
-    """Return how much of a credit note reduces what is owed; older API versions do not say, so the invoice decides.
+    """Return how much of a credit note reduces what is owed; where it does not say so, the invoice decides.
 
-    Of one made in the very second of payment it is what the invoice says of all its notes, less the earlier ones.
+    Of one made in the very second of payment it is what the invoice says of all its notes, less what came before: of
+    notes of that second, those that give money back came last.
     """
     if note.pre_payment is not None:
         return min(note.pre_payment, note.amount)
-    if invoice.paid_at == note.created:
-        before = (one for one in notes if one.invoice == note.invoice and one.created < note.created)
-        earlier = sum(before_payment(one, invoice, ()) for one in before if one.voided_at is None)
-        return min(max(invoice.pre_payment_credit_notes - earlier, 0), note.amount)
-    return note.amount if invoice.paid_at is None or note.created < invoice.paid_at else 0
+    if invoice.paid_at != note.created:
+        return note.amount if invoice.paid_at is None or note.created < invoice.paid_at else 0
+    left = max(invoice.pre_payment_credit_notes, 0)
+    for one in notes:
+        if one.invoice == note.invoice and one.voided_at is None and _turn(one) < _turn(note):
+            left -= min(one.amount if one.pre_payment is None else one.pre_payment, left)
+    return min(left, note.amount)
+
+
+def _turn(note: CreditNoteFact) -> tuple[int, bool, str]:
+    return note.created, bool(note.refunds or note.out_of_band), note.key
 
 
 def uncovered(refund: RefundFact, paid: Iterable[Share], covering: Sequence[Covering]) -> dict[str, int]:

@@ -9,7 +9,7 @@ from projections.contract import Projection
 from projections.revenue import fold
 
 NAME: Final = "revenue"
-VERSION: Final = 12
+VERSION: Final = 13
 
 JOINS: Final = frozenset(
     type_

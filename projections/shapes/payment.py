@@ -122,9 +122,10 @@ class CreditNoteLine(NamedTuple):
 
 
 class CreditNote(NamedTuple):
-    """A credit note. ``refunds`` are (refund, amount); the amounts before and after payment are None in old shapes.
+    """A credit note. ``refunds`` are (refund, amount); ``post_payment`` is None in old shapes.
 
-    ``out_of_band`` is what goes back outside of Stripe, refunds of payment records among it.
+    ``pre_payment`` is None where neither the amount nor the note's type says it. ``out_of_band`` is what goes back
+    outside of Stripe, refunds of payment records among it.
     ``incomplete`` says that only the first page of lines is shown.
     """
 
@@ -307,16 +308,17 @@ def credit_note_of(source: Json) -> CreditNote | None:
     key = identifier(source.get("id"))
     if key is None:
         return None
-    whole = amount(source.get("amount"))
+    stated = amount(source.get("amount"))
+    whole = (amount(source.get("total")) or 0) if stated is None else stated
     return CreditNote(
         id=key,
         invoice=identifier(source.get("invoice")),
         customer=first_id(source.get("customer"), source.get("customer_account")),
         status=text(source.get("status")) or "",
         currency=currency(source),
-        amount=(amount(source.get("total")) or 0) if whole is None else whole,
+        amount=whole,
         tax=_credited_tax(source),
-        pre_payment=amount(source.get("pre_payment_amount")),
+        pre_payment=_before_payment(source, whole),
         post_payment=amount(source.get("post_payment_amount")),
         out_of_band=(amount(source.get("out_of_band_amount")) or 0) + _refunded_off_stripe(source),
         refunds=tuple(_credited_refunds(source)),
@@ -326,6 +328,14 @@ def credit_note_of(source: Json) -> CreditNote | None:
         created=moment(source.get("created")),
         voided_at=moment(source.get("voided_at")),
     )
+
+
+def _before_payment(source: Json, whole: int) -> int | None:
+    """Read what reduces what is still owed. Before notes could be ``mixed``, their type said it of all they came to."""
+    stated = amount(source.get("pre_payment_amount"))
+    if stated is None:
+        return {"pre_payment": whole, "post_payment": 0}.get(text(source.get("type")) or "")
+    return stated
 
 
 def _credited_tax(source: Json) -> int:

@@ -276,6 +276,8 @@ class Teller:
         }
         if self.old:
             made["refund"] = refund or None
+            if self.shape == "2024":  # the oldest of all did not say it
+                made["type"] = "pre_payment" if part else "post_payment"
         else:
             refunded = self.refunds[refund]["amount"] if refund else 0
             made |= {

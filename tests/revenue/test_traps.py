@@ -54,6 +54,16 @@ TRAPS = {
         """,
         {"2026-06-01": "accounts_receivable=0 refunds=0 refunds_clearing=0 customer_balance=0 stripe_balance=7100"},
     ),
+    "two credit notes in the second of payment, one before it and one with its refund": (
+        f"""
+        2026-01-01 invoice {QUARTER}
+        2026-02-01 credit cn_2 1000
+        2026-02-01 paid
+        2026-02-01 refund re_1 900
+        2026-02-01 credit cn_1 900 refund=re_1 before=0
+        """,
+        {"2026-06-01": "accounts_receivable=0 refunds=0 refunds_clearing=0 customer_balance=0 stripe_balance=7100"},
+    ),
     "a refund that fails leaves nothing": (
         f"""
         2026-01-01 invoice {QUARTER}
@@ -617,6 +627,17 @@ def test_a_credit_note_takes_of_each_line_what_it_came_to(old: bool) -> None:
     assert sorted(one for one in taken.postings if one.line) == [
         ("deferred_revenue", 1500, "il_1_1"), ("deferred_revenue", 2500, "il_1_2"), ("tax_liability", 475, "il_1_2")
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", ["endive", "2024"])
+def test_a_credit_note_says_itself_that_it_came_after_payment(shape: str) -> None:
+    teller = Teller(shape)
+    teller.invoice(AT, QUARTER)
+    teller.paid(AT)
+    teller.credit(seconds("2026-01-11"), "cn_1", "900")
+    untold = [one for one in teller.events if one["type"] in ("invoice.finalized", "credit_note.created")]
+    found = at(made(untold), "2026-02-01")
+    assert (found["accounts_receivable"], found["customer_balance"]) == (9000, 900)
 
 
 def test_a_credit_note_for_a_refund_of_a_payment_record_gives_back_money_outside_of_stripe() -> None:
