@@ -14,7 +14,7 @@ from api.access import require, services
 from api.doctor import Check, database_checks
 from api.health import readyz
 from api.outward import wanted
-from api.outward.alarms import LAST_WEBHOOK, overdue, usual_silence
+from api.outward.alarms import LAST_WEBHOOK, overdue, unknown_purchases, usual_silence
 from api.outward.coverage import HOUR, KEPT, covered_books, first_hour, hour_of, read_hours
 from api.problems import JSONResponse, Problem
 from api.reads import page_through
@@ -97,7 +97,7 @@ async def examine_service(serving: Services) -> list[Finding]:
             found += await _coverage(connection, serving, now)
             found += await _observations(connection)
         async with serving.pool.acquire() as connection, connection.transaction(readonly=True):
-            found += await _books(connection, serving)
+            found += await _books(connection, serving, now)
     except AWAY as error:
         return [Finding("database", Check("database", ok=False, value=str(error), how="it answers"), _DATABASE_TODO)]
     return found
@@ -182,9 +182,16 @@ async def _observations(connection: asyncpg.Connection) -> list[Finding]:
     return [Finding("log", check, "`GET /v1/observations?state=given_up` says why; then `ledger observe --retry`")]
 
 
-async def _books(connection: asyncpg.Connection, serving: Services) -> list[Finding]:
+async def _books(connection: asyncpg.Connection, serving: Services, now: datetime) -> list[Finding]:
     found = []
     for book in await covered_books(connection):
+        unknown = await unknown_purchases(connection, book, now)
+        value = f"{unknown} purchases of unknown content"
+        check = Check(
+            f"{book} knows what it sold", ok=unknown == 0, value=value, how="what was paid for is known within a minute"
+        )
+        todo = "write `ledger_product` into the metadata of sessions, or set a restricted key and see `ledger observe`"
+        found.append(Finding("books", check, todo))
         if (await enter_build(connection, serving.revenue.name, book)).build is None:
             continue
         kinds = {row["kind"]: row["count"] for row in await connection.fetch(PROBLEMS, book)}

@@ -1,4 +1,4 @@
-"""Alarms: hours that are not proven, an endpoint that went silent, requests that were given up."""
+"""Alarms: hours that are not proven, a silent endpoint, requests that were given up, purchases of unknown content."""
 
 from __future__ import annotations
 
@@ -12,9 +12,14 @@ from prometheus_client.metrics_core import GaugeMetricFamily
 
 from api.outward import wanted
 from api.outward.coverage import HOUR, KEPT, Hour, covered_books, first_hour, hour_of, read_hours
+from projections.builds import enter_build
+from projections.entitlements.tables import NAME as ENTITLEMENTS
 
 PROVEN_WITHIN: Final = 2 * HOUR
 """An hour older than this should be proven."""
+
+KNOWN_WITHIN: Final = timedelta(seconds=60)
+"""What was bought should be known so long after it was paid for: until then nobody may use it."""
 
 _LOOK_BACK: Final = timedelta(days=14)
 _UNUSUAL_WITHOUT_HISTORY: Final = timedelta(hours=24)
@@ -32,6 +37,13 @@ FROM (
 WHERE source = 'webhook'
 ORDER BY position DESC
 LIMIT 1
+"""
+
+UNKNOWN_PURCHASES: Final = """
+SELECT count(*)
+FROM entitlement_source
+WHERE book = $1 AND kind = 'purchase' AND product IS NULL AND price IS NULL AND status = 'paid' AND valid_to IS NULL
+  AND valid_from <= $2
 """
 
 
@@ -56,7 +68,13 @@ async def alarms(connection: asyncpg.Connection, now: datetime, *, asks_stripe: 
         "Requests to Stripe by what became of them: given_up is an alarm",
         labels=["book", "state"],
     )
+    unknown = GaugeMetricFamily(
+        "ledger_purchases_unknown",
+        "Purchases paid for over a minute ago of which it is not known what was bought: an alarm above 0",
+        labels=["book"],
+    )
     for book in await covered_books(connection):
+        unknown.add_metric([book], await unknown_purchases(connection, book, now))
         begin = max(await first_hour(connection, book) or now, hour_of(now - KEPT) + HOUR)
         hours = await read_hours(connection, book, hour_of(begin), hour_of(now))
         if asks_stripe:
@@ -68,7 +86,14 @@ async def alarms(connection: asyncpg.Connection, now: datetime, *, asks_stripe: 
             unusual.add_metric([book], now - last > usual_silence(hours, last))
     for (book, state), count in (await wanted.counts(connection)).items():
         asked.add_metric([book, state], count)
-    return [unproven, missed, silent, unusual, asked]
+    return [unproven, missed, silent, unusual, asked, unknown]
+
+
+async def unknown_purchases(connection: asyncpg.Connection, book: str, now: datetime) -> int:
+    """Count what was paid for and gives nothing, since neither events nor Stripe's API said what it is."""
+    if (await enter_build(connection, ENTITLEMENTS, book)).build is None:
+        return 0
+    return int(await connection.fetchval(UNKNOWN_PURCHASES, book, now - KNOWN_WITHIN))
 
 
 def overdue(hours: Sequence[Hour], now: datetime) -> list[Hour]:

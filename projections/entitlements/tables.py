@@ -42,6 +42,7 @@ SOURCES: Final = Table(
         CHECK (valid_to > valid_from)
     );
     CREATE INDEX ON entitlement_source (subject, valid_to);
+    CREATE INDEX ON entitlement_source (book) WHERE kind = 'purchase' AND product IS NULL AND price IS NULL;
     SELECT ledger.distribute('entitlement_source', 'subject');
     """,
     final="valid_to",

@@ -73,6 +73,24 @@ async def test_how_far_behind_and_what_is_parked(
     assert await said(client, "ledger_projection_lag_seconds", **LIVE) == 0
 
 
+async def test_a_purchase_of_unknown_content_is_an_alarm_after_a_minute(
+    client: httpx.AsyncClient, services: Services, clock: ManualClock
+) -> None:
+    entitlements, *_ = projections_of(services.settings, clock)
+    session = {"object": "checkout.session", "id": "cs_1", "customer": "cus_1", "mode": "payment", "status": "complete",
+               "payment_status": "paid", "metadata": {}}  # fmt: skip
+    bought = int(clock().timestamp())
+    await post(client, clock, event("evt_1", "checkout.session.completed", session, created=bought))
+    await fold(services.database, entitlements)
+    found = [await said(client, "ledger_purchases_unknown", book="self:live")]
+    clock.forward(seconds=61)
+    found.append(await said(client, "ledger_purchases_unknown", book="self:live"))
+    session["metadata"] = {"ledger_product": "prod_1"}
+    await post(client, clock, event("evt_2", "checkout.session.async_payment_succeeded", session, created=bought + 61))
+    await fold(services.database, entitlements)
+    assert [*found, await said(client, "ledger_purchases_unknown", book="self:live")] == [0, 1, 0]
+
+
 async def test_what_came_in_and_what_was_refused(client: httpx.AsyncClient, clock: ManualClock) -> None:
     for content in (a_charge(1), a_charge(1), a_charge(1) | {"livemode": True, "type": "charge.updated"}):
         await post(client, clock, content)
