@@ -60,6 +60,7 @@ BODIES = {
     "cut": '{"object": "list", "data": [{"id": "il',
     "page": "<html>sign in</html>",
     "null": "null",
+    "no text": "\xff\xfe{",
 }
 """Answers of status 200 that Stripe never gives, and something in between may."""
 
@@ -145,7 +146,7 @@ class StandIn:
         elif fault == "reset":
             return StreamingResponse(_broken(), headers={"Content-Length": "1000"})
         elif fault in BODIES:
-            return Response(BODIES[fault], media_type="application/json")
+            return Response(BODIES[fault].encode("latin-1"), media_type="application/json")
         elif fault:
             return self._refuse(int(fault), f"fault {fault}")
         if headers.get("authorization") != f"Bearer {self.api_key}":

@@ -110,13 +110,20 @@ class StripeAccess:
                 wait_jitter=patience.wait_seconds_min,
             ):
                 with attempt:
-                    response = await self._client.raw_request_async(method, path, **params, **options)
-                    if not isinstance(mapping(response.data).get("object"), str):
-                        raise stripe.APIError(http_status=response.code)
-                    return response
+                    return await self._answer(method, path, params, options)
         except StripeError as error:
             raise StripeRefusedError(f"{method.upper()} {path}", told_by(error), error) from error
         raise AssertionError("a request either answers or raises")
+
+    async def _answer(self, method: Method, path: str, params: dict[str, Any], options: dict[str, str]) -> Any:
+        """Return what came back. Raises ``stripe.StripeError``, also where it is no answer of Stripe's."""
+        try:
+            response = await self._client.raw_request_async(method, path, **params, **options)
+        except UnicodeDecodeError as error:  # the SDK's, where a body is no text
+            raise stripe.APIError(http_status=200) from error
+        if not isinstance(mapping(response.data).get("object"), str):
+            raise stripe.APIError(http_status=response.code)
+        return response
 
     def _time_of(self, headers: Mapping[str, str]) -> datetime:
         """Return Stripe's clock when it answered; ours where it does not say."""
