@@ -98,12 +98,11 @@ class Remedy(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """A change of a subscription's status, and Stripe's reason where it gave one."""
+    """A change of a subscription's status."""
 
     at: datetime
     event: str
     status: str
-    reason: str | None
 
 
 @dataclass(slots=True)

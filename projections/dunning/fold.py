@@ -225,7 +225,7 @@ def _subscription(state: State, fact: Fact) -> None:
         return  # a snapshot from before the end that was rendered late
     contract.trialed = contract.trialed or status == "trialing" or moment(snapshot.get("trial_end")) is not None
     if status != last:
-        contract.turns.append(Turn(fact.created, fact.event_id, status, _reason(snapshot, status)))
+        contract.turns.append(Turn(fact.created, fact.event_id, status))
     default = first_id(snapshot.get("default_payment_method"), snapshot.get("default_source"))
     if contract.known and default is not None and default != contract.default:
         _remedy(state, fact, "default_changed", default, subscription=key)
@@ -233,18 +233,11 @@ def _subscription(state: State, fact: Fact) -> None:
     _note_methods(state, fact)
 
 
-def _reason(subscription: Json, status: str) -> str | None:
-    if status == "paused":
-        paused = mapping(mapping(subscription.get("status_details")).get("paused"))
-        return text(mapping(paused.get("subscription")).get("type"))
-    return text(mapping(subscription.get("cancellation_details")).get("reason")) if status == "canceled" else None
-
-
 def _customer(state: State, fact: Fact) -> None:
     if fact.type == "customer.deleted":
         for contract in state.contracts.values():
             if contract.turns and contract.turns[-1].status not in _TERMINAL:
-                contract.turns.append(Turn(fact.created, fact.event_id, "canceled", None))
+                contract.turns.append(Turn(fact.created, fact.event_id, "canceled"))
         return
     settings = mapping(fact.subject.get("invoice_settings"))
     default = first_id(settings.get("default_payment_method"), fact.subject.get("default_source"))

@@ -60,6 +60,13 @@ def test_what_is_over_has_nothing_open(end: str, shape: Shape) -> None:
             """,
             "renewal",
         ),
+        (
+            """
+            0  customer.subscription.created  sub_1 active
+            5  invoice.payment_failed         in_1 open count=1 reason=subscription_create
+            """,
+            "renewal",  # a debit that its bank refused days later
+        ),
         ("0  invoice.payment_failed  in_1 open count=1 sub=none", "manual_invoice"),
         ("0  invoice.payment_failed  in_1 open count=1 reason=manual", "manual_invoice"),
         (
@@ -97,6 +104,15 @@ def test_a_case_has_a_category(story: str, category: str, shape: Shape) -> None:
             """,
             "new",
             "observed",
+        ),
+        (
+            """
+            30.1+1  charge.failed                ch_1 insufficient_funds pi=pi_1
+            30.1+1  ledger.observation.recorded  pi_1 in_1
+            33      invoice_payment.paid         in_1 pi_1
+            """,
+            "new",
+            "exact",
         ),
         (
             """
@@ -177,6 +193,28 @@ def test_a_declined_payment_is_the_reason_of_one_failure_only() -> None:
 )
 def test_a_decline_has_a_class(decline_code: str | None, advice: str | None, kind: str) -> None:
     assert class_of(Failure(None, decline_code, advice, None, None, None)) == kind
+
+
+def test_what_was_only_blocked_and_then_paid_on_time_was_never_at_stake() -> None:
+    story = """
+        30      invoice.finalization_failed  in_1 draft made=30 blocked
+        31      invoice.finalized            in_1 open made=30
+        31      invoice.paid                 in_1 paid made=30 paid=3100
+    """
+    case = case_at(story, "31")
+    assert (case.state, case.recovered_by, case.opened_volume, case.recovered_volume) == ("recovered", "unknown", 0, 0)
+
+
+def test_an_attempt_that_asks_for_action_and_then_fails_is_one() -> None:
+    story = f"""{RENEWAL.replace("payment_failed", "payment_action_required")}
+        31  invoice.payment_failed         in_1 open made=30 count=1 next=34
+        31  payment_intent.payment_failed  pi_1 payment_intent_authentication_failure
+        34  invoice.payment_failed         in_1 open made=30 count=2
+        34  payment_intent.payment_failed  pi_1 insufficient_funds ch=ch_1
+    """
+    assert [(case_at(story, when).attempts, case_at(story, when).failures) for when in ("30.5", "31", "34")] == [
+        (1, 0), (1, 1), (2, 2)
+    ]  # fmt: skip
 
 
 def test_what_was_at_stake_is_divided_to_the_cent() -> None:

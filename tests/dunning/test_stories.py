@@ -126,6 +126,32 @@ STORIES: dict[str, tuple[str, dict[str, str]]] = {
         """,
         {"30.1": "exhausted 1/1 subscription_paused"},
     ),
+    "retries run out and the customer is deleted": (
+        RENEWAL
+        + """
+        30.1    invoice.payment_failed         in_1 open made=30 count=1
+        30.2    customer.deleted               -
+        """,
+        {"30.1": "exhausted 1/1", "30.2": "exhausted 1/1 subscription_canceled"},
+    ),
+    "the customer pays while another retry is counted": (
+        RENEWAL
+        + """
+        30.1    invoice.payment_failed  in_1 open made=30 count=1 next=33
+        31      invoice.paid            in_1 paid made=30 count=2 paid=3100 asked
+        """,
+        {"31": "recovered 1/2 by customer"},
+    ),
+    "a credit note that was taken back forgives nothing": (
+        RENEWAL
+        + """
+        30.1    invoice.payment_failed  in_1 open made=30 count=1 next=33
+        31      credit_note.created     cn_1 in_1 amount=3100
+        32      credit_note.voided      cn_1 in_1 amount=3100
+        33      invoice.paid            in_1 paid made=30 count=1
+        """,
+        {"33": "recovered 1/1 by credit"},
+    ),
     "left past due is told by time alone": (
         RENEWAL
         + """

@@ -142,6 +142,29 @@ def test_what_was_sent_and_never_paid_has_no_grace_anew_with_every_invoice() -> 
     assert found == [1, 1, "grace_over", "grace_over", "grace_over", "grace_over"]
 
 
+@pytest.mark.parametrize(("began", "over"), [("incomplete", 38), ("active", 35)])
+def test_a_first_invoice_is_owed_since_its_failure_unless_its_subscription_had_not_begun(began: str, over: int) -> None:
+    """A bank may refuse a debit days after the subscription has become active."""
+    capped = """
+        [policy]
+        past_due = "grace"
+        past_due_grace_days = 30
+        [features.seats]
+        kind = "quantity"
+        [[plans]]
+        product = "prod_1"
+        features = { seats = "quantity" }
+    """
+    first = invoice("open", subscription="sub_1", billing_reason="subscription_create")
+    facts = [
+        fact(0, "customer.subscription.created", subscription(status=began)),
+        fact(5 * DAY, "invoice.payment_failed", first),
+        fact(6 * DAY, "customer.subscription.updated", subscription(status="active")),
+        fact(8 * DAY, "customer.subscription.updated", subscription(status="past_due")),
+    ]
+    assert [told(facts, day * DAY, "seats", capped) for day in (over - 1, over)] == [1, "grace_over"]
+
+
 def test_a_payment_of_two_invoices_has_come_back_when_all_of_it_has() -> None:
     def part(number: int, amount: int) -> Json:
         return {
@@ -460,11 +483,11 @@ def test_an_organisation_has_what_belonged_to_it_while_it_did() -> None:
 # Stripe's own entitlements.
 
 
-def summary(at: float, *features: str, has_more: bool = False) -> Fact:
+def summary(at: float, *features: str, shown: Json | None = None) -> Fact:
     data = [{"id": f"ent_{name}", "feature": f"feat_{name}", "lookup_key": name} for name in features]
     subject = {"object": "entitlements.active_entitlement_summary", "customer": "cus_1",
-               "entitlements": {"object": "list", "data": data, "has_more": has_more}}  # fmt: skip
-    return fact(at, "entitlements.active_entitlement_summary.updated", subject, f"evt_s{at:g}")
+               "entitlements": {"object": "list", "data": data, "has_more": False}}  # fmt: skip
+    return fact(at, "entitlements.active_entitlement_summary.updated", subject | (shown or {}), f"evt_s{at:g}")
 
 
 GRANT = '[policy]\nstripe_entitlements = "grant"\n'
@@ -485,8 +508,13 @@ def test_stripes_entitlements_count_by_policy_and_stay_behind_the_others() -> No
     assert said == ["active", "grace", "paused", "expired"]
 
 
-def test_a_first_page_of_entitlements_revokes_nothing() -> None:
-    facts = [summary(0, "audit", "sso"), summary(10, "audit", has_more=True)]
+@pytest.mark.parametrize(
+    "shown",
+    [{"has_more": True}, {"entitlements": {"data": [{"lookup_key": "audit"}], "has_more": True}}],
+    ids=["the summary says so", "its list says so"],
+)
+def test_a_first_page_of_entitlements_revokes_nothing(shown: Json) -> None:
+    facts = [summary(0, "audit", "sso"), summary(10, "audit", shown=shown)]
     assert [told(facts, 10, name, GRANT) for name in ("audit", "sso")] == [True, True]
     at = START + timedelta(seconds=10)
     assert compared(holdings_of(facts), (), at) == Compared(False, ["audit", "sso"], [])

@@ -16,7 +16,7 @@ from projections.contract import Projection
 
 KNOWN = {
     ("entitlements", 11): "8f0720a04b44788c8ff1f3a3322329b5bfdf868d64a864676f1f4e7a414fea50",
-    ("dunning", 8): "c3cc077bccba5736dff8fcb28a02cda81eb8d2100d6c0bb454030a0f0db58531",
+    ("dunning", 8): "dd856fc2c16c6199970d6618b5710de1363e5d61e22d039f54f89ddfc0d6b3e4",
     ("revenue", 13): "39f5894adde998fe18c67df6afdb54c9e38fe1b446aab6a426188361d2cbc1cb",
     ("periods", 8): "0ab6c07b23126fddac309dd08a95f0abcea122a0db70bd17fe3227d3c3d11557",
 }
