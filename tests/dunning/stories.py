@@ -102,12 +102,11 @@ def _charge(plain: list[str], named: dict[str, str], shape: Shape) -> Json:
 
 def _intent(plain: list[str], named: dict[str, str], shape: Shape) -> Json:
     key, code = plain[:2]
-    declined = not code.startswith("payment_intent_")
+    code, declined = (code, None) if code.startswith("payment_intent_") else ("card_declined", code)
     made: Json = {
         "id": key, "object": "payment_intent", "customer": "cus_1", "status": "requires_payment_method",
         "amount": int(named.get("amount", 3100)), "currency": named.get("cur", "usd"), "latest_charge": named.get("ch"),
-        "last_payment_error": {"code": "card_declined" if declined else code, "decline_code": code if declined else None,
-                               "advice_code": named.get("advice")},
+        "last_payment_error": {"code": code, "decline_code": declined, "advice_code": named.get("advice")},
     }  # fmt: skip
     return made | ({"invoice": named.get("in", "in_1")} if shape == "old" else {})
 

@@ -165,6 +165,39 @@ def test_a_first_invoice_is_owed_since_its_failure_unless_its_subscription_had_n
     assert [told(facts, day * DAY, "seats", capped) for day in (over - 1, over)] == [1, "grace_over"]
 
 
+@pytest.mark.parametrize("shape", ["new", "old"])
+def test_a_subscription_ends_with_its_longest_period_and_is_stale_three_days_after(shape: str) -> None:
+    ends = [int(START.timestamp()) + days * DAY for days in (10, 30)]
+    sold = subscription(items="si_1:prod_1*1 si_2:prod_2*1", cancel_at_period_end=True)
+    if shape == "new":
+        for item, end in zip(sold["items"]["data"], ends, strict=True):
+            item["current_period_end"] = end
+    else:
+        sold["current_period_end"] = max(ends)
+    facts = [fact(0, "customer.subscription.created", sold)]
+    found = [answers(facts, days * DAY)["sso"] for days in (0, 30, 32.99, 33)]
+    assert {one.ends_at for one in found} == {START + timedelta(days=30)}
+    assert [(one.granted, one.stale) for one in found] == [(True, False), (True, False), (True, False), (True, True)]
+    gone = [*facts, fact(30 * DAY, "customer.subscription.deleted", sold | {"status": "canceled"})]
+    assert {row.ends_at for row in holdings_of(gone).sources if row.status == "canceled"} == {None}
+
+
+def test_what_costs_nothing_is_bought_at_once() -> None:
+    assert told([fact(0, "checkout.session.completed", session("no_payment_required"))], 1, "course") is True
+
+
+def test_what_is_refunded_in_part_is_kept_and_says_so() -> None:
+    charge = {"id": "ch_1", "object": "charge", "amount": 500, "amount_refunded": 100, "payment_intent": "pi_1"}
+    facts = [fact(0, "checkout.session.completed", session()), fact(10, "charge.refunded", charge)]
+    found = [answers(facts, at)["course"] for at in (9, 10)]
+    assert [(one.granted, one.sources[0].source.note) for one in found] == [(True, None), (True, "partially refunded")]
+
+
+def test_a_line_by_hand_at_a_recurring_price_is_no_purchase() -> None:
+    recurring = OLD_LINE | {"price": {"id": "price_1", "product": "prod_1", "type": "recurring"}}
+    assert told([fact(0, "invoice.paid", invoice(lines={"data": [recurring]}))], 1, "seats") == "never"
+
+
 def test_a_payment_of_two_invoices_has_come_back_when_all_of_it_has() -> None:
     def part(number: int, amount: int) -> Json:
         return {
