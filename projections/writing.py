@@ -191,8 +191,8 @@ async def park(
     connection: asyncpg.Connection, build_id: str, book: str, refolding: Refolding, newest: dict[str, str]
 ) -> None:
     """Note which subjects could not be folded, with the event that cannot be read or their newest, and which can be
-    again."""
-    await connection.execute(UNPARK, build_id, [one.subject for one in refolding.done])
+    again: those folded to their end, for what stands in the way may be behind a part."""
+    await connection.execute(UNPARK, build_id, [one.subject for one in refolding.done if one.until is None])
     for subject, error in refolding.failed.items():
         event = error.event_id if isinstance(error, UnreadableEventError) else newest.get(subject, "")
         await connection.execute(PARK, build_id, subject, book, event, repr(error))

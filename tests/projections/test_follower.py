@@ -248,6 +248,7 @@ async def test_a_long_life_stays_parked_until_it_can_be_folded(
         await replay(connection, broken, build, "self:live", ["self:live/cus_1"])
     for n in range(60, 63):
         assert await comes(broken, told(f"evt_{n}", n, 7)) == 1
+    assert await comes(broken, told("evt_late", 12, 6)) == 1, "it is folded up to a state, and the failure is behind"
     assert await comes(PROJECTION, told("evt_63", 63, 8)) == 0
     await connection.close()
     assert await rows_of(owner, build) == await fresh_fold(owner)
