@@ -92,6 +92,12 @@ def _adapter(state: type[Any]) -> TypeAdapter[Any]:
     return _ADAPTERS[state]
 
 
+def shown_last(anchors: Iterable[tuple[str, int]], facts: Mapping[int, Fact]) -> dict[str, Json]:
+    """Return what objects showed last, for those whose anchors are among some facts, which may be others' too."""
+    own = {key: facts[at] for key, at in anchors if at in facts}
+    return {key: fact.subject for key, fact in zip(own, readable(own.values()), strict=True)}
+
+
 class _Seen:
     """What a kept state says of the events before it: how many, up to which position, and what each object showed."""
 
@@ -100,8 +106,7 @@ class _Seen:
         self.unsure = resume.unsure if resume else False
         self._last_within = resume.last_within if resume else 0
         self._anchors: OrderedDict[str, int] = OrderedDict(resume.anchors if resume else ())
-        facts = {fact.position: fact for fact in readable(anchors.values())}
-        self.shown = {key: facts[at].subject for key, at in self._anchors.items() if at in facts}
+        self.shown = shown_last(self._anchors.items(), anchors)
 
     def add(self, fact: Fact) -> None:
         """See one more event, which is now the last that showed its object."""
@@ -184,7 +189,7 @@ class Folding:
         self._waiting: list[Fact] = []
         self._seen = _Seen(resume, anchors or {})
         self._states = _States(self._seen.count)
-        self._before: Mapping[str, Json] = dict(self._seen.shown)
+        self._before = dict(self._seen.shown)
         self._ready = resume
         self.finished: Finished | None = None
         self._state = _adapter(projection.state).validate_json(resume.state) if resume else projection.begin(subject)
@@ -271,7 +276,7 @@ class Finished:
     """A finished fold, which can go on from its end while new events sort after all earlier ones."""
 
     def __init__(
-        self, projection: Projection, state: Any, before: Mapping[str, Json], came: list[Fact], ordered: list[Fact]
+        self, projection: Projection, state: Any, before: dict[str, Json], came: list[Fact], ordered: list[Fact]
     ) -> None:
         """``came`` are the facts as they came, ``ordered`` the same in order; ``before`` is what objects showed."""
         self._projection = projection
@@ -286,13 +291,19 @@ class Finished:
         """How many facts it holds to be able to go on."""
         return len(self._came)
 
-    def go_on(self, facts: Sequence[Fact], terms: Terms | None = None) -> Folded | None:
+    def strange(self, facts: Iterable[Fact]) -> list[Fact]:
+        """Return those of some facts of whose objects it was not told what they showed before it began."""
+        return [fact for fact in facts if object_key(fact) not in self._before]
+
+    def go_on(self, facts: Sequence[Fact], terms: Terms | None = None, shown: Mapping[str, Json] = {}) -> Folded | None:
         """Fold more facts; None if they do not sort after all earlier ones, or a state is due.
 
-        The rows are those not final in the newest state kept so far.
+        ``shown`` is what ``strange`` objects showed before it began. The rows are those not final in the newest state
+        kept so far.
         """
         if self._more + len(facts) > _RECENT_EVERY:
             return None
+        self._before |= shown
         ordered = order([*self._came, *readable(facts)], self._before).facts
         stood = len(self._ordered)
         if ordered[:stood] != self._ordered:

@@ -18,7 +18,7 @@ from ledger.postgres import AWAY
 from projections.causal import REACH
 from projections.contract import Projection, Row, Subject
 from projections.facts import Fact
-from projections.folding import Folding, Kept, newest_before, told_of
+from projections.folding import Folding, Kept, newest_before, shown_last, told_of
 from projections.reading import (
     PIECE_EVENTS,
     parsed,
@@ -187,22 +187,24 @@ async def _fold_warm(work: Work, wanted: Sequence[Wanted], known: Mapping[str, R
     starts = [(one.streams, states[one.subject]) for one in wanted]
     found = await read_since(work.connection, work.projection, starts, work.until)
     facts = {one.subject: [fact for stream in one.streams for fact in found[stream]] for one in wanted}
-    short = {subject: some for subject, some in facts.items() if known[subject].going is None}
+    going = {subject: one.going for subject, one in known.items() if one.going is not None}
+    strange = {subject: going[subject].strange(some) for subject, some in facts.items() if subject in going}
     anchors = await read_anchors(
-        work.connection, work.book, [(states[subject], some) for subject, some in short.items()]
+        work.connection, work.book, [(states[subject], some) for subject, some in (facts | strange).items()]
     )
     for one in wanted:
-        if one.subject not in short:
-            _go_on(work, one, known[one.subject], facts.pop(one.subject))
+        if one.subject in going:
+            _go_on(work, one, known[one.subject], facts.pop(one.subject), anchors)
             continue
         fold_one(work, one.subject, facts.pop(one.subject), Begun(one.streams, known[one.subject], anchors))
 
 
-def _go_on(work: Work, wanted: Wanted, known: Remembered, facts: Sequence[Fact]) -> None:
+def _go_on(work: Work, wanted: Wanted, known: Remembered, facts: Sequence[Fact], anchors: Mapping[int, Fact]) -> None:
     """Let a remembered fold go on from its end, if its news belong there; otherwise leave it to ``refold``."""
     using = work.terms.noting_use()
     try:
-        folded = known.going.go_on(facts, using) if known.going else None
+        shown = shown_last(known.state.anchors, anchors)
+        folded = known.going.go_on(facts, using, shown) if known.going else None
     except Exception as error:  # noqa: BLE001 - whatever one subject's history does, the others go on
         work.result.failed[wanted.subject] = error
         return

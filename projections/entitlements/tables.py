@@ -11,7 +11,7 @@ from projections.entitlements.rows import CatalogRow, EvidenceRow, OrgRow, Produ
 from projections.entitlements.state import State
 
 NAME: Final = "entitlements"
-VERSION: Final = 11
+VERSION: Final = 12
 
 SOURCES: Final = Table(
     name="entitlement_source",

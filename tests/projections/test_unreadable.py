@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncpg
 import httpx
+import orjson
 import pytest
 
 from api.operations import Operations
 from api.services import Services, projections_of
 from ledger.dictionary import STREAM
 from ledger.event import NewEvent
+from projections import folding
 from tests.conftest import ManualClock
 from tests.following import follow_to_the_head
 from tests.stripe_events import event, new_event, product, signature, subscription
@@ -143,6 +145,25 @@ async def test_terms_that_cannot_be_read_park_whoever_uses_them(
     await harm(owner, HARM["text"], "evt_price_a")
     await follow_to_the_head(services.database, projections_of(services.settings, services.clock))
     assert await parked(client) == [(name, "self:live/cus_1", "evt_price_a") for name in ("dunning", "revenue")]
+
+
+async def test_what_an_object_showed_last_parks_its_own_customer_alone(
+    services: Services, client: httpx.AsyncClient, owner: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lives that are long are folded together, each from a state that names the event which showed an object last."""
+    monkeypatch.setattr(folding, "KEEP_FROM", 4)
+    monkeypatch.setattr(folding, "_RECENT_EVERY", 2)
+    everything = projections_of(services.settings, services.clock)
+    lives = [sold(number, 1 + number % 2) for number in range(40)]
+    await services.appender.append([new_event(event("evt_p", "product.created", product())), *lives])
+    await follow_to_the_head(services.database, everything)
+    kept = await owner.fetch("SELECT anchors FROM build_entitlements_1.subject_state WHERE subject LIKE '%/cus_1'")
+    for [[_, position]] in {one["anchors"]: orjson.loads(one["anchors"]) for one in kept}.values():
+        await harm(owner, HARM["text"].replace("event_id = $1", "position = $1 AND book = 'self:live'"), position)
+    await services.appender.append([sold(40, 1, 3), sold(41, 2, 4)])
+    await follow_to_the_head(services.database, everything)
+    assert {subject for _, subject, _ in await parked(client)} == {"self:live/cus_1"}
+    assert await seats(client, 2) == 4
 
 
 async def test_a_dictionary_that_cannot_be_read_stops_nobody_from_coming_in(

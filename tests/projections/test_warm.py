@@ -331,13 +331,16 @@ def test_rows_that_are_written_otherwise_have_another_digest() -> None:
     assert of(1) == of(1)
 
 
-@pytest.mark.parametrize("remembering", [True, False])
+@pytest.mark.parametrize("remembering", ["nothing", "a state", "the fold"])
 async def test_what_an_object_showed_a_hundred_objects_ago_still_tells_an_order(
-    database: Database, clock: ManualClock, remembering: bool
+    database: Database, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, remembering: str
 ) -> None:
     """Three changes within a second that lead back to where they began: only the state before tells where that is."""
+    if remembering == "the fold":
+        monkeypatch.setattr(folding, "KEEP_FROM", 20)
+        monkeypatch.setattr(refold, "BUSY_AGE", timedelta(days=10_000))
     projection = replace(PROJECTIONS["entitlements"], consumer=None)
-    warm = Warm() if remembering else None
+    warm = Warm() if remembering != "nothing" else None
     connection = await connect_runner(database)
     live = await ensure_live(connection, projection)
 
