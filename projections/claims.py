@@ -1,8 +1,8 @@
 """The links that a rebuild's workers learn while they fold, and how concurrent workers write them.
 
 A customer's events claim the objects they name. The earliest claim stands, whichever worker writes first: a worker that
-finds another claim waits until that is committed, and compares. Claims that lost and lead elsewhere are kept, and
-settled when everything has been read (``rivals``).
+finds another claim waits until that is committed, and compares. Claims that lost are kept, and settled when
+everything has been read (``rivals``).
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import asyncpg
 from projections import rivals
 from projections.facts import Fact
 from projections.links import Link, links_among, losing, merged, named, root_of
-from projections.stored_links import read_up
 
 # In order of the children, so that two workers cannot deadlock.
 CLAIM: Final = """
@@ -85,7 +84,7 @@ class Claims:
 
 
 async def write_claims(connection: asyncpg.Connection, book: str, claims: Sequence[Link]) -> None:
-    """Write each child's first link, and keep those that lost to it and, as far as is known, lead elsewhere."""
+    """Write each child's first link, and keep those that lost to it."""
     first = merged({}, claims)
     children = sorted(first)
     if not children:
@@ -96,12 +95,7 @@ async def write_claims(connection: asyncpg.Connection, book: str, claims: Sequen
     after = merged(first, before.values())
     if changed := [after[child] for child in rest if after[child] != before[child]]:
         await connection.execute(REPLACE, *_columns(changed))
-    await rivals.note(connection, book, await _elsewhere(connection, losing(claims, before, after)))
-
-
-async def _elsewhere(connection: asyncpg.Connection, lost: Sequence[Link]) -> list[Link]:
-    known = await read_up(connection, sorted({end for link in lost for end in (link.child, link.parent)}))
-    return [link for link in set(lost) if root_of(link.child, known) != root_of(link.parent, known)]
+    await rivals.note(connection, book, set(losing(claims, before, after)))
 
 
 def _columns(some: Sequence[Link]) -> tuple[list[object], ...]:

@@ -74,7 +74,7 @@ ORDER BY subject
 """
 
 # A new table has no statistics yet, and the planner reads a table it believes small whole for every row of another.
-LEARN_LINKS: Final = "ANALYZE link"
+LEARN_LINKS: Final = "ANALYZE link, rival_link"
 
 # A crash may undo the last pieces: rows and progress are lost together, and are folded again. Links must be read by
 # key: while they grow, the table has no statistics to plan with.

@@ -395,3 +395,38 @@ async def test_a_parked_object_that_finds_its_customer_is_parked_with_it_alone(
     await replay(connection, MONEY, live, "self:live", ["self:live/cus_1"])
     assert await connection.fetch(parked, live.build_id) == []
     await connection.close()
+
+
+@pytest.mark.parametrize(("second", "late", "before", "after"), [
+    (2, 1, ["self:live/dp_1"], ["self:live/ch_2"]),
+    (1, 2, [], ["self:live/ch_2", "self:live/dp_1"]),
+])  # fmt: skip
+async def test_who_claims_what_is_asked_again_when_what_is_named_changes_hands(
+    database: Database, clock: ManualClock, second: int, late: int, before: list[str], after: list[str]
+) -> None:
+    """A dispute names two charges; an event that comes late says whose the second was from the beginning."""
+
+    def charge(event_id: str, created: int, number: int, customer: int) -> bytes:
+        return body_of(told(event_id, "charge.succeeded", created, id=f"ch_{number}", object="charge",
+                            customer=f"cus_{customer}", amount=1))  # fmt: skip
+
+    def dispute(event_id: str, type_: str, created: int, number: int) -> bytes:
+        return body_of(told(event_id, type_, created, id="dp_1", charge=f"ch_{number}", amount=1))
+
+    parked = "SELECT subject FROM ledger.parked WHERE build_id = $1 ORDER BY subject"
+    connection = await connect_runner(database)
+    live = await ensure_live(connection, MONEY)
+    async with Appender(database, clock=clock) as appender:
+        for bodies, expected in (
+            ([charge("evt_1", 20, 1, 1), charge("evt_2", 21, 2, second)], []),
+            ([dispute("evt_3", "charge.dispute.created", 30, 1)], []),
+            ([dispute("evt_4", "charge.dispute.funds_withdrawn", 31, 2)], before),
+            ([charge("evt_5", 5, 2, late)], after),
+        ):
+            await appender.append(new_events(bodies))
+            await catch_up(connection, live)
+            assert [row["subject"] for row in await connection.fetch(parked, live.build_id)] == expected
+    fresh = await rebuilt(connection, database)
+    assert await connection.fetch(parked, fresh.build_id) == await connection.fetch(parked, live.build_id)
+    assert await table_of(connection, fresh, "moved") == await table_of(connection, live, "moved")
+    await connection.close()
