@@ -19,7 +19,7 @@ from ledger.books import CONTROL_BOOK
 from ledger.decisions import restore, save
 from ledger.errors import MistakeError
 from ledger.identity import read_identity
-from ledger.note import NoteError, VerifierKey, open_note, parse_checkpoint
+from ledger.note import NoteError, UnknownSignerError, VerifierKey, open_note, parse_checkpoint, parse_note
 from ledger.operator import OperatorAggregate
 from ledger.reader import read_head
 from ledger.verify import LOG_FORKED
@@ -41,6 +41,16 @@ class NothingLostError(MistakeError):
     """Everything that was ever signed is still in the log: there is no reason to fork it."""
 
 
+class UnknownKeyError(MistakeError):
+    """A checkpoint outside was signed by a key unknown here: whether it is a loss to be named cannot be told."""
+
+    def __init__(self, book: str, size: int, signers: Sequence[str]) -> None:
+        super().__init__(
+            f"book {book} at {size} events was signed by {', '.join(signers)}, a key this machine does not know: add "
+            "its line, from the machine that signs with it, to `verifier-keys.txt` here, and fork again"
+        )
+
+
 async def fork_log(
     connection: asyncpg.Connection,
     appender: Appender,
@@ -54,7 +64,8 @@ async def fork_log(
 
     Where events came after the restore, up to where something else was signed, what both histories have in common ends
     at the newest head that the database knows of; else it is all that is there.
-    Raises ``NothingLostError`` when no book is, ``VersionConflictError`` when somebody else forks just now.
+    Raises ``NothingLostError`` when no book is, ``VersionConflictError`` when somebody else forks just now, and before
+    anything is written ``UnknownKeyError``: no later fork excuses what was signed under the origin that ends here.
     """
     identity = await read_identity(connection)
     lost: dict[str, tuple[int, int]] = {}
@@ -83,10 +94,13 @@ def _signed_by_book(notes: Sequence[str], trusted: Sequence[VerifierKey], log_or
     signed: dict[str, dict[int, str]] = {}
     for note in notes:
         try:
-            checkpoint = parse_checkpoint(open_note(note, trusted).text)
+            checkpoint = parse_checkpoint(parse_note(note).text)
+            origin, _, book = checkpoint.origin.rpartition("/")
+            if origin == log_origin:
+                open_note(note, trusted)
+                signed.setdefault(book, {})[checkpoint.size] = note
+        except UnknownSignerError as error:
+            raise UnknownKeyError(book, checkpoint.size, error.signers) from error
         except NoteError:
             continue  # verify says what is wrong with it
-        origin, _, book = checkpoint.origin.rpartition("/")
-        if origin == log_origin:
-            signed.setdefault(book, {})[checkpoint.size] = note
     return signed

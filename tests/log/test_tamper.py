@@ -6,6 +6,7 @@ the database cannot reach.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from api.services import Services
 from api.signing import generate_signing_key, signer_of
 from ledger.appender import Appender
 from ledger.event import NewEvent
-from ledger.fork import NothingLostError, fork_log
+from ledger.fork import NothingLostError, UnknownKeyError, fork_log
 from ledger.leaf import EMPTY_ENVELOPE, header_of
 from ledger.merkle import extend, leaf_hash
 from ledger.notary import ForkNeededError, Notary
@@ -128,6 +129,18 @@ class Log:
         await self.owner.execute(DISABLE)
         await self.owner.execute(statement)
 
+    async def backup(self) -> Callable[[], Awaitable[None]]:
+        """Return what restores the book as it is now."""
+        head = await self.owner.fetchrow("SELECT * FROM ledger.head WHERE book = 'self:live'")
+
+        async def restore() -> None:
+            for table in ("event", "event_key", "log_checkpoint"):
+                await self.tamper(f"DELETE FROM ledger.{table} WHERE book = 'self:live' AND position > {EVENTS}")
+            again = "UPDATE ledger.head SET position = $1, frontier = $2, envelope = $3 WHERE book = 'self:live'"
+            await self.owner.execute(again, head["position"], head["frontier"], head["envelope"])
+
+        return restore
+
 
 def updated(number: int) -> NewEvent:
     subject = subscription(customer=f"cus_{number % 7}")
@@ -238,15 +251,12 @@ async def test_a_restored_log_that_went_on_is_forked_where_both_histories_agree(
         for number in numbers:
             await services.appender.append([new_event(event(f"evt_{number}", "customer.updated", {"id": "cus_1"}))])
 
-    head = await log.owner.fetchrow("SELECT * FROM ledger.head WHERE book = 'self:live'")
+    restore = await log.backup()
     await update(601, 602)
     await services.notary.sign_all()
     await update(603)
     await services.notary.sign_all()
-    for table in ("event", "event_key", "log_checkpoint"):
-        await log.tamper(f"DELETE FROM ledger.{table} WHERE book = 'self:live' AND position > {EVENTS}")
-    again = "UPDATE ledger.head SET position = $1, frontier = $2, envelope = $3 WHERE book = 'self:live'"
-    await log.owner.execute(again, head["position"], head["frontier"], head["envelope"])
+    await restore()
     await update(701, 702, 703, 704)
     with pytest.raises(ForkNeededError, match="signed at 603 events"):
         await services.notary.sign_all()
@@ -261,6 +271,34 @@ async def test_a_restored_log_that_went_on_is_forked_where_both_histories_agree(
         assert (report.problems, len(report.lost), report.events) == ([], 2, EVENTS + 3 + 4 + 2)
         with pytest.raises(NothingLostError):
             await fork_log(connection, services.appender, notes, keys, reason="again", now=clock())
+
+
+async def test_a_log_is_not_forked_while_the_key_of_what_it_lost_is_unknown(
+    log: Log, services: Services, clock: ManualClock, tmp_path: Path
+) -> None:
+    """Another machine signed last, with a key of its own: forked without it, what it signed could never be excused."""
+    other = Notary(
+        services.pool, services.appender, signer_of(generate_signing_key()), Outside([tmp_path / "x"]), clock
+    )
+    restore = await log.backup()
+    for number, notary in enumerate([services.notary, other, services.notary], start=601):
+        await services.appender.append([new_event(event(f"evt_{number}", "customer.updated", {"id": "cus_1"}))])
+        await notary.sign_all()
+    await restore()
+
+    async def fork() -> dict[str, tuple[int, int]]:
+        async with services.pool.acquire() as connection:
+            notes, keys = log.outside.notes(), log.outside.keys()
+            return await fork_log(connection, services.appender, notes, keys, reason="restored", now=clock())
+
+    with pytest.raises(UnknownKeyError, match=f"was signed by {other.signer.name}") as refused:
+        await fork()
+    assert "`verifier-keys.txt`" in str(refused.value)
+    log.outside.remember_key(other.signer.verifier)
+    assert await fork() == {"self:live": (601, 603)}
+    await services.notary.sign_all()
+    report = await log.verify()
+    assert (report.problems, len(report.lost)) == ([], 3)
 
 
 async def test_an_erased_body_is_named_erased(log: Log, services: Services, clock: ManualClock) -> None:
