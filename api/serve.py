@@ -172,7 +172,8 @@ async def _check_external(settings: Settings, *, migrate_first: bool) -> None:
     except (asyncpg.DuplicatePreparedStatementError, asyncpg.InvalidSQLStatementNameError) as error:
         raise SettingError("LEDGER_DATABASE_URL", _POOLED) from error
     except asyncpg.PostgresError as error:
-        raise LedgerError(f"LEDGER_DATABASE_URL: {error}; its login needs ledger_app and ledger_builder") from error
+        needed = "its login needs ledger_app and ledger_builder, which `ledger migrate` makes"
+        raise LedgerError(f"LEDGER_DATABASE_URL: {error}; {needed}") from error
 
 
 @contextlib.contextmanager

@@ -25,8 +25,10 @@ AWAY = (
     asyncpg.InsufficientResourcesError,
     asyncpg.QueryCanceledError,
     asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.InvalidAuthorizationSpecificationError,  # also of a password
+    asyncpg.InvalidCatalogNameError,
 )
-"""What asyncpg raises while the database is stopped, starting, full, unreachable or a standby."""
+"""What asyncpg raises while the database is stopped, starting, full, unreachable, a standby, or lets us not in."""
 
 _SESSION: Final = {
     "application_name": "ledger",

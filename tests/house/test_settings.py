@@ -5,16 +5,18 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from api.credentials import load_credentials
 from api.doctor import place_checks
+from api.problems import problem_of
 from api.secrets import parse_api_keys
 from api.serve import serve
 from api.settings import Settings, load_settings
 from api.signing import FILE, load_signer
-from ledger.embedded import EmbeddedPostgres
-from ledger.errors import SettingError
+from ledger.embedded import SUPERUSER, EmbeddedPostgres
+from ledger.errors import LedgerError, SettingError
 from ledger.postgres import Database
 from tests.conftest import SIGNING_KEY
 from tests.system.running import free_port
@@ -123,17 +125,38 @@ def test_a_damaged_signing_key_is_said_to_be(tmp_path: Path) -> None:
             load_signer(Settings(data_dir=tmp_path))
 
 
-def test_a_pooler_that_drops_what_is_asked_for_is_named(
-    server: EmbeddedPostgres, database_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Database, "as_role", lambda self, _: self)
-    settings = Settings(
-        data_dir=tmp_path,
+def external(folder: Path, url: str) -> Settings:
+    return Settings(
+        data_dir=folder,
         port=free_port(),
-        database_url=server.url(database=database_name),
+        database_url=url,
         stripe_webhook_secrets="whsec_1",
         api_keys=f"a:admin:{'0' * 64}",
         signing_key=SIGNING_KEY,
     )
+
+
+def test_a_pooler_that_drops_what_is_asked_for_is_named(
+    server: EmbeddedPostgres, database_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Database, "as_role", lambda self, _: self)
     with pytest.raises(SettingError, match="LEDGER_DATABASE_URL: a pooler"):
-        serve(settings, migrate_first=False, say=print)
+        serve(external(tmp_path, server.url(database=database_name)), migrate_first=False, say=print)
+
+
+@pytest.mark.parametrize(
+    ("login", "database", "said"),
+    [
+        ("mistyped", "postgres", 'the database cannot be reached: role "mistyped" does not exist'),
+        (SUPERUSER, "mistyped", 'the database cannot be reached: database "mistyped" does not exist'),
+    ],
+)
+def test_who_is_not_let_in_is_not_told_of_roles(
+    server: EmbeddedPostgres, login: str, database: str, said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(LedgerError, match=f"LEDGER_DATABASE_URL: {said}$"):
+        serve(external(tmp_path, server.url(login, database)), migrate_first=False, say=print)
+
+
+def test_a_password_changed_at_the_server_is_no_error_of_ours() -> None:
+    assert problem_of(asyncpg.InvalidPasswordError("password authentication failed")).status == 503
