@@ -27,6 +27,9 @@ _MEASURED_SECONDS = 1.0
 _HEAD_BYTES_MAX = 64 * 1024
 """How much of a request may come before it is known what is asked, and between the pieces of its body."""
 
+_REQUEST_SECONDS = 30
+"""How long a whole request may take to come, and how long a new connection may be silent."""
+
 
 async def serve_web(settings: Settings, listening: socket.socket) -> None:
     """Answer HTTP on a socket the supervisor has bound."""
@@ -65,18 +68,54 @@ def web_server(app: Starlette, settings: Settings) -> uvicorn.Server:
 class Http(HttpToolsProtocol):
     """HTTP/1.1 whose refusal of what is no request is a problem, as every other refusal is.
 
-    The parser holds a head, and what follows a body, however long they get, for anybody: here they end.
+    The parser holds a head, and what follows a body, however long they get, for anybody: here they end. So does the
+    connection of who begins a request and does not end it.
     """
 
     _held = 0
     """How many bytes came since the parser last gave a whole head or a piece of a body."""
 
+    _awaited: asyncio.TimerHandle | None = None
+    """What ends the connection unless a whole request has come by then."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a connection."""
+        super().connection_made(transport)
+        self._await_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget a connection."""
+        super().connection_lost(exc)
+        self._await_no_more()
+
+    def _await_request(self) -> None:
+        if self._awaited is None:
+            self._awaited = self.loop.call_later(_REQUEST_SECONDS, self._cut_off)
+
+    def _await_no_more(self) -> None:
+        if self._awaited is not None:
+            self._awaited.cancel()
+            self._awaited = None
+
+    def _cut_off(self) -> None:
+        self._awaited = None
+        if self.flow.read_paused:  # it is we who are slow
+            self._await_request()
+        else:
+            self.transport.abort()
+
     def data_received(self, data: bytes) -> None:
         """Let the parser take some bytes, unless it would hold too many."""
+        self._await_request()
         self._held += len(data)
         super().data_received(data)
         if self._held > _HEAD_BYTES_MAX and not self.transport.is_closing():
             self._refuse(Problem(431, f"what comes before and behind a body has at most {_HEAD_BYTES_MAX} bytes"))
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        super().on_message_begin()
+        self._await_request()
 
     def on_headers_complete(self) -> None:
         """Begin to answer."""
@@ -91,6 +130,7 @@ class Http(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """End a request."""
         self._held = 0
+        self._await_no_more()
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:

@@ -10,7 +10,9 @@ from urllib.parse import urlsplit
 import orjson
 import pytest
 
+from api import web
 from api.services import Services
+from tests.conftest import KEY
 from tests.http.serving import served
 
 NO_HTTP = [
@@ -73,3 +75,52 @@ async def test_nobody_holds_memory_with_a_head_that_never_ends(services: Service
                 sent += len(more)
                 await asyncio.sleep(0)
         assert sent < 4 * 1024 * 1024
+
+
+WEBHOOK = b"POST /webhooks/stripe HTTP/1.1\r\nHost: ledger\r\nContent-Length: 100000\r\n\r\n"
+ASKED = b"GET /healthz HTTP/1.1\r\nHost: ledger\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("begin", "more"),
+    [
+        (b"", b""),
+        (b"", b"\r\n"),
+        (b"GET /", b"a"),
+        (WEBHOOK, b""),
+        (WEBHOOK, b"{"),
+        (CHUNKED, b"1\r\n{\r\n"),
+        (ASKED, b"\r\n"),
+        (ASKED + WEBHOOK, b""),
+    ],
+)
+async def test_nobody_holds_a_connection_with_a_request_that_never_ends(
+    services: Services, begin: bytes, more: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web, "_REQUEST_SECONDS", 0.2)
+    async with served(services) as url, connected(url) as (reader, writer):
+        writer.write(begin)
+        ended = asyncio.create_task(reader.read())
+        for _ in range(100):
+            writer.write(more)
+            if (await asyncio.wait({ended}, timeout=0.02))[0]:
+                break
+        assert ended.done()
+        with contextlib.suppress(ConnectionError):
+            await ended
+
+
+async def test_a_request_that_waits_for_us_is_waited_for(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one behind a slow one is not read before that is answered."""
+    monkeypatch.setattr(web, "_REQUEST_SECONDS", 0.2)
+    slow = f"GET /v1/customers/cus_1/entitlements?min_position=9&wait=1 HTTP/1.1\r\nAuthorization: Bearer {KEY}\r\n\r\n"
+    async with served(services) as url, connected(url) as (reader, writer):
+        writer.write(slow.encode() + ASKED + ASKED[:10])
+        await asyncio.sleep(0.4)
+        writer.write(ASKED[10:])
+        answered = b""
+        async with asyncio.timeout(10):
+            while answered.count(b"HTTP/1.1 ") < 3:
+                more = await reader.read(65536)
+                assert more, "it was cut off"
+                answered += more
