@@ -35,7 +35,7 @@ class World:
         self._complaints: dict[str, list[str]] = {}
         self._known: dict[str, list[str]] = {}
         (folder / ".venv").symlink_to(sys.prefix)
-        for name in (".ledger", ".ledger-demo"):
+        for name in (".ledger", ".ledger-demo", ".ledger-replay"):
             (folder / name).symlink_to(service.folder)
 
     def complaints(self, page: str) -> list[str]:
