@@ -18,7 +18,10 @@ from tests.system.running import Service
 def world(tmp_path: Path) -> Iterator[World]:
     folder = Path(tempfile.mkdtemp(prefix="ledger-"))
     service = Service(folder)
+    embedded = service.embedded
+    embedded.start()  # for all commands, each of which would else start and stop it
     yield World(service, tmp_path)
+    embedded.release(stop=False)
     service.close()
     shutil.rmtree(folder)
 
