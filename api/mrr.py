@@ -29,7 +29,7 @@ from ledger.event import IDENTIFIER
 from ledger.times import parse_rfc3339, rfc3339
 from projections.builds import enter_build
 from projections.dunning.standing import present
-from projections.mrr.intervals import INTERVALS, Bounds, month_after, month_of
+from projections.mrr.intervals import INTERVALS, Bounds, month_after
 from projections.mrr.known import Known, read_known
 from projections.mrr.query import (
     Moved,
@@ -43,6 +43,7 @@ from projections.mrr.query import (
 )
 from projections.mrr.rows import MovementRow, SpanRow
 from projections.mrr.worth import POLICIES, Policy
+from projections.periods.months import month_of, month_start
 from projections.periods.moved import Place
 from projections.periods.movements import AsKnown, OfBuild
 from projections.periods.query import enter_closed, read_sealed_worth
@@ -348,7 +349,7 @@ def bounds_of(request: Request, now: datetime) -> Bounds:
     if interval not in INTERVALS:
         raise Problem(400, f"interval must be one of {', '.join(INTERVALS)}")
     end = day_parameter(request, "to") or month_after(now)
-    start = day_parameter(request, "from") or month_of(end - min(timedelta(days=360), end - _FIRST))
+    start = day_parameter(request, "from") or month_start(month_of(end - min(timedelta(days=360), end - _FIRST)))
     bounds = Bounds(start, end, interval)
     if start >= end:
         raise Problem(400, "from must be before to")

@@ -321,7 +321,7 @@ REVENUE: Final = (
 
 MRR: Final = (
     mutant("mrr", "who comes back is new", "projections/mrr/movements.py",
-            'return "reactivation" if group.had else "new"', 'return "new"', _MOVEMENTS),
+            'return "reactivation" if had else "new"', 'return "new"', _MOVEMENTS),
     mutant("mrr", "movements are grouped across midnight", "projections/mrr/movements.py",
             "if group is not None and not (at - group.since <= grouping(group.since) and at.date() == group.since.date()):",
             "if group is not None and not at - group.since <= grouping(group.since):", _MOVEMENTS),

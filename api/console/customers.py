@@ -14,7 +14,8 @@ from api.console.rendering import HEADERS, segment
 from api.parameters import read_bound
 from ledger.times import parse_rfc3339
 from projections.entitlements.rows import ORG_PREFIX
-from projections.mrr.intervals import month_after, month_of
+from projections.mrr.intervals import month_after
+from projections.periods.months import month_of, month_start
 
 SCOPES: Final = ("entitlements:read", "events:read", "dunning:read", "revenue:read")
 
@@ -125,11 +126,11 @@ def _first(events: Part, visit: Visit) -> datetime:
 def _until(visit: Visit) -> datetime:
     """Return the month before which the journal's part ends: the one asked for, or the one after the moment's."""
     asked = read_bound("journal_to", visit.query("journal_to")) if visit.query("journal_to") else None
-    return month_of(asked) if asked else month_after(visit.as_of or visit.now)
+    return month_start(month_of(asked)) if asked else month_after(visit.as_of or visit.now)
 
 
 def _earlier(until: datetime) -> datetime:
-    return month_of(until - timedelta(days=_JOURNAL_DAYS))
+    return month_start(month_of(until - timedelta(days=_JOURNAL_DAYS)))
 
 
 def next_change(answer: Mapping[str, Any], now: datetime) -> datetime | None:

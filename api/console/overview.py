@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from starlette.responses import Response
@@ -12,7 +12,7 @@ from api.console import charts
 from api.console.charts import Chart
 from api.console.frame import Page, Part, Visit, render
 from api.outward.coverage import hour_of
-from projections.mrr.intervals import month_after, month_of
+from projections.periods.months import month_after, month_of
 
 _NEWEST = 12
 _COVERED = timedelta(hours=167)
@@ -28,8 +28,8 @@ async def show(visit: Visit) -> Response:
         visit.part("/v1/coverage", **{"from": hour_of(at) - _COVERED, "to": at}),
         visit.part("/v1/projections"),
         visit.part("/v1/revenue/mrr"),
-        visit.part("/v1/revenue/mrr/movements", to=month_after(at)),
-        visit.part("/v1/revenue/recognition", **{"from": f"{month:%Y-%m}", "to": f"{month_after(at):%Y-%m}"}),
+        visit.part("/v1/revenue/mrr/movements", to=month_after(month)),
+        visit.part("/v1/revenue/recognition", **{"from": month, "to": month_after(month)}),
     )
     figures = figures_of(worth, earned, month)
     return render(
@@ -47,12 +47,12 @@ async def show(visit: Visit) -> Response:
     )
 
 
-def figures_of(worth: Part, earned: Part, month: datetime) -> list[dict[str, Any]]:
+def figures_of(worth: Part, earned: Part, month: str) -> list[dict[str, Any]]:
     """Return what each currency comes to, those of the most customers first; None where a figure is not known."""
     if not worth.shown:
         return []
     months: dict[str, Any] = earned.content["months"] if earned.shown else {}
-    recognized = months.get(f"{month:%Y-%m}", {})
+    recognized = months.get(month, {})
     nothing: dict[str, Any] = {"total": 0, "customers": 0, "at_risk": 0, "incomplete": 0}
     found = [
         {

@@ -37,14 +37,9 @@ class Bounds(NamedTuple):
         return (self.end - self.start).days // {"day": 1, "week": 7, "month": 28}[self.interval]
 
 
-def month_of(at: datetime) -> datetime:
-    """Return the first instant of the month that a moment lies in."""
-    return _begin(at, "month")
-
-
 def month_after(at: datetime) -> datetime:
     """Return the first instant of the month after the one that a moment lies in."""
-    return _next(month_of(at), "month")
+    return _next(_begin(at, "month"), "month")
 
 
 def _begin(at: datetime, interval: Interval) -> datetime:

@@ -148,7 +148,7 @@ def _under(worth: Worth | None, policy: Policy) -> int:
 
 
 def _movement(currency: str, group: _Group, paid: Mapping[str, datetime], policy: Policy) -> Movement:
-    kind = _kind(group)
+    kind = kind_of(group.before, group.after, had=group.had)
     moved = [key for key in sorted(group.became) if _under(group.was[key], policy) != group.became[key].under(policy)]
     decisive = _decisive(group, kind, moved, policy)
     paid_at = [paid.get(key) for key in moved]
@@ -168,12 +168,13 @@ def _movement(currency: str, group: _Group, paid: Mapping[str, datetime], policy
     )
 
 
-def _kind(group: _Group) -> Kind:
-    if group.before == 0:
-        return "reactivation" if group.had else "new"
-    if group.after == 0:
+def kind_of(before: int, after: int, *, had: bool) -> Kind:
+    """Return what a movement between two worths is to someone who has, or never had, been worth something before."""
+    if before == 0:
+        return "reactivation" if had else "new"
+    if after == 0:
         return "churn"
-    return "expansion" if group.after > group.before else "contraction"
+    return "expansion" if after > before else "contraction"
 
 
 def _decisive(group: _Group, kind: Kind, moved: Sequence[str], policy: Policy) -> Worth | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from projections.mrr.movements import kind_of
 from projections.periods.months import month_of, month_start
 from projections.periods.seal import PRIOR_PERIOD, SealedLine, SealedMovement
 
@@ -105,17 +106,9 @@ def prior_movements(
     for key in sorted({*now, *last}):
         before, after = last.get(key, 0), now[key].after if key in now else 0
         if before != after:
-            kind = _kind(before, after, ever=key[:2] in ever)
+            kind = kind_of(before, after, had=key[:2] in ever)
             like = because[key]
             yield like._replace(
                 kind=kind, at=month_start(first_open), before=before, after=after,
                 prior_period=True, involuntary=False, reason=None,
             )  # fmt: skip
-
-
-def _kind(before: int, after: int, *, ever: bool) -> str:
-    if before == 0:
-        return "reactivation" if ever else "new"
-    if after == 0:
-        return "churn"
-    return "expansion" if after > before else "contraction"
