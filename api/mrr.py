@@ -26,7 +26,7 @@ from api.reads import (
 )
 from api.services import Services
 from ledger.event import IDENTIFIER
-from ledger.times import parse_rfc3339, rfc3339
+from ledger.times import earlier, parse_rfc3339, rfc3339
 from projections.builds import enter_build
 from projections.dunning.standing import present
 from projections.mrr.intervals import INTERVALS, Bounds, month_after
@@ -51,7 +51,6 @@ from projections.periods.worth import Reported, as_they_are, read_reported
 
 SCOPE: Final = "revenue:read"
 MAX_INTERVALS: Final = 1_000
-_FIRST: Final = datetime.min.replace(tzinfo=UTC)
 T = TypeVar("T")
 _INSTANT: Final = timedelta(microseconds=1)
 
@@ -349,7 +348,7 @@ def bounds_of(request: Request, now: datetime) -> Bounds:
     if interval not in INTERVALS:
         raise Problem(400, f"interval must be one of {', '.join(INTERVALS)}")
     end = day_parameter(request, "to") or month_after(now)
-    start = day_parameter(request, "from") or month_start(month_of(end - min(timedelta(days=360), end - _FIRST)))
+    start = day_parameter(request, "from") or month_start(month_of(earlier(end, timedelta(days=360))))
     bounds = Bounds(start, end, interval)
     if start >= end:
         raise Problem(400, "from must be before to")

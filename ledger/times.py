@@ -57,6 +57,11 @@ def storable(moment: datetime) -> datetime:
     return moment
 
 
+def earlier(moment: datetime, by: timedelta) -> datetime:
+    """Return the time so much earlier; the first instant where that is before the year 1."""
+    return moment - min(by, moment - _BEGINNING)
+
+
 def later(moment: datetime, by: timedelta) -> datetime | None:
     """Return the time so much later; None where that is after the year 9999, and so never comes."""
     try:

@@ -12,7 +12,7 @@ from starlette.responses import RedirectResponse, Response
 from api.console.frame import Page, Part, Visit, render
 from api.console.rendering import HEADERS, segment
 from api.parameters import read_bound
-from ledger.times import parse_rfc3339
+from ledger.times import earlier, parse_rfc3339
 from projections.entitlements.rows import ORG_PREFIX
 from projections.mrr.intervals import month_after
 from projections.periods.months import month_of, month_start
@@ -69,7 +69,7 @@ async def show(visit: Visit) -> Response:
             customer=customer,
             limit=_ENTRIES,
             cursor=_on(visit, "journal"),
-            **{"from": f"{_earlier(until):%Y-%m}", "to": f"{until:%Y-%m}"},
+            **{"from": month_of(_earlier(until)), "to": month_of(until)},
         ),
         visit.part(
             "/v1/events", customer=customer, limit=1, data=False, as_of=None, known_at=None, known_position=None
@@ -130,7 +130,7 @@ def _until(visit: Visit) -> datetime:
 
 
 def _earlier(until: datetime) -> datetime:
-    return month_start(month_of(until - timedelta(days=_JOURNAL_DAYS)))
+    return month_start(month_of(earlier(until, timedelta(days=_JOURNAL_DAYS))))
 
 
 def next_change(answer: Mapping[str, Any], now: datetime) -> datetime | None:

@@ -12,6 +12,7 @@ from api.console import charts
 from api.console.charts import Chart
 from api.console.frame import Page, Part, Visit, render
 from api.outward.coverage import hour_of
+from ledger.times import earlier
 from projections.periods.months import month_after, month_of
 
 _NEWEST = 12
@@ -25,7 +26,7 @@ async def show(visit: Visit) -> Response:
     month = month_of(at)
     events, coverage, projections, worth, moved, earned = await asyncio.gather(
         visit.part("/v1/events", order="desc", limit=_NEWEST, data=False),
-        visit.part("/v1/coverage", **{"from": hour_of(at) - _COVERED, "to": at}),
+        visit.part("/v1/coverage", **{"from": earlier(hour_of(at), _COVERED), "to": at}),
         visit.part("/v1/projections"),
         visit.part("/v1/revenue/mrr"),
         visit.part("/v1/revenue/mrr/movements", to=month_after(month)),

@@ -166,6 +166,15 @@ async def test_pages_show_the_figures_of_the_routes(served: Services) -> None:
             assert re.search(f"{re.escape(one['name'])} .{{0,16}}{re.escape(one['value'])}", checks), one["name"]
 
 
+@pytest.mark.parametrize("moment", ["0001-01-01", "0001-03-31", "9999-12-31"])
+@pytest.mark.parametrize("path", ["/", "/customers/cus_1"])
+async def test_a_page_of_the_first_or_the_last_moment_there_is_is_shown(
+    served: Services, path: str, moment: str
+) -> None:
+    async with signed_in(served) as client:
+        assert (await client.get(path, params={"as_of": moment})).status_code == 200
+
+
 async def test_what_is_decided_now_is_shown_as_it_is_now(served: Services, owner: asyncpg.Connection) -> None:
     await owner.execute(
         "INSERT INTO ledger.parked (build_id, subject, book, event_id, error) "
