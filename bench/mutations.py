@@ -215,7 +215,7 @@ ENGINE: Final = (
             "        if ordered[:stood] != self._ordered:", "        if False:",
             f"{_ENGINE[0]}::test_a_fold_goes_on_from_its_end_or_says_that_it_cannot"),
     mutant("engine", "what is remembered stands though somebody else wrote", "projections/warm.py",
-            "        if self._stands.get(book) == stand:", "        if book in self._stands:",
+            "        if self._checkpoints.get(book) == checkpoint:", "        if book in self._checkpoints:",
             f"{_WARM}::test_what_somebody_else_wrote_is_noticed"),
     mutant("engine", "an aggregate's events are looked for by their position", "projections/reading.py",
             "kept.first_after if is_customer(stream) else 0", "kept.first_after", f"{_WARM}::test_decisions_about_a_long_life_are_seen"),

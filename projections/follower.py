@@ -58,7 +58,7 @@ NO_LONGER_ROOTS: Final = "DELETE FROM subject_state WHERE subject = ANY ($1)"
 LACKING: Final = "DELETE FROM subject_state WHERE subject = $1 AND ($2::timestamptz IS NULL OR at >= $2)"
 
 
-class Stand(NamedTuple):
+class Checkpoint(NamedTuple):
     """A build's checkpoint in a book: its position, and how often it was moved."""
 
     position: int
@@ -120,9 +120,9 @@ async def step(
     Raises ``CheckpointMovedError`` when another follower of this build has moved the checkpoint meanwhile.
     """
     at = _Followed(connection, projection, build, book, term, terms or TermsReader(), warm)
-    stand = await _stand(at)
-    _begin(at, stand)
-    news = _at_once(projection, await read_tail_headings(connection, book, stand.position, limit))
+    checkpoint = await _checkpoint(at)
+    _begin(at, checkpoint)
+    news = _at_once(projection, await read_tail_headings(connection, book, checkpoint.position, limit))
     if not news:
         return 0
     last = news[-1].position
@@ -131,7 +131,7 @@ async def step(
     refolding = await _refold(at, joined.wanted, last)
     newest = _newest(joined.roots, news)
     async with connection.transaction():
-        stand = await _move(at, stand, last)
+        checkpoint = await _move(at, checkpoint, last)
         await joining.write(connection, joined)
         await rivals.note(connection, book, joined.losing)
         await _drop(at, joined.no_longer_roots)
@@ -139,21 +139,21 @@ async def step(
         await _let_go(at, joined.wanted, refolding)
         if touched := sorted({link.child for link in (*joined.links, *joined.losing)}):
             await rivals.settle(connection, build.build_id, book, touched)
-    _remember(at, stand, refolding, joined.no_longer_roots)
+    _remember(at, checkpoint, refolding, joined.no_longer_roots)
     return len(news)
 
 
-def _begin(at: _Followed, stand: Stand) -> None:
+def _begin(at: _Followed, checkpoint: Checkpoint) -> None:
     """Forget what somebody else's write or erasure may have outdated: at once, even without news."""
-    if at.warm and not at.warm.at(at.book, stand):
+    if at.warm and not at.warm.at(at.book, checkpoint):
         at.terms.forget(at.book)
 
 
-def _remember(at: _Followed, stand: Stand, refolding: Refolding, gone: Iterable[str]) -> None:
+def _remember(at: _Followed, checkpoint: Checkpoint, refolding: Refolding, gone: Iterable[str]) -> None:
     """Remember what was written, once it is committed."""
     if at.warm:
         at.warm.forget([*gone, *refolding.failed])
-        at.warm.keep(at.book, stand, [(one.subject, one.remembered) for one in refolding.done])
+        at.warm.keep(at.book, checkpoint, [(one.subject, one.remembered) for one in refolding.done])
 
 
 async def _refold(at: _Followed, wanted: Sequence[Wanted], position: int) -> Refolding:
@@ -182,16 +182,16 @@ async def clean(
     if not projection.joins and not projection.references:
         return 0
     at = _Followed(connection, projection, build, book, term, terms or TermsReader(), warm)
-    stand = await _stand(at)
+    checkpoint = await _checkpoint(at)
     await enter(connection, build.schema_name)
     dirty = [row["subject"] for row in await connection.fetch(DIRTY, book, DIRTY_AT_ONCE)]
     if dirty:
-        _begin(at, stand)
-        await _refold_whole(at, dirty, stand)
+        _begin(at, checkpoint)
+        await _refold_whole(at, dirty, checkpoint)
     return len(dirty)
 
 
-async def _refold_whole(at: _Followed, subjects: Sequence[str], stand: Stand) -> Refolding:
+async def _refold_whole(at: _Followed, subjects: Sequence[str], checkpoint: Checkpoint) -> Refolding:
     """Refold subjects whole, as of the checkpoint's position; afterwards they are clean, or parked.
 
     A child is folded with the subject it belongs to, and stays parked while another customer claims it.
@@ -202,10 +202,10 @@ async def _refold_whole(at: _Followed, subjects: Sequence[str], stand: Stand) ->
     whole = sorted({roots.get(subject, subject) for subject in subjects})
     streams = await stored_links.streams_below(connection, at.projection, whole)
     wanted = [Wanted(subject, tuple(streams[subject])) for subject in whole]
-    position = stand.position
+    position = checkpoint.position
     refolding = await _refold(at, wanted, position)
     async with connection.transaction():
-        stand = await _move(at, stand, position)
+        checkpoint = await _move(at, checkpoint, position)
         await connection.execute(CLEAN, list(subjects))
         await _commit(at, position, refolding, {})
         await _let_go(at, wanted, refolding)
@@ -213,7 +213,7 @@ async def _refold_whole(at: _Followed, subjects: Sequence[str], stand: Stand) ->
             await rivals.let_go(connection, build_id, children)
             claimed = await rivals.settle(connection, build_id, at.book, children)
             refolding.failed |= {child: claimed[child] for child in children if child in claimed}
-    _remember(at, stand, refolding, subjects)
+    _remember(at, checkpoint, refolding, subjects)
     return refolding
 
 
@@ -224,28 +224,28 @@ async def replay(
     await enter(connection, build.schema_name)
     while True:
         row = await connection.fetchrow(CHECKPOINT, build.build_id, book)
-        stand, term = (Stand(row["position"], row["moves"]), row["term"]) if row else (Stand(0, 0), 0)
+        checkpoint, term = (Checkpoint(row["position"], row["moves"]), row["term"]) if row else (Checkpoint(0, 0), 0)
         try:
             at = _Followed(connection, projection, build, book, term, TermsReader(), None)
-            return await _refold_whole(at, subjects, stand)
+            return await _refold_whole(at, subjects, checkpoint)
         except CheckpointMovedError:
             continue  # the runner was at work; fold up to where it is now
 
 
-async def _stand(at: _Followed) -> Stand:
+async def _checkpoint(at: _Followed) -> Checkpoint:
     row = await at.connection.fetchrow(CHECKPOINT, at.build.build_id, at.book)
     if row is None:
         await at.connection.execute(START, at.build.build_id, at.book, at.term)
-        return Stand(0, 0)
-    return Stand(row["position"], row["moves"])
+        return Checkpoint(0, 0)
+    return Checkpoint(row["position"], row["moves"])
 
 
-async def _move(at: _Followed, stand: Stand, last: int) -> Stand:
+async def _move(at: _Followed, checkpoint: Checkpoint, last: int) -> Checkpoint:
     build_id = at.build.build_id
-    moves = await at.connection.fetchval(MOVE, build_id, at.book, stand.position, last, at.term, stand.moves)
+    moves = await at.connection.fetchval(MOVE, build_id, at.book, checkpoint.position, last, at.term, checkpoint.moves)
     if moves is None:
         raise CheckpointMovedError
-    return Stand(last, moves)
+    return Checkpoint(last, moves)
 
 
 async def _drop(at: _Followed, subjects: Sequence[str]) -> None:

@@ -4,6 +4,10 @@ Refolding a subject costs time in proportion to its history, and events come in 
 an hour. The memory can be dropped at any time: subjects not in it are folded from the log. It is valid only if nobody
 else wrote rows meanwhile, that is, while each checkpoint has the position and the count of moves that this follower's
 own steps left (releases from before moves were counted do not raise the count).
+
+How far folding has come has a word for each extent: ``Kept`` is one fold's state after some of its events;
+``Remembered`` a subject, with such a state and digests of its rows; ``Warm`` all remembered subjects of a build;
+``Begun`` where the next fold of one of them begins; and ``Checkpoint`` the position up to which a whole book is folded.
 """
 
 from __future__ import annotations
@@ -64,15 +68,15 @@ class Warm:
     _compressor: zstandard.ZstdCompressor = field(default_factory=lambda: zstandard.ZstdCompressor(level=1))
     _decompressor: zstandard.ZstdDecompressor = field(default_factory=zstandard.ZstdDecompressor)
     _subjects: OrderedDict[str, _Packed] = field(default_factory=OrderedDict)
-    _stands: dict[str, tuple[int, int]] = field(default_factory=dict)
+    _checkpoints: dict[str, tuple[int, int]] = field(default_factory=dict)
     _size: int = 0
 
-    def at(self, book: str, stand: tuple[int, int]) -> bool:
+    def at(self, book: str, checkpoint: tuple[int, int]) -> bool:
         """Begin a step: forget a book's subjects if somebody else has moved its checkpoint meanwhile.
 
         Return whether the checkpoint is as this follower left it.
         """
-        if self._stands.get(book) == stand:
+        if self._checkpoints.get(book) == checkpoint:
             return True
         self.forget([subject for subject in self._subjects if subject.startswith(f"{book}/")])
         return False
@@ -82,9 +86,9 @@ class Warm:
         found = self._subjects.get(subject)
         return self._unpack(found) if found else None
 
-    def keep(self, book: str, stand: tuple[int, int], folded: Iterable[tuple[str, Remembered | None]]) -> None:
+    def keep(self, book: str, checkpoint: tuple[int, int], folded: Iterable[tuple[str, Remembered | None]]) -> None:
         """Remember what a committed step wrote, and the checkpoint it left."""
-        self._stands[book] = stand
+        self._checkpoints[book] = checkpoint
         for subject, remembered in folded:
             self.forget([subject])
             if remembered is not None:

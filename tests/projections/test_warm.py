@@ -98,7 +98,7 @@ async def test_a_busy_subject_goes_on_from_its_end(
         counted["went on" if gone else "did not"] += 1
         return gone
 
-    async def failing(*given: Any) -> follower.Stand:
+    async def failing(*given: Any) -> follower.Checkpoint:
         if chance.random() < 0.1:
             raise CheckpointMovedError
         return await move(*given)
