@@ -21,14 +21,17 @@ _STATES: Final = frozenset({"open", "answered", "given_up"})
 
 
 async def get_coverage(request: Request) -> Response:
-    """Answer, for every hour of a book, whether it is proven complete and by what; by default for Stripe's 30 days."""
+    """Answer, for every hour of a book, whether it is proven complete and by what; by default for Stripe's 30 days.
+
+    An hour that has not begun is none yet, whatever was asked for.
+    """
     asked, head = await asked_of_log(request, SCOPE)
     book, now = asked.book, asked.now
     limit, after = page_parameters(request, datetime, default=MAX_LIMIT)
     async with services(request).pool.acquire() as connection:
         oldest = max(await first_hour(connection, book) or now, now - KEPT)
         since = hour_of(bound_parameter(request, "from") or oldest)
-        until = bound_parameter(request, "to") or asked.as_of or now
+        until = min(bound_parameter(request, "to") or asked.as_of or now, now)
         begin = since if after is None else hour_of(after[0])
         end = begin + min(until - begin, limit * HOUR)
         hours = await read_hours(connection, book, begin, end) if begin < end else []

@@ -167,7 +167,7 @@ async def test_pages_show_the_figures_of_the_routes(served: Services) -> None:
 
 
 @pytest.mark.parametrize("moment", ["0001-01-01", "0001-03-31", "9999-12-31"])
-@pytest.mark.parametrize("path", ["/", "/customers/cus_1"])
+@pytest.mark.parametrize("path", ["/", "/customers/cus_1", "/log", "/log-hours"])
 async def test_a_page_of_the_first_or_the_last_moment_there_is_is_shown(
     served: Services, path: str, moment: str
 ) -> None:

@@ -64,6 +64,17 @@ async def test_coverage_is_given_in_pages(client: httpx.AsyncClient, gathering: 
     assert seen == [f"2026-01-10T{hour:02}:00:00Z" for hour in range(24)]
 
 
+@pytest.mark.parametrize("asked", ["to", "as_of"])
+async def test_an_hour_that_has_not_begun_is_none_yet(
+    client: httpx.AsyncClient, services: Services, clock: ManualClock, asked: str
+) -> None:
+    """A page of the console reads all there are: to the end of time they were seventy million."""
+    await services.appender.append([new_event(told(1, NOON))])
+    clock.now = NOON + 2 * HOUR + timedelta(minutes=20)
+    page = (await client.get("/v1/coverage", params={asked: "9999-12-31T23:00:00Z"})).json()
+    assert ([one["hour"][11:13] for one in page["data"]], page["next_cursor"]) == (["12", "13", "14"], None)
+
+
 @pytest.mark.parametrize("path", ["/v1/coverage", "/v1/observations"])
 async def test_reading_needs_the_scope(services: Services, path: str) -> None:
     async with client_of(services, key=None) as nobody:
