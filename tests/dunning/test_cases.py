@@ -213,8 +213,10 @@ def test_an_attempt_that_asks_for_action_and_then_fails_is_one() -> None:
         34  payment_intent.payment_failed  pi_1 insufficient_funds ch=ch_1
     """
     assert [(case_at(story, when).attempts, case_at(story, when).failures) for when in ("30.5", "31", "34")] == [
-        (1, 0), (1, 1), (2, 2)
-    ]  # fmt: skip
+        (1, 0),
+        (1, 1),
+        (2, 2),
+    ]
 
 
 def test_what_was_at_stake_is_divided_to_the_cent() -> None:

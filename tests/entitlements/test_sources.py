@@ -518,8 +518,11 @@ def test_an_organisation_has_what_belonged_to_it_while_it_did() -> None:
 
 def summary(at: float, *features: str, shown: Json | None = None) -> Fact:
     data = [{"id": f"ent_{name}", "feature": f"feat_{name}", "lookup_key": name} for name in features]
-    subject = {"object": "entitlements.active_entitlement_summary", "customer": "cus_1",
-               "entitlements": {"object": "list", "data": data, "has_more": False}}  # fmt: skip
+    subject = {
+        "object": "entitlements.active_entitlement_summary",
+        "customer": "cus_1",
+        "entitlements": {"object": "list", "data": data, "has_more": False},
+    }
     return fact(at, "entitlements.active_entitlement_summary.updated", subject | (shown or {}), f"evt_s{at:g}")
 
 

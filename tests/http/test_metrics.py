@@ -77,8 +77,15 @@ async def test_a_purchase_of_unknown_content_is_an_alarm_after_a_minute(
     client: httpx.AsyncClient, services: Services, clock: ManualClock
 ) -> None:
     entitlements, *_ = projections_of(services.settings, clock)
-    session = {"object": "checkout.session", "id": "cs_1", "customer": "cus_1", "mode": "payment", "status": "complete",
-               "payment_status": "paid", "metadata": {}}  # fmt: skip
+    session = {
+        "object": "checkout.session",
+        "id": "cs_1",
+        "customer": "cus_1",
+        "mode": "payment",
+        "status": "complete",
+        "payment_status": "paid",
+        "metadata": {},
+    }
     bought = int(clock().timestamp())
     await post(client, clock, event("evt_1", "checkout.session.completed", session, created=bought))
     await fold(services.database, entitlements)

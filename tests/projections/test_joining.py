@@ -397,18 +397,30 @@ async def test_a_parked_object_that_finds_its_customer_is_parked_with_it_alone(
     await connection.close()
 
 
-@pytest.mark.parametrize(("second", "late", "before", "after"), [
-    (2, 1, ["self:live/dp_1"], ["self:live/ch_2"]),
-    (1, 2, [], ["self:live/ch_2", "self:live/dp_1"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("second", "late", "before", "after"),
+    [
+        (2, 1, ["self:live/dp_1"], ["self:live/ch_2"]),
+        (1, 2, [], ["self:live/ch_2", "self:live/dp_1"]),
+    ],
+)
 async def test_who_claims_what_is_asked_again_when_what_is_named_changes_hands(
     database: Database, clock: ManualClock, second: int, late: int, before: list[str], after: list[str]
 ) -> None:
     """A dispute names two charges; an event that comes late says whose the second was from the beginning."""
 
     def charge(event_id: str, created: int, number: int, customer: int) -> bytes:
-        return body_of(told(event_id, "charge.succeeded", created, id=f"ch_{number}", object="charge",
-                            customer=f"cus_{customer}", amount=1))  # fmt: skip
+        return body_of(
+            told(
+                event_id,
+                "charge.succeeded",
+                created,
+                id=f"ch_{number}",
+                object="charge",
+                customer=f"cus_{customer}",
+                amount=1,
+            )
+        )
 
     def dispute(event_id: str, type_: str, created: int, number: int) -> bytes:
         return body_of(told(event_id, type_, created, id="dp_1", charge=f"ch_{number}", amount=1))
